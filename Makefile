@@ -1,0 +1,60 @@
+# Everything a person runs. Each target does its own set-up, and does it once.
+
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Nobody is told what runs here.
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+export YOLO_OFFLINE := true
+export YOLO_AUTOINSTALL := false
+export YOLO_CONFIG_DIR := $(CURDIR)/.ultralytics
+# A busy laptop starts the temporary server in a minute.
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
+
+# What is installed is a function of these two files; the stamp carries their hash.
+READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+
+.PHONY: setup repro smoke test lint format bench ui
+.DEFAULT_GOAL := repro
+
+setup: $(READY) ## the environment, from the lock
+$(READY):
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x .venv/bin/uv || { \
+	  awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements.lock > .venv/uv.lock && \
+	  .venv/bin/python -m pip install --quiet --require-hashes --requirement .venv/uv.lock; }
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes --requirement requirements.lock
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+	rm -f .venv/ready-*
+	touch $@
+
+repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.steps=100" choose values
+	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(OVERRIDES)
+	dvc repro
+	@python -m eval.table metrics.json
+	@echo "report: $(CURDIR)/report.html"
+
+smoke: setup ## every stage, small, in a copy of this repository under runs/smoke
+	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py
+
+test: setup lint ## the contracts, then every test
+	pytest $(PYTEST_ARGS)
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: setup
+	ruff check --fix .
+	ruff format .
+
+bench: setup ## how fast the parts are
+	python -m pytest --quiet -s bench
+
+ui: setup ## a Prefect server on loopback and the deployments it can run
+	python -m flows.serve

@@ -1,0 +1,130 @@
+"""dvc.yaml is the one drawing of the graph: code, configs and params.yaml are held to it."""
+
+import shlex
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from dvc.utils.hydra import compose_and_dump
+
+from instdiff import config, stage
+
+ROOT = Path(__file__).parents[1]
+PAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in PAGE["stages"].items()}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+STARTERS = {
+    "instdiff.stage",
+    "instdiff.progress",
+    "instdiff.atomic",
+}  # start stages, show them, rename: no bytes of theirs
+PACKAGES = ("instdiff", "data_prep", "eval")
+
+each_stage = pytest.mark.parametrize("name", STAGES)
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
+
+
+def command(name: str) -> list[str]:
+    return shlex.split(STAGES[name]["cmd"])
+
+
+def options(name: str) -> dict[str, str]:
+    words = command(name)[3:]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def module(name: str) -> ModuleType:
+    return import_module(command(name)[2])
+
+
+def declared(name: str, kind: str) -> list[str]:
+    entries = STAGES[name].get(kind, [])
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def source(imports: grimp.ImportGraph, name: str) -> str:
+    path = name.replace(".", "/")
+    return f"{path}/__init__.py" if imports.find_children(name) or name in PACKAGES else f"{path}.py"
+
+
+def test_params_yaml_is_compiled_from_configs() -> None:
+    assert (ROOT / "params.yaml").read_text() == config.composed([], ROOT / "configs")
+
+
+def test_dvc_exp_run_would_write_the_same_params(tmp_path: Path) -> None:
+    overrides = ["experiment=smoke", "seed=7"]
+    compose_and_dump(tmp_path / "params.yaml", str(ROOT / "configs"), None, "config", str(tmp_path), overrides)
+    assert (tmp_path / "params.yaml").read_text() == config.composed(overrides, ROOT / "configs")
+
+
+@each_stage
+def test_a_stage_has_one_name_everywhere(name: str) -> None:
+    assert command(name)[:2] == ["python", "-m"]
+    assert command(name)[2].rpartition(".")[2] == name
+    assert STAGES[name]["params"] == [name]
+    assert name in PARAMS
+    assert (ROOT / "configs" / name).is_dir()
+
+
+def test_a_section_without_a_stage_is_one_that_stages_share() -> None:
+    configs = "".join(path.read_text() for path in (ROOT / "configs").rglob("*.yaml"))
+    for section in PARAMS.keys() - STAGES.keys():
+        assert f"${{{section}." in configs or f"${{{section}}}" in configs, f"nobody reads {section}"
+
+
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+def test_the_values_of_every_experiment_fit_the_stages(experiment: str | None) -> None:
+    values = yaml.safe_load(config.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
+    for name in STAGES:
+        module(name).Params.model_validate(values[name])
+
+
+@each_stage
+def test_a_stage_has_no_values_of_its_own(name: str) -> None:
+    defaults = [field for field, info in module(name).Params.model_fields.items() if not info.is_required()]
+    assert defaults == []
+
+
+@each_stage
+def test_the_command_line_is_the_signature(name: str) -> None:
+    expected = {**stage.arguments(module(name).run), "stats": Path}
+    assert list(options(name)) == [f"--{argument.replace('_', '-')}" for argument in expected]
+    for argument, kind in expected.items():
+        given = options(name)[f"--{argument.replace('_', '-')}"]
+        is_item = given == "${key}" or given.startswith("${item.")
+        assert is_item == (kind is str), f"{argument} is declared as {kind.__name__}"
+
+
+@each_stage
+def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> None:
+    kinds = {**stage.arguments(module(name).run), "stats": Path}
+    given = {options(name)[f"--{argument.replace('_', '-')}"] for argument, kind in kinds.items() if kind is Path}
+    read = {path for path in declared(name, "deps") if not path.endswith(".py")}
+    written = set(declared(name, "outs") + declared(name, "metrics") + declared(name, "plots"))
+    assert read | written == given
+    assert not read & written
+
+
+@each_stage
+def test_the_deps_name_all_the_code_a_stage_runs(name: str, imports: grimp.ImportGraph) -> None:
+    main = command(name)[2]
+    reached = {main, *imports.find_upstream_modules(main)} - STARTERS
+    code = {
+        one
+        for one in reached
+        if one == main or imports.find_modules_directly_imported_by(one) or not is_package(imports, one)
+    }
+    assert {path for path in declared(name, "deps") if path.endswith(".py")} == {source(imports, one) for one in code}
+
+
+def is_package(imports: grimp.ImportGraph, name: str) -> bool:
+    return source(imports, name).endswith("__init__.py")
