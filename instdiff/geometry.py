@@ -36,7 +36,7 @@ def in_pixels(box: Box, height: int, width: int) -> tuple[float, float, float, f
     return box.x0 * width, box.y0 * height, box.x1 * width, box.y1 * height
 
 
-def from_pixels(x0: float, y0: float, x1: float, y1: float, height: int, width: int) -> Box:
+def from_pixels(x0: float, y0: float, x1: float, y1: float, *, height: int, width: int) -> Box:
     """The box of these edges in pixels."""
     return Box(x0 / width, y0 / height, x1 / width, y1 / height)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from instdiff import atomic
+from instdiff import atomic, tables
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 
@@ -17,7 +17,7 @@ def from_tables(images: pd.DataFrame, annotated: pd.DataFrame) -> list[Layout]:
 
     The prompt is the picture's caption, an instance's phrase its own caption; every format the table holds is filled.
     """
-    rows_of = {key: rows.to_dict("records") for key, rows in annotated.groupby("key", sort=False)}
+    rows_of = tables.rows_of(annotated)
     return [
         Layout(
             key=image["key"],

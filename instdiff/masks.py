@@ -28,7 +28,7 @@ def decode(rle: Rle) -> Mask:
     """The run lengths as an array; ValueError says in one sentence what is wrong with them."""
     height, width = rle.size
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise ValueError(f"a mask of {height}x{width} pixels: sides must be positive and their product {MAX_PIXELS} at most")
+        raise ValueError(f"a mask cannot have {height}x{width} pixels ({MAX_PIXELS} at most)")
     runs = _runs(rle.counts)
     if runs.min() < 0 or int(runs.sum()) != height * width:
         raise ValueError(f"the runs of a {height}x{width} mask cover {int(runs.sum())} of its {height * width} pixels")

@@ -57,7 +57,8 @@ def outline(mask_HW: Mask, num_points: int, rng: np.random.Generator) -> Points 
         return None
     num_edge = num_points // 2
     along = edge[np.linspace(0, len(edge) - 1, num_edge).astype(np.int64)]
-    points = np.concatenate([_interior(_pixels(cut_HW), num_points - num_edge, rng), along]) + (left, top)
+    inside = _interior(_pixels(cut_HW), num_points - num_edge, rng)
+    points = np.concatenate([inside, along]) + np.array([left, top])
     return _fractions(points[_by_distance(points)], mask_HW)
 
 

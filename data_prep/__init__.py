@@ -1,0 +1,1 @@
+"""Stages that turn pictures into shards of annotated instances."""

@@ -1,0 +1,148 @@
+"""segment: say which pixels belong to each instance.   instances -> masks"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from data_prep.annotators import Failure, Ledger, Picture, outcomes, pictures_of
+from instdiff import geometry, masks, stage, tables
+from instdiff.progress import track
+from instdiff.schema import GIVEN, IMAGES, INSTANCES, MASKS, Box, Rle, Strict
+
+
+class Params(Strict):
+    """Who says it."""
+
+    backend: Literal["given", "box", "sam"]
+    weights: Path | None  # of sam: segment-anything's .pth, or a folder with config.json and model.safetensors
+    batch_size: int  # pictures at once
+
+
+class Prompted(NamedTuple):
+    """A picture and the boxes of its instances."""
+
+    picture: Picture
+    indices: list[int]
+    boxes: list[Box]
+
+
+class Segment(NamedTuple):
+    """One mask: its run lengths at the picture's size."""
+
+    counts: str
+    score: float
+
+
+class Segmenter(Protocol):
+    """Whoever fills boxes with masks: given tables, the boxes themselves, SAM, ..."""
+
+    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+        """A mask for each box of each picture."""
+        ...
+
+
+class Given:
+    """Takes the source's own word for it."""
+
+    def __init__(self, given: Path) -> None:
+        self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
+
+    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+        """The source's mask of each instance, if it gave one with that box."""
+        return [
+            [self._one(one.picture, index, box) for index, box in zip(one.indices, one.boxes, strict=True)]
+            for one in batch
+        ]
+
+    def _one(self, picture: Picture, index: int, box: Box) -> Segment | Failure:
+        row: dict[Any, Any] | None = self._rows.get((picture.key, index))
+        if row is None or row["box"] is None or tuple(row["box"]) != box:
+            return Failure("not_given", "the source has no instance with this number and box")
+        if row["mask"] is None:
+            return Failure("no_mask", "the source gives no mask")
+        try:
+            masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
+        except ValueError as error:
+            return Failure("bad_mask", str(error))
+        return Segment(row["mask"], 1.0)
+
+
+class Boxes:
+    """Takes the whole box for the instance."""
+
+    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+        """Each box, filled."""
+        return [[self._filled(one.picture, box) for box in one.boxes] for one in batch]
+
+    def _filled(self, picture: Picture, box: Box) -> Segment:
+        mask_HW = np.zeros((picture.height, picture.width), dtype=np.bool_)
+        mask_HW[geometry.rows(box, picture.height), geometry.columns(box, picture.width)] = True
+        return Segment(masks.encode(mask_HW).counts, 1.0)
+
+
+class Sam:
+    """Asks segment-anything for the likeliest mask of each box."""
+
+    def __init__(self, weights: Path) -> None:
+        from data_prep.sam import SegmentAnything
+
+        self._sam = SegmentAnything(weights)
+
+    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+        """A mask for each box; the pictures of the batch are embedded together."""
+        filled = self._sam.fill([one.picture.pixels() for one in batch], [one.boxes for one in batch])
+        return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
+
+
+def segmenter(params: Params, given: Path) -> Segmenter:
+    """The backend that params name."""
+    match params.backend:
+        case "given":
+            return Given(given)
+        case "box":
+            return Boxes()
+        case "sam":
+            if params.weights is None:
+                raise ValueError("segment: backend sam needs weights")
+            return Sam(params.weights)
+
+
+def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:
+    """The pictures that have instances, with these."""
+    return [
+        Prompted(
+            picture,
+            [row["index"] for row in instances[picture.key]],
+            [Box(*map(float, row["box"])) for row in instances[picture.key]],
+        )
+        for picture in pictures
+        if picture.key in instances
+    ]
+
+
+def run(
+    *, pictures: Path, images: Path, given: Path, instances: Path, masks: Path, ledger: Path, params: Params
+) -> dict[str, int]:
+    """From instances to masks; one row an instance, its mask null where none could be made."""
+    found = tables.rows_of(tables.read(instances, INSTANCES))
+    todo = prompted(pictures_of(pictures, tables.read(images, IMAGES)), found)
+    rows: list[dict[str, object]] = []
+    failed = Ledger()
+    work = segmenter(params, given).segment
+    for one, result in track(outcomes(todo, work, params.batch_size), len(todo), "pictures"):
+        segments = [result] * len(one.indices) if isinstance(result, Failure) else result
+        for index, segment in zip(one.indices, segments, strict=True):
+            place = {"key": one.picture.key, "index": index}
+            if isinstance(segment, Failure):
+                failed.add(one.picture.key, index, segment)
+                rows.append({**place, "mask": None, "score": None})
+            else:
+                rows.append({**place, "mask": segment.counts, "score": segment.score})
+    failed.write(ledger)
+    return {"instances": tables.write(masks, rows, MASKS), "failed": len(failed.rows), **failed.counts()}
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,81 @@
+"""shard: pack pictures and layouts into WebDataset tars.   pictures, images, annotated -> shards
+
+Nothing is dropped: a picture none of whose instances was kept is a sample with an empty layout.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from webdataset import TarWriter
+
+from data_prep.annotators import Picture, pictures_of
+from instdiff import atomic, layouts, stage, tables
+from instdiff.progress import track
+from instdiff.schema import ANNOTATED, IMAGES, INDEX, Layout, Strict
+from instdiff.shards import INDEX_FILE, Sample, encode
+
+
+class Params(Strict):
+    """How the samples are cut into shards."""
+
+    samples_per_shard: int
+
+
+def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: Params) -> dict[str, int]:
+    """From pictures, images and annotated to shards and their index, in the order of images."""
+    table = tables.read(images, IMAGES)
+    laid_out = layouts.from_tables(table, tables.read(annotated, ANNOTATED))
+    todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
+    parts = [todo[start : start + params.samples_per_shard] for start in range(0, len(todo), params.samples_per_shard)]
+    index: list[dict[str, Any]] = []
+    with atomic.folder(shards) as to_shards:
+        for number, part in enumerate(track(parts, len(parts), "shards")):
+            index += write_shard(to_shards / f"{number:05d}.tar", part)
+        tables.write(to_shards / INDEX_FILE, index, INDEX)
+    return {
+        "shards": len(parts),
+        "samples": len(todo),
+        "instances": sum(len(layout.instances) for layout in laid_out),
+        "without_instances": sum(not layout.instances for layout in laid_out),
+    }
+
+
+def write_shard(path: Path, part: Sequence[tuple[Picture, Layout, str]]) -> list[dict[str, Any]]:
+    """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
+    with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
+        for picture, layout, sha256 in part:
+            tar.write({"__key__": picture.key, **encode(_sample(picture, layout, sha256))})
+    num_instances = {layout.key: len(layout.instances) for _, layout, _ in part}
+    return [
+        {"shard": path.name, "key": key, "num_instances": num_instances[key], **place}
+        for key, place in _places(path).items()
+    ]
+
+
+def _sample(picture: Picture, layout: Layout, sha256: str) -> Sample:
+    encoded = picture.path.read_bytes()
+    if hashlib.sha256(encoded).hexdigest() != sha256:
+        raise ValueError(f"{picture.path}: not the file that ingest stored")
+    return Sample(picture.key, encoded, picture.path.suffix.removeprefix("."), layout)
+
+
+def _places(path: Path) -> dict[str, dict[str, Any]]:
+    """Offset, size and hash of each sample, from its first member's header to the end of its last member's block."""
+    ends: dict[str, tuple[int, int]] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            key = member.name.partition(".")[0]
+            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            ends[key] = (ends.get(key, (member.offset, 0))[0], end)
+    written = path.read_bytes()
+    return {
+        key: {"offset": start, "size": end - start, "sha256": hashlib.sha256(written[start:end]).hexdigest()}
+        for key, (start, end) in ends.items()
+    }
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,57 @@
+"""sketch: draw a point, a scribble and an outline for each mask.   masks -> strokes"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from instdiff import masks as run_lengths
+from instdiff import stage, tables
+from instdiff.masks import Mask
+from instdiff.progress import track
+from instdiff.randomness import generator
+from instdiff.schema import IMAGES, MASKS, STROKES, Rle, Strict
+from instdiff.strokes import Points, box_centre, inner_centre, outline, scribble
+
+POINTS = {"box_centre": box_centre, "inside": inner_centre}
+
+
+class Params(Strict):
+    """How many points, and where the single one goes."""
+
+    seed: int
+    num_scribble_points: int
+    num_outline_points: int
+    point: Literal["box_centre", "inside"]
+
+
+def run(*, images: Path, masks: Path, strokes: Path, params: Params) -> dict[str, int]:
+    """From masks to strokes; one row an instance, null where there is no mask to draw from."""
+    sizes = {row["key"]: (row["height"], row["width"]) for row in tables.read(images, IMAGES).to_dict("records")}
+    todo = tables.read(masks, MASKS).to_dict("records")
+    rows = [_row(row, sizes[row["key"]], masks, params) for row in track(todo, len(todo), "instances")]
+    drawn = {f"with_{name}": sum(row[name] is not None for row in rows) for name in ("point", "scribble", "outline")}
+    return {"instances": tables.write(strokes, rows, STROKES), **drawn}
+
+
+def sketch(mask_HW: Mask, key: str, index: int, params: Params) -> dict[str, Points | None]:
+    """The strokes of one instance, the same wherever and whenever they are drawn."""
+    return {
+        "point": POINTS[params.point](mask_HW),
+        "scribble": scribble(mask_HW, params.num_scribble_points, generator(params.seed, "scribble", key, index)),
+        "outline": outline(mask_HW, params.num_outline_points, generator(params.seed, "outline", key, index)),
+    }
+
+
+def _row(row: dict[Any, Any], size: tuple[int, int], masks: Path, params: Params) -> dict[str, Any]:
+    place = {"key": row["key"], "index": row["index"]}
+    if row["mask"] is None:
+        return {**place, "point": None, "scribble": None, "outline": None}
+    try:
+        mask_HW = run_lengths.decode(Rle(size=size, counts=row["mask"]))
+    except ValueError as error:
+        raise ValueError(f"{masks}: mask of {row['key']} {row['index']}: {error}") from error
+    points = sketch(mask_HW, row["key"], row["index"], params)
+    return {**place, **{name: None if drawn is None else drawn.ravel() for name, drawn in points.items()}}
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,112 @@
+"""Shards: pictures and layouts in WebDataset tars, with an index that says where each lies.
+
+A sample is three members of a tar, one after the other:
+
+    <key>.png                       the picture's file as it came, never encoded again
+    <key>.json                      the layout, without the long lists of points
+    <key>.strokes.safetensors       scribbles and outlines, float32 (points, 2), named "scribble/<instance>", ...
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from instdiff import layouts, tables
+from instdiff.schema import INDEX, Instance, Layout, Point
+
+INDEX_FILE = "index.parquet"
+LAYOUT, STROKES = "json", "strokes.safetensors"
+LONG = ("scribble", "outline")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture's file, its kind ("png", "jpg") and its layout."""
+
+    key: str
+    picture: bytes
+    kind: str
+    layout: Layout
+
+
+def read(folder: Path) -> Iterator[Sample]:
+    """Every sample of a folder of shards, in the index's order; ValueError names shard and key of a damaged one."""
+    for row in read_index(folder).to_dict("records"):
+        yield read_one(folder, row)
+
+
+def read_index(folder: Path) -> pd.DataFrame:
+    """Where each sample lies: the INDEX table."""
+    return tables.read(folder / INDEX_FILE, INDEX)
+
+
+def read_one(folder: Path, row: dict[Any, Any]) -> Sample:
+    """The sample of one row of the index."""
+    with (folder / row["shard"]).open("rb") as tar:
+        tar.seek(row["offset"])
+        return _read(tar.read(row["size"]), row, folder)
+
+
+def encode(sample: Sample) -> dict[str, bytes]:
+    """The members of the sample by their extension, in the order in which they are written."""
+    short = [instance.model_copy(update=dict.fromkeys(LONG)) for instance in sample.layout.instances]
+    layout = sample.layout.model_copy(update={"instances": tuple(short)})
+    strokes = {
+        f"{name}/{number}": np.asarray(points, dtype=np.float32)
+        for number, instance in enumerate(sample.layout.instances)
+        for name in LONG
+        if (points := getattr(instance, name)) is not None
+    }
+    return {sample.kind: sample.picture, LAYOUT: _json(layout), STROKES: save(strokes)}
+
+
+def decode(key: str, members: dict[str, bytes]) -> Sample:
+    """The sample of these members; ValueError says what is wrong with them."""
+    kinds = sorted(members.keys() - {LAYOUT, STROKES})
+    if len(kinds) != 1 or LAYOUT not in members or STROKES not in members:
+        raise ValueError(f"expected a picture, {LAYOUT} and {STROKES}, found {', '.join(sorted(members)) or 'nothing'}")
+    try:
+        layout = Layout.model_validate_json(members[LAYOUT])
+        strokes = load(members[STROKES])
+    except (ValidationError, SafetensorError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    instances = tuple(_with_strokes(one, number, strokes) for number, one in enumerate(layout.instances))
+    return Sample(key, members[kinds[0]], kinds[0], layout.model_copy(update={"instances": instances}))
+
+
+def _with_strokes(instance: Instance, number: int, strokes: dict[str, np.ndarray[Any, Any]]) -> Instance:
+    given = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
+    return instance.model_copy(
+        update={name: tuple(Point(x, y) for x, y in points.tolist()) for name, points in given.items()}
+    )
+
+
+def _read(data: bytes, row: dict[Any, Any], folder: Path) -> Sample:
+    where = f"{folder / row['shard']}: {row['key']}"
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        raise ValueError(f"{where}: the bytes are not those the index was made for")
+    members = {}
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            members[member.name.removeprefix(f"{row['key']}.")] = content.read()
+    try:
+        return decode(row["key"], members)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _json(layout: Layout) -> bytes:
+    return json.dumps(layouts.to_json(layout), ensure_ascii=False, separators=(",", ":")).encode()
