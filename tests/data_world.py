@@ -1,0 +1,64 @@
+"""A very small run of the data stages, and the parameters the tests change one at a time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+
+FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
+INGEST = ingest.Params(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, num_workers=1)
+GROUND = ground.Params(backend="given", batch_size=2)
+SEGMENT = segment.Params(backend="given", weights=None, batch_size=2)
+CAPTION = caption.Params(backend="template", template="a {colour} {texture} {category}", batch_size=3)
+SKETCH = sketch.Params(seed=3, num_scribble_points=20, num_outline_points=256, point="inside")
+ANNOTATE = annotate.Params(required=FORMATS, min_visible_area=0.005, min_box_size=0.01)
+SHARD = shard.Params(samples_per_shard=2)
+
+
+def ingested(root: Path, params: ingest.Params = INGEST) -> Mapping[str, float]:
+    folders = {name: root / name for name in ("pictures", "images", "given")}
+    return ingest.run(**folders, ledger=root / "ledger" / "ingest", params=params)
+
+
+def sources(root: Path, split: str = "train") -> dict[str, Path]:
+    """The arguments that ground, segment and caption share."""
+    return {"pictures": root / "pictures" / split, **tables(root, split, "images", "given")}
+
+
+def tables(root: Path, split: str, *names: str) -> dict[str, Path]:
+    return {name: root / name / f"{split}.parquet" for name in names}
+
+
+def ledger(root: Path, name: str, split: str = "train") -> Path:
+    return root / "ledger" / f"{name}-{split}.parquet"
+
+
+def prepared(root: Path, split: str = "train", **params: Any) -> dict[str, Mapping[str, float]]:
+    """Every stage from ingest to annotate, with other parameters for some of them; what each counted."""
+    how = {"ground": GROUND, "segment": SEGMENT, "caption": CAPTION, "sketch": SKETCH, "annotate": ANNOTATE} | params
+    counts = {"ingest": ingested(root, params.get("ingest", INGEST))}
+    given, found = sources(root, split), tables(root, split, "instances")
+    counts["ground"] = ground.run(**given, **found, ledger=ledger(root, "ground", split), params=how["ground"])
+    to = {**given, **found, **tables(root, split, "masks"), "ledger": ledger(root, "segment", split)}
+    counts["segment"] = segment.run(**to, params=how["segment"])
+    to = {**given, **found, **tables(root, split, "captions"), "ledger": ledger(root, "caption", split)}
+    counts["caption"] = caption.run(**to, params=how["caption"])
+    counts["sketch"] = sketch.run(**tables(root, split, "images", "masks", "strokes"), params=how["sketch"])
+    counts["annotate"] = annotated(root, split, how["annotate"])
+    return counts
+
+
+def annotated(root: Path, split: str = "train", params: annotate.Params = ANNOTATE) -> Mapping[str, float]:
+    names = ("images", "given", "instances", "masks", "captions", "strokes", "annotated")
+    return annotate.run(**tables(root, split, *names), ledger=ledger(root, "annotate", split), params=params)
+
+
+def sharded(root: Path, params: shard.Params = SHARD) -> Mapping[str, float]:
+    to = {"pictures": root / "pictures" / "train", **tables(root, "train", "images", "annotated")}
+    return shard.run(**to, shards=root / "shards", params=params)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
