@@ -1,0 +1,1 @@
+"""Stages that turn pictures into detections, scores and a report."""

@@ -1,0 +1,135 @@
+"""The file of detections: COCO's results with, in the same file, what they were found on and by what.
+
+{"provenance": {"pictures": hash, "detector": hash, ...}, "categories": [{"id", "name"}],
+ "annotations": [{"image_id", "category_id", "bbox": [x, y, width, height] in pixels, "score", "segmentation": RLE}]}
+
+image_id is the position of the picture's key in the images table + 1. What comes from outside is checked here,
+record by record, before a number is computed from it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pycocotools import mask as coco
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from instdiff import atomic, masks
+from instdiff.schema import Rle, Strict
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Category(Strict):
+    """A class of the detector."""
+
+    id: int
+    name: str
+
+
+class Annotation(Strict):
+    """One detection. Other fields that COCO tools add are let be."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image_id: int
+    category_id: int
+    bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
+    score: Annotated[float, Field(ge=0.0, le=1.0)]
+    segmentation: Rle
+
+
+@dataclass(frozen=True)
+class Detections:
+    """All detections of a set of pictures, by picture, each picture's by falling score."""
+
+    provenance: Mapping[str, Any]
+    classes: tuple[str, ...]
+    annotations: tuple[Annotation, ...]
+
+    def in_coco(self) -> list[dict[str, object]]:
+        """COCO's annotations, numbered from 1, area that of the mask."""
+        return [_coco(number, one) for number, one in enumerate(self.annotations, start=1)]
+
+
+def write(path: Path, provenance: Mapping[str, object], classes: Sequence[str], annotations: Sequence[object]) -> None:
+    """Write the file, one detection a line."""
+    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in annotations)
+    categories = [{"id": place + 1, "name": name} for place, name in enumerate(classes)]
+    with atomic.file(path) as part:
+        part.write_text(
+            f'{{"provenance": {json.dumps(provenance, sort_keys=True)},\n'
+            f'"categories": {json.dumps(categories)},\n"annotations": [\n{lines}\n]}}\n'
+        )
+
+
+def read(path: Path, sizes: Sequence[tuple[int, int]]) -> Detections:
+    """Read and check a file of detections on pictures of these heights and widths.
+
+    ValueError names the file, the record and the field that is wrong.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(content, dict) or not {"provenance", "categories", "annotations"} <= content.keys():
+        raise ValueError(f"{path}: must be an object with provenance, categories and annotations")
+    if not isinstance(content["provenance"], dict):
+        raise ValueError(f"{path}: provenance must be an object")
+    classes = _classes(path, _validated(path, "categories", list[Category], content["categories"]))
+    annotations = _validated(path, "annotations", list[Annotation], content["annotations"])
+    for place, one in enumerate(annotations):
+        try:
+            _check(one, len(classes), sizes)
+        except ValueError as error:
+            raise ValueError(f"{path}: annotations.{place}: {error}") from error
+    ordered = sorted(annotations, key=lambda one: (one.image_id, -one.score))
+    return Detections(content["provenance"], classes, tuple(ordered))
+
+
+def _validated(path: Path, field: str, kind: Any, value: object) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([field, *map(str, first["loc"])])
+        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+
+
+def _classes(path: Path, categories: Sequence[Category]) -> tuple[str, ...]:
+    """The names by id; the ids must be 1, 2, ... and the names distinct."""
+    names = tuple(one.name for one in sorted(categories, key=lambda one: one.id))
+    if [one.id for one in sorted(categories, key=lambda one: one.id)] != list(range(1, len(names) + 1)):
+        raise ValueError(f"{path}: categories: ids must be 1 to {len(names)}, each once")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: categories: a name stands twice")
+    return names
+
+
+def _check(one: Annotation, num_classes: int, sizes: Sequence[tuple[int, int]]) -> None:
+    if not 1 <= one.image_id <= len(sizes):
+        raise ValueError(f"image_id {one.image_id} is not one of the {len(sizes)} pictures")
+    if not 1 <= one.category_id <= num_classes:
+        raise ValueError(f"category_id {one.category_id} is not one of the {num_classes} categories")
+    if one.bbox[2] < 0 or one.bbox[3] < 0 or not math.isfinite(sum(one.bbox)):
+        raise ValueError("bbox has a negative width or height")
+    if one.segmentation.size != sizes[one.image_id - 1]:
+        raise ValueError(f"segmentation.size {one.segmentation.size} is not the picture's {sizes[one.image_id - 1]}")
+    masks.decode(one.segmentation)  # refuses run lengths that do not add up
+
+
+def _coco(number: int, one: Annotation) -> dict[str, object]:
+    segmentation = one.segmentation.model_dump()
+    return {
+        "id": number,
+        "image_id": one.image_id,
+        "category_id": one.category_id,
+        "bbox": one.bbox,
+        "score": one.score,
+        "segmentation": segmentation,
+        "iscrowd": 0,
+        "area": float(coco.area(segmentation)),
+    }

@@ -1,0 +1,127 @@
+"""The pictures to judge: one a key, of the right size, and not the real ones.
+
+A published reproduction once scored the real pictures and did not notice. So pictures are matched by name and
+never by order, identified by the hash of their pixels, and what does not fit is refused by name.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SHOWN = 5  # names in a sentence
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A folder's pictures in the order of the images table; `digests` are of sizes and pixels, so a copy in another
+    file format has the same one."""
+
+    keys: tuple[str, ...]
+    paths: tuple[Path, ...]
+    sizes: tuple[tuple[int, int], ...]  # height, width
+    digests: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the whole set: which pixels belong to which key."""
+        lines = [f"{key} {digest}" for key, digest in zip(self.keys, self.digests, strict=True)]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def load(self, place: int) -> Pixels:
+        """The pixels of one picture, RGB."""
+        return read(self.paths[place])
+
+
+def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
+    """Match the pictures of a folder to the keys of the images table by file stem.
+
+    A picture has the size its row states or, where the model draws squares, `square` x `square` pixels; all of a
+    set alike. ValueError names missing, extra, duplicate and wrongly sized pictures.
+    """
+    if images.empty:
+        raise ValueError("the images table is empty: nothing to evaluate")
+    paths = _by_stem(folder, images["key"])
+    measured = [_measured(path) for path in paths]
+    stated = list(zip(images["height"], images["width"], strict=True))
+    _check_sizes(folder, paths, [size for size, _ in measured], stated, square)
+    return Pictures(
+        keys=tuple(images["key"]),
+        paths=tuple(paths),
+        sizes=tuple(size for size, _ in measured),
+        digests=tuple(digest for _, digest in measured),
+    )
+
+
+def refuse_real(pictures: Pictures, real: Pictures) -> None:
+    """ValueError when any picture of a generated set has the very pixels of a real one, its own or another."""
+    known = set(real.digests)
+    same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if digest in known]
+    if same:
+        raise ValueError(
+            f"{len(same)} of {len(pictures.keys)} pictures are the real ones ({_names(same)}): "
+            "real pictures are judged in the row 'real' only"
+        )
+
+
+def read(path: Path) -> Pixels:
+    """The picture's pixels; ValueError names the file that is not a readable picture."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"), np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable picture ({error})") from error
+
+
+def _by_stem(folder: Path, keys: Sequence[str] | pd.Series) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder of pictures")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    wanted, stems = Counter(keys), Counter(path.stem for path in found)
+    _refuse(folder, "keys that stand twice in the images table", [key for key, count in wanted.items() if count > 1])
+    _refuse(folder, "duplicate pictures", [path.name for path in found if stems[path.stem] > 1])
+    _refuse(folder, "missing pictures", [key for key in keys if key not in stems])
+    _refuse(folder, "extra pictures", [path.name for path in found if path.stem not in wanted])
+    by_stem = {path.stem: path for path in found}
+    return [by_stem[key] for key in keys]
+
+
+def _check_sizes(
+    folder: Path,
+    paths: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    stated: Sequence[tuple[int, int]],
+    square: int | None,
+) -> None:
+    """All pictures as stated, or all of the model's square."""
+    rows = zip(paths, sizes, stated, strict=True)
+    wrong = [f"{path.name} is {width}x{height}" for path, (height, width), want in rows if (height, width) != want]
+    if not wrong or all(size == (square, square) for size in sizes):
+        return
+    allowed = "the size of the images table" + (f" or all {square}x{square}" if square else "")
+    _refuse(folder, f"wrongly sized pictures, allowed is {allowed}", wrong)
+
+
+def _refuse(folder: Path, what: str, names: Sequence[str]) -> None:
+    if names:
+        raise ValueError(f"{folder}: {len(names)} {what}: {_names(names)}")
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _measured(path: Path) -> tuple[tuple[int, int], str]:
+    """Height and width, and the hash of size and pixels; the pixels themselves are let go."""
+    pixels = read(path)
+    height, width = pixels.shape[:2]
+    return (height, width), hashlib.sha256(f"{height} {width}\n".encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,128 @@
+"""A tiny synthetic evaluation: coloured rectangles, a detector and a judge that look at pixels.
+
+Nothing is learned, so what each number must be can be worked out by hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from instdiff import masks, tables
+from instdiff.schema import ANNOTATED, IMAGES, Box
+
+SIZE = 32
+COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
+TEXTURES = ("rubber", "glass")
+CLASSES = ["square", "bar"]
+Pixels = NDArray[np.uint8]
+
+# key, group, [(category, colour, left, top, right, bottom in pixels)]
+SCENES = (
+    ("a", "mixed", (("square", "red", 2, 2, 12, 12),)),
+    ("b", "crowded", (("square", "green", 2, 2, 12, 12), ("square", "red", 12, 2, 22, 12))),
+    ("c", "crowded", (("bar", "blue", 0, 20, 32, 28), ("square", "green", 4, 4, 14, 14))),
+    ("d", "same_shape", (("bar", "red", 0, 2, 32, 10), ("bar", "blue", 0, 20, 32, 28))),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A detection."""
+
+    category: str
+    score: float
+    box: Box
+    mask: NDArray[np.bool_]
+
+
+class PixelDetector:
+    """Finds the rectangle of each pure colour; wider than 20 pixels it is a bar."""
+
+    classes = CLASSES
+
+    def detect(self, pictures: Sequence[Pixels]) -> list[list[Found]]:
+        return [[one for colour in COLOURS.values() if (one := _found(pixels, colour))] for pixels in pictures]
+
+
+class PixelJudge:
+    """Mean colour of a crop against the colour a phrase names; all shapes and textures look alike to it."""
+
+    def image_features(self, pictures: Sequence[Pixels]) -> NDArray[np.float64]:
+        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in pictures]))
+
+    def text_features(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        named = [[np.array(rgb) for word, rgb in COLOURS.items() if word in text.split()] for text in texts]
+        return _unit(np.array([[*(rgbs[0] if rgbs else (1, 1, 1)), 1.0] for rgbs in named], np.float64))
+
+
+def write(folder: Path) -> None:
+    """images.parquet, annotated.parquet and the real pictures of the scenes."""
+    images, rows = [], []
+    for key, group, shapes in SCENES:
+        images.append(
+            {
+                "key": key,
+                "group": group,
+                "file": f"{key}.png",
+                "width": SIZE,
+                "height": SIZE,
+                "caption": "",
+                "sha256": "",
+            }
+        )
+        rows += [_row(key, index, *shape) for index, shape in enumerate(shapes)]
+    tables.write(folder / "images.parquet", images, IMAGES)
+    tables.write(folder / "annotated.parquet", rows, ANNOTATED)
+    draw(folder / "real", {})
+
+
+def draw(folder: Path, repainted: dict[tuple[str, int], tuple[int, int, int] | None], background: int = 120) -> None:
+    """The scenes as pictures; an instance (key, index) may be painted in another colour or, with None, left out."""
+    folder.mkdir(parents=True)
+    for key, _, shapes in SCENES:
+        pixels = np.full((SIZE, SIZE, 3), background, np.uint8)
+        for index, (_, colour, left, top, right, bottom) in enumerate(shapes):
+            rgb = repainted.get((key, index), COLOURS[colour])
+            if rgb is not None:
+                pixels[top:bottom, left:right] = rgb
+        Image.fromarray(pixels).save(folder / f"{key}.png")
+
+
+def _row(
+    key: str, index: int, category: str, colour: str, left: int, top: int, right: int, bottom: int
+) -> dict[str, object]:
+    mask_HW = np.zeros((SIZE, SIZE), bool)
+    mask_HW[top:bottom, left:right] = True
+    centre = [(left + right) / 2 / SIZE, (top + bottom) / 2 / SIZE]
+    corners = [left / SIZE, top / SIZE, (right - 1) / SIZE, (bottom - 1) / SIZE]
+    return {
+        "key": key,
+        "index": index,
+        "category": category,
+        "box": [left / SIZE, top / SIZE, right / SIZE, bottom / SIZE],
+        "score": 1.0,
+        "mask": masks.encode(mask_HW).counts,
+        "caption": f"a {colour} rubber {category}",
+        "backend": "template",
+        "point": centre,
+        "scribble": [*centre, *corners],
+        "outline": corners,
+        "colour": colour,
+        "texture": "rubber",
+    }
+
+
+def _found(pixels: Pixels, colour: tuple[int, int, int]) -> Found | None:
+    mask_HW = (pixels == colour).all(-1)
+    if not mask_HW.any():
+        return None
+    box = masks.box_of(mask_HW)
+    return Found("bar" if box.x1 - box.x0 > 20 / SIZE else "square", 0.9, box, mask_HW)
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -1,0 +1,148 @@
+"""Average precision: by hand, and equal to pycocotools on random detections, repeated pictures included."""
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from eval.metrics import average_precision as ap
+from eval.metrics import bootstrap
+from instdiff import masks
+
+SIZE = 32
+CATEGORIES = [{"id": 1, "name": "square"}, {"id": 2, "name": "bar"}, {"id": 3, "name": "never"}]
+Annotations = list[dict[str, Any]]
+
+
+def _images(count: int) -> Annotations:
+    return [{"id": place + 1, "height": SIZE, "width": SIZE} for place in range(count)]
+
+
+def _annotation(number: int, image: int, category: int, box: list[int], **more: object) -> dict[str, Any]:
+    x, y, w, h = box
+    mask_HW = np.zeros((SIZE, SIZE), bool)
+    mask_HW[y : y + h, x : x + w] = True
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [float(v) for v in box],
+        "area": float(w * h),
+        "iscrowd": 0,
+        "segmentation": masks.encode(mask_HW).model_dump(),
+    } | more
+
+
+def _random(seed: int, num_images: int) -> tuple[Annotations, Annotations]:
+    """Instances, and detections near some of them with wrong categories, misses, extras and equal scores."""
+    rng = np.random.default_rng(seed)
+    given: Annotations = []
+    found: Annotations = []
+    for image in range(1, num_images + 1):
+        for _ in range(rng.integers(0, 5)):
+            box = [int(v) for v in (*rng.integers(0, 16, 2), *rng.integers(5, 16, 2))]
+            category = int(rng.integers(1, 3))
+            given.append(_annotation(len(given) + 1, image, category, box))
+            for _ in range(rng.integers(0, 3)):
+                moved = [max(0, v + int(rng.integers(-1, 2))) for v in box]
+                label = category if rng.random() < 0.8 else int(rng.integers(1, 4))
+                score = float(rng.integers(1, 9)) / 10
+                found.append(_annotation(len(found) + 1, image, label, moved, score=score))
+    return given, found
+
+
+def _pycocotools(images: Annotations, given: Annotations, found: Annotations, kind: str) -> list[float]:
+    """AP, AP50, AP75 and AR at 100 of stock pycocotools."""
+    sets = []
+    for annotations in (given, found):
+        one = COCO()
+        one.dataset = {"images": images, "categories": CATEGORIES, "annotations": [dict(a) for a in annotations]}
+        sets.append(one)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for one in sets:
+            one.createIndex()
+        evaluation = COCOeval(*sets, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [evaluation.stats[place] for place in (0, 1, 2, 8)]
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(4))
+def test_it_equals_pycocotools_to_the_last_digits(kind: ap.Kind, seed: int) -> None:
+    images = _images(12)
+    given, found = _random(seed, 12)
+    ours = ap.summary(ap.matched(images, CATEGORIES, given, found, kind))
+    assert ours == pytest.approx(_pycocotools(images, given, found, kind), abs=1e-12)
+
+
+def test_a_picture_drawn_several_times_counts_as_if_it_stood_there_several_times() -> None:
+    given, found = _random(7, 8)
+    found = [one | {"score": one["score"] + number / 1e4} for number, one in enumerate(found)]  # see the next test
+    drawn = np.array([3, 0, 1, 2, 0, 1, 1, 0])
+    originals = np.repeat(np.arange(1, 9), drawn)
+
+    def repeated(annotations: Annotations) -> Annotations:
+        copies = [
+            one | {"image_id": place}
+            for place, original in enumerate(originals, start=1)
+            for one in annotations
+            if one["image_id"] == original
+        ]
+        return [one | {"id": number} for number, one in enumerate(copies, start=1)]
+
+    weighted = ap.summary(ap.matched(_images(8), CATEGORIES, given, found, "bbox"), drawn)
+    assert weighted == pytest.approx(_pycocotools(_images(8), repeated(given), repeated(found), "bbox"), abs=1e-12)
+
+
+def test_copies_of_a_picture_follow_each_other_where_scores_are_equal() -> None:
+    given = [_annotation(1, 1, 1, [0, 0, 10, 10])]
+    found = [_annotation(n, 1, 1, box, score=0.5) for n, box in enumerate(([0, 0, 10, 10], [20, 20, 5, 5]), start=1)]
+    drawn = np.array([2])  # right, right, wrong, wrong; pycocotools on two pictures: right, wrong, right, wrong
+    assert ap.summary(ap.matched(_images(1), CATEGORIES, given, found, "bbox"), drawn).ap50 == pytest.approx(1.0)
+
+
+def test_half_found_without_a_wrong_detection_is_the_recall_levels_reached() -> None:
+    given = [_annotation(1, 1, 1, [0, 0, 10, 10]), _annotation(2, 2, 1, [0, 0, 10, 10])]
+    found = [_annotation(1, 1, 1, [0, 0, 10, 10], score=0.9)]
+    summary = ap.summary(ap.matched(_images(2), CATEGORIES, given, found, "bbox"))
+    assert summary.ap50 == pytest.approx(51 / 101)  # levels 0, .01, ... .50 of 101
+    assert summary.ar == 0.5
+
+
+def test_a_box_of_iou_six_tenths_counts_at_half_and_not_at_three_quarters() -> None:
+    given = [_annotation(1, 1, 1, [0, 0, 10, 10])]
+    found = [_annotation(1, 1, 1, [0, 0, 10, 6], score=0.9)]
+    summary = ap.summary(ap.matched(_images(1), CATEGORIES, given, found, "segm"))
+    assert (summary.ap50, summary.ap75) == pytest.approx((1.0, 0.0))
+    assert summary.ap == pytest.approx(0.3)  # thresholds .50, .55 and .60 of ten
+
+
+def test_without_any_detection_it_is_zero_and_without_any_instance_an_error() -> None:
+    given = [_annotation(1, 1, 1, [0, 0, 10, 10])]
+    assert ap.summary(ap.matched(_images(1), CATEGORIES, given, [], "bbox")) == (0, 0, 0, 0)
+    with pytest.raises(ValueError, match="no instance"):
+        ap.summary(ap.matched(_images(1), CATEGORIES, [], [], "bbox"))
+
+
+def test_some_pictures_are_evaluated_as_if_the_others_were_not_there() -> None:
+    given, found = _random(3, 10)
+    chosen = np.arange(10) < 6
+    matched = ap.matched(_images(10), CATEGORIES, given, found, "bbox")
+    of_some = ap.metrics(matched, bootstrap.draws(6, 20, seed=0), chosen)
+    kept = [[one for one in annotations if one["image_id"] <= 6] for annotations in (given, found)]
+    expected = _pycocotools(_images(6), kept[0], kept[1], "bbox")
+    assert [of_some[name].value for name in ("ap", "ap50", "ap75", "ar")] == pytest.approx(expected, abs=1e-12)
+    assert of_some["ap"].n == len(kept[0])
+
+
+def test_intervals_hold_the_value_and_stay_within_zero_and_one() -> None:
+    given, found = _random(5, 30)
+    metrics = ap.metrics(ap.matched(_images(30), CATEGORIES, given, found, "bbox"), bootstrap.draws(30, 200, seed=0))
+    for metric in metrics.values():
+        assert 0 <= metric.low < metric.value < metric.high <= 1
