@@ -32,16 +32,16 @@ def composed(overrides: list[str], configs: Path = CONFIGS) -> str:
     return OmegaConf.to_yaml(config)
 
 
-def main(overrides: list[str]) -> None:
-    """Write params.yaml, unless it already says the same; say in one sentence what cannot be composed."""
-    try:
-        text = composed(overrides)
-    except ValueError as error:
-        sys.exit(str(error))
+def compile_params(overrides: list[str]) -> None:
+    """Write params.yaml, unless it already says the same."""
+    text = composed(overrides)
     if not PARAMS.is_file() or PARAMS.read_text() != text:
         with atomic.file(PARAMS) as part:
             part.write_text(text)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        compile_params(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
