@@ -1,0 +1,93 @@
+"""A Prefect server on loopback and the deployments it can start: `python -m flows.serve`, or `make ui`.
+
+The server keeps its database in .prefect/, so that history survives a restart and nothing leaves the repository.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Coroutine
+from pathlib import Path
+
+HOST = "127.0.0.1"
+DEPLOYMENTS = {  # name -> the stages it brings up to date, with all they rest on
+    "rebuild": [],
+    "dataset": ["shard"],
+    "evaluate": ["report"],
+}
+
+
+def environment(port: int) -> dict[str, str]:
+    """What server and deployments share: one address, one database, no telemetry."""
+    home = Path(".prefect").resolve()
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def healthy(port: int) -> bool:
+    """Whether a server answers."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/api/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def start(port: int, patience: float = 240) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it answers.
+
+    Raises:
+        RuntimeError: it ended, or did not answer within `patience` seconds.
+    """
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(command)
+    deadline = time.monotonic() + patience
+    while not healthy(port):
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.terminate()
+            raise RuntimeError(f"no Prefect server at {HOST}:{port}; is the port taken? (--port chooses another)")
+        time.sleep(1)
+    return server
+
+
+def deployments() -> None:
+    """Serve every deployment until interrupted; one run at a time, the others wait their turn."""
+    from prefect import serve  # reads its settings from the environment when imported
+
+    from flows.pipeline import pipeline
+
+    served = []
+    for name, targets in DEPLOYMENTS.items():
+        deployment = pipeline.to_deployment(name, parameters={"targets": targets}, tags=["dvc"], concurrency_limit=1)
+        assert not isinstance(deployment, Coroutine)  # no event loop runs here
+        served.append(deployment)
+    serve(*served, limit=1)
+
+
+def main() -> None:
+    """Parse the command line; start a server unless one answers; serve."""
+    parser = argparse.ArgumentParser(description="A local Prefect server and the deployments of this pipeline.")
+    parser.add_argument("--port", type=int, default=4200)
+    port = parser.parse_args().port
+    os.environ.update(environment(port))
+    server = None if healthy(port) else start(port)
+    print(f"http://{HOST}:{port}", flush=True)
+    try:
+        deployments()
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Every stage, for real and small, in a fresh copy of the repository; then what DVC promises about it."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ROWS = {"real", "none", "box", "mask", "point", "scribble", "hybrid", "box_mis", "mask_mis"}
+METRICS = {
+    "box_ap50",
+    "mask_ap50",
+    "mask_miou",
+    "pim",
+    "colour_accuracy",
+    "texture_accuracy",
+    "shape_accuracy",
+    "colour_leak",
+    "fid",
+}
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A repository of its own, with commands run as a person would."""
+
+    folder: Path
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def compose(self, *overrides: str) -> None:
+        self.run("python", "-m", "instdiff.config", "experiment=smoke", *overrides)
+
+    def repro(self, *options: str) -> set[str]:
+        """Names of the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *options)))
+
+    def locked(self, stage: str) -> dict[str, str]:
+        """Output -> hash of its content."""
+        lock: dict[str, Any] = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"][stage]
+        return {out["path"]: out["md5"] for out in lock["outs"]}
+
+    def stages(self) -> set[str]:
+        listed = self.run("dvc", "stage", "list", "--name-only")
+        return set(listed.split())
+
+
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The repository as a clone of it would be, with the smoke experiment brought up to date once."""
+    folder = tmp_path_factory.mktemp("smoke") / "instdiff"
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    copied = Copy(folder)
+    copied.run("git", "init", "--quiet")
+    copied.run("git", "add", "--all")
+    copied.run("git", "-c", "user.name=smoke", "-c", "user.email=smoke@localhost", "commit", "--quiet", "-m", "copy")
+    copied.compose()
+    ran = copied.repro()
+    assert ran == copied.stages()
+    print(f"\nsmoke report: {folder / 'report.html'}")
+    return copied
+
+
+def test_the_whole_pipeline_ends_in_a_table_and_a_report(copy: Copy) -> None:
+    table = json.loads((copy.folder / "metrics.json").read_text())
+    assert table.keys() == ROWS
+    for row in table.values():
+        assert row.keys() == METRICS
+        for metric in row.values():
+            assert metric.keys() == {"value", "n", "low", "high"}
+            assert metric["n"] > 0
+    assert "<html" in (copy.folder / "report.html").read_text()
+
+
+def test_a_finished_tree_has_nothing_to_do(copy: Copy) -> None:
+    assert copy.repro() == set()
+
+
+def test_a_changed_value_runs_its_stage_and_unchanged_outputs_stop_there(copy: Copy) -> None:
+    copy.compose("caption.batch_size=7")
+    try:
+        assert copy.repro() == {"caption@train", "caption@val"}
+    finally:
+        copy.compose()
+    assert copy.repro() == set()  # both are known by now
+
+
+@pytest.mark.parametrize("stage", ["embed", "train", "generate@box"])
+def test_a_kill_at_any_moment_costs_time_and_changes_nothing(copy: Copy, stage: str) -> None:
+    finished = copy.locked(stage)
+    shutil.rmtree(copy.folder / "runs", ignore_errors=True)
+    command = ["dvc", "repro", "--force", "--single-item", stage]
+    victim = subprocess.Popen(
+        command, cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    time.sleep(random.uniform(2, 20))
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    copy.repro("--force", "--single-item", stage)
+    assert copy.locked(stage) == finished
