@@ -3,14 +3,14 @@
 Shapes: B pictures, N slots, L = h * w visual tokens, row by row, T instance tokens, K = L + T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from instdiff.conditions import Compat, Conditions
-from instdiff.unifusion import LOCATED
+from instdiff.unifusion import LOCATED, Located
 
 _REFERENCE_GRID = (64, 64)  # the only one the released code masks
 
@@ -24,37 +24,38 @@ def build(
     """`Grounding.allowed` for these levels of (height, width) visual tokens.
 
     Where no instance of a picture has a box or mask, all is allowed; an instance that has neither may be anywhere.
-    `compat="reference"` masks 64 x 64 tokens only, by the boxes only, and with rows and columns exchanged.
+    `compat="reference"` masks 64 x 64 tokens only, by the boxes only, with rows and columns exchanged, and leaves the
+    tokens of points and scribbles open to all.
     """
     if compat == "reference":
         return {
-            h * w: allowed(transposed_boxes(conditions, h, w), _placed(conditions), num_mask_tokens)
+            h * w: allowed(transposed_boxes(conditions, h, w), _placed(conditions), num_mask_tokens, ("box", "outline"))
             for h, w in grids
             if (h, w) == _REFERENCE_GRID
         }
-    return {h * w: allowed(regions(conditions, h, w), _placed(conditions), num_mask_tokens) for h, w in grids}
+    placed_B = _placed(conditions)
+    return {h * w: allowed(regions(conditions, h, w), placed_B, num_mask_tokens, LOCATED) for h, w in grids}
 
 
-def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int) -> Tensor:
+def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: Collection[Located]) -> Tensor:
     """(B, L, K) bool: may the visual token look at the token? Where `placed_B` is False, always.
 
-    Visual at visual: when some instance holds both, or at itself. Visual at an instance's box or outline token: inside
-    the instance. At point, scribble and mask tokens: always.
+    Visual at visual: when some instance holds both, or at itself. Visual at a token of an instance: inside the instance
+    for the formats that are `bound`, everywhere for the others and for the tokens of the masks.
     """
-    num_pictures, num_slots, num_visual = region_BNL.shape
+    num_pictures, _, num_visual = region_BNL.shape
     region = region_BNL.float()
     together_BLL = (region.transpose(1, 2) @ region) > 0
     together_BLL.diagonal(dim1=1, dim2=2).fill_(True)
     inside_BLN = region_BNL.transpose(1, 2)
     always_BLN = torch.ones_like(inside_BLN)
-    by_format = {"box": inside_BLN, "outline": inside_BLN}
-    located = [by_format.get(name, always_BLN) for name in LOCATED]
+    located = [inside_BLN if name in bound else always_BLN for name in LOCATED]
     always_BLT = always_BLN.new_ones(num_pictures, num_visual, num_mask_tokens)
     return torch.cat([together_BLL, *located, always_BLT], dim=2) | ~placed_B[:, None, None]
 
 
 def regions(conditions: Conditions, height: int, width: int) -> Tensor:
-    """(B, N, L) bool: the cells at least half covered by the mask (if given, else the box), or else the most covered."""
+    """(B, N, L) bool: cells at least half covered by the mask (the box where there is none), or the most covered."""
     mask_BNHW = conditions.mask_BNHW.float()
     from_mask = F.adaptive_avg_pool2d(mask_BNHW, (height, width))
     by_mask = conditions.mask_given_BN[:, :, None, None]

@@ -95,7 +95,7 @@ def collate(
                 raise ValueError(f"{layout.key}: instance {slot}: no features of the phrase {instance.phrase!r}")
             batch.text_BND[row, slot] = phrase_features[instance.phrase].detach().float().cpu()
             batch.filled_BN[row, slot] = True
-            _place(batch, row, slot, instance, layout.key, compat)
+            _place(batch, (row, slot), instance, layout.key, compat)
     return _zeros_are_given(batch) if compat == "reference" else batch
 
 
@@ -118,6 +118,24 @@ def keep(conditions: Conditions, formats: Collection[Format]) -> Conditions:
         raise ValueError(f"unknown formats {sorted(unknown)}; there are {', '.join(FORMATS)}")
     dropped = [name for name in FORMATS if name not in formats]
     return replace(conditions, **{f"{name}_given_BN": torch.zeros_like(conditions.given(name)) for name in dropped})
+
+
+def mirrored(conditions: Conditions) -> Conditions:
+    """The conditions of the pictures mirrored left to right."""
+    box_BN4 = conditions.box_BN4[..., [2, 1, 0, 3]]
+    across_4 = torch.tensor([True, False, True, False])
+    changes = {
+        name: _mirrored_points(getattr(conditions, name)) for name in ("point_BN2", "scribble_BNS", "outline_BNP")
+    }
+    box_BN4 = torch.where(across_4.to(box_BN4.device), 1 - box_BN4, box_BN4)
+    return replace(conditions, box_BN4=box_BN4, mask_BNHW=conditions.mask_BNHW.flip(-1), **changes)
+
+
+def _mirrored_points(points_BNF: Tensor) -> Tensor:
+    """x, y, x, y, ... with each x measured from the right."""
+    changed = points_BNF.clone()
+    changed[..., 0::2] = 1 - changed[..., 0::2]
+    return changed
 
 
 def select(conditions: Conditions, instance: int) -> Conditions:
@@ -143,9 +161,8 @@ def _empty(num_pictures: int, num_slots: int, sizes: tuple[int, ...], mask_size:
     )
 
 
-def _place(batch: Conditions, row: int, slot: int, instance: Instance, key: str, compat: Compat | None) -> None:
+def _place(batch: Conditions, at: tuple[int, int], instance: Instance, key: str, compat: Compat | None) -> None:
     """Write where the instance is into its slot."""
-    at = (row, slot)
     if instance.box is not None:
         box = instance.box if compat == "reference" else geometry.clamp(instance.box)
         if box.area > 0:
@@ -160,7 +177,7 @@ def _place(batch: Conditions, row: int, slot: int, instance: Instance, key: str,
     if instance.outline:
         _give(batch.outline_BNP, batch.outline_given_BN, at, _counted(instance.outline, count))
     elif (
-        mask_HW is not None and (drawn := strokes.outline(mask_HW, count, stream(0, "outline", key, slot))) is not None
+        mask_HW is not None and (drawn := strokes.outline(mask_HW, count, stream(0, "outline", key, at[1]))) is not None
     ):
         _give(batch.outline_BNP, batch.outline_given_BN, at, drawn)
     if mask_HW is not None and mask_HW.any():
@@ -181,9 +198,10 @@ def _counted(points: Sequence[Point], count: int) -> Sequence[Point] | strokes.P
 
 
 def _resized(mask_HW: masks.Mask, size: int) -> masks.Mask:
-    """size x size, each pixel that of the mask at its upper left corner."""
+    """The mask at size x size, each pixel that of the mask at its upper left corner."""
     height, width = mask_HW.shape
-    return mask_HW[(np.arange(size) * height) // size][:, (np.arange(size) * width) // size]
+    resized: masks.Mask = mask_HW[(np.arange(size) * height) // size][:, (np.arange(size) * width) // size]
+    return resized
 
 
 def _zeros_are_given(batch: Conditions) -> Conditions:

@@ -3,6 +3,7 @@
 Shapes: B pictures, C channels, H and W; channels come first between blocks and last within them.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ class ConvNeXt(nn.Module):
         stem = nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, stride=4), ChannelNorm(widths[0]))
         between = [
             nn.Sequential(ChannelNorm(narrow), nn.Conv2d(narrow, wide, 2, stride=2))
-            for narrow, wide in zip(widths, widths[1:], strict=False)
+            for narrow, wide in itertools.pairwise(widths)
         ]
         self.downsample_layers = nn.ModuleList([stem, *between])
         self.stages = nn.ModuleList(
@@ -58,6 +59,6 @@ class Block(nn.Module):
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """The same shape."""
-        change_BHWC = self.norm(self.dwconv(map_BCHW).movedim(1, -1))
-        change_BHWC = self.gamma * self.pwconv2(F.gelu(self.pwconv1(change_BHWC)))
+        change_BHWC: Tensor = self.norm(self.dwconv(map_BCHW).movedim(1, -1))
+        change_BHWC = self.pwconv2(F.gelu(self.pwconv1(change_BHWC))) * self.gamma
         return map_BCHW + change_BHWC.movedim(-1, 1)

@@ -73,10 +73,11 @@ class GatedSelfAttention(nn.Module):
             return visual_BLC
         looked_BLC = self._look(visual_BLC, grounding)
         visual_BLC = visual_BLC + grounding.gate * self.alpha_attn.tanh() * looked_BLC
-        return visual_BLC + grounding.gate * self.alpha_dense.tanh() * self.ff(self.norm2(visual_BLC))
+        fed_BLC: Tensor = self.ff(self.norm2(visual_BLC))
+        return visual_BLC + grounding.gate * self.alpha_dense.tanh() * fed_BLC
 
     def _look(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
-        """(B, L, C): what the visual tokens take from all tokens; instance tokens ask nothing, their answer is unused."""
+        """(B, L, C): what visual tokens take from all tokens; instance tokens ask nothing, no one reads the answer."""
         tokens_BTC = self.linear(grounding.tokens_BTW.to(visual_BLC.dtype))
         asking_BLC = self.norm1(visual_BLC)
         keys_BKC = torch.cat([asking_BLC, self.norm1(tokens_BTC)], dim=1)

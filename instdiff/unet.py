@@ -62,7 +62,10 @@ class InstanceUNet(UNet2DConditionModel):  # type: ignore[misc]
         missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
         if unexpected or set(missing) != set(unet.instance_layers()):
             raise ValueError(f"the base does not fit: missing {missing[:5]}, unexpected {unexpected[:5]}")
-        return unet.to(base.device) if unet.dtype == base.dtype else unet.to(base.device, dtype=base.dtype)
+        if base.dtype != unet.dtype:
+            unet.to(dtype=base.dtype)
+        unet.to(base.device)
+        return unet
 
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
@@ -116,6 +119,14 @@ class InstanceUNet(UNet2DConditionModel):  # type: ignore[misc]
         """Let only the instance layers require gradients."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(is_instance_layer(name))
+        return self
+
+    def disable_scale_u(self) -> InstanceUNet:
+        """Set every ScaleU to the identity."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if ".scale_u." in name:
+                    parameter.zero_()
         return self
 
     def save_instance_layers(self, folder: Path) -> None:

@@ -72,12 +72,10 @@ class UniFusion(nn.Module):
     def __init__(self, config: UniFusionConfig) -> None:
         super().__init__()
         self.config = config
-        widths = {name: 2 * NUM_FREQUENCIES * config.num_coordinates(name) for name in LOCATED}
+        widths: dict[str, int] = {name: 2 * NUM_FREQUENCIES * config.num_coordinates(name) for name in LOCATED}
         mask_width = _STRIPS * config.mask_widths[-1]
-        self.null = nn.ParameterDict(
-            {name: torch.randn(size) * _NULL_SCALE for name, size in {**widths, "mask": mask_width}.items()}
-            | {"text": torch.randn(config.text_width) * _NULL_SCALE}
-        )
+        nulls = {"text": config.text_width, **widths, "mask": mask_width}
+        self.null = nn.ParameterDict({name: torch.randn(size) * _NULL_SCALE for name, size in nulls.items()})
         self.mlps = nn.ModuleDict({name: self._mlp(config.text_width + width) for name, width in widths.items()})
         self.mlps["mask"] = self._mlp(mask_width)
         self.mask_in = nn.Conv2d(config.max_instances, 3, 3, padding=1)
@@ -126,7 +124,7 @@ class UniFusion(nn.Module):
         """(B, T, C): token t gathers, from each channel, the places at t of four strips of rows of the ConvNeXt map."""
         size = self.config.mask_size
         image_BNHW = F.interpolate(mask_BNHW.to(self.mask_in.weight.dtype), size=(size, size), mode="nearest")
-        map_BCHW = self.mask_trunk(self.mask_in(image_BNHW))
+        map_BCHW: Tensor = self.mask_trunk(self.mask_in(image_BNHW))
         return map_BCHW.reshape(len(map_BCHW), -1, self.config.num_mask_tokens).transpose(1, 2)
 
 
@@ -143,7 +141,7 @@ def coordinates(conditions: Conditions, name: Located) -> Tensor:
 
 @torch.no_grad()
 def fourier(values: Tensor) -> Tensor:
-    """(..., D) -> (..., 32 D) in float32: for each of 16 frequencies all sines, then all cosines (no factor of 2 pi)."""
+    """(..., D) -> (..., 32 D) float32: for each of 16 frequencies all sines, then all cosines (no factor of 2 pi)."""
     steps = torch.arange(NUM_FREQUENCIES, device=values.device) / NUM_FREQUENCIES
     angles = values.float()[..., None, :] * (_TEMPERATURE**steps)[:, None]
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)

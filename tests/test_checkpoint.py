@@ -1,0 +1,132 @@
+"""Every key of the released files is accounted for, and nothing in a file is executed."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import golden_cases as golden
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from instdiff import checkpoint
+from instdiff.unet import InstanceUNet
+
+KEYS = json.loads(gzip.decompress((golden.FOLDER / "full_keys.json.gz").read_bytes()))
+
+
+def meta(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def full_unet() -> InstanceUNet:
+    with torch.device("meta"):
+        sizes = checkpoint.OFFICIAL_UNIFUSION.model_dump()
+        return InstanceUNet(**checkpoint.SD15_UNET, unifusion_config=sizes, scale_u=True)
+
+
+def test_every_key_of_the_released_unet_has_one_place_and_comes_back() -> None:
+    unet = full_unet()
+    checkpoint.load_unet(unet, meta(KEYS["model"]), "released")
+    assert {name: list(tensor.shape) for name, tensor in checkpoint.official(unet).items()} == KEYS["model"]
+
+
+def test_every_key_of_stable_diffusion_has_one_place() -> None:
+    with torch.device("meta"):
+        base = UNet2DConditionModel(**checkpoint.SD15_UNET)
+        vae = AutoencoderKL(**checkpoint.SD15_VAE)
+        sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
+        text_encoder = CLIPTextModel(CLIPTextConfig(**sizes))
+    shapes = {name: KEYS["model"][name] for name in KEYS["sd15_unet_subset"]}
+    prefixed = {
+        **{f"model.diffusion_model.{name}": shape for name, shape in shapes.items()},
+        **{f"first_stage_model.{name}": shape for name, shape in KEYS["autoencoder"].items()},
+        **{f"cond_stage_model.{name}": shape for name, shape in KEYS["text_encoder"].items()},
+        **{f"cond_stage_model.{name}": shape for name, shape in KEYS["text_encoder_optional_buffer_int64"].items()},
+        **KEYS["diffusion"],
+    }
+    parts = checkpoint.split({"state_dict": meta(prefixed)}, "sd")
+    checkpoint.load_unet(base, parts["unet"], "sd")
+    checkpoint.load_vae(vae, parts["vae"], "sd")
+    checkpoint.load_text_encoder(text_encoder, parts["text_encoder"], "sd")
+    assert not any(tensor.is_meta is False for tensor in base.state_dict().values())
+
+
+def test_weights_that_do_not_fit_are_listed_on_both_sides() -> None:
+    weights = meta(KEYS["model"])
+    weights["stray"] = weights.pop("scaleu_b_0")
+    with pytest.raises(ValueError, match=r"x: lacks 1 \(scaleu_b_0\); holds, but is not known: 1 \(stray\)"):
+        checkpoint.load_unet(full_unet(), weights, "x")
+
+
+def test_weights_of_a_wrong_size_are_named() -> None:
+    weights = {**meta(KEYS["model"]), "scaleu_s_3": torch.empty(2, device="meta")}
+    with pytest.raises(ValueError, match=r"wrong sizes: 1 \(scaleu_s_3 \(2,\) instead of \(1,\)\)"):
+        checkpoint.load_unet(full_unet(), weights, "x")
+
+
+def test_the_port_keeps_names_of_diffusers_for_the_base() -> None:
+    names = checkpoint.official(golden.unet(), port=True)
+    assert "scaleu_b_0" in names
+    assert "position_net.null_seg_feature" in names
+    assert "down_blocks.0.attentions.0.transformer_blocks.0.fuser.alpha_attn" in names
+    again = InstanceUNet(**golden.UNET, unifusion_config=golden.UNIFUSION.model_dump(), scale_u=True)
+    checkpoint.load_unet(again, names, "port", port=True)
+    for name, tensor in golden.unet().state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_averaged_weights_are_taken_where_there_are_any(tmp_path: Path) -> None:
+    official = checkpoint.official(golden.unet())
+    averaged = {name: tensor + 1 for name, tensor in official.items()}
+    held = {"model": official, "ema": averaged, "autoencoder": {"a": torch.zeros(1)}, "iters": 3, "opt": {}}
+    torch.save(held, tmp_path / "released.pth")
+    unet = InstanceUNet(**golden.UNET, unifusion_config=golden.UNIFUSION.model_dump(), scale_u=True)
+    others = checkpoint.load_released(unet, tmp_path / "released.pth")
+    assert list(others) == ["vae"]
+    assert torch.equal(unet.unifusion.null["text"], golden.unet().unifusion.null["text"] + 1)
+
+
+def test_a_configuration_beside_the_weights_is_read_past(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    config = omegaconf.OmegaConf.create({"model": {"target": "a.b", "params": {"x": [1, 2.5, None, True]}}})
+    held = {"model": {"weight": torch.ones(2)}, "config_dict": vars(config)}
+    torch.save(held, tmp_path / "released.pth")
+    assert torch.equal(
+        checkpoint.split(checkpoint.read(tmp_path / "released.pth"), "x")["unet"]["weight"], torch.ones(2)
+    )
+
+
+class Malicious:
+    """Pickles as a call of os.system."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_a_malicious_file_is_refused_and_not_executed(tmp_path: Path) -> None:
+    torch.save({"model": {}, "config_dict": Malicious(f"touch {tmp_path / 'executed'}")}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=r"evil\.pth: refused"):
+        checkpoint.read(tmp_path / "evil.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["noise.ckpt", "noise.safetensors"])
+def test_a_file_of_noise_gets_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no weights at all" * 9)
+    with pytest.raises(ValueError, match=re.escape(name)):
+        checkpoint.read(tmp_path / name)
+
+
+def test_a_file_of_something_else_is_told_so(tmp_path: Path) -> None:
+    save_file({"some.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="neither an InstanceDiffusion nor a Stable Diffusion 1.5 checkpoint"):
+        checkpoint.split(checkpoint.read(tmp_path / "other.safetensors"), "other")

@@ -1,0 +1,397 @@
+"""Laws of the model, on a network small enough to build in each test."""
+
+import copy
+import functools
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from instdiff import attention_mask, masks
+from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, null, select
+from instdiff.drops import Odds, drop
+from instdiff.fuser import cat as cat_groundings
+from instdiff.sampling import Denoise, Plms, Scheduled, gates, guided, sample, sample_multi_instance
+from instdiff.scaleu import scale_low_frequencies
+from instdiff.schema import Box, Instance, Layout, Point
+from instdiff.unet import InstanceUNet
+from instdiff.unifusion import LOCATED, UniFusionConfig
+
+SIZES = UniFusionConfig(
+    max_instances=3,
+    text_width=8,
+    token_width=16,
+    hidden_width=16,
+    num_scribble_points=4,
+    num_outline_points=8,
+    mask_size=32,
+    mask_widths=(4, 8),
+    mask_depths=(1, 1),
+)
+WORDS = {word: torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed, word in enumerate("abc")}
+NEVER = dict.fromkeys(Odds.model_fields, 0.0)
+
+
+def base() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    ).eval()
+
+
+def fresh() -> InstanceUNet:
+    return InstanceUNet.from_base(base(), SIZES, scale_u=True).eval()
+
+
+@functools.cache
+def trained() -> InstanceUNet:
+    """Every gate and scale away from zero, as after training."""
+    unet = fresh()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in unet.instance_layers().values():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return unet
+
+
+def square(top: int, left: int, side: int) -> np.ndarray:
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def instance(phrase: str, top: int = 4, left: int = 12, side: int = 10) -> Instance:
+    mask = square(top, left, side)
+    scribble = tuple(Point((left + i) / 32, (top + i) / 32) for i in range(4))
+    located = Instance(phrase=phrase, mask=masks.encode(mask), scribble=scribble)
+    return complete(Layout(key="k", prompt="", instances=(located,))).instances[0]
+
+
+def together(*layouts: tuple[Instance, ...]) -> Conditions:
+    numbered = [Layout(key=f"k{n}", prompt="", instances=instances) for n, instances in enumerate(layouts)]
+    return collate(numbered, WORDS, max_instances=3, mask_size=32, num_scribble_points=4, num_outline_points=8)
+
+
+def noisy(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    x, text = torch.randn(count, 4, 8, 8, generator=generator), torch.randn(count, 5, 16, generator=generator)
+    return x, torch.arange(count) * 100, text
+
+
+def same(one: Conditions, other: Conditions) -> bool:
+    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Conditions))
+
+
+# -- UNet
+
+
+@torch.no_grad()
+def test_fresh_instance_layers_leave_the_base_as_it_was() -> None:
+    x, t, text = noisy(2)
+    conditions = together((instance("a"),), (instance("b"), instance("c")))
+    unet = fresh()
+    expected = base()(x, t, text).sample
+    assert torch.equal(unet(x, t, text, unet.ground(conditions)).sample, expected)
+    assert torch.equal(unet(x, t, text, unet.ground(conditions, masked=(8, 8))).sample, expected)
+
+
+@torch.no_grad()
+def test_at_gate_zero_the_grounding_says_nothing() -> None:
+    x, t, text = noisy(1)
+    grounding = trained().ground(together((instance("a"),)))
+    silent = trained()(x, t, text).sample
+    assert torch.equal(trained()(x, t, text, grounding.at(0)).sample, silent)
+    assert not torch.allclose(trained()(x, t, text, grounding.at(0.5)).sample, silent)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masked", [None, (8, 8)])
+def test_a_batch_gives_what_its_pictures_give_one_by_one(masked: tuple[int, int] | None) -> None:
+    x, t, text = noisy(3)
+    layouts = ((instance("a"),), (), (instance("b", 0, 0, 20), Instance(phrase="c", point=Point(0.5, 0.5))))
+    grounding = trained().ground(together(*layouts), masked=masked)
+    batch = trained()(x, t, text, grounding).sample
+    for row, layout in enumerate(layouts):
+        one = trained().ground(together(layout), masked=masked)
+        alone = trained()(x[[row]], t[[row]], text[[row]], one).sample
+        assert torch.allclose(alone[0], batch[row], atol=1e-5)
+
+
+def test_only_instance_layers_learn() -> None:
+    x, t, text = noisy(1)
+    unet = fresh().freeze_base()
+    unet(x, t, text, unet.ground(together((instance("a"),)))).sample.square().mean().backward()
+    learning = {name for name, parameter in unet.named_parameters() if parameter.grad is not None}
+    assert learning
+    assert learning <= set(unet.instance_layers())
+    assert any(".fuser.alpha_attn" in name for name in learning)
+    assert any(".scale_u.skip" in name for name in learning)
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    x, t, text = noisy(1)
+    found = []
+    for checkpointed in (False, True):
+        unet = copy.deepcopy(trained()).train()
+        if checkpointed:
+            unet.enable_gradient_checkpointing()
+        unet(x, t, text, unet.ground(together((instance("a"),)))).sample.square().mean().backward()
+        found.append({name: parameter.grad for name, parameter in unet.instance_layers().items()})
+    for name, gradient in found[0].items():
+        assert (gradient is None) == (found[1][name] is None)
+        assert gradient is None or torch.allclose(gradient, found[1][name], atol=1e-6), name
+
+
+@torch.no_grad()
+def test_a_copied_unet_has_scales_of_its_own() -> None:
+    x, t, text = noisy(1)
+    before = trained()(x, t, text).sample
+    twin = copy.deepcopy(trained())
+    for name, parameter in twin.named_parameters():
+        if ".scale_u." in name:
+            parameter.add_(1)
+    assert torch.equal(trained()(x, t, text).sample, before)
+    assert not torch.allclose(twin(x, t, text).sample, before)
+
+
+@torch.no_grad()
+def test_saved_layers_on_the_same_base_predict_the_same_noise(tmp_path: Path) -> None:
+    x, t, text = noisy(1)
+    conditions = together((instance("a"),))
+    expected = trained()(x, t, text, trained().ground(conditions)).sample
+    trained().save_instance_layers(tmp_path / "layers")
+    again = InstanceUNet.from_base_and_layers(base(), tmp_path / "layers").eval()
+    assert torch.allclose(again(x, t, text, again.ground(conditions)).sample, expected, atol=1e-6)
+    trained().save_pretrained(tmp_path / "whole")
+    whole = InstanceUNet.from_pretrained(tmp_path / "whole").eval()
+    assert torch.allclose(whole(x, t, text, whole.ground(conditions)).sample, expected, atol=1e-6)
+    for name, tensor in trained().state_dict().items():
+        assert torch.equal(whole.state_dict()[name], tensor), name
+
+
+def test_layers_of_another_unet_are_refused_with_both_sides_listed(tmp_path: Path) -> None:
+    InstanceUNet.from_base(base(), SIZES, scale_u=False).save_instance_layers(tmp_path / "layers")
+    with pytest.raises(ValueError, match=r"missing \['up_blocks.*scale_u.*not known \[\]"):
+        fresh().load_instance_layers(tmp_path / "layers")
+
+
+# -- ScaleU and attention masks
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.floats(-1, 3))
+def test_scaleu_is_the_filter_of_four_frequencies(height: int, width: int, scale: float) -> None:
+    z = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(3))
+    wave = torch.fft.fftshift(torch.fft.fft2(z), dim=(-2, -1))
+    wave[..., height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] *= scale
+    expected = torch.fft.ifft2(torch.fft.ifftshift(wave, dim=(-2, -1))).real
+    assert torch.allclose(scale_low_frequencies(z, torch.tensor([scale])), expected, atol=1e-5)
+
+
+def test_a_box_masks_the_rows_that_are_its_y() -> None:
+    conditions = keep(together((Instance(phrase="a", box=Box(0.0, 0.5, 0.25, 1.0)),)), {"box"})
+    region = attention_mask.regions(conditions, 4, 4)[0, 0].view(4, 4)
+    assert region.nonzero().tolist() == [[2, 0], [3, 0]]
+
+
+def test_tokens_of_one_instance_do_not_look_into_another() -> None:
+    conditions = together((instance("a", 0, 0, 8), instance("b", 16, 16, 16)))
+    allowed = attention_mask.build(conditions, [(4, 4)], 1)[16][0]
+    first, second, outside = 0, 15, 3
+    assert allowed[first, first]
+    assert not allowed[first, second]
+    assert allowed[outside].nonzero()[:, 0].tolist()[0] == outside  # itself alone of the visual tokens
+    assert allowed[outside, :16].sum() == 1
+    slots = allowed[:, 16:-1].unflatten(1, (len(LOCATED), 3))
+    assert slots[first, :, 0].tolist() == [True, True, True, True]
+    assert not slots[first, :, 1].any()
+    assert allowed[:, -1].all()
+
+
+def test_an_instance_of_unknown_place_may_be_anywhere() -> None:
+    unknown = Instance(phrase="a", point=Point(0.1, 0.1))
+    conditions = together((instance("b"), unknown), (unknown,))
+    assert attention_mask.build(conditions, [(4, 4)], 1)[16][:, :, :16].all()
+
+
+def test_the_smallest_instance_keeps_a_cell() -> None:
+    conditions = together((Instance(phrase="a", box=Box(0.6, 0.1, 0.61, 0.11)),))
+    assert attention_mask.regions(conditions, 4, 4)[0, 0].nonzero()[:, 0].tolist() == [2]
+
+
+# -- Conditions
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LOCATED)
+def test_an_instance_without_a_format_gets_its_null_token(name: str) -> None:
+    conditions = keep(together((instance("a"),)), {other for other in FORMATS if other != name})
+    unifusion = trained().unifusion
+    tokens = unifusion(conditions)[0].split([3, 3, 3, 3, SIZES.num_mask_tokens])[LOCATED.index(name)]
+    expected = unifusion.mlps[name](torch.cat([WORDS["a"], unifusion.null[name]]))
+    assert torch.allclose(tokens[0], expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_numbers_of_a_format_not_given_do_not_matter() -> None:
+    conditions = keep(together((instance("a"),)), {"box"})
+    other = replace(conditions, scribble_BNS=conditions.scribble_BNS + 9, mask_BNHW=~conditions.mask_BNHW)
+    assert torch.equal(trained().unifusion(conditions), trained().unifusion(other))
+
+
+@torch.no_grad()
+def test_the_order_of_instances_is_the_order_of_their_slots_and_no_more() -> None:
+    one = trained().unifusion(together((instance("a", 0, 0, 8), instance("b"))))[0]
+    other = trained().unifusion(together((instance("b"), instance("a", 0, 0, 8))))[0]
+    for first, second in zip(one[:12].split(3), other[:12].split(3), strict=True):
+        assert torch.allclose(first[[1, 0, 2]], second, atol=1e-6)
+
+
+def test_a_fourth_instance_in_three_slots_is_an_error() -> None:
+    with pytest.raises(ValueError, match="k0: 4 instances, but the model has slots for 3"):
+        together((instance("a"),) * 4)
+
+
+def test_a_phrase_without_features_is_an_error() -> None:
+    with pytest.raises(ValueError, match="k0: instance 0: no features of the phrase 'z'"):
+        together((instance("z"),))
+
+
+def test_what_is_absent_is_not_given_but_the_reference_reads_zeros() -> None:
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", point=Point(0.5, 0.5)),))
+    sizes = {"max_instances": 3, "mask_size": 32, "num_scribble_points": 4, "num_outline_points": 8}
+    ours, theirs = collate([layout], WORDS, **sizes), collate([layout], WORDS, **sizes, compat="reference")
+    assert [bool(ours.given(name)[0, 0]) for name in FORMATS] == [False, True, False, False, False]
+    assert [bool(theirs.given(name)[0, 0]) for name in FORMATS] == [True, True, True, True, False]
+
+
+def test_a_mask_gives_its_outline_and_completing_gives_box_and_point() -> None:
+    conditions = together((instance("a", 4, 12, 10),))
+    assert all(bool(conditions.given(name)[0, 0]) for name in FORMATS)
+    assert conditions.box_BN4[0, 0].tolist() == [12 / 32, 4 / 32, 22 / 32, 14 / 32]
+    assert conditions.point_BN2[0, 0].tolist() == [17 / 32, 9 / 32]
+    assert np.array_equal(conditions.mask_BNHW[0, 0].numpy(), square(4, 12, 10))
+
+
+def test_boxes_end_at_the_border_and_boxes_without_area_are_not_given() -> None:
+    past = Instance(phrase="a", box=Box(0.5, -0.5, 1.5, 0.5))
+    flat = Instance(phrase="b", box=Box(0.0, 1.0, 0.0, 1.0))
+    conditions = together((past, flat))
+    assert conditions.box_BN4[0, 0].tolist() == [0.5, 0, 1, 0.5]
+    assert conditions.box_given_BN[0].tolist() == [True, False, False]
+
+
+def test_a_selected_instance_stands_alone_in_slot_0() -> None:
+    conditions = together((instance("a"), instance("b", 0, 0, 8)))
+    assert same(select(conditions, 1), together((instance("b", 0, 0, 8),)))
+
+
+def test_rows_and_cat_undo_each_other() -> None:
+    conditions = together((instance("a"),), (instance("b"), instance("c")))
+    assert same(cat([conditions.rows([0]), conditions.rows([1])]), conditions)
+
+
+# -- Drops
+
+
+def test_drops_that_never_happen_change_nothing() -> None:
+    conditions = together((instance("a"),), (instance("b"),))
+    assert same(drop(conditions, Odds(**NEVER), torch.Generator().manual_seed(0)), conditions)
+
+
+def test_everything_dropped_is_the_null_condition() -> None:
+    conditions = together((instance("a"),))
+    gone = drop(conditions, Odds(**{**NEVER, "everything": 1.0}), torch.Generator().manual_seed(0))
+    expected = trained().unifusion(null(conditions))
+    assert torch.equal(trained().unifusion(gone), expected)
+
+
+def test_pictures_are_dropped_one_by_one_but_by_the_reference_together() -> None:
+    conditions = together(*((instance("a"),) for _ in range(64)))
+    odds = Odds(**{**NEVER, "only_point": 0.5})
+    ours = drop(conditions, odds, torch.Generator().manual_seed(0)).box_given_BN[:, 0]
+    theirs = drop(conditions, odds, torch.Generator().manual_seed(0), compat="reference").box_given_BN[:, 0]
+    assert 16 < int(ours.sum()) < 48
+    assert len(set(theirs.tolist())) == 1
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=9, max_size=9))
+def test_something_is_always_kept(odds: list[float]) -> None:
+    chances = dict(zip(Odds.model_fields, [*odds, 0.0], strict=True))
+    kept = drop(together((instance("a"),)), Odds(**chances), torch.Generator().manual_seed(0))
+    assert any(bool(kept.given(name)[0, 0]) for name in FORMATS)
+
+
+# -- Sampling
+
+
+def denoiser(layout: tuple[Instance, ...], count: int, max_rows: int = 64) -> Denoise:
+    unet, (_, _, text) = trained(), noisy(count)
+    conditions = cat([together(layout)] * count)
+    nothing = unet.ground(null(conditions.rows([0])))
+    grounding = unet.ground(conditions)
+    return guided(unet, text, grounding, torch.zeros(1, 5, 16), nothing, guidance=3.0, max_rows=max_rows)
+
+
+def solvers() -> list[Plms | Scheduled]:
+    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    dpm = DPMSolverMultistepScheduler(**settings)
+    return [Plms.of(5), Scheduled.of(dpm, 5), Scheduled.of(DDIMScheduler(**settings, clip_sample=False), 5)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", range(3))
+def test_the_bound_on_rows_changes_no_picture(number: int) -> None:
+    solver, noise = solvers()[number], noisy(3)[0]
+    opened = gates(solver.num_steps, 0.8)
+    whole, in_parts = (sample(denoiser((instance("a"),), 3, rows), noise, solver, opened) for rows in (64, 2))
+    assert torch.allclose(whole, in_parts, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", range(3))
+def test_a_multi_instance_sampler_without_instances_is_the_plain_one(number: int) -> None:
+    solver, noise = solvers()[number], noisy(2)[0]
+    opened = gates(solver.num_steps, 0.8)
+    denoise = denoiser((), 2)
+    rows = torch.arange(2)
+    apart = sample_multi_instance(denoise, denoise, noise, solver, opened, picture_R=rows, share=0.4)
+    assert torch.allclose(apart, sample(denoise, noise, solver, opened), atol=1e-4)
+
+
+@torch.no_grad()
+def test_at_share_one_the_mean_is_returned_and_by_the_reference_the_last_instance() -> None:
+    def denoise(x: Tensor, _: Tensor, __: float) -> Tensor:
+        return torch.arange(3.0)[:, None, None, None].expand_as(x)
+
+    solver, noise, rows = Plms.of(4), noisy(1)[0], torch.zeros(3, dtype=torch.int64)
+    each = sample(denoise, noise[rows], solver, [1.0] * 4)
+    ends = [
+        sample_multi_instance(denoise, denoise, noise, solver, [1.0] * 4, picture_R=rows, share=1.0, compat=compat)
+        for compat in (None, "reference")
+    ]
+    assert torch.allclose(ends[0], each.mean(0, keepdim=True))
+    assert torch.equal(ends[1], each[2:])
+
+
+def test_a_wrong_number_of_gates_is_an_error() -> None:
+    with pytest.raises(ValueError, match="3 gates for 5 steps"):
+        sample(lambda x, _, __: x, noisy(1)[0], Plms.of(5), [1.0] * 3)
+
+
+def test_groundings_of_different_gates_do_not_share_a_pass() -> None:
+    grounding = trained().ground(together((instance("a"),)))
+    with pytest.raises(ValueError, match="different gates"):
+        cat_groundings([grounding, grounding.at(0.5)])
