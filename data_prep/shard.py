@@ -17,6 +17,8 @@ from instdiff.progress import track
 from instdiff.schema import ANNOTATED, IMAGES, INDEX, Layout, Strict
 from instdiff.shards import INDEX_FILE, Sample, encode
 
+LONGEST_KEY = 80  # a member's name, key and extension, has 100 bytes in a tar
+
 
 class Params(Strict):
     """How the samples are cut into shards."""
@@ -47,12 +49,19 @@ def write_shard(path: Path, part: Sequence[tuple[Picture, Layout, str]]) -> list
     """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
     with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
         for picture, layout, sha256 in part:
-            tar.write({"__key__": picture.key, **encode(_sample(picture, layout, sha256))})
+            tar.write({"__key__": _named(picture.key), **encode(_sample(picture, layout, sha256))})
     num_instances = {layout.key: len(layout.instances) for _, layout, _ in part}
     return [
         {"shard": path.name, "key": key, "num_instances": num_instances[key], **place}
         for key, place in _places(path).items()
     ]
+
+
+def _named(key: str) -> str:
+    """The key, if a tar's members can be named by it."""
+    if not key.isascii() or len(key) > LONGEST_KEY or set(key) & set("./\\"):
+        raise ValueError(f"key {key!r}: a sample's key is at most {LONGEST_KEY} ASCII characters without dot or slash")
+    return key
 
 
 def _sample(picture: Picture, layout: Layout, sha256: str) -> Sample:

@@ -48,7 +48,7 @@ def read(path: Path) -> list[Layout]:
     """Layouts from a JSON file (one layout, or a list); ValueError names the file, the record and the field."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # what is no UTF-8 or no JSON is a ValueError
+    except (OSError, ValueError, RecursionError) as error:  # what is no UTF-8 or no JSON is a ValueError
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     records = written if isinstance(written, list) else [written]
     layouts = [_layout(record, f"{path}: record {number}") for number, record in enumerate(records)]

@@ -1,36 +1,38 @@
+from contextlib import suppress
+
 import hypothesis.extra.numpy as some
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
-from pydantic import ValidationError
 
 from instdiff import geometry, masks
+from instdiff.masks import Mask
 from instdiff.schema import Box, Rle
 
 any_mask = some.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
 
 @given(any_mask)
-def test_a_mask_survives_its_run_lengths(mask):
+def test_a_mask_survives_its_run_lengths(mask: Mask) -> None:
     assert np.array_equal(masks.decode(masks.encode(mask)), mask)
 
 
 @given(any_mask)
-def test_run_lengths_mean_what_coco_means_by_them(mask):
+def test_run_lengths_mean_what_coco_means_by_them(mask: Mask) -> None:
     rle = masks.encode(mask)
     theirs = coco.decode({"size": list(rle.size), "counts": rle.counts.encode()})
     assert np.array_equal(masks.decode(rle), theirs.astype(bool))
 
 
-def test_long_runs_survive():
+def test_long_runs_survive() -> None:
     mask = np.zeros((1200, 900), dtype=bool)
     mask[700:, 300:] = True
     assert np.array_equal(masks.decode(masks.encode(mask)), mask)
 
 
-def test_three_pixels_of_a_known_string():
+def test_three_pixels_of_a_known_string() -> None:
     """Columns first: outside 1, inside 2, outside 1 of a 2x2 picture."""
     assert masks.decode(Rle(size=(2, 2), counts="121")).tolist() == [[False, True], [True, False]]
 
@@ -50,28 +52,26 @@ def test_three_pixels_of_a_known_string():
         ((1_000_000, 1_000_000), "1"),  # a bomb
     ],
 )
-def test_malformed_run_lengths_are_one_sentence(size, counts):
-    with pytest.raises(ValueError, match="\\w") as error:
+def test_malformed_run_lengths_are_one_sentence(size: tuple[int, int], counts: str) -> None:
+    with pytest.raises(ValueError, match=r"pixels|counts") as error:
         masks.decode(Rle(size=size, counts=counts))
     assert "\n" not in str(error.value)
 
 
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=30), st.integers(1, 9), st.integers(1, 9))
-def test_no_string_breaks_the_decoder(counts, height, width):
-    try:
+def test_no_string_breaks_the_decoder(counts: str, height: int, width: int) -> None:
+    with suppress(ValueError):
         assert masks.decode(Rle(size=(height, width), counts=counts)).shape == (height, width)
-    except (ValueError, ValidationError) as error:
-        assert str(error)
 
 
-def test_the_box_of_a_mask_is_tight():
+def test_the_box_of_a_mask_is_tight() -> None:
     mask = np.zeros((4, 8), dtype=bool)
     mask[1, 2:5] = mask[2, 3] = True
     assert masks.box_of(mask) == Box(2 / 8, 1 / 4, 5 / 8, 3 / 4)
 
 
 @given(any_mask.filter(np.any))
-def test_the_box_of_a_mask_holds_it_and_touches_it_on_all_sides(mask):
+def test_the_box_of_a_mask_holds_it_and_touches_it_on_all_sides(mask: Mask) -> None:
     box = masks.box_of(mask)
     cut = mask[geometry.rows(box, mask.shape[0]), geometry.columns(box, mask.shape[1])]
     assert cut.sum() == mask.sum()
@@ -81,12 +81,12 @@ def test_the_box_of_a_mask_holds_it_and_touches_it_on_all_sides(mask):
     assert cut[:, -1].any()
 
 
-def test_an_empty_mask_has_no_box():
+def test_an_empty_mask_has_no_box() -> None:
     with pytest.raises(ValueError, match="empty"):
         masks.box_of(np.zeros((3, 3), dtype=bool))
 
 
-def test_area_is_a_share_and_iou_of_nothing_is_nothing():
+def test_area_is_a_share_and_iou_of_nothing_is_nothing() -> None:
     empty, half = np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)
     half[:, :2] = True
     assert masks.area(half) == 0.5
@@ -96,6 +96,6 @@ def test_area_is_a_share_and_iou_of_nothing_is_nothing():
     assert masks.iou(half, np.ones_like(half)) == 0.5
 
 
-def test_masks_of_different_sizes_are_not_compared():
+def test_masks_of_different_sizes_are_not_compared() -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
         masks.iou(np.ones((2, 2), dtype=bool), np.ones((1, 2), dtype=bool))

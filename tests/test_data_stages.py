@@ -1,0 +1,357 @@
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from data_world import (
+    ANNOTATE,
+    CAPTION,
+    FORMATS,
+    GROUND,
+    INGEST,
+    SEGMENT,
+    SKETCH,
+    annotated,
+    contents,
+    ingested,
+    ledger,
+    prepared,
+    sharded,
+    sources,
+)
+from data_world import tables as tables_of
+from PIL import Image
+from pydantic import ValidationError
+
+from data_prep import caption, ground, ingest, segment, sketch
+from data_prep.annotators import Failure, Ledger, outcomes
+from instdiff import masks, scenes, tables
+from instdiff.geometry import pixel
+from instdiff.schema import ANNOTATED, CAPTIONS, GIVEN, IMAGES, INSTANCES, LEDGER, MASKS, STROKES, Rle
+
+World = tuple[Path, dict[str, Mapping[str, float]]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    return root, prepared(root)
+
+
+def read(root: Path, name: str, schema: pa.Schema, split: str = "train") -> pd.DataFrame:
+    return tables.read(root / name / f"{split}.parquet", schema)
+
+
+# ---- ingest ---------------------------------------------------------------------------------------------------------
+
+
+def test_ingest_does_not_depend_on_the_number_of_workers(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    ingested(tmp_path, INGEST.model_copy(update={"num_workers": 2}))
+    for name in ("pictures", "images", "given"):
+        assert contents(tmp_path / name) == contents(root / name)
+
+
+def test_more_training_pictures_leave_the_first_and_the_validation_as_they_were(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    ingested(tmp_path, INGEST.model_copy(update={"num_train": 6}))
+    before, after = contents(root / "pictures"), contents(tmp_path / "pictures")
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 1
+
+
+def test_the_tables_describe_the_pictures(world: World) -> None:
+    root, counts = world
+    for split in ("train", "val"):
+        images = read(root, "images", IMAGES, split)
+        assert counts["ingest"][f"{split}_pictures"] == len(images)
+        for row in images.to_dict("records"):
+            with Image.open(root / "pictures" / split / row["file"]) as picture:
+                assert picture.size == (row["width"], row["height"])
+    assert read(root, "images", IMAGES, "val")["group"].tolist() == ["crowded", "small"]
+
+
+def test_masks_are_the_visible_pixels_and_boxes_hold_them_tightly(world: World) -> None:
+    root, _ = world
+    for row in read(root, "given", GIVEN).to_dict("records"):
+        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=row["mask"]))
+        assert masks.box_of(mask) == tuple(row["box"])
+
+
+def test_train_and_val_share_no_picture(tmp_path: Path) -> None:
+    ingested(tmp_path, INGEST.model_copy(update={"val_groups": {"mixed": 5}}))
+    train, val = (set(read(tmp_path, "images", IMAGES, split)["sha256"]) for split in ("train", "val"))
+    assert len(train) == len(val) == 5
+    assert not train & val
+
+
+def test_an_unknown_group_is_named() -> None:
+    with pytest.raises(ValueError, match="no such group of scenes: crowd;"):
+        ingest.orders("val", {"crowd": 1}, 0)
+
+
+# ---- the same bytes, or nothing -------------------------------------------------------------------------------------
+
+
+def test_every_stage_run_again_writes_the_same_bytes(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    prepared(tmp_path)
+    for folder in (root, tmp_path):
+        sharded(folder)
+    assert contents(root) == contents(tmp_path)
+
+
+def test_batches_change_nothing(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    one = {"batch_size": 1}
+    prepared(
+        tmp_path,
+        ground=GROUND.model_copy(update=one),
+        segment=SEGMENT.model_copy(update=one),
+        caption=CAPTION.model_copy(update=one),
+    )
+    assert contents(root / "annotated") == contents(tmp_path / "annotated")
+    assert contents(root / "masks") == contents(tmp_path / "masks")
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_ingest_killed_in_the_middle_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    painted = ingest.painted
+    done: list[ingest.Order] = []
+
+    def interrupted(order: ingest.Order) -> ingest.Ingested:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(order)
+        return painted(order)
+
+    monkeypatch.setattr(ingest, "painted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ingested(tmp_path)
+    assert contents(tmp_path) == {}
+
+
+def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path)
+    sharded(tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setattr("data_prep.shard._places", lambda path: 1 / 0 if path.name == "00001.tar" else {})
+    with pytest.raises(ZeroDivisionError):
+        sharded(tmp_path)
+    assert contents(tmp_path) == before
+
+
+# ---- annotators -----------------------------------------------------------------------------------------------------
+
+
+def halves(numbers: Sequence[int]) -> list[int | Failure]:
+    if any(number < 0 for number in numbers):
+        raise ValueError("negative")
+    return [Failure("odd", "") if number % 2 else number // 2 for number in numbers]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 10])
+def test_one_failure_costs_no_other(batch_size: int) -> None:
+    done = dict(outcomes([0, 3, -1, 4, 6], halves, batch_size))
+    assert [done[number] for number in (0, 4, 6)] == [0, 2, 3]
+    assert done[3].reason == "odd"
+    assert done[-1] == Failure("failed", "ValueError: negative")
+
+
+def test_a_fault_of_ours_is_not_a_row() -> None:
+    with pytest.raises(KeyError):
+        list(outcomes([1], lambda _: {}["typo"], 1))
+
+
+def test_a_ledger_counts_by_reason(tmp_path: Path) -> None:
+    noted = Ledger()
+    for index, reason in enumerate(["a", "b", "a"]):
+        noted.add("k", index, Failure(reason, "why"))
+    noted.write(tmp_path / "ledger.parquet")
+    assert noted.counts() == {"failed_a": 2, "failed_b": 1}
+    assert tables.read(tmp_path / "ledger.parquet", LEDGER)["reason"].tolist() == ["a", "b", "a"]
+
+
+def test_given_instances_are_the_sources_own(world: World) -> None:
+    root, counts = world
+    given, instances = read(root, "given", GIVEN), read(root, "instances", INSTANCES)
+    for name in ("key", "index", "category"):
+        assert instances[name].tolist() == given[name].tolist()
+    assert np.array_equal(np.stack(instances["box"]), np.stack(given["box"]))
+    assert read(root, "masks", MASKS)["mask"].tolist() == given["mask"].tolist()
+    assert counts["ground"]["instances"] == len(given)
+
+
+def test_a_picture_without_instances_is_in_the_ledger(tmp_path: Path) -> None:
+    ingested(tmp_path)
+    given = read(tmp_path, "given", GIVEN)
+    bare = given["key"].iloc[0]
+    tables.write(tmp_path / "given" / "train.parquet", given[given["key"] != bare], GIVEN)
+    to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
+    counts = ground.run(**sources(tmp_path), **to, params=GROUND)
+    assert counts["failed_nothing_found"] == 1
+    assert tables.read(to["ledger"], LEDGER)[["key", "index"]].to_numpy().tolist() == [[bare, -1]]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [("mask", None, "no_mask"), ("mask", "12", "bad_mask"), ("box", [0.0, 0.0, 1.0, 1.0], "not_given")],
+)
+def test_an_instance_that_cannot_be_segmented_stays_with_a_null_and_a_reason(
+    tmp_path: Path, column: str, value: object, reason: str
+) -> None:
+    prepared(tmp_path)
+    given = read(tmp_path, "given", GIVEN)
+    given[column] = [value, *given[column][1:]]
+    tables.write(tmp_path / "given" / "train.parquet", given, GIVEN)
+    to = {**tables_of(tmp_path, "train", "instances", "masks"), "ledger": ledger(tmp_path, "segment")}
+    counts = segment.run(**sources(tmp_path), **to, params=SEGMENT)
+    assert counts == {"instances": len(given), "failed": 1, f"failed_{reason}": 1}
+    assert tables.read(to["ledger"], LEDGER)["reason"].tolist() == [reason]
+    drawn = read(tmp_path, "masks", MASKS)["mask"]
+    assert drawn[0] is None
+    assert drawn[1:].notna().all()
+
+
+def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    to = {**tables_of(root, "train", "instances"), "masks": tmp_path / "masks.parquet", "ledger": tmp_path / "ledger"}
+    segment.run(**sources(root), **to, params=SEGMENT.model_copy(update={"backend": "box"}))
+    boxes = read(root, "instances", INSTANCES)["box"]
+    for box, counts in zip(boxes, tables.read(to["masks"], MASKS)["mask"], strict=True):
+        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=counts))
+        assert masks.box_of(mask) == tuple(box)
+        assert np.isclose(masks.area(mask), masks.box_of(mask).area)
+
+
+def test_captions_say_what_the_source_knows(world: World) -> None:
+    root, _ = world
+    given, captions = read(root, "given", GIVEN), read(root, "captions", CAPTIONS)
+    named = [f"a {row['colour']} {row['texture']} {row['category']}" for row in given.to_dict("records")]
+    assert captions["caption"].tolist() == named
+    assert set(captions["backend"]) == {"template"}
+
+
+def test_a_word_the_source_lacks_is_a_reason(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    given = read(tmp_path, "given", GIVEN)
+    given["texture"] = None
+    tables.write(tmp_path / "given" / "train.parquet", given, GIVEN)
+    to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": ledger(tmp_path, "caption")}
+    counts = caption.run(**sources(tmp_path), **to, params=CAPTION)
+    assert counts["failed_no_texture"] == len(given)
+    assert read(tmp_path, "captions", CAPTIONS)["caption"].isna().all()
+
+
+def test_a_template_names_only_known_words() -> None:
+    with pytest.raises(ValidationError, match="no such word: shape"):
+        caption.Params(backend="template", template="a {shape}", batch_size=1)
+
+
+def test_the_strokes_of_an_instance_do_not_depend_on_its_neighbours(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    drawn = read(root, "masks", MASKS)
+    tables.write(tmp_path / "masks.parquet", drawn[::-2], MASKS)
+    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
+    sketch.run(**to, params=SKETCH)
+    some, every = tables.read(to["strokes"], STROKES), read(root, "strokes", STROKES)
+    for one in some.to_dict("records"):
+        (same,) = every[(every["key"] == one["key"]) & (every["index"] == one["index"])].to_dict("records")
+        assert all(np.array_equal(one[name], same[name]) for name in ("point", "scribble", "outline"))
+
+
+def test_strokes_lie_on_their_masks(world: World) -> None:
+    root, _ = world
+    drawn = read(root, "strokes", STROKES)
+    for row, counts in zip(drawn.to_dict("records"), read(root, "masks", MASKS)["mask"], strict=True):
+        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=counts))
+        for name, share in (("point", 1.0), ("scribble", 1.0), ("outline", 0.5)):
+            points = np.reshape(row[name], (-1, 2))
+            assert mask[pixel(points, scenes.SIZE, scenes.SIZE)].mean() >= share
+
+
+def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    drawn = read(root, "masks", MASKS)
+    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
+    drawn["mask"] = None
+    tables.write(to["masks"], drawn, MASKS)
+    counts = sketch.run(**to, params=SKETCH)
+    assert counts == {"instances": len(drawn), "with_point": 0, "with_scribble": 0, "with_outline": 0}
+    drawn["mask"] = "12"
+    tables.write(to["masks"], drawn, MASKS)
+    with pytest.raises(ValueError, match=r"masks\.parquet: mask of train-mixed-000000 0: the runs"):
+        sketch.run(**to, params=SKETCH)
+
+
+# ---- annotate -------------------------------------------------------------------------------------------------------
+
+
+def test_every_instance_is_kept_or_dropped_for_a_reason(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    drawn = read(tmp_path, "masks", MASKS)
+    drawn["mask"] = [None, *drawn["mask"][1:]]
+    tables.write(tmp_path / "masks" / "train.parquet", drawn, MASKS)
+    said = read(tmp_path, "captions", CAPTIONS)
+    tables.write(tmp_path / "captions" / "train.parquet", said[2:], CAPTIONS)  # the rows are missing altogether
+    counts = annotated(tmp_path)
+    assert (counts["dropped_no_mask"], counts["dropped_no_caption"]) == (1, 1)
+    assert counts["kept"] + counts["dropped"] == counts["instances"] == len(drawn)
+    kept, lost = read(tmp_path, "annotated", ANNOTATED), tables.read(ledger(tmp_path, "annotate"), LEDGER)
+    both = pd.concat([kept, lost])[["key", "index"]]
+    assert sorted(map(tuple, both.to_numpy())) == sorted(map(tuple, drawn[["key", "index"]].to_numpy()))
+    assert counts["dropped"] == sum(count for name, count in counts.items() if name.startswith("dropped_"))
+
+
+def test_what_is_not_required_may_be_missing(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    drawn = read(tmp_path, "masks", MASKS)
+    drawn["mask"] = None
+    tables.write(tmp_path / "masks" / "train.parquet", drawn, MASKS)
+    counts = annotated(tmp_path, params=ANNOTATE.model_copy(update={"required": ("box",)}))
+    assert counts["kept"] == len(drawn)
+    assert read(tmp_path, "annotated", ANNOTATED)["mask"].isna().all()
+
+
+@pytest.mark.parametrize(("limit", "reason"), [("min_visible_area", "small_mask"), ("min_box_size", "small_box")])
+def test_too_small_is_dropped_and_counted(tmp_path: Path, limit: str, reason: str) -> None:
+    prepared(tmp_path)
+    instances = read(tmp_path, "instances", INSTANCES)
+    counts = annotated(tmp_path, params=ANNOTATE.model_copy(update={limit: 1.1}))
+    assert counts[f"dropped_{reason}"] == len(instances)
+    assert counts["pictures_without_instances"] == 5
+
+
+def test_boxes_are_cut_to_the_picture_and_one_outside_is_dropped(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    instances = read(tmp_path, "instances", INSTANCES)
+    boxes = [[-0.5, 0.0, 0.5, 1.5], [1.1, 0.0, 1.9, 1.0], *instances["box"][2:]]
+    tables.write(tmp_path / "instances" / "train.parquet", instances.assign(box=boxes), INSTANCES)
+    counts = annotated(tmp_path)
+    assert counts["dropped_small_box"] == 1
+    assert read(tmp_path, "annotated", ANNOTATED)["box"][0].tolist() == [0.0, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(("name", "schema"), [("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)])
+def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path, name: str, schema: pa.Schema) -> None:
+    prepared(tmp_path)
+    table, path = read(tmp_path, name, schema), tmp_path / name / "train.parquet"
+    tables.write(path, pd.concat([table, table[:1]]), schema)
+    with pytest.raises(ValueError, match=rf"{name}/train\.parquet: instance 0 of train-mixed-000000 stands there more"):
+        annotated(tmp_path)
+    tables.write(path, table.assign(index=[77, *table["index"][1:]]), schema)
+    with pytest.raises(ValueError, match=rf"{name}/train\.parquet: instance 77 of train-mixed-000000 is not among"):
+        annotated(tmp_path)
+
+
+def test_every_format_is_there_in_the_end(world: World) -> None:
+    root, counts = world
+    kept = read(root, "annotated", ANNOTATED)
+    assert counts["annotate"]["kept"] == len(kept) > 0
+    assert kept[list(FORMATS)].notna().all().all()
+    assert json.dumps(dict(counts["annotate"]))

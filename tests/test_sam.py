@@ -1,0 +1,102 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_world import SEGMENT, contents, ledger, prepared, sources, tables
+from safetensors.torch import save_file
+from segment_anything import SamPredictor
+
+from data_prep import sam, segment
+from data_prep.annotators import pictures_of
+from instdiff import geometry, masks
+from instdiff import tables as parquet
+from instdiff.schema import IMAGES, INSTANCES, LEDGER, MASKS, Box, Rle
+
+SIZES = sam.Sizes(
+    image_size=64,
+    patch_size=8,
+    width=32,
+    depth=2,
+    num_heads=2,
+    window_size=4,
+    global_attention=(1,),
+    prompt_width=32,
+    mask_width=4,
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("sam")
+    save_file(sam.build(SIZES).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(SIZES.model_dump()))
+    return folder
+
+
+def segmented(root: Path, weights: Path, batch_size: int) -> Mapping[str, float]:
+    to = {**tables(root, "train", "instances", "masks"), "ledger": ledger(root, "segment")}
+    params = SEGMENT.model_copy(update={"backend": "sam", "weights": weights, "batch_size": batch_size})
+    return segment.run(**sources(root), **to, params=params)
+
+
+def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, weights: Path) -> None:
+    prepared(tmp_path)
+    found = {}
+    for batch_size in (1, 3):
+        counts = segmented(tmp_path, weights, batch_size)
+        found[batch_size] = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+        assert counts["failed"] == 0
+    assert found[1]["mask"].tolist() == found[3]["mask"].tolist()
+    assert np.allclose(found[1]["score"], found[3]["score"], atol=1e-5)
+
+
+def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weights: Path) -> None:
+    prepared(tmp_path)
+    segmented(tmp_path, weights, 4)
+    ours = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+    boxes = parquet.read(tmp_path / "instances" / "train.parquet", INSTANCES)["box"]
+    images = parquet.read(tmp_path / "images" / "train.parquet", IMAGES)
+    pictures = {picture.key: picture for picture in pictures_of(tmp_path / "pictures" / "train", images)}
+    predictor = SamPredictor(sam.load(weights))
+    for row, box in zip(ours.to_dict("records"), boxes, strict=True):
+        picture = pictures[row["key"]]
+        predictor.set_image(picture.pixels())
+        edges = np.array(geometry.in_pixels(Box(*box), picture.height, picture.width))
+        (theirs,), (score,), _ = predictor.predict(box=edges, multimask_output=False)
+        mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
+        assert masks.iou(mask, theirs) > 0.99
+        assert np.isclose(score, row["score"], atol=1e-4)
+
+
+def test_an_unreadable_picture_costs_only_its_own_instances(tmp_path: Path, weights: Path) -> None:
+    prepared(tmp_path)
+    (tmp_path / "pictures" / "train" / "train-mixed-000001.png").write_bytes(b"no picture")
+    counts = segmented(tmp_path, weights, 3)
+    rows = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+    assert rows[rows["mask"].isna()]["key"].unique().tolist() == ["train-mixed-000001"]
+    lost = parquet.read(ledger(tmp_path, "segment"), LEDGER)
+    assert counts["failed"] == counts["failed_unreadable_picture"] == len(lost) == rows["mask"].isna().sum()
+    assert lost["detail"].str.contains("train-mixed-000001.png").all()
+
+
+def test_a_run_again_writes_the_same_bytes(tmp_path: Path, weights: Path) -> None:
+    prepared(tmp_path)
+    segmented(tmp_path, weights, 2)
+    before = contents(tmp_path / "masks")
+    segmented(tmp_path, weights, 2)
+    assert contents(tmp_path / "masks") == before
+
+
+def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth: not the weights of a released SAM"):
+        sam.load(tmp_path / "other.pth")
+
+
+def test_sam_needs_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs weights"):
+        segment.segmenter(SEGMENT.model_copy(update={"backend": "sam"}), tmp_path)

@@ -1,0 +1,142 @@
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import hypothesis.extra.numpy as some
+import numpy as np
+import pytest
+import webdataset
+from data_world import SHARD, contents, prepared, sharded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_prep import shard
+from instdiff import layouts, masks, shards, tables
+from instdiff.schema import ANNOTATED, IMAGES, Box, Instance, Layout, Point
+
+finite = st.floats(0, 1, width=32)
+points = st.lists(st.builds(Point, finite, finite), min_size=1, max_size=4).map(tuple)
+instances = st.builds(
+    Instance,
+    phrase=st.text(max_size=5),
+    category=st.none() | st.text(max_size=3),
+    box=st.none() | st.builds(Box, finite, finite, finite, finite),
+    point=st.none() | st.builds(Point, finite, finite),
+    scribble=st.none() | points,
+    mask=st.none() | some.arrays(np.bool_, (3, 4)).map(masks.encode),
+    outline=st.none() | points,
+)
+
+
+World = tuple[Path, Mapping[str, float]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    prepared(root)
+    return root, sharded(root)
+
+
+@settings(max_examples=50)
+@given(st.lists(instances, max_size=3).map(tuple))
+def test_a_layout_survives_its_sample_and_absent_stays_absent(instances: tuple[Instance, ...]) -> None:
+    sample = shards.Sample("k", b"bytes", "jpg", Layout(key="k", prompt="p", instances=instances))
+    assert shards.decode("k", shards.encode(sample)) == sample
+
+
+def test_shards_hold_every_picture_and_layout_in_order(world: World) -> None:
+    root, counts = world
+    images = tables.read(root / "images" / "train.parquet", IMAGES)
+    expected = layouts.from_tables(images, tables.read(root / "annotated" / "train.parquet", ANNOTATED))
+    read = list(shards.read(root / "shards"))
+    assert [sample.layout for sample in read] == expected
+    assert [sample.picture for sample in read] == [
+        (root / "pictures" / "train" / file).read_bytes() for file in images["file"]
+    ]
+    assert counts["samples"] == len(read) == 5
+    assert counts["shards"] == 3
+    assert counts["instances"] == sum(len(layout.instances) for layout in expected)
+
+
+def test_webdataset_reads_the_same(world: World) -> None:
+    root, _ = world
+    tars = sorted(map(str, (root / "shards").glob("*.tar")))
+    theirs = list(webdataset.WebDataset(tars, shardshuffle=False))
+    for one, ours in zip(theirs, shards.read(root / "shards"), strict=True):
+        members = {name: content for name, content in one.items() if not name.startswith("__")}
+        assert shards.decode(one["__key__"], members) == ours
+        with Image.open(io.BytesIO(one["png"])) as picture:
+            assert picture.size == (64, 64)
+
+
+def test_any_sample_is_read_alone(world: World) -> None:
+    root, _ = world
+    index = shards.read_index(root / "shards")
+    for row, sample in zip(index.to_dict("records"), shards.read(root / "shards"), strict=True):
+        assert shards.read_one(root / "shards", row) == sample
+        assert row["num_instances"] == len(sample.layout.instances)
+
+
+def test_the_size_of_shards_changes_no_sample(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    to = {name: root / name / "train.parquet" for name in ("images", "annotated")}
+    params = SHARD.model_copy(update={"samples_per_shard": 100})
+    shard.run(pictures=root / "pictures" / "train", **to, shards=tmp_path / "shards", params=params)
+    assert list(shards.read(tmp_path / "shards")) == list(shards.read(root / "shards"))
+    assert len(contents(tmp_path)) == 2
+
+
+def test_a_picture_none_of_whose_instances_was_kept_stays(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    path = tmp_path / "annotated" / "train.parquet"
+    kept = tables.read(path, ANNOTATED)
+    tables.write(path, kept[kept["key"] != "train-mixed-000001"], ANNOTATED)
+    assert sharded(tmp_path)["without_instances"] == 1
+    bare = [sample for sample in shards.read(tmp_path / "shards") if not sample.layout.instances]
+    assert [sample.key for sample in bare] == ["train-mixed-000001"]
+
+
+def test_a_picture_that_is_not_the_ingested_one_is_named(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    picture = tmp_path / "pictures" / "train" / "train-mixed-000003.png"
+    picture.write_bytes(picture.read_bytes() + b"x")
+    with pytest.raises(ValueError, match=r"train-mixed-000003\.png: not the file that ingest stored"):
+        sharded(tmp_path)
+    assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize("harm", [lambda tar: tar[:2000], lambda tar: tar[:700] + b"?" + tar[701:]])
+def test_a_damaged_shard_is_named_with_the_sample(world: World, tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    root, _ = world
+    for name, content in contents(root / "shards").items():
+        (tmp_path / name).write_bytes(harm(content) if name == "00001.tar" else content)
+    with pytest.raises(ValueError, match=r"00001\.tar: train-mixed-00000[23]: the bytes are not those"):
+        list(shards.read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"json": None}, "expected a picture, json and strokes"),
+        ({"png": None}, "expected a picture"),
+        ({"json": b"{}"}, "validation error"),
+        ({"strokes.safetensors": b"?"}, "[Hh]eader"),
+    ],
+)
+def test_a_sample_with_wrong_members_is_one_sentence(change: dict[str, bytes | None], says: str) -> None:
+    good = shards.encode(shards.Sample("k", b"bytes", "png", Layout(key="k", prompt="p", instances=())))
+    members = {name: content for name, content in {**good, **change}.items() if content is not None}
+    with pytest.raises(ValueError, match=says) as error:
+        shards.decode("k", members)
+    assert "\n" not in str(error.value)
+
+
+def test_keys_that_shards_cannot_hold_are_named(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    images = tables.read(tmp_path / "images" / "train.parquet", IMAGES)
+    images["key"] = ["a.b", *images["key"][1:]]
+    tables.write(tmp_path / "images" / "train.parquet", images, IMAGES)
+    with pytest.raises(ValueError, match=r"key 'a\.b'"):
+        sharded(tmp_path)
