@@ -1,0 +1,21 @@
+"""What `make repro` prints at its end."""
+
+from rich.console import Console
+
+from eval.table import number, table
+
+
+def test_a_number_stands_with_half_of_its_interval() -> None:
+    assert number({"value": 0.574, "n": 10, "low": 0.55, "high": 0.61}) == ".57[dim]±.03[/dim]"
+    assert number({"value": 1.0, "n": 10, "low": 0.98, "high": 1.0}) == "1.0[dim]±.01[/dim]"
+    assert number({"value": 16.94, "n": 10, "low": 16.0, "high": 17.0}) == "16.9[dim]±.50[/dim]"
+
+
+def test_nine_metrics_fit_a_terminal_of_eighty_columns_and_what_was_not_measured_is_a_dash() -> None:
+    metric = {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}
+    names = [f"{kind}_accuracy" for kind in ("colour", "texture", "shape")] + list("abcdef")
+    console = Console(width=80, record=True, quiet=True)
+    console.print(table({"scribble": dict.fromkeys(names, metric), "none": {"a": metric}}))
+    printed = console.export_text().splitlines()
+    assert printed[-2].split() == ["scribble", *[".50±.10"] * 9]
+    assert printed[-1].split() == ["none", "-", "-", "-", ".50±.10", *"-----"]
