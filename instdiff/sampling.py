@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from instdiff.conditions import Compat, Conditions, cat, select
+from instdiff.diffusion import alphas_cumprod
 from instdiff.fuser import Grounding
 from instdiff.fuser import cat as cat_groundings
 from instdiff.unet import InstanceUNet
@@ -139,12 +140,6 @@ def gates(num_steps: int, on: float, fading: float = 0.0) -> list[float]:
     num_on, num_fading = int(on * num_steps), int(fading * num_steps)
     falling = [number * (1 / num_fading) for number in reversed(range(num_fading))]
     return [1.0] * num_on + falling + [0.0] * (num_steps - num_on - num_fading)
-
-
-def alphas_cumprod(num_timesteps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Tensor:
-    """(num_timesteps,) float32: Stable Diffusion's schedule, computed in float64."""
-    betas = torch.linspace(first**0.5, last**0.5, num_timesteps, dtype=torch.float64) ** 2
-    return (1 - betas).cumprod(0).float()
 
 
 @dataclass(frozen=True)

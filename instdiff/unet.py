@@ -38,7 +38,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
 
 
-class InstanceUNet(UNet2DConditionModel):  # type: ignore[misc]
+class InstanceUNet(UNet2DConditionModel):
     """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
 
     def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:

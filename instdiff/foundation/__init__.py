@@ -1,0 +1,1 @@
+"""The models the pipeline stands on: trained here for the miniature world, imported for the full-size one."""

@@ -1,0 +1,239 @@
+"""clip: scenes -> a small CLIP with a tokenizer of its own, learnt by contrast of pictures and crops with their words.
+
+Two are trained, never sharing a weight: `text` conditions the generator, `judge` scores what it draws.
+Legend: N pictures or crops, M texts, L tokens, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from instdiff import atomic, stage
+from instdiff.fit import Optimisation, fit
+from instdiff.foundation import corpus, recipe
+from instdiff.randomness import generator
+from instdiff.scenes import COLOURS, GROUPS, SHAPES, TEXTURES, phrase
+from instdiff.schema import Box, Strict
+
+Picture = npt.NDArray[np.uint8]
+ATTRIBUTES = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tuple(SHAPES)}
+
+
+class Params(Strict):
+    """Where the two models come from and, if they are trained, how."""
+
+    source: Literal["import", "train"]
+    seeds: dict[str, int]  # of each role
+    steps: dict[str, int]  # of each role
+    num_scenes: int
+    workers: int
+    width: int
+    layers: int
+    heads: int
+    image_size: int
+    patch_size: int
+    max_tokens: int
+    crops: int  # in a batch
+    pictures: int  # in a batch
+    optimisation: Optimisation
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The text tower of a CLIP: what the generator reads."""
+
+    model: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden state of every token after the final norm, (N, L, D), padded to the model's length."""
+        states: Tensor = self.model(self._ids(prompts)).last_hidden_state
+        return states
+
+    @torch.no_grad()
+    def pooled(self, phrases: Sequence[str]) -> Tensor:
+        """Hidden state at the end-of-text token, before projection, (N, D) (spec of the reference: "before")."""
+        states: Tensor = self.model(self._ids(phrases)).pooler_output
+        return states
+
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        return token_ids(self.tokenizer, texts, self.model.config.max_position_embeddings).to(self.model.device)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both towers: how well a picture fits a text."""
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[Picture]) -> Tensor:
+        """Unit vectors (N, D) of pictures or crops of any size, (H, W, 3) uint8."""
+        size = self.model.config.vision_config.image_size
+        parts = [self._images(resized(pictures[i : i + 256], size)) for i in range(0, len(pictures), 256)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (M, D) of texts."""
+        return self._texts(texts)
+
+    def _images(self, pixels_N3SS: Tensor) -> Tensor:
+        return F.normalize(self.model.visual_projection(self.model.vision_model(pixels_N3SS).pooler_output), dim=-1)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        length = self.model.config.text_config.max_position_embeddings
+        states = self.model.text_model(token_ids(self.tokenizer, texts, length)).pooler_output
+        return F.normalize(self.model.text_projection(states), dim=-1)
+
+    def contrast(self, pixels_N3SS: Tensor, texts: Sequence[str]) -> Tensor:
+        """Symmetric cross-entropy of N pictures with their texts (Radford et al. 2021); equal texts are one target."""
+        distinct = list(dict.fromkeys(texts))
+        target = torch.tensor([distinct.index(text) for text in texts])
+        logits_NM = self._images(pixels_N3SS) @ self._texts(distinct).T * self.model.logit_scale.exp().clamp(max=100)
+        of_text_MN = F.one_hot(target, len(distinct)).T.float()
+        of_text_MN = of_text_MN / of_text_MN.sum(1, keepdim=True)
+        return (F.cross_entropy(logits_NM, target) + F.cross_entropy(logits_NM.T, of_text_MN)) / 2
+
+
+def load_text(folder: Path) -> TextEncoder:
+    """The frozen text encoder of a folder."""
+    model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
+    return TextEncoder(model, CLIPTokenizer.from_pretrained(folder))
+
+
+def load(folder: Path) -> Clip:
+    """The frozen CLIP of a folder."""
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
+    return Clip(model, CLIPTokenizer.from_pretrained(folder))
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> Tensor:
+    """Token ids (N, L), padded to `length`, longer texts cut."""
+    ids: Tensor = tokenizer(
+        list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def crop(picture: Picture, box: Box) -> Picture:
+    """The pixels that a box touches."""
+    height, width = picture.shape[:2]
+    x0, y0 = int(np.floor(box.x0 * width)), int(np.floor(box.y0 * height))
+    x1, y1 = int(np.ceil(box.x1 * width)), int(np.ceil(box.y1 * height))
+    return picture[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
+
+
+def resized(pictures: Sequence[Picture], size: int) -> Tensor:
+    """Pictures of any size as the vision tower takes them: (N, 3, S, S) in [-1, 1], bicubic."""
+    square = [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in pictures]
+    return torch.from_numpy(np.stack(square)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def new_tokenizer(max_tokens: int) -> CLIPTokenizer:
+    """A byte-pair tokenizer that knows every word of the miniature world as one token."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    empty = CLIPTokenizer(vocab={start: 0, end: 1}, merges=[])
+    trained = empty.train_new_from_iterator(corpus.SENTENCES, vocab_size=1024)
+    trained.model_max_length = max_tokens
+    return trained
+
+
+def build(params: Params, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """An untrained CLIP."""
+    tower = {
+        "hidden_size": params.width,
+        "intermediate_size": 3 * params.width,
+        "num_hidden_layers": params.layers,
+        "num_attention_heads": params.heads,
+        "projection_dim": params.width,
+    }
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": params.max_tokens, **tower, **ids}
+    vision = {"image_size": params.image_size, "patch_size": params.patch_size, **tower}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=params.width))
+
+
+def train(params: Params, out: Path, role: str) -> dict[str, float]:
+    """Fit a CLIP to scenes and write what its role needs."""
+    seed = params.seeds[role]
+    torch.manual_seed(seed)
+    tokenizer = new_tokenizer(params.max_tokens)
+    clip = Clip(build(params, tokenizer), tokenizer)
+    scenes = corpus.rendered(seed, params.num_scenes, GROUPS, params.workers).scenes
+    phrases = [(one.picture, part.box, part.caption) for one in scenes for part in one.instances]
+
+    def loss(step: int) -> Tensor:
+        draw = generator(seed, "clip", step)
+        parts = [phrases[i] for i in draw.integers(len(phrases), size=params.crops)]
+        whole = [scenes[i] for i in draw.integers(len(scenes), size=params.pictures)]
+        crops = resized([crop(picture, box) for picture, box, _ in parts], params.image_size)
+        pictures = resized([one.picture for one in whole], params.image_size)
+        return clip.contrast(crops, [text for _, _, text in parts]) + clip.contrast(
+            pictures, [one.caption for one in whole]
+        )
+
+    optimisation = params.optimisation.model_copy(update={"steps": params.steps[role]})
+    fit(clip.model, loss, optimisation, scratch=recipe.scratch(params, role), log=out / "log.csv")
+    clip.model.eval()
+    metrics = accuracies(clip, corpus.rendered(seed + 1, 400, GROUPS, params.workers))
+    saved = clip.model
+    if role == "text":
+        saved = CLIPTextModel(clip.model.config.text_config)
+        saved.load_state_dict(clip.model.text_model.state_dict())
+    saved.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    recipe.record(out, params, metrics)
+    return metrics
+
+
+def accuracies(clip: Clip, scenes: corpus.Corpus) -> dict[str, float]:
+    """Share of crops whose colour, texture and shape the model names, each against the other seven."""
+    parts = [(crop(one.picture, part.box), part) for one in scenes.scenes for part in one.instances]
+    features_ND = clip.image_features([picture for picture, _ in parts])
+    right = {}
+    for attribute, words in ATTRIBUTES.items():
+        named_N = (features_ND @ word_features(clip, attribute).T).argmax(1).tolist()
+        truth = [part.category if attribute == "shape" else getattr(part, attribute) for _, part in parts]
+        right[f"{attribute}_accuracy"] = float(
+            np.mean([words[k] == word for k, word in zip(named_N, truth, strict=True)])
+        )
+    return right
+
+
+def word_features(clip: Clip, attribute: str) -> Tensor:
+    """Unit vectors (8, D) of an attribute's words: the mean over the phrases that contain the word."""
+    every = [(c, t, s) for c in COLOURS for t in TEXTURES for s in SHAPES]
+    features = clip.text_features([phrase(*words) for words in every])
+    place = list(ATTRIBUTES).index(attribute)
+    means = [
+        features[[i for i, words in enumerate(every) if words[place] == word]].mean(0) for word in ATTRIBUTES[attribute]
+    ]
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+def run(*, shipped: Path, clip: Path, role: str, params: Params) -> dict[str, float]:
+    """Nothing, or a shipped folder -> clip of one role."""
+    if params.source == "import":
+        return recipe.copy(shipped, clip)
+    with atomic.folder(clip) as part:
+        return train(params, part, role)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,44 @@
+"""Scenes to train a foundation on: rendered once, kept as arrays, drawn by step number."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import numpy.typing as npt
+
+from instdiff.progress import track
+from instdiff.scenes import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, scene
+
+CHUNK = 64
+# Every word a prompt can hold, often enough to become a token of its own.
+SENTENCES = [
+    f"a {word} and on a {place} background" for word in (*COLOURS, *TEXTURES, *SHAPES) for place in BACKGROUNDS
+]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Scenes by number; pictures_NHWC is uint8."""
+
+    scenes: tuple[Scene, ...]
+    pictures_NHWC: npt.NDArray[np.uint8]
+
+    @property
+    def captions(self) -> list[str]:
+        """The prompt of each scene."""
+        return [one.caption for one in self.scenes]
+
+
+def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corpus:
+    """The first `count` scenes of a seed, taking the groups in turn; the same for any number of workers."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        parts = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+        chunks = pool.map(_chunk, *zip(*((seed, part, tuple(groups)) for part in parts), strict=True))
+        scenes = tuple(one for chunk in track(chunks, -(-count // CHUNK), "chunk") for one in chunk)
+    return Corpus(scenes, np.stack([one.picture for one in scenes]))
+
+
+def _chunk(seed: int, numbers: range, groups: tuple[str, ...]) -> list[Scene]:
+    return [scene(seed, number // len(groups), groups[number % len(groups)]) for number in numbers]

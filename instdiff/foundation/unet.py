@@ -1,0 +1,113 @@
+"""unet: scenes and their captions -> the base text-to-image model, a UNet2DConditionModel as in Stable Diffusion.
+
+Legend: B batch, N scenes, C channels, h w latent cells, L tokens, D text features.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+from instdiff import atomic, stage
+from instdiff.diffusion import eps_loss, noised, stratified_timesteps
+from instdiff.fit import Optimisation, fit
+from instdiff.foundation import clip, corpus, recipe, vae
+from instdiff.progress import track
+from instdiff.randomness import generator, torch_generator
+from instdiff.schema import Strict
+
+
+class Params(Strict):
+    """Where the base model comes from and, if it is trained, how."""
+
+    source: Literal["import", "train"]
+    seed: int
+    num_scenes: int
+    groups: tuple[str, ...]  # of scenes, in turn
+    workers: int
+    channels: tuple[int, ...]  # of each level
+    attention: tuple[bool, ...]  # of each level
+    layers_per_block: int
+    heads: int
+    drop_caption: float  # share of samples trained without words, for guidance
+    min_snr: float | None
+    batch_size: int
+    optimisation: Optimisation
+
+
+def load(folder: Path) -> UNet2DConditionModel:
+    """The frozen base model of a folder, in fp32."""
+    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+    return unet.requires_grad_(False).eval()
+
+
+def build(params: Params, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
+    """An untrained base model."""
+    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in params.attention)
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(params.attention))
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=params.channels,
+        layers_per_block=params.layers_per_block,
+        down_block_types=down,
+        up_block_types=up,
+        cross_attention_dim=text_width,
+        attention_head_dim=params.heads,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+@torch.no_grad()
+def encoded(autoencoder: AutoencoderKL, pictures_NHWC: npt.NDArray[np.uint8]) -> Tensor:
+    """Scaled latent means of pictures and of their mirror images: (2, N, C, h, w)."""
+    both = []
+    for mirrored in (pictures_NHWC, pictures_NHWC[:, :, ::-1]):
+        starts = range(0, len(mirrored), 64)
+        batches = track(starts, len(starts), "batch")
+        parts = [autoencoder.encode(vae.pixels(mirrored[i : i + 64].copy())).latent_dist.mode() for i in batches]
+        both.append(torch.cat(parts) * autoencoder.config.scaling_factor)
+    return torch.stack(both)
+
+
+def train(params: Params, out: Path, text_folder: Path, vae_folder: Path) -> dict[str, float]:
+    """Fit the base model to latents of scenes and their captions."""
+    torch.manual_seed(params.seed)
+    scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers)
+    latents_2NChw = encoded(vae.load(vae_folder), scenes.pictures_NHWC)
+    text, captions = clip.load_text(text_folder), scenes.captions
+    unet = build(params, latents_2NChw.shape[2], latents_2NChw.shape[-1], text.model.config.hidden_size)
+
+    def loss(step: int) -> Tensor:
+        draw, noise = generator(params.seed, "unet", step), torch_generator(params.seed, "unet", step)
+        chosen = draw.integers(len(captions), size=params.batch_size)
+        silent = draw.random(params.batch_size) < params.drop_caption
+        tokens_BLD = text.tokens(["" if quiet else captions[i] for i, quiet in zip(chosen, silent, strict=True)])
+        latents_BChw = latents_2NChw[draw.integers(2, size=params.batch_size), chosen]
+        noise_BChw = torch.randn(latents_BChw.shape, generator=noise)
+        timesteps_B = stratified_timesteps(params.batch_size, noise)
+        predicted = unet(noised(latents_BChw, noise_BChw, timesteps_B), timesteps_B, tokens_BLD).sample
+        return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
+
+    fit(unet, loss, params.optimisation, scratch=recipe.scratch(params), log=out / "log.csv")
+    unet.save_pretrained(out)
+    metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
+    recipe.record(out, params, metrics)
+    return metrics
+
+
+def run(*, shipped: Path, text: Path, vae: Path, unet: Path, params: Params) -> dict[str, float]:
+    """Nothing, or a shipped folder; the text encoder and the autoencoder it must fit -> unet."""
+    if params.source == "import":
+        return recipe.copy(shipped, unet)
+    with atomic.folder(unet) as part:
+        return train(params, part, text, vae)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,112 @@
+"""vae: scenes -> an AutoencoderKL whose latents are a quarter of the picture's side.
+
+Legend: B batch, C channels, H W pixels, h w latent cells.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+
+from instdiff import atomic, stage
+from instdiff.fit import Optimisation, fit
+from instdiff.foundation import corpus, recipe
+from instdiff.randomness import generator, torch_generator
+from instdiff.scenes import GROUPS, SIZE
+from instdiff.schema import Strict
+
+
+class Params(Strict):
+    """Where the autoencoder comes from and, if it is trained, how."""
+
+    source: Literal["import", "train"]
+    seed: int
+    num_scenes: int
+    workers: int
+    channels: tuple[int, ...]  # of each level; each level but the first halves the side
+    layers_per_block: int
+    latent_channels: int
+    kl_weight: float  # of the mean divergence of a latent number, against the mean absolute error of a pixel
+    batch_size: int
+    optimisation: Optimisation
+
+
+def pixels(pictures_BHWC: npt.NDArray[np.uint8]) -> Tensor:
+    """Pictures as the autoencoder takes them: (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pictures_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def pictures(pixels_BCHW: Tensor) -> npt.NDArray[np.uint8]:
+    """The way back: (B, H, W, 3) uint8."""
+    scaled = (pixels_BCHW.clamp(-1, 1) + 1) * 127.5
+    array: npt.NDArray[np.uint8] = scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return array
+
+
+def load(folder: Path) -> AutoencoderKL:
+    """The frozen autoencoder of a folder, in fp32 and evaluation mode."""
+    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    vae.requires_grad_(False).eval()
+    return vae
+
+
+def build(params: Params) -> AutoencoderKL:
+    """An untrained autoencoder."""
+    levels = len(params.channels)
+    return AutoencoderKL(
+        block_out_channels=params.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=params.layers_per_block,
+        latent_channels=params.latent_channels,
+        norm_num_groups=8,
+        sample_size=SIZE,
+        scaling_factor=1.0,
+    )
+
+
+def train(params: Params, out: Path) -> dict[str, float]:
+    """Fit an autoencoder to scenes and write it with its scaling factor."""
+    torch.manual_seed(params.seed)
+    vae = build(params)
+    pool = corpus.rendered(params.seed, params.num_scenes, GROUPS, params.workers).pictures_NHWC
+
+    def loss(step: int) -> Tensor:
+        draw = generator(params.seed, "vae", step)
+        batch = pixels(pool[draw.integers(len(pool), size=params.batch_size)])
+        latent = vae.encode(batch).latent_dist
+        rebuilt = vae.decode(latent.sample(torch_generator(params.seed, "vae", step))).sample
+        loss: Tensor = F.l1_loss(rebuilt, batch) + params.kl_weight * latent.kl().sum() / latent.mean.numel()
+        return loss
+
+    fit(vae, loss, params.optimisation, scratch=recipe.scratch(params), log=out / "log.csv")
+    vae.eval().requires_grad_(False)
+    held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC)
+    latents = vae.encode(held_out).latent_dist.mode()
+    vae.register_to_config(scaling_factor=1 / latents.std().item())
+    error = F.mse_loss(vae.decode(latents).sample.clamp(-1, 1), held_out) / 4
+    metrics = {
+        "psnr": -10 * error.log10().item(),
+        "latent_std": latents.std().item(),
+        "latent_mean": latents.mean().item(),
+    }
+    vae.save_pretrained(out)
+    recipe.record(out, params, metrics)
+    return metrics
+
+
+def run(*, shipped: Path, vae: Path, params: Params) -> dict[str, float]:
+    """Nothing, or a shipped folder -> vae."""
+    if params.source == "import":
+        return recipe.copy(shipped, vae)
+    with atomic.folder(vae) as part:
+        return train(params, part)
+
+
+if __name__ == "__main__":
+    stage.main(run)

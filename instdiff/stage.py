@@ -1,0 +1,56 @@
+"""How a stage is started.
+
+    python -m data_prep.caption --images A.parquet --captions B.parquet --stats C.json
+
+A stage module defines `Params` and `run(*, <paths and names>, params) -> counts`. The command line gives the
+paths (and, in a matrix, the item's name); params.yaml gives the values, under the module's own name.
+"""
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instdiff import atomic
+from instdiff.schema import Strict
+
+Run = Callable[..., Mapping[str, float]]
+PARAMS_FILE = Path("params.yaml")
+
+
+def main(run: Run) -> None:
+    """Run a stage from the command line and write what it counted to --stats."""
+    options = vars(parser(run).parse_args())
+    stats: Path = options.pop("stats")
+    counts = run(**options, params=load_params(run))
+    with atomic.file(stats) as part:
+        part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+
+
+def load_params(run: Run) -> Strict:
+    """The stage's section of params.yaml, checked against its `Params`."""
+    module = sys.modules[run.__module__]
+    spec = module.__spec__
+    assert spec is not None
+    section = spec.name.rpartition(".")[2]
+    params: Strict = module.Params.model_validate(yaml.safe_load(PARAMS_FILE.read_text())[section])
+    return params
+
+
+def arguments(run: Run) -> dict[str, Any]:
+    """Names and types (Path, or str for a matrix item) of what the command line must give."""
+    signature = inspect.signature(run, eval_str=True).parameters
+    return {name: parameter.annotation for name, parameter in signature.items() if name != "params"}
+
+
+def parser(run: Run) -> argparse.ArgumentParser:
+    """A command line that takes each argument of `run`, and --stats."""
+    options = argparse.ArgumentParser(description=run.__doc__)
+    for name, kind in {**arguments(run), "stats": Path}.items():
+        options.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True)
+    return options
