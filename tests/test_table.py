@@ -1,5 +1,7 @@
 """What `make repro` prints at its end."""
 
+from io import StringIO
+
 from rich.console import Console
 
 from eval.table import number, table
@@ -14,8 +16,9 @@ def test_a_number_stands_with_half_of_its_interval() -> None:
 def test_nine_metrics_fit_a_terminal_of_eighty_columns_and_what_was_not_measured_is_a_dash() -> None:
     metric = {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}
     names = [f"{kind}_accuracy" for kind in ("colour", "texture", "shape")] + list("abcdef")
-    console = Console(width=80, record=True, quiet=True)
+    page = StringIO()
+    console = Console(width=80, file=page)
     console.print(table({"scribble": dict.fromkeys(names, metric), "none": {"a": metric}}))
-    printed = console.export_text().splitlines()
+    printed = page.getvalue().splitlines()
     assert printed[-2].split() == ["scribble", *[".50±.10"] * 9]
     assert printed[-1].split() == ["none", "-", "-", "-", ".50±.10", *"-----"]
