@@ -117,3 +117,10 @@ def test_what_is_outside_the_box_of_a_mask_does_not_move_its_strokes() -> None:
     larger[:20, :20] = mask
     for draw in (strokes.outline, strokes.scribble):
         assert np.allclose(draw(mask, 64, generator(5)) * 20, draw(larger, 64, generator(5)) * 40)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 1.0 + 1e-12, 2.5, 900.0]), min_size=1, max_size=60), st.data())
+def test_elements_at_ranks_are_those_of_a_stable_sort(values: list[float], data: st.DataObject) -> None:
+    ranks = np.array(data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, unique=True)))
+    found = strokes._at_ranks(np.array(values), ranks)
+    assert found.tolist() == np.argsort(values, kind="stable")[ranks].tolist()
