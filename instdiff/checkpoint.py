@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from instdiff import keymap
+from instdiff import atomic, keymap
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import UniFusionConfig
 
@@ -143,6 +143,12 @@ def load_unet(unet: UNet2DConditionModel, weights: Weights, source: str, *, port
     _load(unet, weights, partial(rename, shape=unet_shape(unet)), source)
 
 
+def load_instance_layers(unet: InstanceUNet, weights: Weights, source: str) -> None:
+    """Official weights of UniFusion, fusers and ScaleU alone, strictly."""
+    rename = partial(keymap.official_unet, shape=unet_shape(unet))
+    _load(unet, weights, rename, source, names=frozenset(unet.instance_layers()))
+
+
 def load_vae(vae: AutoencoderKL, weights: Weights, source: str) -> None:
     """Official weights into diffusers' VAE, strictly."""
     _load(vae, weights, partial(keymap.official_vae, num_levels=len(vae.config["block_out_channels"])), source)
@@ -153,11 +159,18 @@ def load_text_encoder(text_encoder: nn.Module, weights: Weights, source: str) ->
     _load(text_encoder, {k: v for k, v in weights.items() if k not in _IGNORED_TEXT}, keymap.official_text, source)
 
 
-def official(model: UNet2DConditionModel, *, port: bool = False) -> dict[str, Tensor]:
+def official(unet: UNet2DConditionModel, *, port: bool = False) -> dict[str, Tensor]:
     """The UNet's weights under official (or port) names."""
     rename = keymap.port_unet if port else keymap.official_unet
-    shape = unet_shape(model)
-    return {rename(name, shape): tensor for name, tensor in model.state_dict().items()}
+    shape = unet_shape(unet)
+    return {rename(name, shape): tensor for name, tensor in unet.state_dict().items()}
+
+
+def write_official(unet: InstanceUNet, path: Path) -> None:
+    """A file that the released code reads: the UNet's weights under `model`."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in official(unet).items()}
+    with atomic.file(path) as part:
+        torch.save({"model": tensors}, part)
 
 
 def unet_shape(unet: UNet2DConditionModel) -> keymap.UNetShape:
@@ -173,9 +186,11 @@ def load_released(unet: InstanceUNet, path: Path) -> dict[str, Weights]:
     return parts
 
 
-def _load(model: nn.Module, weights: Weights, rename: keymap.Rename, source: str) -> None:
-    """Every weight of the model from exactly one of the file, kernels of 1 x 1 as matrices."""
-    own = model.state_dict()
+def _load(
+    model: nn.Module, weights: Weights, rename: keymap.Rename, source: str, names: frozenset[str] | None = None
+) -> None:
+    """Every weight of the model (or of `names`) from exactly one of the file, kernels of 1 x 1 as matrices."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if names is None or name in names}
     theirs_to_ours = keymap.table(own, rename)
     missing, unknown = theirs_to_ours.keys() - weights.keys(), weights.keys() - theirs_to_ours.keys()
     if missing or unknown:
@@ -188,7 +203,7 @@ def _load(model: nn.Module, weights: Weights, rename: keymap.Rename, source: str
     ]
     if wrong:
         raise ValueError(f"{source}: wrong sizes: {_some(wrong)}")
-    model.load_state_dict(shaped, assign=any(tensor.is_meta for tensor in own.values()))
+    model.load_state_dict(shaped, strict=names is None, assign=any(tensor.is_meta for tensor in own.values()))
 
 
 def _matrix(tensor: Tensor, like: Tensor) -> Tensor:

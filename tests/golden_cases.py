@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from golden_weights import drawn
 from safetensors.torch import load_file
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from instdiff import checkpoint
 from instdiff.conditions import FORMATS, Conditions, Format, keep
 from instdiff.keymap import official_unet, table
-from instdiff.sampling import alphas_cumprod
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import UniFusionConfig
 
@@ -53,7 +53,8 @@ KEPT: dict[str, set[Format]] = {  # what the released configurations keep, and e
 @functools.cache
 def unet() -> InstanceUNet:
     """The small network, every weight drawn from its name."""
-    model = InstanceUNet(**UNET, unifusion_config=UNIFUSION.model_dump(), scale_u=True).eval()
+    with torch.device("meta"):
+        model = InstanceUNet(**UNET, unifusion_config=UNIFUSION.model_dump(), scale_u=True).eval()
     shapes = {name: tensor.shape for name, tensor in checkpoint.official(model).items()}
     checkpoint.load_unet(model, drawn(shapes), "drawn")
     return model
@@ -110,12 +111,6 @@ def difference(one: Tensor, other: Tensor) -> float:
 def dropped(one: Conditions, *names: Format) -> Conditions:
     """Without these formats."""
     return replace(keep(one, set(FORMATS) - set(names)))
-
-
-def noised(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """The clean latents with noise, as training sees them."""
-    signal = alphas_cumprod()[timesteps][:, None, None, None]
-    return signal.sqrt() * clean + (1 - signal).sqrt() * noise
 
 
 def ours(official: Iterable[str]) -> dict[str, str]:

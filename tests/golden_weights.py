@@ -15,6 +15,11 @@ def drawn(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.asarray(_drawn(name, tuple(shape)))) for name, shape in shapes.items()}
 
 
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Are these the same weights under the same names?"""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     stream = np.random.RandomState((zlib.crc32(name.encode()) ^ _SEED) & 0xFFFFFFFF)
     z = stream.standard_normal(int(np.prod(shape))).astype(np.float32).reshape(shape)

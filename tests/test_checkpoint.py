@@ -1,5 +1,6 @@
 """Every key of the released files is accounted for, and nothing in a file is executed."""
 
+import copy
 import gzip
 import json
 import os
@@ -10,11 +11,12 @@ import golden_cases as golden
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from golden_weights import equal
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from instdiff import checkpoint
+from instdiff import checkpoint, comfy
 from instdiff.unet import InstanceUNet
 
 KEYS = json.loads(gzip.decompress((golden.FOLDER / "full_keys.json.gz").read_bytes()))
@@ -28,6 +30,12 @@ def full_unet() -> InstanceUNet:
     with torch.device("meta"):
         sizes = checkpoint.OFFICIAL_UNIFUSION.model_dump()
         return InstanceUNet(**checkpoint.SD15_UNET, unifusion_config=sizes, scale_u=True)
+
+
+def empty() -> InstanceUNet:
+    """The golden network without weights."""
+    with torch.device("meta"):
+        return InstanceUNet(**golden.UNET, unifusion_config=golden.UNIFUSION.model_dump(), scale_u=True)
 
 
 def test_every_key_of_the_released_unet_has_one_place_and_comes_back() -> None:
@@ -75,10 +83,9 @@ def test_the_port_keeps_names_of_diffusers_for_the_base() -> None:
     assert "scaleu_b_0" in names
     assert "position_net.null_seg_feature" in names
     assert "down_blocks.0.attentions.0.transformer_blocks.0.fuser.alpha_attn" in names
-    again = InstanceUNet(**golden.UNET, unifusion_config=golden.UNIFUSION.model_dump(), scale_u=True)
+    again = empty()
     checkpoint.load_unet(again, names, "port", port=True)
-    for name, tensor in golden.unet().state_dict().items():
-        assert torch.equal(again.state_dict()[name], tensor), name
+    assert equal(again.state_dict(), golden.unet().state_dict())
 
 
 def test_averaged_weights_are_taken_where_there_are_any(tmp_path: Path) -> None:
@@ -86,7 +93,7 @@ def test_averaged_weights_are_taken_where_there_are_any(tmp_path: Path) -> None:
     averaged = {name: tensor + 1 for name, tensor in official.items()}
     held = {"model": official, "ema": averaged, "autoencoder": {"a": torch.zeros(1)}, "iters": 3, "opt": {}}
     torch.save(held, tmp_path / "released.pth")
-    unet = InstanceUNet(**golden.UNET, unifusion_config=golden.UNIFUSION.model_dump(), scale_u=True)
+    unet = empty()
     others = checkpoint.load_released(unet, tmp_path / "released.pth")
     assert list(others) == ["vae"]
     assert torch.equal(unet.unifusion.null["text"], golden.unet().unifusion.null["text"] + 1)
@@ -100,6 +107,30 @@ def test_a_configuration_beside_the_weights_is_read_past(tmp_path: Path) -> None
     assert torch.equal(
         checkpoint.split(checkpoint.read(tmp_path / "released.pth"), "x")["unet"]["weight"], torch.ones(2)
     )
+
+
+def test_a_written_official_file_is_read_back(tmp_path: Path) -> None:
+    checkpoint.write_official(golden.unet(), tmp_path / "official.pth")
+    again = empty()
+    checkpoint.load_released(again, tmp_path / "official.pth")
+    assert equal(again.state_dict(), golden.unet().state_dict())
+
+
+def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> None:
+    comfy.write(golden.unet(), tmp_path / "comfy")
+    fusers = checkpoint.read(tmp_path / "comfy" / "fusers.ckpt")
+    assert list(fusers["input_blocks"]) == ["1", "2", "4", "5"]
+    assert fusers["middle_block"]["1"]["params"] == {"context_dim": 64, "n_heads": 4, "d_head": 16}
+    assert list(checkpoint.read(tmp_path / "comfy" / "scaleu.ckpt")["8"]) == ["scaleu_b", "scaleu_s"]
+    weights = comfy.read(tmp_path / "comfy")
+    official = checkpoint.official(golden.unet())
+    assert all(torch.equal(official[name], tensor) for name, tensor in weights.items())
+    unet = copy.deepcopy(golden.unet())
+    with torch.no_grad():
+        for parameter in unet.instance_layers().values():
+            parameter.zero_()
+    checkpoint.load_instance_layers(unet, weights, "comfy")
+    assert equal(checkpoint.official(unet), official)
 
 
 class Malicious:
@@ -128,5 +159,5 @@ def test_a_file_of_noise_gets_one_sentence(tmp_path: Path, name: str) -> None:
 
 def test_a_file_of_something_else_is_told_so(tmp_path: Path) -> None:
     save_file({"some.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="neither an InstanceDiffusion nor a Stable Diffusion 1.5 checkpoint"):
+    with pytest.raises(ValueError, match=r"neither an InstanceDiffusion nor a Stable Diffusion 1\.5 checkpoint"):
         checkpoint.split(checkpoint.read(tmp_path / "other.safetensors"), "other")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from instdiff.conditions import cat, null, select
-from instdiff.sampling import Denoise, Plms, alphas_cumprod, apart, gates, guided, sample, sample_multi_instance
+from instdiff.diffusion import alphas_cumprod, noised
+from instdiff.sampling import Denoise, Plms, apart, gates, guided, sample, sample_multi_instance
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
 CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]
@@ -81,7 +82,7 @@ def test_the_noise_schedule_is_the_released_one() -> None:
     primitives = golden.tensors("primitives")
     assert torch.equal(alphas_cumprod(), primitives["diffusion/alphas_cumprod"])
     given = golden.inputs("primitives", "q_sample/")
-    assert golden.difference(golden.noised(given["x0"], given["noise"], given["t"]), given["out"]) < 2e-6
+    assert golden.difference(noised(given["x0"], given["noise"], given["t"]), given["out"]) < 2e-6
 
 
 def test_gates_are_the_released_ones() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from instdiff import attention_mask
 from instdiff.conditions import keep, null
+from instdiff.diffusion import noised
 from instdiff.drops import Odds, apply, kept
 from instdiff.fuser import Grounding
 from instdiff.scaleu import scale_low_frequencies
@@ -125,7 +126,7 @@ def test_a_training_forward_with_fixed_draws_predicts_the_released_noise(case: s
     uniforms = torch.tensor([[*facts["rand_sequence"], 0.5]]).expand(2, -1)
     conditions = apply(golden.conditions(given), kept(uniforms, REFERENCE_ODDS))
     grounding = golden.unet().ground(conditions)
-    x = golden.noised(given["x0"], given["noise"], given["t"])
+    x = noised(given["x0"], given["noise"], given["t"])
     noise = golden.unet()(x, given["t"], given["context"], grounding).sample
     assert golden.difference(noise, golden.tensors("train_step")[f"eps/{case}"]) < CLOSE
     assert float((noise - given["noise"]).square().mean()) == pytest.approx(facts["loss"], abs=1e-5)
@@ -148,7 +149,7 @@ def test_gradients_of_a_training_step_are_the_released_ones() -> None:
     given = golden.inputs("train_step")
     unet = golden.unet()
     grounding = unet.ground(golden.conditions(given))
-    x = golden.noised(given["x0"], given["noise"], given["t"])
+    x = noised(given["x0"], given["noise"], given["t"])
     loss = (unet(x, given["t"], given["context"], grounding).sample - given["noise"]).square().mean()
     expected = {k.removeprefix("grad/no_drop/"): v for k, v in golden.tensors("train_step").items() if "grad/" in k}
     names = golden.ours(expected)

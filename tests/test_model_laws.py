@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from golden_weights import equal
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -178,8 +179,7 @@ def test_saved_layers_on_the_same_base_predict_the_same_noise(tmp_path: Path) ->
     trained().save_pretrained(tmp_path / "whole")
     whole = InstanceUNet.from_pretrained(tmp_path / "whole").eval()
     assert torch.allclose(whole(x, t, text, whole.ground(conditions)).sample, expected, atol=1e-6)
-    for name, tensor in trained().state_dict().items():
-        assert torch.equal(whole.state_dict()[name], tensor), name
+    assert equal(whole.state_dict(), trained().state_dict())
 
 
 def test_layers_of_another_unet_are_refused_with_both_sides_listed(tmp_path: Path) -> None:
