@@ -5,7 +5,6 @@ Step number s is a function of the weights, the optimiser's state and s alone: w
 """
 
 import csv
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from instdiff.schema import Strict
 
 Loss = Callable[[int], Tensor]  # step -> scalar
 Probe = Callable[[int, nn.Module], dict[str, float]]  # step, averaged weights -> columns of the log
-COLUMNS = ("step", "loss", "lr", "seconds")
+COLUMNS = ("step", "loss", "lr")
 
 
 class Optimisation(Strict):
@@ -57,7 +56,7 @@ def fit(
 ) -> None:
     """Train the parameters of `model` that ask for gradients; leave it holding their average.
 
-    Checkpoints live in `scratch` until `log` (CSV: step, loss, lr, seconds, whatever the probe measures) is written.
+    Checkpoints live in `scratch` until `log` (CSV: step, loss, lr, whatever the probe measures) is written.
     """
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     trained = nn.ParameterList(named.values())
@@ -66,14 +65,13 @@ def fit(
     averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(how.ema))
     checkpoint = scratch / "checkpoint.pt"
     rows: list[dict[str, float]] = []
-    start = 0
+    start, total = 0, torch.zeros(())  # total: the losses since the last row
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         trained.load_state_dict(state["trained"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        rows, start = state["rows"], state["step"]
-    began, total = time.monotonic(), torch.zeros(())
+        rows, start, total = state["rows"], state["step"], state.get("total", total)
     for step in track(range(start, how.steps), how.steps - start, "step"):
         for group in optimiser.param_groups:
             group["lr"] = rate(step, how) * group["factor"]
@@ -87,17 +85,14 @@ def fit(
         averaged.update_parameters(trained)
         total += value.detach()
         if (step + 1) % how.log_every == 0:
-            spent = time.monotonic() - began
-            rows.append(
-                {"step": step + 1, "loss": total.item() / how.log_every, "lr": rate(step, how), "seconds": spent}
-            )
+            rows.append({"step": step + 1, "loss": total.item() / how.log_every, "lr": rate(step, how)})
             if probe is not None:
                 with swapped(trained, averaged.module.parameters()):
                     rows[-1] |= probe(step + 1, model)
-            total, began = torch.zeros(()), time.monotonic()
+            total = torch.zeros(())
         if (step + 1) % how.save_every == 0:
             state = {"trained": trained.state_dict(), "averaged": averaged.state_dict()}
-            state |= {"optimiser": optimiser.state_dict(), "rows": rows, "step": step + 1}
+            state |= {"optimiser": optimiser.state_dict(), "rows": rows, "step": step + 1, "total": total}
             with atomic.file(checkpoint) as part:
                 torch.save(state, part)
     swap(trained, averaged.module.parameters())
