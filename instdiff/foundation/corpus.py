@@ -1,8 +1,10 @@
 """Scenes to train a foundation on: rendered once, kept as arrays, drawn by step number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -33,12 +35,15 @@ class Corpus:
 
 def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corpus:
     """The first `count` scenes of a seed, taking the groups in turn; the same for any number of workers."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        parts = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
-        chunks = pool.map(_chunk, *zip(*((seed, part, tuple(groups)) for part in parts), strict=True))
-        scenes = tuple(one for chunk in track(chunks, -(-count // CHUNK), "chunk") for one in chunk)
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    render = partial(_chunk, seed, tuple(groups))
+    with ExitStack() as stack:
+        ordered: Callable[..., Iterable[list[Scene]]] = map
+        if workers > 1:  # a worker starts by importing what this process has: seconds
+            ordered = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
+        scenes = tuple(one for chunk in track(ordered(render, chunks), len(chunks), "chunk") for one in chunk)
     return Corpus(scenes, np.stack([one.picture for one in scenes]))
 
 
-def _chunk(seed: int, numbers: range, groups: tuple[str, ...]) -> list[Scene]:
+def _chunk(seed: int, groups: tuple[str, ...], numbers: range) -> list[Scene]:
     return [scene(seed, number // len(groups), groups[number % len(groups)]) for number in numbers]
