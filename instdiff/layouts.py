@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -76,7 +77,7 @@ def _points(flat: Sequence[float] | None) -> tuple[Point, ...] | None:
     """Points from x, y, x, y, ..."""
     if flat is None:
         return None
-    return tuple(Point(float(x), float(y)) for x, y in zip(flat[::2], flat[1::2], strict=True))
+    return tuple(map(Point._make, np.reshape(flat, (-1, 2)).tolist()))
 
 
 def _layout(record: object, where: str) -> Layout:

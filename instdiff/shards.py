@@ -88,7 +88,7 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
 def _with_strokes(instance: Instance, number: int, strokes: dict[str, np.ndarray[Any, Any]]) -> Instance:
     given = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
     return instance.model_copy(
-        update={name: tuple(Point(x, y) for x, y in points.tolist()) for name, points in given.items()}
+        update={name: tuple(map(Point._make, points.tolist())) for name, points in given.items()}
     )
 
 
