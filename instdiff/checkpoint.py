@@ -121,11 +121,10 @@ def split(held: Mapping[str, Any], source: str) -> dict[str, Weights]:
     The averaged weights are taken where there are any. ValueError says what the file seems to be instead.
     """
     if "model" in held or "ema" in held:
-        parts = {"unet": held.get("ema") or held["model"]}
-        parts |= {ours: held[name] for ours, name in (("vae", "autoencoder"), ("text_encoder",) * 2) if name in held}
-        return parts
-    flat = held.get("state_dict", held)
-    parts = {
+        names = {"unet": "ema" if held.get("ema") else "model", "vae": "autoencoder", "text_encoder": "text_encoder"}
+        return {ours: _weights(held[theirs], source, theirs) for ours, theirs in names.items() if theirs in held}
+    flat = _weights(held["state_dict"], source, "state_dict") if "state_dict" in held else held
+    parts: dict[str, Weights] = {
         network: {name.removeprefix(prefix): flat[name] for name in flat if name.startswith(prefix)}
         for network, prefix in _SD_PREFIXES.items()
     }
@@ -135,6 +134,13 @@ def split(held: Mapping[str, Any], source: str) -> dict[str, Weights]:
             f"{sorted(map(str, flat))[:3]}"
         )
     return parts
+
+
+def _weights(part: object, source: str, name: str) -> Weights:
+    """The part of a file if it is a dictionary of tensors; ValueError otherwise."""
+    if not isinstance(part, Mapping) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
+        raise ValueError(f"{source}: {name!r} should hold named tensors and does not")
+    return part
 
 
 def load_unet(unet: UNet2DConditionModel, weights: Weights, source: str, *, port: bool = False) -> None:

@@ -133,6 +133,12 @@ def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> 
     assert equal(checkpoint.official(unet), official)
 
 
+@pytest.mark.parametrize("part", [{"model": torch.zeros(2)}, {"model": {"a": 1}}, {"state_dict": [1]}])
+def test_a_part_that_holds_no_named_tensors_is_told_so(part: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="should hold named tensors and does not"):
+        checkpoint.split(part, "odd")
+
+
 class Malicious:
     """Pickles as a call of os.system."""
 

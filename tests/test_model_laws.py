@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from instdiff import attention_mask, masks
-from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, null, select
+from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
 from instdiff.drops import Odds, drop
 from instdiff.fuser import cat as cat_groundings
 from instdiff.sampling import Denoise, Plms, Scheduled, gates, guided, sample, sample_multi_instance
@@ -301,6 +301,15 @@ def test_a_selected_instance_stands_alone_in_slot_0() -> None:
 def test_rows_and_cat_undo_each_other() -> None:
     conditions = together((instance("a"),), (instance("b"), instance("c")))
     assert same(cat([conditions.rows([0]), conditions.rows([1])]), conditions)
+
+
+def test_a_mirror_turned_twice_shows_what_was_there() -> None:
+    conditions = together((instance("a"), instance("b", 0, 0, 8)))
+    once, twice = mirrored(conditions), mirrored(mirrored(conditions))
+    assert once.box_BN4[0, 1].tolist() == [0.75, 0, 1, 0.25]
+    assert once.mask_BNHW[0, 1, :8, 24:].all()
+    for name in ("box_BN4", "point_BN2", "scribble_BNS", "outline_BNP", "mask_BNHW"):
+        assert torch.allclose(getattr(twice, name).float(), getattr(conditions, name).float()), name
 
 
 # -- Drops
