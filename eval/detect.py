@@ -77,7 +77,7 @@ def write(path: Path, detector: Detector, source: str, pictures: Pictures, param
 
 
 def run(*, pictures: Path, images: Path, detector: Path, detections: Path, params: Params) -> dict[str, int]:
-    """pictures -> detections"""
+    """Pictures -> detections"""
     from instdiff.foundation import detector as detectors
 
     found = find(pictures, tables.read(images, IMAGES), params.square)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from eval import provenance
 from instdiff import atomic, masks
 from instdiff.schema import Rle, Strict
 
@@ -49,19 +50,20 @@ class Detections:
     provenance: Mapping[str, Any]
     classes: tuple[str, ...]
     annotations: tuple[Annotation, ...]
+    digest: str  # of the file
 
     def in_coco(self) -> list[dict[str, object]]:
         """COCO's annotations, numbered from 1, area that of the mask."""
         return [_coco(number, one) for number, one in enumerate(self.annotations, start=1)]
 
 
-def write(path: Path, provenance: Mapping[str, object], classes: Sequence[str], annotations: Sequence[object]) -> None:
-    """Write the file, one detection a line."""
+def write(path: Path, made_by: Mapping[str, object], classes: Sequence[str], annotations: Sequence[object]) -> None:
+    """Write the file, one detection a line; `made_by` is its provenance."""
     lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in annotations)
     categories = [{"id": place + 1, "name": name} for place, name in enumerate(classes)]
     with atomic.file(path) as part:
         part.write_text(
-            f'{{"provenance": {json.dumps(provenance, sort_keys=True)},\n'
+            f'{{"provenance": {json.dumps(made_by, sort_keys=True)},\n'
             f'"categories": {json.dumps(categories)},\n"annotations": [\n{lines}\n]}}\n'
         )
 
@@ -87,7 +89,7 @@ def read(path: Path, sizes: Sequence[tuple[int, int]]) -> Detections:
         except ValueError as error:
             raise ValueError(f"{path}: annotations.{place}: {error}") from error
     ordered = sorted(annotations, key=lambda one: (one.image_id, -one.score))
-    return Detections(content["provenance"], classes, tuple(ordered))
+    return Detections(content["provenance"], classes, tuple(ordered), provenance.of_file(path))
 
 
 def _validated(path: Path, field: str, kind: Any, value: object) -> Any:

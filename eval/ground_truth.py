@@ -5,7 +5,6 @@ are resized. Image ids are the position in the images table + 1, category ids th
 classes + 1.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eval import provenance
 from instdiff import masks, tables
 from instdiff.geometry import in_pixels
 from instdiff.schema import ANNOTATED, IMAGES, Box, Rle
@@ -24,7 +24,7 @@ class GroundTruth:
 
     images: pd.DataFrame
     instances: pd.DataFrame
-    digest: str  # of the annotated table's file
+    digests: dict[str, str]  # of the two tables' files
 
 
 def load(images: Path, annotated: Path) -> GroundTruth:
@@ -42,7 +42,8 @@ def load(images: Path, annotated: Path) -> GroundTruth:
             raise ValueError(f"{annotated}: instance {first['index']} of {first['key']!r} has no {column}")
     instances["picture"] = instances["picture"].astype("int64")
     ordered = instances.sort_values(["picture", "index"], kind="stable").reset_index(drop=True)
-    return GroundTruth(pictures, ordered, hashlib.sha256(annotated.read_bytes()).hexdigest())
+    digests = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    return GroundTruth(pictures, ordered, digests)
 
 
 def coco_images(sizes: Sequence[tuple[int, int]]) -> list[dict[str, object]]:

@@ -24,7 +24,8 @@ SHOWN = 5  # names in a sentence
 @dataclass(frozen=True)
 class Pictures:
     """A folder's pictures in the order of the images table; `digests` are of sizes and pixels, so a copy in another
-    file format has the same one."""
+    file format has the same one.
+    """
 
     keys: tuple[str, ...]
     paths: tuple[Path, ...]

@@ -3,7 +3,7 @@
 Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high) and
 provenance.json. n counts what was averaged: instances, for fid pictures. A name with a slash is a part of the
 whole ("box_ap50/crowded" on the layouts of that group). A metric that the ground truth has no question for (no
-instance has a colour) is left out and named in provenance.json; a row without any instance is an error.
+instance has a colour) is left out; a row without any instance is an error.
 """
 
 import json
@@ -151,6 +151,21 @@ def score(row: str, inputs: Inputs, judge: Judge, params: Params) -> tuple[pd.Da
     return scores, {name: metrics[name] for name in order if name in metrics}
 
 
+def sources(row: str, inputs: Inputs, judge: str, params: Params) -> dict[str, object]:
+    """What the numbers come from: hashes of everything judged, judging or held against; `judge` is the judge's."""
+    return {
+        "row": row,
+        "pictures": inputs.pictures.digest,
+        "real_pictures": inputs.real.digest,
+        **inputs.truth.digests,
+        "detections": inputs.found.digest,
+        "detected_by": dict(inputs.found.provenance),
+        "judge": judge,
+        "settings": params.model_dump(mode="json"),
+        "versions": provenance.versions(),
+    }
+
+
 def write(folder: Path, scores: pd.DataFrame, metrics: Mapping[str, Metric], source: Mapping[str, object]) -> None:
     """The three files of a row, all or none."""
     with atomic.folder(folder) as part:
@@ -172,7 +187,7 @@ def run(
     row: str,
     params: Params,
 ) -> dict[str, float]:
-    """detections + annotated + pictures -> scores"""
+    """Detections + annotated + pictures -> scores"""
     from instdiff.foundation import clip
 
     truth = ground_truth.load(images, annotated)
@@ -180,20 +195,7 @@ def run(
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))
     table_of, metrics = score(row, inputs, clip.load(judge), params)
-    source = {
-        "row": row,
-        "pictures": judged.digest,
-        "real_pictures": inputs.real.digest,
-        "images": provenance.of_file(images),
-        "annotated": truth.digest,
-        "detections": provenance.of_file(detections),
-        "detected_by": dict(found.provenance),
-        "judge": provenance.of_folder(judge),
-        "settings": params.model_dump(mode="json"),
-        "versions": provenance.versions(),
-        "not_measured": [name for name in HEADLINE if name not in metrics],
-    }
-    write(scores, table_of, metrics, source)
+    write(scores, table_of, metrics, sources(row, inputs, provenance.of_folder(judge), params))
     return {"pictures": len(truth.images), "instances": len(table_of)} | {
         name: metrics[name].value for name in HEADLINE if name in metrics
     }

@@ -8,6 +8,7 @@ Legend: T IoU thresholds, D detections of one category, I pictures, R resamples,
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ Kind = Literal["bbox", "segm"]
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100  # a picture and category, COCO's
+CHUNK = 2_000_000  # numbers of an array over resamples, thresholds and detections
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,27 @@ def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> S
     """AP over IoU .50:.95, AP50, AP75 and AR with 100 detections; ValueError when no instance has weight."""
     if weights_I is None:
         weights_I = np.ones_like(categories[0].instances_I)
-    curves = [_curve(one, weights_I) for one in categories if weights_I @ one.instances_I]
-    if not curves:
+    values = summaries(categories, weights_I[None])[0]
+    if np.isnan(values).any():
         raise ValueError("nothing to find: no instance in the pictures evaluated")
-    precision_T = np.mean([curve.precision_T for curve in curves], axis=0)
-    recall_T = np.mean([curve.recall_T for curve in curves], axis=0)
-    return Summary(float(precision_T.mean()), float(precision_T[0]), float(precision_T[5]), float(recall_T.mean()))
+    return Summary(*map(float, values))
+
+
+def summaries(categories: Sequence[Matched], weights_RI: Counts) -> Floats:
+    """(R, 4): `summary` under each weighting; NaN where no instance has weight."""
+    num_T = len(THRESHOLDS_T)
+    precision_RT, recall_RT = np.zeros((2, len(weights_RI), num_T))
+    found_R = np.zeros(len(weights_RI))
+    for one in categories:
+        size = max(1, CHUNK // (num_T * max(1, len(one.picture_D))))
+        parts = [_curves(one, weights_RI[start : start + size]) for start in range(0, len(weights_RI), size)]
+        present_R = weights_RI @ one.instances_I > 0
+        precision_RT += np.where(present_R[:, None], np.concatenate([part.precision_RT for part in parts]), 0.0)
+        recall_RT += np.where(present_R[:, None], np.concatenate([part.recall_RT for part in parts]), 0.0)
+        found_R = found_R + present_R
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says nothing to find
+        precision_RT, recall_RT = precision_RT / found_R[:, None], recall_RT / found_R[:, None]
+    return np.stack([precision_RT.mean(1), precision_RT[:, 0], precision_RT[:, 5], recall_RT.mean(1)], axis=1)
 
 
 def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | None = None) -> dict[str, Metric]:
@@ -86,7 +103,8 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
     if chosen_I is not None:
         categories = [_limited(one, chosen_I) for one in categories]
     values = summary(categories)
-    resampled = np.array([s for s in map(lambda drawn: _drawn(categories, drawn), draws_RI) if s is not None])
+    resampled = summaries(categories, draws_RI)
+    resampled = resampled[~np.isnan(resampled[:, 0])]
     num_instances = int(sum(one.instances_I.sum() for one in categories))
     return {
         name: Metric(value, num_instances, *interval(resampled[:, place]))
@@ -94,36 +112,40 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
     }
 
 
-class _Curve(NamedTuple):
-    precision_T: Floats  # mean over recall levels
-    recall_T: Floats
+class _Curves(NamedTuple):
+    precision_RT: Floats  # mean over recall levels
+    recall_RT: Floats
 
 
-def _drawn(categories: Sequence[Matched], drawn_I: Counts) -> Summary | None:
-    """None when the draw holds no instance at all."""
-    if not any(drawn_I @ one.instances_I for one in categories):
-        return None
-    return summary(categories, drawn_I)
-
-
-def _curve(one: Matched, weights_I: Counts) -> _Curve:
+def _curves(one: Matched, weights_RI: Counts) -> _Curves:
     """COCOeval.accumulate for one category, each detection counted as often as its picture."""
-    weights_D = weights_I[one.picture_D]
-    true_TD = np.cumsum(one.true_TD * weights_D, axis=1).astype(np.float64)
-    false_TD = np.cumsum(one.false_TD * weights_D, axis=1).astype(np.float64)
-    if not true_TD.shape[1]:
-        return _Curve(np.zeros(len(THRESHOLDS_T)), np.zeros(len(THRESHOLDS_T)))
-    recall_TD = true_TD / (weights_I @ one.instances_I)
-    precision_TD = true_TD / (false_TD + true_TD + np.spacing(1))
-    envelope_TD = np.maximum.accumulate(precision_TD[:, ::-1], axis=1)[:, ::-1]
-    levels = [_at_recalls(r, p) for r, p in zip(recall_TD, envelope_TD, strict=True)]
-    return _Curve(np.array(levels), recall_TD[:, -1])
+    weights_RD = weights_RI[:, one.picture_D]
+    num_R = weights_RI @ one.instances_I
+    if not weights_RD.shape[1]:
+        return _Curves(*np.zeros((2, len(weights_RI), len(THRESHOLDS_T))))
+    true_RTD = np.cumsum(one.true_TD * weights_RD[:, None], axis=2)
+    false_RTD = np.cumsum(one.false_TD * weights_RD[:, None], axis=2)
+    precision_RTD = true_RTD / (false_RTD + true_RTD + np.spacing(1))
+    envelope_RTD = np.maximum.accumulate(precision_RTD[..., ::-1], axis=2)[..., ::-1]
+    recall_RT = true_RTD[..., -1] / np.maximum(num_R, 1)[:, None]
+    return _Curves(_mean_at_recalls(true_RTD, envelope_RTD, num_R), recall_RT)
 
 
-def _at_recalls(recall_D: Floats, envelope_D: Floats) -> float:
-    places = np.searchsorted(recall_D, RECALLS, side="left")
-    reached = places[places < len(envelope_D)]
-    return float(envelope_D[reached].sum()) / len(RECALLS)
+def _mean_at_recalls(true_RTD: Counts, envelope_RTD: Floats, num_R: Counts) -> Floats:
+    """(R, T): mean over recall levels of the precision where each is first reached, 0 where it never is."""
+    reached_RN = np.zeros((len(num_R), int(num_R.max()) + 1), np.int64)
+    for row, number in enumerate(num_R):
+        reached_RN[row, : number + 1] = _levels(int(number))
+    levels_RTD = np.take_along_axis(reached_RN[:, None], true_RTD, axis=2)
+    gained_RTD = np.diff(levels_RTD, axis=2, prepend=0)
+    return np.asarray((envelope_RTD * gained_RTD).sum(2) / len(RECALLS))
+
+
+@functools.cache
+def _levels(num_instances: int) -> Counts:
+    """How many recall levels are reached with 0, 1, ... of the instances found, compared as pycocotools does."""
+    recalls = np.arange(num_instances + 1) / max(1, num_instances)
+    return np.searchsorted(RECALLS, recalls, side="right").astype(np.int64)
 
 
 def _of_category(category: int, per_picture: NDArray[np.object_]) -> Matched:

@@ -1,0 +1,204 @@
+"""The content of the report: which samples and failures are shown, what was dropped, where the numbers come from.
+
+Everything here is plain values for the template; drawing is in figures, reading rows in report.
+"""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval import figures
+from eval import pictures as shown
+from eval.ground_truth import GroundTruth
+from instdiff import layouts, tables
+from instdiff.schema import LEDGER, Layout
+
+SIZES = ("small", "medium", "large")
+MISPLACED = 0.5  # mask IoU below which an instance counts as misplaced
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+CODE = ("*.py", "*.j2", "configs", "params.yaml", "dvc.yaml")  # changed, the commit is not the whole truth
+
+
+class Sample(NamedTuple):
+    """A layout that is shown; its pictures are in the page's atlas."""
+
+    key: str
+    group: str
+    layout: Layout
+    overlay: Markup
+    aspect: float  # width / height
+
+
+class Failure(NamedTuple):
+    """One instance of one row that went wrong."""
+
+    row: str
+    key: str
+    asked: str
+    judged: str
+    category: str
+    colour: str
+    size: str
+    group: str
+    faults: list[str]
+    mask_iou: float
+    detection_score: float | None
+    overlay: Markup
+    aspect: float  # width / height of the picture
+
+
+def chosen(truth: GroundTruth, count: int) -> list[str]:
+    """Keys for the grid of samples: the first of every group, then the second, and so on, in the order of groups."""
+    groups = [list(keys) for _, keys in truth.images.groupby("group", sort=True)["key"]]
+    turns = max(len(keys) for keys in groups)
+    in_turn = [keys[turn] for turn in range(turns) for keys in groups if turn < len(keys)][:count]
+    order = {key: place for place, key in enumerate(key for keys in groups for key in keys)}
+    return sorted(in_turn, key=order.__getitem__)
+
+
+def worst(instances: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The instances that went most wrong: least mask IoU, then a wrong colour, shape and texture.
+
+    Adds `wrong_*`, `size` (small, medium, large: thirds of all instances by area) and `place` within the picture.
+    """
+    scores = instances.assign(
+        wrong_colour=instances["colour"].notna() & (instances["judged_colour"] != instances["colour"]),
+        wrong_texture=instances["texture"].notna() & (instances["judged_texture"] != instances["texture"]),
+        wrong_shape=instances["judged_shape"] != instances["category"],
+        size=pd.cut(instances["area"].rank(pct=True), [0, 1 / 3, 2 / 3, 1], labels=list(SIZES)).astype(str),
+        place=instances.groupby("key").cumcount(),
+    )
+    order = ["mask_iou", "wrong_colour", "wrong_shape", "wrong_texture", "key", "index"]
+    return scores.sort_values(order, ascending=[True, False, False, False, True, True]).head(count)
+
+
+def dropped(stats_folder: Path, ledger: Path) -> dict[str, Any]:
+    """What each data stage counted, and the ledger's reasons with how often and one example each."""
+    counts = {}
+    for path in sorted(stats_folder.glob("*.json")):
+        values = json.loads(path.read_text())
+        counts[path.stem] = {name: value for name, value in values.items() if name.startswith(("dropped", "failed"))}
+    reasons = []
+    for path in sorted(ledger.rglob("*.parquet")):
+        for reason, rows in tables.read(path, LEDGER).groupby("reason", sort=True):
+            first = rows.iloc[0]
+            reasons.append(
+                {
+                    "stage": path.relative_to(ledger).with_suffix("").as_posix(),
+                    "reason": reason,
+                    "count": len(rows),
+                    "example": f"{first['key']}, {first['detail']}".rstrip(", "),
+                }
+            )
+    return {"counts": {name: values for name, values in counts.items() if values}, "reasons": reasons}
+
+
+def commit() -> str:
+    """The Git commit of the working tree, and whether it has changes; "unknown" outside a repository."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "-uno", "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + (" with uncommitted changes" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Sources(NamedTuple):
+    """Where the pictures of the page come from."""
+
+    truth: GroundTruth
+    layouts: Mapping[str, Layout]  # by key
+    pictures: Mapping[str, shown.Pictures]  # by row
+    max_side: int
+
+    def aspect(self, key: str) -> float:
+        """Width over height of a layout's real picture."""
+        images = self.truth.images[self.truth.images["key"] == key]
+        return float(images["width"].iloc[0] / images["height"].iloc[0])
+
+    def atlas(self, shown: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """(row, key) -> data URI, each picture of the page once."""
+        places = {key: place for place, key in enumerate(self.truth.images["key"])}
+        return {
+            (row, key): figures.data_uri(self.pictures[row].load(places[key]), self.max_side)
+            for row, key in sorted(shown)
+        }
+
+
+def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None, max_side: int) -> Sources:
+    """Find every row's pictures."""
+    by_key = {one.key: one for one in layouts.from_tables(truth.images, truth.instances)}
+    return Sources(truth, by_key, {row: shown.find(at, truth.images, square) for row, at in folders.items()}, max_side)
+
+
+def samples(of: Sources, keys: Sequence[str]) -> list[Sample]:
+    """The grid: one line a layout, one picture a row."""
+    groups = of.truth.images.set_index("key")["group"]
+    return [
+        Sample(
+            key,
+            groups[key],
+            of.layouts[key],
+            figures.overlay(of.layouts[key].instances),
+            of.aspect(key),
+        )
+        for key in keys
+    ]
+
+
+def failures(of: Sources, row: str, instances: pd.DataFrame, count: int) -> list[Failure]:
+    """The worst instances of a row, each with what was asked and what was judged."""
+    return [_failure(of, row, record) for record in worst(instances, count).to_dict("records")]
+
+
+def _failure(of: Sources, row: str, one: Mapping[Any, Any]) -> Failure:
+    instance = of.layouts[one["key"]].instances[one["place"]]
+    score = one["detection_score"]
+    return Failure(
+        row=row,
+        key=one["key"],
+        asked=instance.phrase,
+        judged=f"{one['judged_colour']} {one['judged_texture']} {one['judged_shape']}",
+        category=one["category"],
+        colour=one["colour"] or "",
+        size=one["size"],
+        group=one["group"],
+        faults=faults(one),
+        mask_iou=one["mask_iou"],
+        detection_score=None if pd.isna(score) else score,
+        overlay=figures.overlay([instance]),
+        aspect=of.aspect(one["key"]),
+    )
+
+
+def faults(one: Mapping[Any, Any]) -> list[str]:
+    """What went wrong with an instance, in words; empty when nothing did."""
+    said = []
+    if one["mask_iou"] == 0:
+        said.append("not found")
+    elif one["mask_iou"] < MISPLACED:
+        said.append("misplaced")
+    said += [f"wrong {name}" for name in ("colour", "texture", "shape") if one[f"wrong_{name}"]]
+    return said + (["neighbour's colour"] if one["leak"] is True else [])
+
+
+def render(content: Mapping[str, object]) -> str:
+    """The page; a value the template asks for and is not given is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE.name).render(content)

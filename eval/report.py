@@ -1,0 +1,192 @@
+"""report: put every row side by side.   scores + pictures -> metrics.json and one page
+
+metrics.json holds the headline metrics: row -> metric -> value, n, low, high. The page is one HTML file that
+needs no network and hides nothing: intervals, samples with their layouts, the worst instances of each row,
+what was dropped and why, and the hashes of all that was judged.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from eval import figures, ground_truth, page
+from eval.score import HEADLINE, REAL
+from instdiff import atomic, stage, tables
+from instdiff.schema import SCORES, Strict
+
+CONTROLS = (REAL, "none")
+SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared
+
+
+class Shown(NamedTuple):
+    """How a headline metric is shown."""
+
+    label: str
+    better: str  # the arrow beside it
+    meaning: str
+
+
+UP, DOWN = "\u2191", "\u2193"
+METRICS = {
+    "box_ap50": Shown("box AP50", UP, "average precision of the detector's boxes at IoU .5, by pycocotools"),
+    "mask_ap50": Shown("mask AP50", UP, "the same with masks"),
+    "mask_miou": Shown("mask IoU", UP, "overlap with the best mask of the own class, mean over instances, none is 0"),
+    "pim": Shown("in mask", UP, "share of the given point or scribble inside the detected mask, none is 0"),
+    "colour_accuracy": Shown("colour", UP, "the judge names the colour asked for in the given box"),
+    "texture_accuracy": Shown("texture", UP, "the judge names the texture asked for"),
+    "shape_accuracy": Shown("shape", UP, "the judge names the shape asked for"),
+    "colour_leak": Shown("leak", DOWN, "the judge names a neighbour's colour; on layouts where neighbours touch"),
+    "fid": Shown("Fr\u00e9chet", DOWN, "distance to the real pictures in the judge's features, not Inception's"),
+}
+
+
+class Params(Strict):
+    """Values of the stage."""
+
+    rows: dict[str, str]  # in the order of the table: what each row is
+    num_layouts: int  # in the grid of samples
+    num_failures: int  # shown of each row
+    max_side: int  # pixels of a picture on the page
+
+
+class Row(NamedTuple):
+    """What the score stage wrote of one row."""
+
+    name: str
+    meaning: str
+    metrics: dict[str, dict[str, float]]
+    instances: pd.DataFrame
+    provenance: dict[str, Any]
+
+
+def read(scores: Path, rows: Mapping[str, str]) -> list[Row]:
+    """The rows of the table; ValueError names one that is missing or was judged on or by something else."""
+    found = [_row(scores / name, name, meaning) for name, meaning in rows.items()]
+    for one in found[1:]:
+        for what in SAME:
+            if one.provenance[what] != found[0].provenance[what]:
+                raise ValueError(f"rows {found[0].name!r} and {one.name!r} cannot be compared: their {what} differ")
+        if one.provenance["detected_by"]["detector"] != found[0].provenance["detected_by"]["detector"]:
+            raise ValueError(f"rows {found[0].name!r} and {one.name!r} cannot be compared: their detectors differ")
+    return found
+
+
+def headline(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Row -> metric -> value, n, low, high, for the metrics of the table."""
+    return {row.name: {name: row.metrics[name] for name in HEADLINE if name in row.metrics} for row in rows}
+
+
+def alarms(rows: list[Row]) -> list[str]:
+    """One sentence for everything that makes the table suspicious."""
+    said = []
+    by_name = {row.name: row for row in rows}
+    real = by_name.get(REAL)
+    for row in rows:
+        lacking = [name for name in HEADLINE if name not in row.metrics]
+        if lacking:
+            said.append(f"Row {row.name}: not measured, because no instance asks for it: {', '.join(lacking)}.")
+        if real is None or row is real:
+            continue
+        if _same(row, real):
+            said.append(f"Row {row.name} equals the real row in every metric: were the real pictures judged?")
+        elif row.metrics["box_ap50"]["low"] > real.metrics["box_ap50"]["high"]:
+            said.append(
+                f"Row {row.name} has a higher box AP50 than the real pictures: the detector is not to be trusted."
+            )
+    if real is None:
+        said.append("There is no real row: nothing says how far the detector and the judge can be trusted.")
+    return said
+
+
+def _row(folder: Path, name: str, meaning: str) -> Row:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: row {name!r} was not scored")
+    return Row(
+        name,
+        meaning,
+        json.loads((folder / "metrics.json").read_text()),
+        tables.read(folder / "instances.parquet", SCORES),
+        json.loads((folder / "provenance.json").read_text()),
+    )
+
+
+def _same(one: Row, real: Row) -> bool:
+    """The same pictures, or the same numbers wherever a number can differ."""
+    if one.provenance["pictures"] == real.provenance["pictures"]:
+        return True
+    return all(one.metrics.get(name) == real.metrics.get(name) for name in HEADLINE if name != "fid")
+
+
+def groups(rows: list[Row]) -> list[str]:
+    """Groups of layouts that box AP50 was measured on."""
+    return sorted({name.partition("/")[2] for row in rows for name in row.metrics if name.startswith("box_ap50/")})
+
+
+def content(
+    rows: list[Row], of: page.Sources, params: Params, dropped: Mapping[str, object], log: pd.DataFrame | None
+) -> dict[str, object]:
+    """All that the template shows."""
+    keys = page.chosen(of.truth, params.num_layouts)
+    failed = [one for row in rows for one in page.failures(of, row.name, row.instances, params.num_failures)]
+    shown = {(row.name, key) for row in rows for key in keys}
+    shown |= {(row, one.key) for one in failed for row in (REAL, one.row)}
+    return {
+        "rows": rows,
+        "real": REAL,
+        "first_drawn": next((row.name for row in rows if row.name not in CONTROLS), REAL),
+        "metrics": METRICS,
+        "controls": CONTROLS,
+        "groups": groups(rows),
+        "alarms": alarms(rows),
+        "num_pictures": len(of.truth.images),
+        "num_instances": len(of.truth.instances),
+        "atlas": of.atlas(shown),
+        "samples": page.samples(of, keys),
+        "failures": failed,
+        "filters": {
+            "row": [row.name for row in rows],
+            "category": sorted({one.category for one in failed}),
+            "colour": sorted({one.colour for one in failed} - {""}),
+            "size": list(page.SIZES),
+            "group": sorted({one.group for one in failed}),
+        },
+        "curves": [] if log is None else figures.curves(log),
+        "dropped": dropped,
+        "commit": page.commit(),
+        "params": stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else "",
+    }
+
+
+def run(
+    *,
+    scores: Path,
+    pictures: Path,
+    generated: Path,
+    images: Path,
+    annotated: Path,
+    stats_folder: Path,
+    ledger: Path,
+    instance: Path,
+    metrics: Path,
+    report: Path,
+    params: Params,
+) -> dict[str, float]:
+    """Scores + pictures -> metrics.json and one page"""
+    rows = read(scores, params.rows)
+    truth = ground_truth.load(images, annotated)
+    folders = {row.name: pictures if row.name == REAL else generated / row.name for row in rows}
+    of = page.sources(truth, folders, rows[0].provenance["settings"]["square"], params.max_side)
+    log = instance / "log.csv"
+    dropped = page.dropped(stats_folder, ledger)
+    whole = page.render(content(rows, of, params, dropped, pd.read_csv(log) if log.is_file() else None))
+    for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
+        with atomic.file(path) as part:
+            part.write_text(text, encoding="utf-8")
+    return {"rows": len(rows), "alarms": len(alarms(rows)), "bytes": len(whole.encode())}
+
+
+if __name__ == "__main__":
+    stage.main(run)
