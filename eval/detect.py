@@ -22,20 +22,33 @@ class Detection(Protocol):
     """One thing found."""
 
     @property
-    def category(self) -> str: ...
+    def category(self) -> str:
+        """Its class."""
+        ...
+
     @property
-    def score(self) -> float: ...
+    def score(self) -> float:
+        """How sure the detector is, 0 to 1."""
+        ...
+
     @property
-    def box(self) -> Box: ...
+    def box(self) -> Box:
+        """Where it is."""
+        ...
+
     @property
-    def mask(self) -> masks.Mask: ...  # at the picture's size
+    def mask(self) -> masks.Mask:
+        """Its pixels, at the picture's size."""
+        ...
 
 
 class Detector(Protocol):
     """What this stage asks of a detector."""
 
     @property
-    def classes(self) -> Sequence[str]: ...
+    def classes(self) -> Sequence[str]:
+        """Every name it knows."""
+        ...
 
     def detect(self, pictures: Sequence[Pixels], /) -> Sequence[Sequence[Detection]]:
         """What is in each of the (height, width, 3) pictures."""

@@ -23,14 +23,12 @@ SHOWN = 5  # names in a sentence
 
 @dataclass(frozen=True)
 class Pictures:
-    """A folder's pictures in the order of the images table; `digests` are of sizes and pixels, so a copy in another
-    file format has the same one.
-    """
+    """A folder's pictures in the order of the images table."""
 
     keys: tuple[str, ...]
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width
-    digests: tuple[str, ...]
+    digests: tuple[str, ...]  # of sizes and pixels: a copy in another file format has the same one
 
     @property
     def digest(self) -> str:
