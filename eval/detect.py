@@ -23,23 +23,19 @@ class Detection(Protocol):
 
     @property
     def category(self) -> str:
-        """Its class."""
-        ...
+        """One of the detector's classes."""
 
     @property
     def score(self) -> float:
-        """How sure the detector is, 0 to 1."""
-        ...
+        """How sure, 0 to 1."""
 
     @property
     def box(self) -> Box:
-        """Where it is."""
-        ...
+        """Where, in fractions."""
 
     @property
     def mask(self) -> masks.Mask:
-        """Its pixels, at the picture's size."""
-        ...
+        """Where, at the picture's size."""
 
 
 class Detector(Protocol):
@@ -47,8 +43,7 @@ class Detector(Protocol):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Every name it knows."""
-        ...
+        """All it can find, in a fixed order."""
 
     def detect(self, pictures: Sequence[Pixels], /) -> Sequence[Sequence[Detection]]:
         """What is in each of the (height, width, 3) pictures."""

@@ -54,16 +54,8 @@ def judged(
     for attribute in COLUMN_ASKED:
         directions_WD = attributes.directions(judge, attribute, templates[attribute], words)
         seen[f"judged_{attribute}"] = attributes.judged(features_ND, directions_WD, words[attribute])
-    table = pd.DataFrame(seen)
-    own = truth.instances["colour"].where(truth.instances["colour"].notna(), None)
-    by_picture = table.groupby(truth.instances["picture"], sort=False).indices.values()
-    leaks: list[bool | None] = [None] * len(table)
-    for members in by_picture:
-        colours = table["judged_colour"].iloc[members].tolist()
-        for place, leaked in zip(members, colour_leak.of_picture(own.iloc[members].tolist(), colours), strict=True):
-            leaks[place] = leaked
-    table["leak"] = pd.array(leaks, dtype="boolean")
-    return table
+    leaks = _leaks(truth.instances, seen["judged_colour"])
+    return pd.DataFrame(seen | {"leak": pd.array(leaks, dtype="boolean")})
 
 
 def crop_features(truth: GroundTruth, pictures: Pictures, judge: attributes.Judge, batch_size: int) -> Floats:
@@ -87,6 +79,16 @@ def picture_features(pictures: Pictures, judge: attributes.Judge, batch_size: in
     starts = range(0, len(pictures.keys), batch_size)
     batches = [range(start, min(start + batch_size, len(pictures.keys))) for start in starts]
     return np.concatenate([_features(judge, [pictures.load(place) for place in batch]) for batch in batches])
+
+
+def _leaks(asked: pd.DataFrame, seen: Sequence[str]) -> list[bool | None]:
+    own = [None if pd.isna(colour) else colour for colour in asked["colour"]]
+    leaks: list[bool | None] = [None] * len(own)
+    for members in asked.groupby("picture", sort=False).indices.values():
+        leaked = colour_leak.of_picture([own[place] for place in members], [seen[place] for place in members])
+        for place, one in zip(members, leaked, strict=True):
+            leaks[place] = one
+    return leaks
 
 
 def _features(judge: attributes.Judge, pictures: Sequence[attributes.Pixels]) -> Floats:
