@@ -308,8 +308,16 @@ def test_a_mirror_turned_twice_shows_what_was_there() -> None:
     once, twice = mirrored(conditions), mirrored(mirrored(conditions))
     assert once.box_BN4[0, 1].tolist() == [0.75, 0, 1, 0.25]
     assert once.mask_BNHW[0, 1, :8, 24:].all()
-    for name in ("box_BN4", "point_BN2", "scribble_BNS", "outline_BNP", "mask_BNHW"):
+    for name in ("box_BN4", "point_BN2", "mask_BNHW"):
         assert torch.allclose(getattr(twice, name).float(), getattr(conditions, name).float()), name
+    for name in ("scribble_BNS", "outline_BNP"):  # which a mirror puts in the order of strokes
+        assert torch.allclose(getattr(mirrored(twice), name), getattr(once, name)), name
+
+
+def test_a_mirror_keeps_strokes_in_their_order() -> None:
+    conditions = mirrored(together((instance("a"), instance("b", 0, 0, 8))))
+    for points_BNF in (conditions.scribble_BNS, conditions.outline_BNP):
+        assert (points_BNF.unflatten(-1, (-1, 2)).norm(dim=-1).diff(dim=-1) >= -1e-6).all()
 
 
 # -- Drops
