@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from eval import figures
 from eval import pictures as shown
@@ -139,6 +140,14 @@ def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None,
     """Find every row's pictures."""
     by_key = {one.key: one for one in layouts.from_tables(truth.images, truth.instances)}
     return Sources(truth, by_key, {row: shown.find(at, truth.images, square) for row, at in folders.items()}, max_side)
+
+
+def sheet(of: Sources, count: int, side: int) -> Image.Image:
+    """The grid as one picture: every row, drawn from the layouts that the page shows."""
+    keys = chosen(of.truth, count)
+    places = {key: place for place, key in enumerate(of.truth.images["key"])}
+    rows = {row: [found.load(places[key]) for key in keys] for row, found in of.pictures.items()}
+    return figures.sheet(rows, [of.layouts[key].instances for key in keys], side)
 
 
 def samples(of: Sources, keys: Sequence[str]) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""report: put every row side by side.   scores + pictures -> metrics.json and one page
+"""report: put every row side by side.   scores + pictures -> metrics.json, a sheet of samples and one page
 
 metrics.json holds the headline metrics: row -> metric -> value, n, low, high. The page is one HTML file that
 needs no network and hides nothing: intervals, samples with their layouts, the worst instances of each row,
@@ -50,6 +50,7 @@ class Params(Strict):
     num_layouts: int  # in the grid of samples
     num_failures: int  # shown of each row
     max_side: int  # pixels of a picture on the page
+    sheet_side: int  # pixels of a picture on the sheet of samples
 
 
 class Row(NamedTuple):
@@ -171,10 +172,11 @@ def run(
     ledger: Path,
     instance: Path,
     metrics: Path,
+    samples: Path,
     report: Path,
     params: Params,
 ) -> dict[str, float]:
-    """Scores + pictures -> metrics.json and one page"""
+    """Scores + pictures -> metrics.json, one picture of samples and one page"""
     rows = read(scores, params.rows)
     truth = ground_truth.load(images, annotated)
     folders = {row.name: pictures if row.name == REAL else generated / row.name for row in rows}
@@ -185,6 +187,8 @@ def run(
     for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
         with atomic.file(path) as part:
             part.write_text(text, encoding="utf-8")
+    with atomic.file(samples) as part:
+        page.sheet(of, params.num_layouts, params.sheet_side).save(part, format="png")
     return {"rows": len(rows), "alarms": len(alarms(rows)), "bytes": len(whole.encode())}
 
 

@@ -108,7 +108,7 @@ def test_the_command_line_is_the_signature(name: str) -> None:
 def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> None:
     kinds = {**stage.arguments(module(name).run), "stats": Path}
     given = {options(name)[f"--{argument.replace('_', '-')}"] for argument, kind in kinds.items() if kind is Path}
-    read = {path for path in declared(name, "deps") if not path.endswith(".py")}
+    read = {path for path in declared(name, "deps") if not path.endswith((".py", ".j2"))}  # the others are code
     written = set(declared(name, "outs") + declared(name, "metrics") + declared(name, "plots"))
     assert read | written == given
     assert not read & written

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import eval_world
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -15,11 +16,11 @@ from test_score import PARAMS as SCORE
 
 from eval import detect, detections, figures, ground_truth, page, pictures, report, score
 from instdiff import layouts, tables
-from instdiff.schema import LEDGER
+from instdiff.schema import LEDGER, Box, Instance
 
 ROOT = Path(__file__).parents[1]
 PARAMS = report.Params(
-    rows={"real": "upper", "none": "control", "box": "boxes"}, num_layouts=3, num_failures=2, max_side=64
+    rows={"real": "upper", "none": "control", "box": "boxes"}, num_layouts=3, num_failures=2, max_side=64, sheet_side=16
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRAWN = {"none": dict.fromkeys((("a", 0), ("c", 0), ("c", 1))), "box": {("b", 0): None}}
@@ -74,6 +75,7 @@ def _run(world: Path, params: report.Params = PARAMS) -> dict[str, float]:
         ledger=world / "ledger",
         instance=world / "instance",
         metrics=world / "metrics.json",
+        samples=world / "samples.png",
         report=world / "report.html",
         params=params,
     )
@@ -81,6 +83,16 @@ def _run(world: Path, params: report.Params = PARAMS) -> dict[str, float]:
 
 def _alter(path: Path, **changed: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_a_sheet_holds_each_row_below_the_other_and_boxes_on_the_first_alone() -> None:
+    black = np.zeros((8, 8, 3), np.uint8)
+    boxed = [Instance(phrase="a", box=Box(0.0, 0.0, 0.5, 0.5))]
+    sheet = np.asarray(figures.sheet({"real": [black], "box": [black]}, [boxed], side=16))
+    first, second = (sheet[figures.MARGIN + down * 20 :, figures.LABEL :][:16, :16] for down in (0, 1))
+    assert first[0, 0].tolist() == list(figures.BOX)
+    assert first[1:7, 1:7].max() == 0
+    assert second.max() == 0
 
 
 def test_the_headline_table_has_its_exact_shape(world: Path) -> None:
