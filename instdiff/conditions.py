@@ -135,7 +135,8 @@ def _mirrored_points(points_BNF: Tensor) -> Tensor:
     """x, y, x, y, ... with each x measured from the right, and in the order of strokes: by distance from the origin."""
     points_BNK2 = points_BNF.unflatten(-1, (-1, 2)) * points_BNF.new_tensor([-1, 1]) + points_BNF.new_tensor([1, 0])
     order_BNK = points_BNK2.square().sum(-1).argsort(dim=-1, stable=True)
-    return points_BNK2.gather(2, order_BNK[..., None].expand_as(points_BNK2)).flatten(-2)
+    ordered_BNF: Tensor = points_BNK2.gather(2, order_BNK[..., None].expand_as(points_BNK2)).flatten(-2)
+    return ordered_BNF
 
 
 def select(conditions: Conditions, instance: int) -> Conditions:
