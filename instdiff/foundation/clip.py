@@ -196,7 +196,7 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
     if role == "text":
         saved = CLIPTextModel(clip.model.config.text_config)
         saved.load_state_dict(clip.model.text_model.state_dict())
-    saved.save_pretrained(out)
+    saved.half().save_pretrained(out)  # shipped small; read back as fp32
     tokenizer.save_pretrained(out)
     recipe.record(out, params, metrics)
     return metrics

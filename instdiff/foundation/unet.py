@@ -95,7 +95,7 @@ def train(params: Params, out: Path, text_folder: Path, vae_folder: Path) -> dic
         return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
 
     fit(unet, loss, params.optimisation, scratch=recipe.scratch(params), log=out / "log.csv")
-    unet.save_pretrained(out)
+    unet.half().save_pretrained(out)  # shipped small; read back as fp32
     metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
     recipe.record(out, params, metrics)
     return metrics

@@ -95,7 +95,7 @@ def train(params: Params, out: Path) -> dict[str, float]:
         "latent_std": latents.std().item(),
         "latent_mean": latents.mean().item(),
     }
-    vae.save_pretrained(out)
+    vae.half().save_pretrained(out)  # shipped small; read back as fp32
     recipe.record(out, params, metrics)
     return metrics
 
