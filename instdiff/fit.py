@@ -5,12 +5,12 @@ Step number s is a function of the weights, the optimiser's state and s alone: w
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from instdiff import atomic
 from instdiff.progress import track
@@ -62,7 +62,7 @@ def fit(
     trained = nn.ParameterList(named.values())
     groups = [{"params": [weight], "factor": factor(name, how)} for name, weight in named.items()]
     optimiser = torch.optim.AdamW(groups, lr=how.learning_rate, weight_decay=how.weight_decay, betas=(0.9, 0.99))
-    averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(how.ema))
+    averaged = AveragedModel(trained, multi_avg_fn=_averaging(how.ema))
     checkpoint = scratch / "checkpoint.pt"
     rows: list[dict[str, float]] = []
     start, total = 0, torch.zeros(())  # total: the losses since the last row
@@ -97,6 +97,16 @@ def fit(
                 torch.save(state, part)
     swap(trained, averaged.module.parameters())
     _write_log(log, rows)
+
+
+def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """EMA whose decay grows from nothing to `decay`, so that the first weights are soon forgotten."""
+
+    def average(kept: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor) -> None:
+        share = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(list(kept), list(weights), share)
+
+    return average
 
 
 class swapped:
