@@ -5,7 +5,7 @@ Step number s is a function of the weights, the optimiser's state and s alone: w
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from instdiff.schema import Strict
 
 Loss = Callable[[int], Tensor]  # step -> scalar
 Probe = Callable[[int, nn.Module], dict[str, float]]  # step, averaged weights -> columns of the log
+Weights = tuple[Tensor, ...] | list[Tensor]
 COLUMNS = ("step", "loss", "lr")
 
 
@@ -99,10 +100,10 @@ def fit(
     _write_log(log, rows)
 
 
-def _averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def _averaging(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """EMA whose decay grows from nothing to `decay`, so that the first weights are soon forgotten."""
 
-    def average(kept: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor) -> None:
+    def average(kept: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
         torch._foreach_lerp_(list(kept), list(weights), share)
 

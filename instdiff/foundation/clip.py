@@ -189,7 +189,8 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
         )
 
     optimisation = params.optimisation.model_copy(update={"steps": params.steps[role]})
-    fit(clip.model, loss, optimisation, scratch=recipe.scratch(params, role), log=out / "log.csv")
+    scratch = recipe.scratch(params, role)
+    fit(clip.model, loss, optimisation, scratch=scratch, log=out / "log.csv")
     clip.model.eval()
     metrics = accuracies(clip, corpus.rendered(seed + 1, 400, GROUPS, params.workers))
     saved = clip.model
@@ -199,6 +200,7 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
     saved.half().save_pretrained(out)  # shipped small; read back as fp32
     tokenizer.save_pretrained(out)
     recipe.record(out, params, metrics)
+    recipe.clear(scratch)
     return metrics
 
 

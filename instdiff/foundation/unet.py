@@ -94,10 +94,12 @@ def train(params: Params, out: Path, text_folder: Path, vae_folder: Path) -> dic
         predicted = unet(noised(latents_BChw, noise_BChw, timesteps_B), timesteps_B, tokens_BLD).sample
         return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
 
-    fit(unet, loss, params.optimisation, scratch=recipe.scratch(params), log=out / "log.csv")
+    scratch = recipe.scratch(params)
+    fit(unet, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     unet.half().save_pretrained(out)  # shipped small; read back as fp32
     metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
     recipe.record(out, params, metrics)
+    recipe.clear(scratch)
     return metrics
 
 

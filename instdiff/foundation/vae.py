@@ -84,7 +84,8 @@ def train(params: Params, out: Path) -> dict[str, float]:
         loss: Tensor = F.l1_loss(rebuilt, batch) + params.kl_weight * latent.kl().sum() / latent.mean.numel()
         return loss
 
-    fit(vae, loss, params.optimisation, scratch=recipe.scratch(params), log=out / "log.csv")
+    scratch = recipe.scratch(params)
+    fit(vae, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     vae.eval().requires_grad_(False)
     held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC)
     latents = vae.encode(held_out).latent_dist.mode()
@@ -97,6 +98,7 @@ def train(params: Params, out: Path) -> dict[str, float]:
     }
     vae.half().save_pretrained(out)  # shipped small; read back as fp32
     recipe.record(out, params, metrics)
+    recipe.clear(scratch)
     return metrics
 
 
