@@ -175,10 +175,10 @@ def test_saved_layers_on_the_same_base_predict_the_same_noise(tmp_path: Path) ->
     expected = trained()(x, t, text, trained().ground(conditions)).sample
     trained().save_instance_layers(tmp_path / "layers")
     again = InstanceUNet.from_base_and_layers(base(), tmp_path / "layers").eval()
-    assert torch.allclose(again(x, t, text, again.ground(conditions)).sample, expected, atol=1e-6)
+    assert torch.allclose(again(x, t, text, again.ground(conditions)).sample, expected, atol=1e-5)
     trained().save_pretrained(tmp_path / "whole")
     whole = InstanceUNet.from_pretrained(tmp_path / "whole").eval()
-    assert torch.allclose(whole(x, t, text, whole.ground(conditions)).sample, expected, atol=1e-6)
+    assert torch.allclose(whole(x, t, text, whole.ground(conditions)).sample, expected, atol=1e-5)
     assert equal(whole.state_dict(), trained().state_dict())
 
 
