@@ -1,4 +1,8 @@
-"""Print a table of metrics, value ± half of its 95% interval: `python -m eval.table metrics.json`."""
+"""Show a table of metrics, each value ± half of its 95% interval.
+
+python -m eval.table metrics.json               # print it
+python -m eval.table metrics.json README.md     # write it between the page's <!-- table --> marks
+"""
 
 import json
 import sys
@@ -7,6 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from instdiff import atomic
+
+START, END = "<!-- table -->", "<!-- /table -->"
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]  # row -> metric -> value, n, low, high
 
@@ -30,5 +39,38 @@ def number(metric: Mapping[str, float]) -> str:
     return f"{value.removeprefix('0')}[dim]±{f'{half:.2f}'.removeprefix('0')}[/dim]"
 
 
+def markdown(metrics: Metrics) -> str:
+    """The same for a page."""
+    names = list(dict.fromkeys(name for row in metrics.values() for name in row))
+    lines = [["row", *(name.replace("_accuracy", "").replace("_", " ") for name in names)], ["---"] * (len(names) + 1)]
+    for row, values in metrics.items():
+        lines.append([row, *(_plain(number(values[name])) if name in values else "-" for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def within(page: str, text: str) -> str:
+    """The page with `text` between its marks; ValueError when it has none."""
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"the page has no {START} ... {END}")
+    return f"{before}{start}\n{text}{end}{after}"
+
+
+def _plain(marked: str) -> str:
+    return Text.from_markup(marked).plain
+
+
+def main(source: Path, page: Path | None) -> None:
+    """Print the table, or write it into a page."""
+    metrics = json.loads(source.read_text(encoding="utf-8"))
+    if page is None:
+        Console().print(table(metrics))
+        return
+    changed = within(page.read_text(encoding="utf-8"), markdown(metrics))
+    with atomic.file(page) as part:
+        part.write_text(changed, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    Console().print(table(json.loads(Path(sys.argv[1]).read_text())))
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -29,6 +29,7 @@ class Params(Strict):
     unifusion: UniFusionConfig
     scale_u: bool
     masked_attention: bool
+    latent_spread: float  # 1 draws latents from the autoencoder's posterior, 0 takes its mean, as the base was trained
     drop_caption: float  # share of samples without the prompt
     odds: Odds  # of withholding formats
     min_snr: float | None
@@ -62,12 +63,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.embedded.keys)
 
-    def batch(self, chosen: Tensor, mirrored: Tensor, silent: Tensor, noise: torch.Generator) -> tuple[Tensor, ...]:
-        """Latents (B, C, h, w) drawn from the autoencoder's posterior, and prompts (B, L, D)."""
+    def batch(
+        self, chosen: Tensor, mirrored: Tensor, silent: Tensor, spread: float, noise: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (B, C, h, w), as far from the posterior's mean as `spread` says, and prompts (B, L, D)."""
         mean = self.embedded.latent_mean_SVChw[chosen, mirrored.long()].float()
-        spread = self.embedded.latent_std_SVChw[chosen, mirrored.long()].float()
+        deviation = self.embedded.latent_std_SVChw[chosen, mirrored.long()].float()
         prompts = self.embedded.prompt_SLD[chosen].float()
-        latents = mean + spread * torch.randn(mean.shape, generator=noise)
+        latents = mean + spread * deviation * torch.randn(mean.shape, generator=noise)
         return latents, torch.where(silent[:, None, None], self.empty.prompt_LD, prompts)
 
     def conditions(self, chosen: Tensor, mirrored: Tensor) -> Conditions:
@@ -87,7 +90,7 @@ def train(params: Params, samples: Samples, unet: InstanceUNet, scratch: Path, l
         chosen = torch.from_numpy(draw.integers(len(samples), size=params.batch_size))
         mirrored = torch.from_numpy(draw.random(params.batch_size) < 0.5)
         silent = torch.from_numpy(draw.random(params.batch_size) < params.drop_caption)
-        latents_BChw, prompts_BLD = samples.batch(chosen, mirrored, silent, noise)
+        latents_BChw, prompts_BLD = samples.batch(chosen, mirrored, silent, params.latent_spread, noise)
         grounding = unet.ground(drop(samples.conditions(chosen, mirrored), params.odds, noise), masked=grid)
         noise_BChw = torch.randn(latents_BChw.shape, generator=noise)
         timesteps_B = stratified_timesteps(params.batch_size, noise)

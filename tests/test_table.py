@@ -1,10 +1,16 @@
 """What `make repro` prints at its end."""
 
+import json
+import subprocess
 from io import StringIO
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from eval.table import number, table
+from eval.table import markdown, number, table, within
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_number_stands_with_half_of_its_interval() -> None:
@@ -22,3 +28,17 @@ def test_nine_metrics_fit_a_terminal_of_eighty_columns_and_what_was_not_measured
     printed = page.getvalue().splitlines()
     assert printed[-2].split() == ["scribble", *[".50±.10"] * 9]
     assert printed[-1].split() == ["none", "-", "-", "-", ".50±.10", *"-----"]
+
+
+def committed(name: str) -> str:
+    return subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_readme_shows_the_committed_metrics() -> None:
+    page = committed("README.md")
+    assert within(page, markdown(json.loads(committed("metrics.json")))) == page
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="no <!-- table -->"):
+        within("a page", "a table")
