@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from skimage.measure import find_contours
 
@@ -156,12 +157,21 @@ def train(params: Params, out: Path) -> dict[str, float]:
             name="run",
             verbose=False,
         )
-        (Path(scratch) / "run/weights/last.pt").replace(out / WEIGHTS)
+        _keep_the_model(Path(scratch) / "run/weights/last.pt", out / WEIGHTS)
     kept = {"classes": list(SHAPES), **params.model_dump(include={"image_size", "min_score", "nms_iou"})}
     (out / CLASSES).write_text(json.dumps(kept, indent=2) + "\n")
     metrics = {"pictures_seen": float(params.num_scenes * params.epochs)}
     recipe.record(out, params, metrics)
     return metrics
+
+
+def _keep_the_model(trained: Path, out: Path) -> None:
+    """Leave out the trainer's folders, dates and Git state: they say nothing of the model and differ in every run."""
+    written = torch.load(trained, map_location="cpu", weights_only=False)  # a moment ago, by the trainer above
+    model = written["model"]
+    model.args, model.criterion = {}, None
+    kept = {name: written[name] for name in ("version", "license")}
+    torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, **kept}, out)
 
 
 def _dataset(folder: Path, scenes: Sequence[Scene], size: int) -> Path:
