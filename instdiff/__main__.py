@@ -1,0 +1,37 @@
+"""The command `instdiff`: one line a command, each run by the `main(arguments)` of its own module.
+
+A command's module is imported when it is asked for, and only then: this file stands below all of them.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS: dict[str, tuple[str, str]] = {}  # name -> module, what it does
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command named first; a fault in what was given is one sentence and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in {"-h", "--help"}:
+        print(usage())
+        return
+    name, *rest = given
+    if name not in COMMANDS:
+        sys.exit(f"instdiff: there is no command {name!r}\n\n{usage()}")
+    try:
+        import_module(COMMANDS[name][0]).main(rest)
+    except (ValueError, OSError) as error:
+        print(f"instdiff {name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def usage() -> str:
+    """What there is to run."""
+    width = max(map(len, COMMANDS), default=0)
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in sorted(COMMANDS.items())]
+    return "\n".join(["usage: instdiff COMMAND ...", "", *lines, "", "instdiff COMMAND --help tells its options."])
+
+
+if __name__ == "__main__":
+    main()
