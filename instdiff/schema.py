@@ -107,6 +107,7 @@ GIVEN = _and(  # what a source knows of an instance before any annotator ran
     colour=pa.string(),
     texture=pa.string(),
 )
+GIVEN_CAPTIONED = _and(GIVEN, caption=pa.string())  # of sources that may describe each instance
 INSTANCES = _and(_ROW, category=pa.string(), box=BOX, score=pa.float64())
 MASKS = _and(_ROW, mask=pa.string(), score=pa.float64())
 CAPTIONS = _and(_ROW, caption=pa.string(), backend=pa.string())

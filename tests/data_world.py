@@ -7,7 +7,7 @@ from typing import Any
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 
 FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
-INGEST = ingest.Params(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, num_workers=1)
+INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, num_workers=1)
 GROUND = ground.Params(backend="given", batch_size=2)
 SEGMENT = segment.Params(backend="given", weights=None, batch_size=2)
 CAPTION = caption.Params(backend="template", template="a {colour} {texture} {category}", batch_size=3)
@@ -16,9 +16,9 @@ ANNOTATE = annotate.Params(required=FORMATS, min_visible_area=0.005, min_box_siz
 SHARD = shard.Params(samples_per_shard=2)
 
 
-def ingested(root: Path, params: ingest.Params = INGEST) -> Mapping[str, float]:
+def ingested(root: Path, params: ingest.Scenes = INGEST) -> Mapping[str, float]:
     folders = {name: root / name for name in ("pictures", "images", "given")}
-    return ingest.run(**folders, ledger=root / "ledger" / "ingest", params=params)
+    return ingest.run(**folders, ledger=root / "ledger" / "ingest", params=ingest.Params(params))
 
 
 def sources(root: Path, split: str = "train") -> dict[str, Path]:
