@@ -99,12 +99,13 @@ def collate(
     return _zeros_are_given(batch) if compat == "reference" else batch
 
 
-def complete(layout: Layout) -> Layout:
+def complete(layout: Layout, compat: Compat | None = None) -> Layout:
     """Fill in what follows from what is given: a box around the mask, and the box's centre as the point.
 
-    The layers never saw a mask without a box, nor a box without a point, in training.
+    The layers never saw a mask without a box, nor a box without a point, in training. The released code takes the
+    centre of the box as it stands, beyond the border, too (compat).
     """
-    return layout.model_copy(update={"instances": tuple(_completed(instance) for instance in layout.instances)})
+    return layout.model_copy(update={"instances": tuple(_completed(one, compat) for one in layout.instances)})
 
 
 def null(like: Conditions) -> Conditions:
@@ -210,11 +211,11 @@ def _zeros_are_given(batch: Conditions) -> Conditions:
     return replace(batch, **{f"{name}_given_BN": batch.filled_BN.clone() for name in names})
 
 
-def _completed(instance: Instance) -> Instance:
+def _completed(instance: Instance, compat: Compat | None) -> Instance:
     box = instance.box
     if box is None and instance.mask is not None and (mask_HW := masks.decode(instance.mask)).any():
         box = masks.box_of(mask_HW)
     point = instance.point
-    if point is None and box is not None and box.area > 0:
-        point = geometry.clamp(box).centre
+    if point is None and box is not None and (compat == "reference" or box.area > 0):
+        point = box.centre if compat == "reference" else geometry.clamp(box).centre
     return instance.model_copy(update={"box": box, "point": point})

@@ -31,6 +31,11 @@ class Grounding:
         """The same with another gate."""
         return replace(self, gate=gate)
 
+    def to(self, device: torch.device | str) -> Grounding:
+        """The same on another device."""
+        allowed = {size: mask.to(device) for size, mask in self.allowed.items()}
+        return replace(self, tokens_BTW=self.tokens_BTW.to(device), allowed=allowed)
+
     def rows(self, index: Tensor | slice | Sequence[int]) -> Grounding:
         """The pictures at `index`."""
         allowed = {size: mask[index] for size, mask in self.allowed.items()}

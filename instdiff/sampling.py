@@ -5,45 +5,34 @@ Shapes: B pictures, R rows of a batch (pictures, then instances drawn alone), C 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from instdiff.conditions import Compat, Conditions, cat, select
-from instdiff.diffusion import alphas_cumprod
 from instdiff.fuser import Grounding
 from instdiff.fuser import cat as cat_groundings
+from instdiff.solvers import Denoise, Solver, State
 from instdiff.unet import InstanceUNet
 
-Denoise = Callable[[Tensor, Tensor, float], Tensor]  # latents, timestep, gate -> predicted noise
-State = TypeVar("State")
 
+def sample(
+    denoise: Denoise,
+    noise_BCHW: Tensor,
+    solver: Solver[State],
+    gates: Sequence[float],
+    *,
+    clean_BCHW: Tensor | None = None,
+    first: int = 0,
+    after_step: Callable[[], object] | None = None,
+) -> Tensor:
+    """Latents after all steps, with one gate a step.
 
-class Solver(Protocol[State]):
-    """One way to walk from noise to a picture; its state is what a step remembers for the next."""
-
-    @property
-    def num_steps(self) -> int:
-        """Steps it takes, which need not be what was asked for."""
-
-    def start(self, noise_RCHW: Tensor) -> tuple[Tensor, State]:
-        """Latents and state before the first step."""
-
-    def step(self, denoise: Denoise, x_RCHW: Tensor, index: int, gate: float, state: State) -> tuple[Tensor, State]:
-        """Latents and state after step number `index`."""
-
-    def rows(self, state: State, index: slice) -> State:
-        """The state of these rows."""
-
-
-def sample(denoise: Denoise, noise_RCHW: Tensor, solver: Solver[State], gates: Sequence[float]) -> Tensor:
-    """Latents after all steps, with one gate a step."""
-    x_RCHW, state = solver.start(noise_RCHW)
-    return _walk(denoise, x_RCHW, state, solver, gates, steps=range(solver.num_steps))[0]
+    With `clean_BCHW` the walk begins at step `first`, from these latents under as much of the noise as is left there.
+    """
+    x_BCHW, state = solver.start(noise_BCHW, clean_BCHW, first)
+    return _walk(denoise, x_BCHW, state, solver, gates, range(first, solver.num_steps), after_step)[0]
 
 
 def sample_multi_instance(
@@ -55,6 +44,9 @@ def sample_multi_instance(
     *,
     picture_R: Tensor,
     share: float,
+    clean_BCHW: Tensor | None = None,
+    first: int = 0,
+    after_step: Callable[[], object] | None = None,
     compat: Compat | None = None,
 ) -> Tensor:
     """Draw pictures and instances apart for the first `share` of the steps, then go on from their mean (paper, 3.4).
@@ -62,18 +54,27 @@ def sample_multi_instance(
     Row r belongs to picture `picture_R[r]`; the first B rows are the pictures themselves, in order, and their history
     goes on after the merge. At share 1 the mean is returned; the released code returned the last instance (compat).
     """
-    num_pictures = len(noise_BCHW)
-    split = int(solver.num_steps * share)
-    if split == 0:
-        return sample(denoise_pictures, noise_BCHW, solver, gates)
-    x_RCHW, state = solver.start(noise_BCHW[picture_R])
-    x_RCHW, state = _walk(denoise_rows, x_RCHW, state, solver, gates, steps=range(split))
-    if split == solver.num_steps and compat == "reference":
-        last = [int((picture_R == picture).nonzero()[-1]) for picture in range(num_pictures)]
-        return x_RCHW[last]
+    num_pictures, last = len(noise_BCHW), solver.num_steps
+    split = num_steps_apart(last, share)
+    if split <= first:
+        return sample(
+            denoise_pictures, noise_BCHW, solver, gates, clean_BCHW=clean_BCHW, first=first, after_step=after_step
+        )
+    clean_RCHW = None if clean_BCHW is None else clean_BCHW[picture_R]
+    x_RCHW, state = solver.start(noise_BCHW[picture_R], clean_RCHW, first)
+    x_RCHW, state = _walk(denoise_rows, x_RCHW, state, solver, gates, range(first, split), after_step)
+    if split == last and compat == "reference":
+        return x_RCHW[[int((picture_R == picture).nonzero()[-1]) for picture in range(num_pictures)]]
     merged_BCHW = mean_by_picture(x_RCHW, picture_R, num_pictures)
     state = solver.rows(state, slice(num_pictures))
-    return _walk(denoise_pictures, merged_BCHW, state, solver, gates, steps=range(split, solver.num_steps))[0]
+    return _walk(denoise_pictures, merged_BCHW, state, solver, gates, range(split, last), after_step)[0]
+
+
+def num_steps_apart(num_steps: int, share: float) -> int:
+    """Steps in which instances are drawn apart: the share, rounded down."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"mis {share}: the share of steps must lie in 0..1")
+    return int(num_steps * share)
 
 
 def mean_by_picture(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int) -> Tensor:
@@ -104,7 +105,8 @@ def guided(
     """Classifier-free guidance, conditional and null rows in one batch, at most `max_rows` of them in a forward pass.
 
     `null_text_RLD` may have one row for all; `null_grounding` has one row, from `null(conditions)`. Give both
-    groundings or neither. At guidance 1 the null rows are not computed.
+    groundings or neither. At guidance 1 the null rows are not computed. Latents keep their precision: only the network
+    runs in its own.
     """
     if (grounding is None) != (null_grounding is None):
         raise ValueError("give a grounding and a null grounding, or neither")
@@ -120,8 +122,8 @@ def guided(
         for start in range(0, len(x_RCHW), max_rows):
             rows = slice(start, start + max_rows)
             told = None if grounding is None or gate == 0 else grounding.rows(rows).at(gate)
-            parts.append(unet(x_RCHW[rows], timestep, text_RLD[rows], told, return_dict=False)[0])
-        noise_RCHW = torch.cat(parts)
+            parts.append(unet(x_RCHW[rows].to(unet.dtype), timestep, text_RLD[rows], told, return_dict=False)[0])
+        noise_RCHW = torch.cat(parts).to(x_RCHW.dtype)
         if guidance == 1:
             return noise_RCHW
         conditional, unconditional = noise_RCHW.chunk(2)
@@ -142,118 +144,19 @@ def gates(num_steps: int, on: float, fading: float = 0.0) -> list[float]:
     return [1.0] * num_on + falling + [0.0] * (num_steps - num_on - num_fading)
 
 
-@dataclass(frozen=True)
-class Plms:
-    """Pseudo linear multistep (Liu et al., 2022) as the released sampler has it; the state holds up to three noises.
-
-    The first step costs a second evaluation. A number of steps that does not divide 1000 gives a few more.
-    """
-
-    timesteps: tuple[int, ...]  # falling
-    alphas: tuple[float, ...]  # of each timestep: the share of signal in the variance
-    previous: tuple[float, ...]  # after each step
-
-    @classmethod
-    def of(cls, num_steps: int, alphas: Tensor | None = None) -> Plms:
-        """Timesteps 1, 1 + c, 1 + 2c, ... with c = 1000 // num_steps, from the last to the first."""
-        signal = alphas_cumprod() if alphas is None else alphas
-        if not 1 <= num_steps <= len(signal):
-            raise ValueError(f"{num_steps} steps: there must be 1 to {len(signal)}")
-        rising = [start + 1 for start in range(0, len(signal), len(signal) // num_steps)]
-        rising = [min(timestep, len(signal) - 1) for timestep in rising]
-        previous = [float(signal[0]), *(float(signal[timestep]) for timestep in rising[:-1])]
-        here = [float(signal[timestep]) for timestep in rising]
-        return cls(tuple(reversed(rising)), tuple(reversed(here)), tuple(reversed(previous)))
-
-    @property
-    def num_steps(self) -> int:
-        """Steps it takes."""
-        return len(self.timesteps)
-
-    def start(self, noise_RCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The noise, and nothing to remember."""
-        return noise_RCHW, ()
-
-    def step(
-        self, denoise: Denoise, x_RCHW: Tensor, index: int, gate: float, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step along a mixture of this noise and the last ones."""
-        noise = denoise(x_RCHW, self._timestep(index, x_RCHW), gate)
-        if state:
-            mixed = adams_bashforth((noise, *state))
-        else:
-            tried = self.move(x_RCHW, noise, index)
-            after = min(index + 1, self.num_steps - 1)
-            mixed = (noise + denoise(tried, self._timestep(after, x_RCHW), gate)) / 2
-        return self.move(x_RCHW, mixed, index), (noise, *state)[:3]
-
-    def rows(self, state: tuple[Tensor, ...], index: slice) -> tuple[Tensor, ...]:
-        """The noises of these rows."""
-        return tuple(noise[index] for noise in state)
-
-    def move(self, x: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Where step `index` leads if `noise` is in x (DDIM without randomness)."""
-        signal, after = x.new_tensor(self.alphas[index]), x.new_tensor(self.previous[index])
-        clean = (x - (1 - signal).sqrt() * noise) / signal.sqrt()
-        return after.sqrt() * clean + (1 - after).sqrt() * noise
-
-    def _timestep(self, index: int, x: Tensor) -> Tensor:
-        return torch.tensor(self.timesteps[index], device=x.device)
-
-
-def adams_bashforth(noises: Sequence[Tensor]) -> Tensor:
-    """The noise to follow, given up to four, the newest first."""
-    weights = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
-    terms = [weight * noise for weight, noise in zip(weights[len(noises) - 1], noises, strict=True)]
-    return torch.stack(terms).sum(0)
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """Any deterministic noise-predicting scheduler of diffusers (DPM-Solver++, UniPC, DDIM, ...); it is not changed."""
-
-    scheduler: Any  # with its timesteps set
-
-    @classmethod
-    def of(cls, scheduler: Any, num_steps: int) -> Scheduled:
-        """A copy of the scheduler, set to this number of steps."""
-        scheduler = copy.deepcopy(scheduler)
-        scheduler.set_timesteps(num_steps)
-        return cls(scheduler)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps it takes."""
-        return len(self.scheduler.timesteps)
-
-    def start(self, noise_RCHW: Tensor) -> tuple[Tensor, Any]:
-        """The noise at the scheduler's scale, and a scheduler that will remember."""
-        return noise_RCHW * self.scheduler.init_noise_sigma, copy.deepcopy(self.scheduler)
-
-    def step(self, denoise: Denoise, x_RCHW: Tensor, index: int, gate: float, state: Any) -> tuple[Tensor, Any]:
-        """One step of the scheduler."""
-        timestep = state.timesteps[index].to(x_RCHW.device)
-        noise = denoise(state.scale_model_input(x_RCHW, timestep), timestep, gate)
-        return state.step(noise, timestep, x_RCHW, return_dict=False)[0], state
-
-    def rows(self, state: Any, index: slice) -> Any:
-        """A scheduler that remembers these rows only: latents and noises are its only tensors of four axes."""
-
-        def cut(held: Any) -> Any:
-            if isinstance(held, Tensor):
-                return held[index] if held.ndim == 4 else held
-            return [cut(item) for item in held] if isinstance(held, list) else held
-
-        kept = copy.copy(state)
-        kept.__dict__.update({name: cut(held) for name, held in vars(state).items()})
-        return kept
-
-
 def _walk(
-    denoise: Denoise, x_RCHW: Tensor, state: State, solver: Solver[State], gates: Sequence[float], *, steps: range
+    denoise: Denoise,
+    x_RCHW: Tensor,
+    state: State,
+    solver: Solver[State],
+    gates: Sequence[float],
+    steps: range,
+    after_step: Callable[[], object] | None,
 ) -> tuple[Tensor, State]:
     if len(gates) != solver.num_steps:
         raise ValueError(f"{len(gates)} gates for {solver.num_steps} steps")
     for index in steps:
         x_RCHW, state = solver.step(denoise, x_RCHW, index, gates[index], state)
+        if after_step is not None:
+            after_step()
     return x_RCHW, state

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from instdiff.conditions import cat, null, select
 from instdiff.diffusion import alphas_cumprod, noised
-from instdiff.sampling import Denoise, Plms, apart, gates, guided, sample, sample_multi_instance
+from instdiff.sampling import apart, gates, guided, sample, sample_multi_instance
+from instdiff.solvers import Denoise, Plms
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
 CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]

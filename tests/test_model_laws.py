@@ -18,9 +18,10 @@ from instdiff import attention_mask, masks
 from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
 from instdiff.drops import Odds, drop
 from instdiff.fuser import cat as cat_groundings
-from instdiff.sampling import Denoise, Plms, Scheduled, gates, guided, sample, sample_multi_instance
+from instdiff.sampling import gates, guided, sample, sample_multi_instance
 from instdiff.scaleu import scale_low_frequencies
 from instdiff.schema import Box, Instance, Layout, Point
+from instdiff.solvers import Denoise, Plms, Scheduled
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import LOCATED, UniFusionConfig
 

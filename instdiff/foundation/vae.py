@@ -41,10 +41,11 @@ def pixels(pictures_BHWC: npt.NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pictures_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def pictures(pixels_BCHW: Tensor) -> npt.NDArray[np.uint8]:
-    """The way back: (B, H, W, 3) uint8."""
+def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uint8]:
+    """The way back: (B, H, W, 3) uint8, rounded to the nearest level, or down."""
     scaled = (pixels_BCHW.clamp(-1, 1) + 1) * 127.5
-    array: npt.NDArray[np.uint8] = scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    levels = scaled.round() if rounded else scaled.floor()
+    array: npt.NDArray[np.uint8] = levels.byte().permute(0, 2, 3, 1).cpu().numpy()
     return array
 
 
