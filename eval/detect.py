@@ -72,16 +72,20 @@ def annotations(detector: Detector, pictures: Pictures, batch_size: int) -> Iter
 def write(path: Path, detector: Detector, source: str, pictures: Pictures, params: Params) -> dict[str, int]:
     """Detect, write the file, and count; `source` is the hash of the detector's files."""
     found = list(annotations(detector, pictures, params.batch_size))
-    written_by = {
+    detections.write(path, made_by(pictures, source, params), detector.classes, found)
+    with_some = len({one["image_id"] for one in found})
+    num_pictures = len(pictures.keys)
+    return {"pictures": num_pictures, "detections": len(found), "pictures_without": num_pictures - with_some}
+
+
+def made_by(pictures: Pictures, source: str, params: Params) -> dict[str, object]:
+    """The provenance of a file of detections: two with the same one hold the same detections."""
+    return {
         "pictures": pictures.digest,
         "detector": source,
         "settings": params.model_dump(),
         "versions": provenance.versions(),
     }
-    detections.write(path, written_by, detector.classes, found)
-    with_some = len({one["image_id"] for one in found})
-    num_pictures = len(pictures.keys)
-    return {"pictures": num_pictures, "detections": len(found), "pictures_without": num_pictures - with_some}
 
 
 def run(*, pictures: Path, images: Path, detector: Path, detections: Path, params: Params) -> dict[str, int]:

@@ -40,7 +40,7 @@ class Annotation(Strict):
     category_id: int
     bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
     score: Annotated[float, Field(ge=0.0, le=1.0)]
-    segmentation: Rle
+    segmentation: Rle | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,13 @@ class Detections:
     annotations: tuple[Annotation, ...]
     digest: str  # of the file
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the detector gave masks; of nothing found, it did."""
+        return all(one.segmentation is not None for one in self.annotations)
+
     def in_coco(self) -> list[dict[str, object]]:
-        """COCO's annotations, numbered from 1, area that of the mask."""
+        """COCO's annotations, numbered from 1, area that of the mask or, where there is none, of the box."""
         return [_coco(number, one) for number, one in enumerate(self.annotations, start=1)]
 
 
@@ -83,13 +88,27 @@ def read(path: Path, sizes: Sequence[tuple[int, int]]) -> Detections:
         raise ValueError(f"{path}: provenance must be an object")
     classes = _classes(path, _validated(path, "categories", list[Category], content["categories"]))
     annotations = _validated(path, "annotations", list[Annotation], content["annotations"])
+    return checked(path, content["provenance"], classes, annotations, sizes)
+
+
+def checked(
+    path: Path,
+    made_by: Mapping[str, Any],
+    classes: tuple[str, ...],
+    annotations: Sequence[Annotation],
+    sizes: Sequence[tuple[int, int]],
+) -> Detections:
+    """The detections of a file whose records have been read; ValueError names the record that is wrong."""
     for place, one in enumerate(annotations):
         try:
             _check(one, len(classes), sizes)
         except ValueError as error:
             raise ValueError(f"{path}: annotations.{place}: {error}") from error
+    without = sum(one.segmentation is None for one in annotations)
+    if 0 < without < len(annotations):
+        raise ValueError(f"{path}: {without} of {len(annotations)} detections have no segmentation: all or none")
     ordered = sorted(annotations, key=lambda one: (one.image_id, -one.score))
-    return Detections(content["provenance"], classes, tuple(ordered), provenance.of_file(path))
+    return Detections(made_by, classes, tuple(ordered), provenance.of_file(path))
 
 
 def _validated(path: Path, field: str, kind: Any, value: object) -> Any:
@@ -118,20 +137,24 @@ def _check(one: Annotation, num_classes: int, sizes: Sequence[tuple[int, int]]) 
         raise ValueError(f"category_id {one.category_id} is not one of the {num_classes} categories")
     if one.bbox[2] < 0 or one.bbox[3] < 0 or not math.isfinite(sum(one.bbox)):
         raise ValueError("bbox has a negative width or height")
+    if one.segmentation is None:
+        return
     if one.segmentation.size != sizes[one.image_id - 1]:
         raise ValueError(f"segmentation.size {one.segmentation.size} is not the picture's {sizes[one.image_id - 1]}")
-    masks.decode(one.segmentation)  # refuses run lengths that do not add up
+    masks.checked(one.segmentation)  # refuses run lengths that do not add up
 
 
 def _coco(number: int, one: Annotation) -> dict[str, object]:
-    segmentation = one.segmentation.model_dump()
-    return {
+    record = {
         "id": number,
         "image_id": one.image_id,
         "category_id": one.category_id,
         "bbox": one.bbox,
         "score": one.score,
-        "segmentation": segmentation,
         "iscrowd": 0,
-        "area": float(coco.area(segmentation)),
+        "area": one.bbox[2] * one.bbox[3],
     }
+    if one.segmentation is None:
+        return record
+    segmentation = one.segmentation.model_dump()
+    return record | {"segmentation": segmentation, "area": float(coco.area(segmentation))}

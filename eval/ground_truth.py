@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pycocotools import mask as coco
 
 from eval import provenance
 from instdiff import masks, tables
@@ -20,30 +21,52 @@ from instdiff.schema import ANNOTATED, IMAGES, Box, Rle
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """`images` as IMAGES; `instances` as ANNOTATED, sorted by picture, with `picture`, the place in `images`."""
+    """What is held against the pictures.
+
+    `images` as IMAGES; `instances` as ANNOTATED, sorted by picture, with `picture`, the place in `images`, `crowd`,
+    whether it is a region of many that average precision neither asks for nor counts against (COCO's iscrowd), and
+    `area` in pixels where the source states one. Masks are all given or all None.
+    """
 
     images: pd.DataFrame
     instances: pd.DataFrame
-    digests: dict[str, str]  # of the two tables' files
+    digests: dict[str, str]  # of the files it was read from
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are masks to judge by."""
+        return bool(self.instances["mask"].notna().all())
 
 
 def load(images: Path, annotated: Path) -> GroundTruth:
     """Join the two tables; ValueError names the instance that has no picture, no box, no mask or no category."""
-    pictures = tables.read(images, IMAGES)
-    instances = tables.read(annotated, ANNOTATED)
+    digests = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    instances = tables.read(annotated, ANNOTATED).assign(crowd=False, area=np.nan)
+    truth = joined(tables.read(images, IMAGES), instances, digests, annotated)
+    _complete(truth.instances, ("mask",), annotated)
+    return truth
+
+
+def joined(pictures: pd.DataFrame, instances: pd.DataFrame, digests: dict[str, str], source: Path) -> GroundTruth:
+    """The ground truth of two tables; ValueError names the instance that has no picture, no category or no box."""
     if pictures.empty or instances.empty:
-        raise ValueError(f"{annotated}: nothing to evaluate: {len(pictures)} pictures, {len(instances)} instances")
+        raise ValueError(f"{source}: nothing to evaluate: {len(pictures)} pictures, {len(instances)} instances")
     places = pd.Series(range(len(pictures)), index=pictures["key"])
-    instances["picture"] = instances["key"].map(places)
-    for column in ("picture", "category", "box", "mask"):
+    instances = instances.assign(picture=instances["key"].map(places))
+    _complete(instances, ("picture", "category", "box"), source)
+    if instances["mask"].notna().any():
+        _complete(instances, ("mask",), source)
+    instances["picture"] = instances["picture"].astype("int64")
+    ordered = instances.sort_values(["picture", "index"], kind="stable").reset_index(drop=True)
+    return GroundTruth(pictures, ordered, digests)
+
+
+def _complete(instances: pd.DataFrame, columns: Sequence[str], source: Path) -> None:
+    for column in columns:
         lacking = instances[instances[column].isna()]
         if len(lacking):
             first = lacking.iloc[0]
-            raise ValueError(f"{annotated}: instance {first['index']} of {first['key']!r} has no {column}")
-    instances["picture"] = instances["picture"].astype("int64")
-    ordered = instances.sort_values(["picture", "index"], kind="stable").reset_index(drop=True)
-    digests = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
-    return GroundTruth(pictures, ordered, digests)
+            raise ValueError(f"{source}: instance {first['index']} of {first['key']!r} has no {column}")
 
 
 def coco_images(sizes: Sequence[tuple[int, int]]) -> list[dict[str, object]]:
@@ -67,30 +90,40 @@ def coco_annotations(
         where = f"instance {row['index']} of {row['key']!r}"
         if row["category"] not in ids:
             raise ValueError(f"{where} is a {row['category']!r}; the detector knows {', '.join(classes)}")
-        try:
-            mask_HW = masks.decode(Rle(size=own[row["picture"]], counts=row["mask"]))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        height, width = sizes[row["picture"]]
-        mask_HW = resized(mask_HW, height, width)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": row["picture"] + 1,
-                "category_id": ids[row["category"]],
-                "iscrowd": 0,
-                "bbox": xywh(Box(*row["box"]), height, width),
-                "area": float(np.count_nonzero(mask_HW)),
-                "segmentation": masks.encode(mask_HW).model_dump(),
-            }
-        )
+        height, width = size = sizes[row["picture"]]
+        bbox = xywh(Box(*row["box"]), height, width)
+        annotation = {
+            "id": number,
+            "image_id": row["picture"] + 1,
+            "category_id": ids[row["category"]],
+            "iscrowd": int(row["crowd"]),
+            "bbox": bbox,
+            "area": bbox[2] * bbox[3],
+        }
+        if row["mask"] is not None:
+            try:
+                segmentation = _at(Rle(size=own[row["picture"]], counts=row["mask"]), size)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            annotation |= {"segmentation": segmentation, "area": float(coco.area(segmentation))}
+        if size == own[row["picture"]] and not np.isnan(row["area"]):
+            annotation["area"] = row["area"]
+        annotations.append(annotation)
     return annotations
 
 
 def xywh(box: Box, height: int, width: int) -> list[float]:
-    """COCO's bbox: left, top, width and height in pixels."""
+    """COCO's bbox: left, top, width and height in pixels, rounded so that pixels made fractions are those pixels."""
     x0, y0, x1, y1 = in_pixels(box, height, width)
-    return [x0, y0, x1 - x0, y1 - y0]
+    return [round(edge, 6) for edge in (x0, y0, x1 - x0, y1 - y0)]
+
+
+def _at(rle: Rle, size: tuple[int, int]) -> dict[str, object]:
+    """The run lengths, checked, at the size of the picture judged."""
+    if rle.size == size:
+        masks.checked(rle)
+        return rle.model_dump()
+    return masks.encode(resized(masks.decode(rle), *size)).model_dump()
 
 
 def resized(mask_HW: masks.Mask, height: int, width: int) -> masks.Mask:

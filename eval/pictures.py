@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 SHOWN = 5  # names in a sentence
+LOOK = 16  # pixels a side
+ALIKE = 2.0  # levels of 255, mean over a look: JPEG and resizing stay below it, another picture of the layout does not
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Pictures:
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width
     digests: tuple[str, ...]  # of sizes and pixels: a copy in another file format has the same one
+    looks: tuple[Pixels, ...]  # each made so small that compression and resizing hardly show: (LOOK, LOOK) greys
 
     @property
     def digest(self) -> str:
@@ -52,17 +55,21 @@ def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
     paths = _by_stem(folder, images["key"])
     measured = [_measured(path) for path in paths]
     stated = list(zip(images["height"], images["width"], strict=True))
-    _check_sizes(folder, paths, [size for size, _ in measured], stated, square)
+    _check_sizes(folder, paths, [size for size, _, _ in measured], stated, square)
     return Pictures(
         keys=tuple(images["key"]),
         paths=tuple(paths),
-        sizes=tuple(size for size, _ in measured),
-        digests=tuple(digest for _, digest in measured),
+        sizes=tuple(size for size, _, _ in measured),
+        digests=tuple(digest for _, digest, _ in measured),
+        looks=tuple(look for _, _, look in measured),
     )
 
 
 def refuse_real(pictures: Pictures, real: Pictures) -> None:
-    """ValueError when any picture of a generated set has the very pixels of a real one, its own or another."""
+    """ValueError when any picture has the very pixels of a real one, or most of them look like their own real one.
+
+    The second catches real pictures that were resized or compressed anew.
+    """
     known = set(real.digests)
     same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if digest in known]
     if same:
@@ -70,6 +77,21 @@ def refuse_real(pictures: Pictures, real: Pictures) -> None:
             f"{len(same)} of {len(pictures.keys)} pictures are the real ones ({_names(same)}): "
             "real pictures are judged in the row 'real' only"
         )
+    pairs = zip(pictures.keys, pictures.looks, real.looks, strict=True)
+    alike = [key for key, one, other in pairs if np.abs(one.astype(float) - other).mean() < ALIKE]
+    if 2 * len(alike) > len(pictures.keys):
+        raise ValueError(
+            f"{len(alike)} of {len(pictures.keys)} pictures look like the real ones, resized or compressed"
+            f" ({_names(alike)}): real pictures are judged in the row 'real' only"
+        )
+
+
+def refuse_copies(pictures: Pictures) -> None:
+    """ValueError when one picture stands under two names: a model draws none twice, a failing script does."""
+    counts = Counter(pictures.digests)
+    same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if counts[digest] > 1]
+    if same:
+        raise ValueError(f"{len(same)} pictures have the pixels of another of their set: {_names(same)}")
 
 
 def read(path: Path) -> Pixels:
@@ -119,8 +141,10 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _measured(path: Path) -> tuple[tuple[int, int], str]:
-    """Height and width, and the hash of size and pixels; the pixels themselves are let go."""
+def _measured(path: Path) -> tuple[tuple[int, int], str, Pixels]:
+    """Height and width, the hash of size and pixels, and the look; the pixels themselves are let go."""
     pixels = read(path)
     height, width = pixels.shape[:2]
-    return (height, width), hashlib.sha256(f"{height} {width}\n".encode() + pixels.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{height} {width}\n".encode() + pixels.tobytes()).hexdigest()
+    look = Image.fromarray(pixels).convert("L").resize((LOOK, LOOK), Image.Resampling.BOX)
+    return (height, width), digest, np.asarray(look, np.uint8)

@@ -1,30 +1,28 @@
 """score: judge the pictures of one row, instance by instance.   detections + annotated + pictures -> scores
 
-Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high) and
-provenance.json. n counts what was averaged: instances, for fid pictures. A name with a slash is a part of the
-whole ("box_ap50/crowded" on the layouts of that group). A metric that the ground truth has no question for (no
-instance has a colour) is left out; a row without any instance is an error.
+Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high; see
+eval/measures.py) and provenance.json. A row without any instance is an error.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from eval import detections as detected
-from eval import ground_truth, instances, provenance
+from eval import ground_truth, instances, measures, provenance
 from eval import pictures as shown
-from eval.metrics import average_precision, bootstrap, frechet
-from eval.metrics.attributes import Judge
-from eval.metrics.bootstrap import Counts, Metric
+from eval.measures import Eyes
+from eval.metrics import bootstrap
+from eval.metrics.bootstrap import Metric
+from eval.row import REAL, Inputs, Params, checked, sources
 from instdiff import atomic, stage, tables
-from instdiff.schema import SCORES, Strict
+from instdiff.schema import SCORES
 
-REAL = "real"
-SCRIBBLE = "scribble"  # the row whose headline PiM is that of scribbles; the others' is that of points
+__all__ = ["HEADLINE", "REAL", "Params", "run", "score"]
+
 HEADLINE = (
     "box_ap50",
     "mask_ap50",
@@ -36,134 +34,40 @@ HEADLINE = (
     "colour_leak",
     "fid",
 )
-KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 
 
-class Params(Strict):
-    """Values of the stage."""
-
-    seed: int
-    square: int | None  # as in detect
-    min_score: float  # of a detection that counts for an instance; average precision uses all of them
-    num_resamples: int  # bootstrap draws
-    num_resamples_fid: int  # the same for fid, which costs more
-    leak_groups: tuple[str, ...]  # groups of layouts that colour leak is measured on; empty: all
-    words: dict[str, tuple[str, ...]]  # of colour, texture, shape
-    templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
-    batch_size: int  # crops or pictures the judge sees at once
-
-
-class Inputs(NamedTuple):
-    """What a row is judged on."""
-
-    truth: ground_truth.GroundTruth
-    pictures: shown.Pictures
-    real: shown.Pictures
-    found: detected.Detections
-
-
-def checked(row: str, inputs: Inputs) -> Inputs:
-    """ValueError for real pictures in another row, others in the row `real`, and detections of other pictures."""
-    if row != REAL:
-        shown.refuse_real(inputs.pictures, inputs.real)
-    elif inputs.pictures.digest != inputs.real.digest:
-        raise ValueError("row 'real' must judge the real pictures, and these are others")
-    if inputs.found.provenance.get("pictures") != inputs.pictures.digest:
-        raise ValueError("the detections were made on other pictures than these: run detect again")
-    return inputs
-
-
-def table(row: str, inputs: Inputs, given: instances.Records, judge: Judge, params: Params) -> pd.DataFrame:
-    """One row an instance, with the columns of SCORES."""
+def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None, params: Params) -> pd.DataFrame:
+    """One row an instance, with the columns of SCORES; empty where nobody looked."""
     truth = inputs.truth
     groups = truth.images.set_index("key")["group"]
     asked = truth.instances[["key", "index", "category", "colour", "texture"]].assign(
-        row=row, group=truth.instances["key"].map(groups)
+        row=row,
+        group=truth.instances["key"].map(groups),
+        area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
     )
-    found = instances.placed(truth, given, inputs.found.in_coco(), params.min_score)
-    seen = instances.judged(truth, inputs.pictures, judge, params.words, params.templates, params.batch_size)
-    complete: pd.DataFrame = pd.concat([asked, found, seen], axis=1)[SCORES.names]
+    parts = [asked, instances.placed(truth, given, inputs.found.in_coco(), params.min_score)]
+    if eyes is not None:
+        parts.append(
+            instances.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)
+        )
+    complete: pd.DataFrame = pd.concat(parts, axis=1).reindex(columns=SCORES.names)
     return complete
 
 
-def of_instances(
-    row: str, scores: pd.DataFrame, picture: pd.Series, draws: Counts, params: Params
-) -> dict[str, Metric]:
-    """Means over instances; those that no instance counts for are left out."""
-    leak = scores["leak"].astype("Float64")
-    if params.leak_groups:
-        leak = leak.where(scores["group"].isin(params.leak_groups))
-    pim = "pim_scribble" if row == SCRIBBLE else "pim_point"
-    values: dict[str, pd.Series] = {
-        "mask_miou": scores["mask_iou"],
-        "box_miou": scores["box_iou"],
-        "pim": scores[pim],
-        "pim_point": scores["pim_point"],
-        "pim_scribble": scores["pim_scribble"],
-        "colour_leak": leak,
-    }
-    for attribute, column in instances.COLUMN_ASKED.items():
-        right = (scores[f"judged_{attribute}"] == scores[column]).astype("Float64")
-        values[f"{attribute}_accuracy"] = right.where(scores[column].notna())
-    return {
-        name: bootstrap.mean(
-            column[column.notna()].to_numpy(np.float64), picture[column.notna()].to_numpy(np.int64), draws
-        )
-        for name, column in values.items()
-        if column.notna().any()
-    }
-
-
-def of_sets(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> dict[str, Metric]:
-    """Average precision and recall of boxes and masks, and box AP50 of each group of layouts."""
-    images = ground_truth.coco_images(inputs.pictures.sizes)
-    categories = ground_truth.coco_categories(inputs.found.classes)
-    found = inputs.found.in_coco()
-    matched: dict[str, list[average_precision.Matched]] = {}
-    metrics: dict[str, Metric] = {}
-    for name, kind in KINDS.items():
-        matched[name] = average_precision.matched(images, categories, given, found, kind)
-        metrics |= {f"{name}_{part}": one for part, one in average_precision.metrics(matched[name], draws).items()}
-    for group, members in inputs.truth.images.groupby("group", sort=True).indices.items():
-        chosen_I = np.zeros(len(images), bool)
-        chosen_I[members] = True
-        if any(one.instances_I[chosen_I].any() for one in matched["box"]):
-            draws_of = bootstrap.draws(len(members), params.num_resamples, params.seed)
-            metrics[f"box_ap50/{group}"] = average_precision.metrics(matched["box"], draws_of, chosen_I)["ap50"]
-    return metrics
-
-
-def fid(inputs: Inputs, judge: Judge, draws: Counts, params: Params) -> Metric:
-    """Frechet distance to the real pictures in the judge's features."""
-    own, real = (instances.picture_features(one, judge, params.batch_size) for one in (inputs.pictures, inputs.real))
-    return frechet.metric(own, real, draws[: params.num_resamples_fid])
-
-
-def score(row: str, inputs: Inputs, judge: Judge, params: Params) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    """The table of instances and every metric of the row."""
+def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> tuple[pd.DataFrame, dict[str, Metric]]:
+    """The table of instances and every metric of the row; without eyes, what the detections alone say."""
     given = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.found.classes)
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
-    scores = table(row, inputs, given, judge, params)
-    metrics = of_instances(row, scores, inputs.truth.instances["picture"], draws, params)
-    metrics |= of_sets(inputs, given, draws, params)
-    metrics["fid"] = fid(inputs, judge, draws, params)
+    scores = table(row, inputs, given, eyes, params)
+    picture = inputs.truth.instances["picture"]
+    metrics = measures.of_instances(row, scores, picture, draws, params)
+    metrics |= measures.of_success(scores, picture, draws)
+    metrics |= measures.of_detections(inputs, given, draws, params)
+    metrics |= measures.of_paper(inputs, given, draws, params)
+    if eyes is not None:
+        metrics |= measures.of_pictures(inputs, eyes, draws, params)
     order = [*HEADLINE, *sorted(metrics.keys() - set(HEADLINE))]
     return scores, {name: metrics[name] for name in order if name in metrics}
-
-
-def sources(row: str, inputs: Inputs, judge: str, params: Params) -> dict[str, object]:
-    """What the numbers come from: hashes of everything judged, judging or held against; `judge` is the judge's."""
-    return {
-        "row": row,
-        "pictures": inputs.pictures.digest,
-        "real_pictures": inputs.real.digest,
-        **inputs.truth.digests,
-        "detections": inputs.found.digest,
-        "detected_by": dict(inputs.found.provenance),
-        "judge": judge,
-        "settings": params.model_dump(mode="json"),
-        "versions": provenance.versions(),
-    }
 
 
 def write(folder: Path, scores: pd.DataFrame, metrics: Mapping[str, Metric], source: Mapping[str, object]) -> None:
@@ -173,6 +77,18 @@ def write(folder: Path, scores: pd.DataFrame, metrics: Mapping[str, Metric], sou
         values = {name: metric._asdict() for name, metric in metrics.items()}
         (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
         (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
+
+
+def look(judge: Path, params: Params) -> Eyes:
+    """The judge of a folder, and whose features sets of pictures are compared in."""
+    from instdiff.foundation import clip
+
+    judging = clip.load(judge)
+    if params.sets.features == "judge":
+        return Eyes(judging, judging)
+    from eval import inception
+
+    return Eyes(judging, inception.load(judge / inception.WEIGHTS))
 
 
 def run(
@@ -188,13 +104,11 @@ def run(
     params: Params,
 ) -> dict[str, float]:
     """Detections + annotated + pictures -> scores"""
-    from instdiff.foundation import clip
-
     truth = ground_truth.load(images, annotated)
     judged = shown.find(pictures, truth.images, params.square)
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))
-    table_of, metrics = score(row, inputs, clip.load(judge), params)
+    table_of, metrics = score(row, inputs, look(judge, params), params)
     write(scores, table_of, metrics, sources(row, inputs, provenance.of_folder(judge), params))
     return {"pictures": len(truth.images), "instances": len(table_of)} | {
         name: metrics[name].value for name in HEADLINE if name in metrics

@@ -27,13 +27,26 @@ def encode(mask_HW: Mask) -> Rle:
 def decode(rle: Rle) -> Mask:
     """The run lengths as an array; ValueError says in one sentence what is wrong with them."""
     height, width = rle.size
+    runs = checked(rle)
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T.copy()
+
+
+def checked(rle: Rle) -> NDArray[np.int64]:
+    """Lengths of the runs, outside first, column by column; ValueError as `decode`, but no pixel is built."""
+    height, width = rle.size
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ValueError(f"a mask cannot have {height}x{width} pixels ({MAX_PIXELS} at most)")
     runs = _runs(rle.counts)
     if runs.min() < 0 or int(runs.sum()) != height * width:
         raise ValueError(f"the runs of a {height}x{width} mask cover {int(runs.sum())} of its {height * width} pixels")
-    inside = np.arange(len(runs)) % 2 == 1
-    return np.repeat(inside, runs).reshape(width, height).T.copy()
+    return runs
+
+
+def holds(rle: Rle, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each of these pixels lies inside, read off the run lengths: no pixel is built."""
+    ends = np.cumsum(checked(rle))
+    return np.asarray(np.searchsorted(ends, columns * rle.size[0] + rows, side="right") % 2 == 1)
 
 
 def box_of(mask_HW: Mask) -> Box:

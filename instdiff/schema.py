@@ -136,7 +136,7 @@ SCORES = _and(  # one instance of the pictures of one row, judged
     _columns(row=pa.string(), key=pa.string(), index=pa.int32(), group=pa.string(), category=pa.string()),
     colour=pa.string(),
     texture=pa.string(),
-    area=pa.float64(),  # share of the picture that the given mask covers
+    area=pa.float64(),  # share of the picture that the given mask covers, or the box where no mask is given
     box_iou=pa.float64(),  # with the best detection of the own category; 0: none
     mask_iou=pa.float64(),
     detection_score=pa.float64(),  # of the best detection by box
@@ -146,4 +146,5 @@ SCORES = _and(  # one instance of the pictures of one row, judged
     judged_texture=pa.string(),
     judged_shape=pa.string(),
     leak=pa.bool_(),  # judged to have a neighbour's colour; null: no neighbour of another colour
+    clip_local=pa.float64(),  # cosine of the judge's features of the given box's crop and of the phrase
 )

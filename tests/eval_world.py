@@ -83,8 +83,9 @@ def write(folder: Path) -> None:
 def draw(folder: Path, repainted: dict[tuple[str, int], tuple[int, int, int] | None], background: int = 120) -> None:
     """The scenes as pictures; an instance (key, index) may be painted in another colour or, with None, left out."""
     folder.mkdir(parents=True)
-    for key, _, shapes in SCENES:
+    for place, (key, _, shapes) in enumerate(SCENES):
         pixels = np.full((SIZE, SIZE, 3), background, np.uint8)
+        pixels[-1, -1] = place  # no two pictures are the same, even without their shapes
         for index, (_, colour, left, top, right, bottom) in enumerate(shapes):
             rgb = repainted.get((key, index), COLOURS[colour])
             if rgb is not None:

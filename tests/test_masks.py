@@ -99,3 +99,9 @@ def test_area_is_a_share_and_iou_of_nothing_is_nothing() -> None:
 def test_masks_of_different_sizes_are_not_compared() -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
         masks.iou(np.ones((2, 2), dtype=bool), np.ones((1, 2), dtype=bool))
+
+
+@given(any_mask)
+def test_the_run_lengths_hold_what_the_array_holds(mask: Mask) -> None:
+    rows, columns = (place.ravel() for place in np.indices(mask.shape))
+    assert (masks.holds(masks.encode(mask), rows, columns) == mask.ravel()).all()

@@ -8,8 +8,9 @@ import pytest
 from pycocotools import mask as coco
 
 from eval.metrics import matching
-from eval.metrics.points_in_mask import Picture, covered, paper, strict
+from eval.metrics.points_in_mask import Picture, covered, paper, paper_point, paper_scribble, strict
 from instdiff import masks, strokes
+from instdiff.schema import Rle
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pim.json").read_text())
 SIZE = 512
@@ -26,18 +27,15 @@ def _golden(stroke: str) -> list[Picture]:
         found = [one["segmentation"] for one in GOLDEN["predictions"] if one["image_id"] == image]
         matched = matching.in_order(matching.mask_ious(found, given))
         drawn = [
-            _stroke(stroke, matching.decoded(one), rng) if place >= 0 else None
+            _stroke(stroke, matching.run_lengths(one), rng) if place >= 0 else None
             for one, place in zip(given, matched, strict=True)
         ]
         pictures.append(Picture(given, found, drawn))
     return pictures
 
 
-def _stroke(stroke: str, mask_HW: masks.Mask, rng: np.random.RandomState) -> strokes.Points | None:
-    if stroke == "scribble":
-        return strokes.scribble(mask_HW, 20, rng)
-    rows, columns = np.nonzero(mask_HW)
-    return np.array([[(columns.min() + columns.max()) // 2, (rows.min() + rows.max()) // 2]]) / SIZE
+def _stroke(stroke: str, mask: Rle, rng: np.random.RandomState) -> strokes.Points | None:
+    return paper_scribble(mask, 20, rng) if stroke == "scribble" else paper_point(mask)
 
 
 @pytest.mark.parametrize("stroke", ["point", "scribble"])
@@ -68,8 +66,8 @@ LEFT = np.array([[0.2, 0.2], [0.4, 0.4]])
 def test_a_point_is_covered_when_its_pixel_is_inside_x_to_the_right() -> None:
     mask_HW = np.zeros((10, 20), bool)
     mask_HW[0, 15] = True
-    assert covered(mask_HW, np.array([[15 / 20, 0.0]])) == 1.0
-    assert covered(mask_HW, np.array([[0.0, 0.75]])) == 0.0
+    assert covered(masks.encode(mask_HW), np.array([[15 / 20, 0.0]])) == 1.0
+    assert covered(masks.encode(mask_HW), np.array([[0.0, 0.75]])) == 0.0
 
 
 def test_the_share_of_the_stroke_inside_the_detection_counts() -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from test_score import EYES
 from test_score import PARAMS as SCORE
 
 from eval import detect, detections, figures, ground_truth, page, pictures, report, score
+from eval import row as row_of_table
 from instdiff import layouts, tables
 from instdiff.schema import LEDGER, Box, Instance
 
@@ -31,11 +33,11 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
     detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None))
-    inputs = score.Inputs(
+    inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )
-    table, metrics = score.score(row, score.checked(row, inputs), eval_world.PixelJudge(), SCORE)
-    score.write(world / "scores" / row, table, metrics, score.sources(row, inputs, "judge", SCORE))
+    table, metrics = score.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
+    score.write(world / "scores" / row, table, metrics, row_of_table.sources(row, inputs, "judge", SCORE))
 
 
 @pytest.fixture(scope="module")

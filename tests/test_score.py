@@ -10,21 +10,26 @@ import pytest
 import yaml
 
 from eval import detect, detections, ground_truth, pictures, score
+from eval.measures import Eyes
 from eval.metrics.bootstrap import Metric
+from eval.row import Inputs, Params, Recipe, checked
 from instdiff import scenes, tables
 from instdiff.schema import ANNOTATED, IMAGES, SCORES
 
-PARAMS = score.Params(
+PARAMS = Params(
     seed=0,
     square=None,
     min_score=0.25,
     num_resamples=50,
-    num_resamples_fid=5,
+    num_resamples_parts=20,
+    sizes={"small": (0.0, 150.0), "large": (150.0, 1e10)},
     leak_groups=("crowded", "same_shape"),
     words={"colour": ("red", "green", "blue"), "texture": ("rubber", "glass"), "shape": ("square", "bar")},
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
+    sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
 )
+EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
 
 
 @pytest.fixture
@@ -33,14 +38,14 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _inputs(world: Path, folder: str) -> score.Inputs:
+def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
     params = detect.Params(batch_size=3, square=None)
     detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
     found = detections.read(world / f"{folder}.json", judged.sizes)
-    return score.Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
+    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
 
 
 def _rows(world: Path) -> list[dict[str, Any]]:
@@ -48,7 +53,7 @@ def _rows(world: Path) -> list[dict[str, Any]]:
 
 
 def _score(world: Path, row: str, folder: str) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    return score.score(row, score.checked(row, _inputs(world, folder)), eval_world.PixelJudge(), PARAMS)
+    return score.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)
 
 
 def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
@@ -92,13 +97,13 @@ def test_pim_of_the_scribble_row_is_that_of_scribbles(world: Path) -> None:
 
 def test_the_real_pictures_are_refused_in_any_other_row(world: Path) -> None:
     with pytest.raises(ValueError, match="are the real ones"):
-        score.checked("box", _inputs(world, "real"))
+        checked("box", _inputs(world, "real"))
 
 
 def test_other_pictures_are_refused_in_the_real_row(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     with pytest.raises(ValueError, match="must judge the real pictures"):
-        score.checked("real", _inputs(world, "drawn"))
+        checked("real", _inputs(world, "drawn"))
 
 
 def test_detections_of_other_pictures_are_refused(world: Path) -> None:
@@ -106,7 +111,7 @@ def test_detections_of_other_pictures_are_refused(world: Path) -> None:
     eval_world.draw(world / "later", {}, background=91)
     drawn, later = _inputs(world, "drawn"), _inputs(world, "later")
     with pytest.raises(ValueError, match="run detect again"):
-        score.checked("box", later._replace(found=drawn.found))
+        checked("box", later._replace(found=drawn.found))
 
 
 def test_an_empty_evaluation_is_an_error(world: Path) -> None:
@@ -141,7 +146,7 @@ def test_a_category_the_detector_does_not_know_is_an_error_and_not_a_miss(world:
 def test_a_word_the_judge_does_not_know_is_an_error_and_not_a_mistake(world: Path) -> None:
     params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red", "green")}})
     with pytest.raises(ValueError, match="colour 'blue'"):
-        score.score("real", _inputs(world, "real"), eval_world.PixelJudge(), params)
+        score.score("real", _inputs(world, "real"), EYES, params)
 
 
 def test_masks_are_judged_at_the_size_of_the_pictures(world: Path) -> None:

@@ -27,6 +27,7 @@ Kind = Literal["bbox", "segm"]
 
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
+ANY_AREA = (0.0, 1e10)  # square pixels
 MAX_DETECTIONS = 100  # a picture and category, COCO's
 CHUNK = 2_000_000  # numbers of an array over resamples, thresholds and detections
 
@@ -62,13 +63,29 @@ def matched(
 
     Annotations need id, image_id, category_id, iscrowd and area; bbox or segmentation by `kind`; detections score too.
     """
+    return matched_by_area(images, categories, given, detected, kind, {"any": ANY_AREA})["any"]
+
+
+def matched_by_area(
+    images: Sequence[Mapping[str, object]],
+    categories: Sequence[Mapping[str, object]],
+    given: Sequence[Mapping[str, object]],
+    detected: Sequence[Mapping[str, object]],
+    kind: Kind,
+    areas: Mapping[str, tuple[float, float]],
+) -> dict[str, list[Matched]]:
+    """`matched` for each range of areas in square pixels, both ends within; what lies outside does not count."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_indexed(images, categories, given), _indexed(images, categories, detected), kind)
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(one) for one in areas.values()], list(areas)
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
-    per_category = np.array(evaluation.evalImgs, dtype=object).reshape(len(categories), len(images))
-    return [_of_category(int(str(c["id"])), row) for c, row in zip(categories, per_category, strict=True)]
+    found_KAI = np.array(evaluation.evalImgs, dtype=object).reshape(len(categories), len(areas), len(images))
+    numbers = [int(str(category["id"])) for category in categories]
+    return {
+        name: [_of_category(number, found_AI[place]) for number, found_AI in zip(numbers, found_KAI, strict=True)]
+        for place, name in enumerate(areas)
+    }
 
 
 def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> Summary:

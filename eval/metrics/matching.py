@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from instdiff import masks
 from instdiff.schema import Rle
 
 Floats = NDArray[np.float64]
@@ -30,10 +29,10 @@ def box_ious(detected_D4: Floats, given_G4: Floats) -> Floats:
     return _pairs(np.ascontiguousarray(detected_D4), np.ascontiguousarray(given_G4))
 
 
-def decoded(run_lengths: Mapping[str, Any]) -> masks.Mask:
-    """(height, width): the mask as an array; pycocotools' own counts are bytes."""
-    counts = run_lengths["counts"]
-    return masks.decode(Rle(size=run_lengths["size"], counts=counts if isinstance(counts, str) else counts.decode()))
+def run_lengths(record: Mapping[str, Any]) -> Rle:
+    """The mask in our form; pycocotools' own counts are bytes."""
+    counts = record["counts"]
+    return Rle(size=record["size"], counts=counts if isinstance(counts, str) else counts.decode())
 
 
 def best(iou_DG: Floats, allowed_DG: Flags) -> Indices:

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco
 
-from eval.metrics.matching import Flags, Floats, Indices, RunLengths, decoded, in_order, mask_ious, one_to_one
-from instdiff import geometry, masks
+from eval.metrics.matching import Flags, Floats, Indices, RunLengths, in_order, mask_ious, one_to_one, run_lengths
+from instdiff import geometry, masks, strokes
+from instdiff.schema import Rle
 
 
 class Picture(NamedTuple):
@@ -32,10 +34,9 @@ class PaperForm(NamedTuple):
     num_pictures: int
 
 
-def covered(mask_HW: masks.Mask, stroke_P2: Floats) -> float:
+def covered(mask: Rle, stroke_P2: Floats) -> float:
     """Share of the points that lie in the mask."""
-    rows, columns = geometry.pixel(stroke_P2, *mask_HW.shape)
-    return float(mask_HW[rows, columns].mean())
+    return float(masks.holds(mask, *geometry.pixel(stroke_P2, *mask.size)).mean())
 
 
 def strict(picture: Picture, iou_DG: Floats, allowed_DG: Flags) -> Floats:
@@ -45,19 +46,38 @@ def strict(picture: Picture, iou_DG: Floats, allowed_DG: Flags) -> Floats:
 
 def paper(pictures: Sequence[Picture]) -> PaperForm:
     """PiM as the reference computes it; ValueError when no picture has a pair."""
-    means = []
-    for picture in pictures:
-        matched_G = in_order(mask_ious(picture.detected, picture.given))
-        shares = [share for share in _shares(picture, matched_G, unmatched=np.nan) if not np.isnan(share)]
-        if shares:
-            means.append(float(np.mean(shares)))
+    means = [mean for mean in map(paper_of_picture, pictures) if not np.isnan(mean)]
     if not means:
         raise ValueError("no picture has an instance with a detection")
     return PaperForm(float(np.mean(means)), len(means))
 
 
+def paper_of_picture(picture: Picture) -> float:
+    """The reference's number of one picture; NaN when it has no pair."""
+    shares = np.array(_shares(picture, in_order(mask_ious(picture.detected, picture.given)), unmatched=np.nan))
+    kept = shares[~np.isnan(shares)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def paper_point(mask: Rle) -> Floats | None:
+    """(1, 2): the whole pixel in the middle of the mask's box, as the reference judges points, whatever was given.
+
+    None for an empty mask.
+    """
+    x, y, width, height = coco.toBbox(mask.model_dump())
+    if not width:
+        return None
+    middle = np.array([[(2 * x + width - 1) // 2, (2 * y + height - 1) // 2]])
+    return np.asarray(middle / (mask.size[1], mask.size[0]))
+
+
+def paper_scribble(mask: Rle, num_points: int, rng: np.random.Generator | np.random.RandomState) -> Floats | None:
+    """(P, 2): pixels of the mask drawn anew, as the reference judges scribbles, whatever was given; None if empty."""
+    return strokes.scribble(masks.decode(mask), num_points, rng)
+
+
 def _shares(picture: Picture, matched_G: Indices, unmatched: float) -> list[float]:
-    """One share an instance; a mask is decoded only where it is needed."""
+    """One share an instance; no mask is decoded."""
     shares = []
     for stroke, detection in zip(picture.strokes, matched_G, strict=True):
         if stroke is None:
@@ -65,5 +85,5 @@ def _shares(picture: Picture, matched_G: Indices, unmatched: float) -> list[floa
         elif detection < 0:
             shares.append(unmatched)
         else:
-            shares.append(covered(decoded(picture.detected[detection]), stroke))
+            shares.append(covered(run_lengths(picture.detected[detection]), stroke))
     return shares

@@ -1,0 +1,178 @@
+"""Judge any model's pictures: `instdiff evaluate --pictures DIR --layouts FILE`.
+
+The same code as the score stage, on what anybody has: layouts (JSON), COCO's annotations, or our tables; pictures of
+our own runs or of another model, matched by name; detections of a file, or made here by a detector. Each result is a
+folder `<out>/<row>` with instances.parquet, metrics.json and provenance.json; rows of one <out> make a table.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from rich.console import Console
+
+from eval import alarm, asked, detect, detections, provenance, results, row, score, seeds
+from eval.ground_truth import GroundTruth
+from eval.measures import Eyes
+from eval.metrics.bootstrap import Metric
+from eval.pictures import Pictures, find
+from eval.row import Inputs, Params
+from eval.table import table
+from instdiff.schema import Strict
+
+
+class Protocol(Strict):
+    """What the pictures were drawn from, for the record."""
+
+    name: str
+    formats: tuple[str, ...]
+    mis: float
+
+
+class Settings(NamedTuple):
+    """The sections of params.yaml that evaluation reads."""
+
+    score: Params
+    detect: detect.Params
+    protocols: dict[str, Protocol]
+
+
+class Looked(NamedTuple):
+    """The judge, and the hash of its folder."""
+
+    eyes: Eyes
+    digest: str
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score one row, or one a seed, and show the table it stands in."""
+    given = parser().parse_args(arguments)
+    settings = read_settings(given.params, given.size)
+    protocol = _protocol(given.protocol, settings)
+    truth = asked.read(given.layouts, given.images, given.size)
+    real = None if given.real is None else find(given.real, truth.images, None)
+    params = fitting(settings.score, truth)
+    looked = None if given.judge is None else Looked(score.look(given.judge, params), provenance.of_folder(given.judge))
+    name = given.row or given.protocol or given.pictures[0].resolve().name
+    names = [name] if len(given.pictures) == 1 else [f"{name}@{folder.resolve().name}" for folder in given.pictures]
+    if len(set(names)) < len(names):
+        raise ValueError("--pictures: two folders have one name; a seed's row is named by its folder's")
+    if given.detections and len(given.detections) != len(names):
+        raise ValueError(f"--detections: {len(given.detections)} files for {len(names)} folders of pictures")
+    measured = []
+    for place, (own, folder) in enumerate(zip(names, given.pictures, strict=True)):
+        pictures = find(folder, truth.images, settings.detect.square)
+        found_at = given.detections[place] if given.detections else None
+        found = _found(own, pictures, found_at, given, settings)
+        inputs = row.checked(own, Inputs(truth, pictures, real, found))
+        measured.append(judged(given.out, own, inputs, looked, params, protocol))
+    if len(names) > 1:
+        seeds.write(given.out / f"{name}.seeds.json", names, measured)
+    show(given.out, names)
+
+
+def judged(
+    out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
+) -> dict[str, Metric]:
+    """Score a row and write its folder; ValueError, and nothing written, when it is the real row's under another name."""
+    scores, metrics = score.score(name, inputs, None if looked is None else looked.eyes, params)
+    alarm.of_real_in(out, name, scores)
+    source = row.sources(name, inputs, None if looked is None else looked.digest, params)
+    source["protocol"] = None if protocol is None else protocol.model_dump(mode="json")
+    score.write(out / name, scores, metrics, source)
+    return metrics
+
+
+def show(out: Path, names: Sequence[str]) -> None:
+    """Print the table of all rows in the folder that compare with these, and what is to be said of it."""
+    rows = [path.parent.name for path in sorted(out.glob("*/provenance.json"))]
+    sources: dict[str, dict[str, Any]] = {one: _json(out / one / "provenance.json") for one in rows}
+    compare = [one for one in rows if not alarm.differences(sources[one], sources[names[0]])]
+    ordered = sorted(compare, key=lambda one: (one != row.REAL, one != row.NONE, one))
+    metrics = {one: _json(out / one / "metrics.json") for one in ordered}
+    shown = {one: {name: values[name] for name in score.HEADLINE if name in values} for one, values in metrics.items()}
+    console = Console()
+    console.print(table(shown))
+    for sentence in alarm.of_rows(sources, names[0]):
+        console.print(f"[yellow]{sentence}[/yellow]")
+    if sources[names[0]]["detected_by"].get("pictures") is None:
+        console.print("[yellow]the detections do not say which pictures they were made on: only sizes were held[/yellow]")
+    console.print(f"written to {', '.join(str(out / name) for name in names)}")
+
+
+def fitting(params: Params, truth: GroundTruth) -> Params:
+    """The values without the words of attributes that this ground truth has no question for."""
+    columns = {"colour": "colour", "texture": "texture", "shape": "category"}
+    words = {
+        attribute: known
+        for attribute, known in params.words.items()
+        if truth.instances[columns[attribute]].notna().any()
+        and (attribute != "shape" or set(truth.instances["category"]) <= set(known))
+    }
+    return params.model_copy(update={"words": words})
+
+
+def read_settings(path: Path, size: int | None) -> Settings:
+    """The values of params.yaml; the side of the pictures may be given anew."""
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        own = {"square": size} if size is not None else {}
+        rows = {name: Protocol(name=name, **one) for name, one in sections["generate"]["rows"].items()}
+        return Settings(
+            Params.model_validate(sections["score"] | own), detect.Params.model_validate(sections["detect"] | own), rows
+        )
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a compiled params.yaml ({error})") from error
+
+
+def _protocol(name: str | None, settings: Settings) -> Protocol | None:
+    if name is not None and name not in settings.protocols:
+        raise ValueError(f"--protocol: there is no {name!r}; generate.rows has {', '.join(settings.protocols)}")
+    return None if name is None else settings.protocols[name]
+
+
+def _found(
+    name: str, pictures: Pictures, file: Path | None, given: argparse.Namespace, settings: Settings
+) -> detections.Detections:
+    """The detections of a file, or those made here: anew unless pictures, detector and settings are the very same."""
+    if file is not None:
+        classes, image_ids = results.of_coco(given.layouts) if results.has_ids(given.layouts) else (None, {})
+        return results.read(file, pictures, classes, image_ids)
+    if not given.detector.is_dir():
+        raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")
+    from instdiff.foundation import detector
+
+    source = provenance.of_folder(given.detector)
+    kept = given.out / "detections" / f"{name}.json"
+    if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == _json(kept).get("provenance")):
+        detect.write(kept, detector.load(given.detector), source, pictures, settings.detect)
+    return detections.read(kept, pictures.sizes)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="instdiff evaluate", description=main.__doc__)
+    add = options.add_argument
+    add("--pictures", type=Path, nargs="+", required=True, help="the folder to judge; several: one a seed")
+    add("--layouts", type=Path, required=True, help="layouts or COCO annotations (JSON), or the annotated table")
+    add("--images", type=Path, help="the table of images that goes with an annotated table")
+    add("--detections", type=Path, nargs="+", help="detections of each folder: ours, or COCO's list of results")
+    add("--detector", type=Path, default=Path("data/foundation/detector"), help="who detects where no file is given")
+    add("--judge", type=Path, help="a CLIP's folder; without it no attributes, CLIP scores, FID or KID")
+    add("--real", type=Path, help="the real pictures: nothing equal to them is judged but in the row real")
+    add("--protocol", help="what the pictures were drawn from, a name in generate.rows")
+    add("--row", help="name of the result; by default the protocol's or the folder's")
+    add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
+    add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")
+    add("--out", type=Path, default=Path("scores"), help="where the rows of the table lie")
+    return options

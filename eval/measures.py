@@ -1,0 +1,147 @@
+"""Every metric of a row, each with its 95% interval over pictures.
+
+n counts what was averaged: instances, or pictures for clip_global, mig_pictures, pim_paper_*, fid and kid. A name
+with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that group, "box_ap/category/dog",
+"mask_ap/size/small". What the ground truth has no question for, or the detector no answer, is left out.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from eval import ground_truth, instances
+from eval.metrics import average_precision, bootstrap, clip_score, frechet, kernel, success
+from eval.metrics.attributes import Judge
+from eval.metrics.bootstrap import Counts, Metric
+from eval.row import SCRIBBLE, Inputs, Params, Recipe
+from instdiff.randomness import generator
+
+Measured = dict[str, Metric]
+
+KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
+ALL = "all"  # sizes of instances
+
+
+class Eyes(NamedTuple):
+    """Who looks at pictures: the judge of words, and whose features two sets are compared in."""
+
+    judge: Judge
+    features: instances.Sight
+
+
+def of_instances(row: str, scores: pd.DataFrame, picture: pd.Series, draws: Counts, params: Params) -> Measured:
+    """Means over instances; those that no instance counts for are left out."""
+    leak = scores["leak"].astype("Float64")
+    if params.leak_groups:
+        leak = leak.where(scores["group"].isin(params.leak_groups))
+    values: dict[str, pd.Series] = {
+        "mask_miou": scores["mask_iou"],
+        "box_miou": scores["box_iou"],
+        "pim": scores["pim_scribble" if row.endswith(SCRIBBLE) else "pim_point"],
+        "pim_point": scores["pim_point"],
+        "pim_scribble": scores["pim_scribble"],
+        "colour_leak": leak,
+        "clip_local": scores["clip_local"],
+    }
+    for attribute, column in instances.COLUMN_ASKED.items():
+        judged = scores[f"judged_{attribute}"]
+        right = (judged == scores[column]).astype("Float64")
+        values[f"{attribute}_accuracy"] = right.where(scores[column].notna() & judged.notna())
+    return {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
+
+
+def of_success(scores: pd.DataFrame, picture: pd.Series, draws: Counts) -> Measured:
+    """MIG-Bench's success rate and mIoU of instances, and its success rate of whole pictures."""
+    judged = scores["judged_colour"]
+    right_N = (scores["colour"].isna() | judged.isna() | (judged == scores["colour"])).to_numpy(bool)
+    box_iou_N, picture_N = scores["box_iou"].to_numpy(np.float64), picture.to_numpy(np.int64)
+    succeeded_N = success.of_instances(box_iou_N, right_N)
+    pictures_I = pd.Series(success.of_pictures(succeeded_N, picture_N, draws.shape[1]))
+    return {
+        "mig_success": _mean(pd.Series(succeeded_N.astype(np.float64)), picture, draws),
+        "mig_miou": _mean(pd.Series(success.ious(box_iou_N, right_N)), picture, draws),
+        "mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws),
+    }
+
+
+def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:
+    """Average precision and recall of boxes and masks: as a whole, by size, category and group of layouts."""
+    images = ground_truth.coco_images(inputs.pictures.sizes)
+    categories = ground_truth.coco_categories(inputs.found.classes)
+    found = inputs.found.in_coco()
+    few = draws[: params.num_resamples_parts]
+    areas = {ALL: average_precision.ANY_AREA, **params.sizes}
+    metrics: Measured = {}
+    for name, kind in KINDS.items():
+        if kind == "segm" and not inputs.has_masks:
+            continue
+        matched = average_precision.matched_by_area(images, categories, given, found, kind, areas)
+        whole = matched.pop(ALL)
+        metrics |= {f"{name}_{part}": one for part, one in average_precision.metrics(whole, draws).items()}
+        parts = {f"size/{size}": ones for size, ones in matched.items()}
+        parts |= {f"category/{inputs.found.classes[one.category - 1]}": [one] for one in whole}
+        for part, ones in parts.items():
+            if any(one.instances_I.any() for one in ones):
+                metrics[f"{name}_ap/{part}"] = average_precision.metrics(ones, few)["ap"]
+        if name == "box":
+            metrics |= _of_groups(inputs, whole, params)
+    return metrics
+
+
+def of_paper(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:
+    """PiM in the paper's form; a form that no picture has a pair for is left out."""
+    if not inputs.has_masks:
+        return {}
+    table = instances.paper_pim(inputs.truth, given, inputs.found.in_coco(), params.seed)
+    places = pd.Series(range(len(table)))
+    return {
+        f"pim_paper_{stroke}": _mean(table[stroke], places, draws)
+        for stroke in ("point", "scribble")
+        if table[stroke].notna().any()
+    }
+
+
+def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Measured:
+    """The global CLIP score where there are prompts, and fid and kid where there are real pictures."""
+    own_ID = instances.picture_features(inputs.pictures, eyes.judge, params.batch_size)
+    metrics = {}
+    prompts = inputs.truth.images["caption"]
+    said = np.flatnonzero(prompts.str.strip().astype(bool))
+    if len(said):
+        cosines = clip_score.cosines(own_ID[said], list(prompts.iloc[said]), eyes.judge)
+        metrics["clip_global"] = _mean(pd.Series(cosines), pd.Series(said), draws)
+    if inputs.real is not None:
+        if eyes.features is not eyes.judge:
+            own_ID = instances.picture_features(inputs.pictures, eyes.features, params.batch_size)
+        real_ID = instances.picture_features(inputs.real, eyes.features, params.batch_size)
+        metrics |= of_sets(own_ID, real_ID, draws, params.sets, params.seed)
+    return metrics
+
+
+def of_sets(own_ID: bootstrap.Floats, real_ID: bootstrap.Floats, draws: Counts, recipe: Recipe, seed: int) -> Measured:
+    """Frechet and kernel distance to the real pictures."""
+    rng = generator(seed, "kid")
+    return {
+        "fid": frechet.metric(own_ID, real_ID, draws[: recipe.num_resamples]),
+        "kid": kernel.metric(own_ID, real_ID, recipe.kid_subsets, recipe.kid_subset_size, rng),
+    }
+
+
+def _of_groups(inputs: Inputs, matched: list[average_precision.Matched], params: Params) -> Measured:
+    """Box AP50 of each group of layouts."""
+    metrics = {}
+    groups = inputs.truth.images.groupby("group", sort=True).indices
+    for group, members in groups.items() if len(groups) > 1 else ():
+        chosen_I = np.zeros(len(inputs.pictures.keys), bool)
+        chosen_I[members] = True
+        if any(one.instances_I[chosen_I].any() for one in matched):
+            draws = bootstrap.draws(len(members), params.num_resamples_parts, params.seed)
+            metrics[f"box_ap50/{group}"] = average_precision.metrics(matched, draws, chosen_I)["ap50"]
+    return metrics
+
+
+def _mean(values: pd.Series, picture: pd.Series, draws: Counts) -> Metric:
+    """Mean of what is there, resampled by picture."""
+    there = values.notna().to_numpy(bool)
+    return bootstrap.mean(values[there].to_numpy(np.float64), picture[there].to_numpy(np.int64), draws)

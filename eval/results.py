@@ -1,0 +1,86 @@
+"""COCO's plain list of results, as any detector's tool writes it.
+
+[{"image_id", "category_id", "bbox": [x, y, width, height] in pixels, "score", "segmentation": RLE}, ...]
+
+image_id is the id of a COCO image or, as a number or a string, the name of its file; category_id is the id in the
+ground truth's categories. The list does not say which pictures it was made on, so nothing can hold it to them but
+the sizes of its masks: `provenance` says so.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from eval import coco, detections
+from eval.detections import Annotation, Detections
+from eval.pictures import Pictures
+
+UNKNOWN = "unknown: a plain list of results does not say"
+
+
+class Result(Annotation):
+    """One line of the list."""
+
+    image_id: int | str  # type: ignore[assignment]
+    score: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, image_ids: Mapping[int, str]) -> Detections:
+    """Read detections of either form.
+
+    `classes` are the names by category id and `image_ids` the keys by image id that the ground truth states: COCO's
+    does, others do not, and then only our own form can be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(content, list):
+        return detections.read(path, pictures.sizes)
+    if classes is None:
+        raise ValueError(f"{path}: a plain list of results needs COCO's ground truth, which names its category ids")
+    try:
+        results = TypeAdapter(list[Result]).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    numbers = {number: place for place, number in enumerate(sorted(classes), start=1)}
+    places = {name: place for place, name in enumerate(pictures.keys, start=1)}
+    annotations = [_placed(path, at, one, numbers, places, image_ids) for at, one in enumerate(results)]
+    names = tuple(classes[number] for number in sorted(classes))
+    return detections.checked(path, {"pictures": None, "detector": UNKNOWN}, names, annotations, pictures.sizes)
+
+
+def _placed(
+    path: Path,
+    at: int,
+    one: Result,
+    numbers: Mapping[int, int],
+    places: Mapping[str, int],
+    image_ids: Mapping[int, str],
+) -> Annotation:
+    """The record with our own numbers for its picture and its class."""
+    name = image_ids.get(one.image_id, str(one.image_id)) if isinstance(one.image_id, int) else one.image_id
+    if name not in places:
+        raise ValueError(f"{path}: {at}: image_id {one.image_id!r} is not one of the {len(places)} pictures")
+    if one.category_id not in numbers:
+        raise ValueError(
+            f"{path}: {at}: category_id {one.category_id} is not among the ground truth's categories"
+            f" ({min(numbers)} to {max(numbers)}, {len(numbers)} of them): are these positions instead of ids?"
+        )
+    fields: dict[str, Any] = one.model_dump(exclude={"image_id", "category_id"})
+    return Annotation(image_id=places[name], category_id=numbers[one.category_id], **fields)
+
+
+def has_ids(path: Path) -> bool:
+    """Whether the ground truth of this file names the ids of its categories and images."""
+    return path.suffix != ".parquet" and coco.is_coco(path)
+
+
+def of_coco(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Names by category id and keys by image id, as COCO's ground truth states them."""
+    content = coco.read_instances(path)
+    return {one.id: one.name for one in content.categories}, {one.id: coco.key(one) for one in content.images}

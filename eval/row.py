@@ -1,0 +1,102 @@
+"""One row of the table: the values it is scored with, what it is judged on, and where that comes from."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from eval import detections, ground_truth, pictures, provenance
+from instdiff.schema import Strict
+
+REAL = "real"
+NONE = "none"
+SHOWN = 10  # sizes of pictures, in provenance
+SCRIBBLE = "scribble"  # protocols that end so have their headline PiM from scribbles, the others from points
+
+
+class Recipe(Strict):
+    """How two sets of pictures are compared (fid, kid); a number without it means nothing."""
+
+    features: Literal["judge", "inception"]  # inception: `inception.pth` in the judge's folder
+    num_resamples: int  # bootstrap draws of fid, which costs more than other metrics
+    kid_subsets: int
+    kid_subset_size: int  # pictures
+
+
+class Params(Strict):
+    """Values of the stage."""
+
+    seed: int
+    square: int | None  # as in detect
+    min_score: float  # of a detection that counts for an instance; average precision uses all of them
+    num_resamples: int  # bootstrap draws
+    num_resamples_parts: int  # the same for parts of the whole: a group, a category, a size
+    sizes: dict[str, tuple[float, float]]  # of instances -> areas in square pixels, both ends within
+    leak_groups: tuple[str, ...]  # groups of layouts that colour leak is measured on; empty: all
+    words: dict[str, tuple[str, ...]]  # of colour, texture, shape: what the judge chooses from; one left out: unjudged
+    templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
+    batch_size: int  # crops or pictures the judge sees at once
+    sets: Recipe
+
+
+class Inputs(NamedTuple):
+    """What a row is judged on."""
+
+    truth: ground_truth.GroundTruth
+    pictures: pictures.Pictures
+    real: pictures.Pictures | None  # None: not at hand, so that nothing is compared with them
+    found: detections.Detections
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether both what was asked and what was found have masks."""
+        return self.truth.has_masks and self.found.has_masks
+
+
+def checked(row: str, inputs: Inputs) -> Inputs:
+    """The inputs of a row that may be scored.
+
+    ValueError for real pictures in another row than `real`, for others in it, for one picture under two names, and
+    for detections that state other pictures than these.
+    """
+    if row == REAL:
+        if inputs.real is not None and inputs.pictures.digest != inputs.real.digest:
+            raise ValueError("row 'real' must judge the real pictures, and these are others")
+    else:
+        pictures.refuse_copies(inputs.pictures)
+        if inputs.real is not None:
+            pictures.refuse_real(inputs.pictures, inputs.real)
+    stated = inputs.found.provenance.get("pictures")
+    if stated is not None and stated != inputs.pictures.digest:
+        raise ValueError("the detections were made on other pictures than these: run detect again")
+    return inputs
+
+
+def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict[str, object]:
+    """What the numbers come from: hashes of everything judged, judging or held against; `judge` is the judge's."""
+    return {
+        "row": row,
+        "pictures": inputs.pictures.digest,
+        "real_pictures": None if inputs.real is None else inputs.real.digest,
+        **inputs.truth.digests,
+        "detections": inputs.found.digest,
+        "detected_by": dict(inputs.found.provenance),
+        "judge": judge,
+        "sets": _sets(inputs, params.sets),
+        "settings": params.model_dump(mode="json"),
+        "versions": provenance.versions(),
+    }
+
+
+def _sets(inputs: Inputs, recipe: Recipe) -> Mapping[str, object] | None:
+    """What fid and kid compare: features, counts, and formats and sizes on both sides, which move them."""
+    if inputs.real is None:
+        return None
+    sides = {"pictures": inputs.pictures, "real": inputs.real}
+    return {"features": recipe.features} | {
+        name: {
+            "count": len(one.keys),
+            "formats": dict(sorted(Counter(path.suffix.lower() for path in one.paths).items())),
+            "sizes": {f"{width}x{height}": n for (height, width), n in sorted(Counter(one.sizes).items())[:SHOWN]},
+        }
+        for name, one in sides.items()
+    }

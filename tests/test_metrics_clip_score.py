@@ -1,0 +1,37 @@
+"""CLIP score: a cosine with one's own text, whatever the lengths and the order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from eval.metrics import clip_score
+
+
+class Judge:
+    """Texts are places on the plane; how often it was asked is counted."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def image_features(self, pictures: Sequence[object]) -> np.ndarray:
+        raise NotImplementedError
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        self.asked += texts
+        return np.array([{"right": (2.0, 0.0), "up": (0.0, 1.0)}[text] for text in texts])
+
+
+def test_each_picture_is_held_against_its_own_text() -> None:
+    drawn = np.array([[3.0, 4.0], [3.0, 4.0], [0.0, -1.0]])
+    assert clip_score.cosines(drawn, ["right", "up", "up"], Judge()) == pytest.approx([0.6, 0.8, -1.0])
+
+
+def test_a_text_that_stands_several_times_is_read_once() -> None:
+    judge = Judge()
+    clip_score.cosines(np.ones((3, 2)), ["up", "right", "up"], judge)
+    assert judge.asked == ["up", "right"]
+
+
+def test_of_nothing_it_is_nothing() -> None:
+    assert len(clip_score.cosines(np.zeros((0, 2)), [], Judge())) == 0
