@@ -13,7 +13,7 @@ from instdiff.schema import SCORES
 
 COMPARED = ("box_iou", "mask_iou", "detection_score")
 SAME = 0.9  # share of the instances found in both: two drawings of a layout are never found so alike
-MUST_AGREE = ("layouts", "images", "annotated", "judge", "settings", "versions")
+MUST_AGREE = ("layouts", "images", "annotated", "judge", "settings")
 
 
 def of_real(scores: pd.DataFrame, real: pd.DataFrame) -> str | None:

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str]) -> None:
     looked = None if given.judge is None else Looked(score.look(given.judge, params), provenance.of_folder(given.judge))
     name = given.row or given.protocol or given.pictures[0].resolve().name
     names = [name] if len(given.pictures) == 1 else [f"{name}@{folder.resolve().name}" for folder in given.pictures]
+    if any(Path(own).name != own for own in names):
+        raise ValueError(f"--row: {name!r} cannot be the name of a folder")
     if len(set(names)) < len(names):
         raise ValueError("--pictures: two folders have one name; a seed's row is named by its folder's")
     if given.detections and len(given.detections) != len(names):
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
 def judged(
     out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
 ) -> dict[str, Metric]:
-    """Score a row and write its folder; ValueError, and nothing written, when it is the real row's under another name."""
+    """Score a row and write its folder; ValueError, and nothing written, when it is the real row's in disguise."""
     scores, metrics = score.score(name, inputs, None if looked is None else looked.eyes, params)
     alarm.of_real_in(out, name, scores)
     source = row.sources(name, inputs, None if looked is None else looked.digest, params)
@@ -99,7 +101,7 @@ def show(out: Path, names: Sequence[str]) -> None:
     for sentence in alarm.of_rows(sources, names[0]):
         console.print(f"[yellow]{sentence}[/yellow]")
     if sources[names[0]]["detected_by"].get("pictures") is None:
-        console.print("[yellow]the detections do not say which pictures they were made on: only sizes were held[/yellow]")
+        console.print("[yellow]the detections do not say on which pictures they were made[/yellow]")
     console.print(f"written to {', '.join(str(out / name) for name in names)}")
 
 

@@ -87,5 +87,5 @@ def load(path: Path) -> Inception:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: not the weights of FID's Inception ({str(error).splitlines()[0]})") from error
-    network.fc = torch.nn.Identity()  # type: ignore[assignment]
+    network.fc = torch.nn.Identity()
     return Inception(network.eval().requires_grad_(False))

@@ -65,7 +65,7 @@ def checked(row: str, inputs: Inputs) -> Inputs:
         pictures.refuse_copies(inputs.pictures)
         if inputs.real is not None:
             pictures.refuse_real(inputs.pictures, inputs.real)
-    stated = inputs.found.provenance.get("pictures")
+    stated = inputs.found.provenance.get("pictures", "nothing")
     if stated is not None and stated != inputs.pictures.digest:
         raise ValueError("the detections were made on other pictures than these: run detect again")
     return inputs

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS: dict[str, tuple[str, str]] = {}  # name -> module, what it does
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
+    "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

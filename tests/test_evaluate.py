@@ -1,0 +1,242 @@
+"""`instdiff evaluate` on a foreign model's pictures: pycocotools' numbers, and every mix-up refused by name."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import coco_world
+import eval_world
+import pytest
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from eval import detect, ground_truth, pictures
+from instdiff import __main__ as command
+from instdiff import layouts, tables
+from instdiff.schema import ANNOTATED, IMAGES, SCORES
+
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """COCO's files, real pictures, drawn pictures, detections of each, and values quick to compute."""
+    folder = tmp_path_factory.mktemp("coco")
+    instances, _ = coco_world.write(folder)
+    content = json.loads(instances.read_text())
+    for name, background in (("real", 100), ("drawn", 180), ("other", 30)):
+        coco_world.paint(folder / name, content, background)
+        (folder / f"{name}.json").write_text(json.dumps(coco_world.found(content, background)))
+    values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+def _evaluate(sample: Path, out: Path, name: str, *more: str) -> Path:
+    command.main(
+        [
+            "evaluate",
+            *("--pictures", str(sample / name), "--layouts", str(sample / "instances_val.json")),
+            *("--detections", str(sample / f"{name}.json"), "--params", str(sample / "params.yaml")),
+            *("--out", str(out), "--row", name, *more),
+        ]
+    )
+    return out / name
+
+
+def _refused(capsys: pytest.CaptureFixture[str], sample: Path, out: Path, name: str, *more: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        _evaluate(sample, out, name, *more)
+    assert stop.value.code == 2
+    assert not (out / name).exists()
+    return capsys.readouterr().err
+
+
+def _copied(sample: Path, tmp_path: Path) -> Path:
+    """Drawn pictures that a test may spoil, beside the sample's files."""
+    copy = tmp_path / "sample"
+    shutil.copytree(sample, copy)
+    return copy
+
+
+def _metrics(row: Path) -> dict[str, dict[str, float]]:
+    content: dict[str, dict[str, float]] = json.loads((row / "metrics.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_numbers_are_those_of_pycocotools_on_the_files_themselves(sample: Path, tmp_path: Path, kind: str) -> None:
+    metrics = _metrics(_evaluate(sample, tmp_path, "drawn"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(sample / "instances_val.json")
+        evaluation = COCOeval(truth, truth.loadRes(str(sample / "drawn.json")), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    name = {"bbox": "box", "segm": "mask"}[kind]
+    ours = [metrics[f"{name}_{part}"]["value"] for part in ("ap", "ap50", "ap75", "ar")]
+    assert ours == pytest.approx([evaluation.stats[place] for place in (0, 1, 2, 8)], abs=1e-12)
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    for place, category in enumerate(coco_world.CATEGORIES):
+        of_category = metrics[f"{name}_ap/category/{category['name']}"]["value"]
+        assert of_category == pytest.approx(precision[:, :, place].mean(), abs=1e-12)
+
+
+def test_every_instance_has_its_line_crowds_and_all_and_the_result_says_where_it_comes_from(
+    sample: Path, tmp_path: Path
+) -> None:
+    row = _evaluate(sample, tmp_path, "drawn", "--real", str(sample / "real"), "--protocol", "box")
+    content = json.loads((sample / "instances_val.json").read_text())
+    scores = tables.read(row / "instances.parquet", SCORES)
+    assert len(scores) == len(content["annotations"])
+    assert set(scores["key"]) == {
+        Path(image["file_name"]).stem
+        for image in content["images"]
+        if any(one["image_id"] == image["id"] for one in content["annotations"])
+    }
+    source = json.loads((row / "provenance.json").read_text())
+    assert source["protocol"] == {"name": "box", **PARAMS["generate"]["rows"]["box"]}
+    assert source["detected_by"]["pictures"] is None  # and nobody claims that it was known
+    assert source["sets"]["real"]["count"] == coco_world.NUM_PICTURES
+
+
+def test_the_real_pictures_are_refused_in_another_row(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    shutil.rmtree(spoilt / "drawn")
+    shutil.copytree(spoilt / "real", spoilt / "drawn")
+    assert "are the real ones" in _refused(capsys, spoilt, tmp_path / "out", "drawn", "--real", str(spoilt / "real"))
+
+
+def test_real_pictures_compressed_anew_are_refused_too(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    shutil.rmtree(spoilt / "drawn")
+    (spoilt / "drawn").mkdir()
+    for path in (spoilt / "real").iterdir():
+        Image.open(path).save(spoilt / "drawn" / f"{path.stem}.jpg", quality=70)
+    assert "look like the real ones" in _refused(
+        capsys, spoilt, tmp_path / "out", "drawn", "--real", str(spoilt / "real")
+    )
+
+
+def test_detections_of_the_real_pictures_are_an_alarm_whatever_the_pictures(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    _evaluate(spoilt, tmp_path / "out", "real", "--real", str(spoilt / "real"))
+    shutil.copy(spoilt / "real.json", spoilt / "drawn.json")
+    assert "exactly as in the row 'real'" in _refused(capsys, spoilt, tmp_path / "out", "drawn")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda one: one.unlink(), "1 missing pictures: 000000000100"),
+        (lambda one: shutil.copy(one, one.with_name("more.png")), "1 extra pictures: more.png"),
+        (lambda one: shutil.copy(one, one.with_suffix(".jpg")), "duplicate pictures"),
+        (lambda one: Image.new("RGB", (64, 64)).save(one), "000000000100.png is 64x64"),
+        (lambda one: shutil.copy(one.with_name("000000000121.png"), one), "have the pixels of another of their set"),
+        (lambda one: one.write_bytes(b"no picture"), "000000000100.png: not a readable picture"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused_by_name(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Any, sentence: str
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    spoil(spoilt / "drawn" / "000000000100.png")
+    assert sentence in _refused(capsys, spoilt, tmp_path / "out", "drawn")
+
+
+def test_class_positions_in_place_of_category_ids_are_refused(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    found = json.loads((spoilt / "drawn.json").read_text())
+    (spoilt / "drawn.json").write_text(json.dumps([one | {"category_id": 0} for one in found]))
+    sentence = _refused(capsys, spoilt, tmp_path / "out", "drawn")
+    assert "drawn.json: 0: category_id 0 is not among the ground truth's categories" in sentence
+
+
+def test_masks_of_the_size_of_other_pictures_are_refused(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    found = json.loads((spoilt / "drawn.json").read_text())
+    found[0]["segmentation"] = {"size": [480, 640], "counts": "0"}
+    (spoilt / "drawn.json").write_text(json.dumps(found))
+    assert "segmentation.size (480, 640) is not the picture's" in _refused(capsys, spoilt, tmp_path / "out", "drawn")
+
+
+def test_a_detector_without_masks_is_judged_by_its_boxes(sample: Path, tmp_path: Path) -> None:
+    spoilt = _copied(sample, tmp_path)
+    found = json.loads((spoilt / "drawn.json").read_text())
+    (spoilt / "drawn.json").write_text(
+        json.dumps([{k: v for k, v in one.items() if k != "segmentation"} for one in found])
+    )
+    metrics = _metrics(_evaluate(spoilt, tmp_path / "out", "drawn"))
+    assert metrics["box_ap"] == _metrics(_evaluate(sample, tmp_path / "with", "drawn"))["box_ap"]
+    assert not {"mask_ap", "mask_miou", "pim", "pim_paper_point"} & metrics.keys()
+
+
+def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path: Path) -> None:
+    command.main(
+        [
+            "evaluate",
+            *("--pictures", str(sample / "drawn"), str(sample / "other"), "--row", "box"),
+            *("--layouts", str(sample / "instances_val.json"), "--params", str(sample / "params.yaml")),
+            *("--detections", str(sample / "drawn.json"), str(sample / "other.json"), "--out", str(tmp_path)),
+        ]
+    )
+    values = [_metrics(tmp_path / f"box@{name}")["box_ap"]["value"] for name in ("drawn", "other")]
+    spread = json.loads((tmp_path / "box.seeds.json").read_text())["metrics"]["box_ap"]
+    assert spread["value"] == pytest.approx(sum(values) / 2)
+    assert spread["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert (spread["min"], spread["max"], spread["seeds"]) == (min(values), max(values), 2)
+
+
+def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: Path) -> None:
+    eval_world.write(tmp_path)
+    eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
+    images, annotated = tmp_path / "images.parquet", tmp_path / "annotated.parquet"
+    wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
+    layouts.write(tmp_path / "layouts.json", wanted)
+    judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
+    detect.write(
+        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None)
+    )
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    shared = ["evaluate", "--pictures", str(tmp_path / "drawn"), "--detections", str(tmp_path / "found.json")]
+    shared += ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out")]
+    command.main([*shared, "--row", "tables", "--layouts", str(annotated), "--images", str(images)])
+    command.main([*shared, "--row", "layouts", "--layouts", str(tmp_path / "layouts.json")])
+    one, other = (tables.read(tmp_path / "out" / name / "instances.parquet", SCORES) for name in ("tables", "layouts"))
+    compared = ["key", "index", "category", "area", "box_iou", "mask_iou", "pim_point", "pim_scribble"]
+    assert one[compared].equals(other[compared])
+
+
+def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    eval_world.write(tmp_path)
+    eval_world.draw(tmp_path / "drawn", {}, 90)
+    eval_world.draw(tmp_path / "later", {}, 91)
+    truth = ground_truth.load(tmp_path / "images.parquet", tmp_path / "annotated.parquet")
+    judged = pictures.find(tmp_path / "drawn", truth.images, None)
+    params = detect.Params(batch_size=2, square=None)
+    detect.write(tmp_path / "later.json", eval_world.PixelDetector(), "x", judged, params)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    with pytest.raises(SystemExit):
+        command.main(
+            [
+                *("evaluate", "--pictures", str(tmp_path / "later"), "--layouts", str(tmp_path / "annotated.parquet")),
+                *("--images", str(tmp_path / "images.parquet"), "--detections", str(tmp_path / "later.json")),
+                *("--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out")),
+            ]
+        )
+    assert "made on other pictures than these" in capsys.readouterr().err
