@@ -13,6 +13,9 @@ from instdiff.conditions import Compat, Conditions
 from instdiff.unifusion import LOCATED, Located
 
 _REFERENCE_GRID = (64, 64)  # the only one the released code masks
+# How far an instance is taken to reach, as a fraction of the picture, where nothing says how large it is: a scribble runs
+# through all of it, a point is its middle.
+SCRIBBLE_REACH, POINT_REACH = 0.08, 0.2
 
 
 def build(
@@ -23,17 +26,17 @@ def build(
 ) -> dict[int, Tensor]:
     """`Grounding.allowed` for these levels of (height, width) visual tokens.
 
-    Where no instance of a picture has a box or mask, all is allowed; an instance that has neither may be anywhere.
+    A picture none of whose instances has a place is not masked; in another, an instance without one may be anywhere.
     `compat="reference"` masks 64 x 64 tokens only, by the boxes only, with rows and columns exchanged, and leaves the
     tokens of points and scribbles open to all.
     """
     if compat == "reference":
         return {
-            h * w: allowed(transposed_boxes(conditions, h, w), _placed(conditions), num_mask_tokens, ("box", "outline"))
+            h * w: allowed(transposed_boxes(conditions, h, w), _boxed(conditions), num_mask_tokens, ("box", "outline"))
             for h, w in grids
             if (h, w) == _REFERENCE_GRID
         }
-    placed_B = _placed(conditions)
+    placed_B = _located(conditions).any(dim=1)
     return {h * w: allowed(regions(conditions, h, w), placed_B, num_mask_tokens, LOCATED) for h, w in grids}
 
 
@@ -55,16 +58,37 @@ def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: C
 
 
 def regions(conditions: Conditions, height: int, width: int) -> Tensor:
-    """(B, N, L) bool: cells at least half covered by the mask (the box where there is none), or the most covered."""
-    mask_BNHW = conditions.mask_BNHW.float()
-    from_mask = F.adaptive_avg_pool2d(mask_BNHW, (height, width))
-    by_mask = conditions.mask_given_BN[:, :, None, None]
-    covered = torch.where(by_mask, from_mask, box_coverage(conditions.box_BN4, height, width)).flatten(2)
-    most = covered.amax(dim=2, keepdim=True)
-    region_BNL = (covered >= 0.5) | ((covered == most) & (most > 0) & (most < 0.5))
-    anywhere_BN = conditions.filled_BN & ~(conditions.mask_given_BN | conditions.box_given_BN)
-    nowhere_BN = ~(conditions.filled_BN | conditions.mask_given_BN | conditions.box_given_BN)
-    return (region_BNL | anywhere_BN[:, :, None]) & ~nowhere_BN[:, :, None]
+    """(B, N, L) bool: cells at least half covered by the mask, or the most covered; without a mask, by the box.
+
+    Without both, the cells near the scribble, or else near the point. A filled slot without a place is everywhere.
+    """
+    given = conditions.given
+    mask_BNL = _most(F.adaptive_avg_pool2d(conditions.mask_BNHW.float(), (height, width)).flatten(2))
+    box_BNL = _most(box_coverage(conditions.box_BN4, height, width).flatten(2))
+    scribble_BNL = near(conditions.scribble_BNS, height, width, SCRIBBLE_REACH)
+    point_BNL = near(conditions.point_BN2, height, width, POINT_REACH)
+    region_BNL = conditions.filled_BN[:, :, None].expand_as(box_BNL)
+    for name, known_BNL in (("point", point_BNL), ("scribble", scribble_BNL), ("box", box_BNL), ("mask", mask_BNL)):
+        region_BNL = torch.where(given(name)[:, :, None], known_BNL, region_BNL)
+    return region_BNL
+
+
+def _most(covered_BNL: Tensor) -> Tensor:
+    """Cells at least half covered; where there is none, those covered the most."""
+    most_BN1 = covered_BNL.amax(dim=2, keepdim=True)
+    return (covered_BNL >= 0.5) | ((covered_BNL == most_BN1) & (most_BN1 > 0) & (most_BN1 < 0.5))
+
+
+def near(points_BNF: Tensor, height: int, width: int, reach: float) -> Tensor:
+    """(B, N, L) bool: cells whose middle is at most `reach` from one of the points x, y, x, y, ..., or that hold one."""
+    size_2 = points_BNF.new_tensor([width, height])
+    y, x = torch.meshgrid(
+        torch.arange(height, device=points_BNF.device), torch.arange(width, device=points_BNF.device), indexing="ij"
+    )
+    middle_L2 = (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) / size_2
+    apart_BNKL2 = points_BNF.unflatten(-1, (-1, 2))[:, :, :, None] - middle_L2
+    holds_BNKL = (apart_BNKL2.abs() <= 0.5 / size_2).all(dim=-1)
+    return ((apart_BNKL2.square().sum(-1) <= reach**2) | holds_BNKL).any(dim=2)
 
 
 def box_coverage(box_BN4: Tensor, height: int, width: int) -> Tensor:
@@ -91,6 +115,11 @@ def transposed_boxes(conditions: Conditions, height: int, width: int) -> Tensor:
     return (inside_x[..., :, None] & inside_y[..., None, :]).flatten(2) & conditions.filled_BN[:, :, None]
 
 
-def _placed(conditions: Conditions) -> Tensor:
-    """(B,): some instance has a box or a mask."""
+def _located(conditions: Conditions) -> Tensor:
+    """(B, N): something says where the instance is."""
+    return torch.stack([conditions.given(name) for name in ("point", "scribble", "box", "mask")]).any(dim=0)
+
+
+def _boxed(conditions: Conditions) -> Tensor:
+    """(B,): some instance has a box or a mask; the released code masks nothing where none has."""
     return (conditions.box_given_BN | conditions.outline_given_BN | conditions.mask_given_BN).any(dim=1)

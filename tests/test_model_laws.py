@@ -222,9 +222,26 @@ def test_tokens_of_one_instance_do_not_look_into_another() -> None:
 
 
 def test_an_instance_of_unknown_place_may_be_anywhere() -> None:
-    unknown = Instance(phrase="a", point=Point(0.1, 0.1))
+    unknown = Instance(phrase="a")
     conditions = together((instance("b"), unknown), (unknown,))
     assert attention_mask.build(conditions, [(4, 4)], 1)[16][:, :, :16].all()
+
+
+def test_a_point_alone_reaches_a_disc_and_a_scribble_the_cells_along_it() -> None:
+    point = Instance(phrase="a", point=Point(0.5, 0.25))
+    scribble = Instance(phrase="b", scribble=tuple(Point((2 * i + 1) / 8, 0.85) for i in range(4)))
+    regions = attention_mask.regions(together((point, scribble)), 10, 10)[0].view(-1, 10, 10)
+    rows, columns = regions[0].nonzero().T
+    distance = ((rows + 0.5) / 10 - 0.25).square() + ((columns + 0.5) / 10 - 0.5).square()
+    assert len(rows) == 12  # middles of cells of a tenth that lie in a disc of radius 0.2
+    assert distance.max() <= attention_mask.POINT_REACH**2
+    assert regions[1].nonzero().tolist() == [[8, column] for column in (0, 1, 3, 4, 5, 6, 8, 9)]
+
+
+def test_the_smallest_stroke_keeps_the_cell_it_lies_in() -> None:
+    conditions = together((Instance(phrase="a", scribble=(Point(0.3, 0.3),)),))
+    region = attention_mask.near(conditions.scribble_BNS, 2, 2, 0.01)[0, 0]
+    assert region.tolist() == [True, False, False, False]
 
 
 def test_the_smallest_instance_keeps_a_cell() -> None:
