@@ -41,7 +41,7 @@ smoke: setup ## every stage, small, in a copy of this repository under runs/smok
 	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py
 
 test: setup lint ## the contracts, then every test
-	pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup
 	ruff check .

@@ -13,8 +13,8 @@ from instdiff.conditions import Compat, Conditions
 from instdiff.unifusion import LOCATED, Located
 
 _REFERENCE_GRID = (64, 64)  # the only one the released code masks
-# How far an instance is taken to reach, as a fraction of the picture, where nothing says how large it is: a scribble runs
-# through all of it, a point is its middle.
+# How far an instance is taken to reach, as a fraction of the picture, where nothing says how large it is: a scribble
+# runs through all of it, a point is its middle.
 SCRIBBLE_REACH, POINT_REACH = 0.08, 0.2
 
 
@@ -80,7 +80,7 @@ def _most(covered_BNL: Tensor) -> Tensor:
 
 
 def near(points_BNF: Tensor, height: int, width: int, reach: float) -> Tensor:
-    """(B, N, L) bool: cells whose middle is at most `reach` from one of the points x, y, x, y, ..., or that hold one."""
+    """(B, N, L) bool: cells that hold one of the points x, y, x, y, ... or whose middle is at most `reach` from it."""
     size_2 = points_BNF.new_tensor([width, height])
     y, x = torch.meshgrid(
         torch.arange(height, device=points_BNF.device), torch.arange(width, device=points_BNF.device), indexing="ij"

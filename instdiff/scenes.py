@@ -171,6 +171,11 @@ def _mixed(rng: np.random.Generator) -> list[Placed]:
     return _scattered(rng, count, (20, largest), (0.0, 0.2))
 
 
+def _single(rng: np.random.Generator) -> list[Placed]:
+    """One instance of any size: what a base model learns words from, as it does from the web's pictures."""
+    return _scattered(rng, 1, (22, 50), (0.0, 0.0))
+
+
 def _overlapping(rng: np.random.Generator) -> list[Placed]:
     return _scattered(rng, int(rng.integers(2, 5)), (22, 32), (0.12, 0.3))
 
@@ -220,6 +225,7 @@ def _same_shape(rng: np.random.Generator) -> list[Placed]:
 
 ARRANGEMENTS: dict[str, Callable[[np.random.Generator], list[Placed]]] = {
     "mixed": _mixed,
+    "single": _single,
     "crowded": _crowded,
     "overlapping": _overlapping,
     "same_shape": _same_shape,

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from instdiff.progress import TAG
+
 ROOT = Path(__file__).parents[1]
 ROWS = {"real", "none", "box", "mask", "point", "scribble", "hybrid", "box_mis", "mask_mis"}
 METRICS = {
@@ -120,16 +122,35 @@ def test_a_changed_value_runs_its_stage_and_unchanged_outputs_stop_there(copy: C
     assert copy.repro() == set()  # both are known by now
 
 
-@pytest.mark.parametrize("stage", ["embed", "train", "generate@box"])
+# Every stage that a person waits for.
+LONG = ["ingest", "clip@text", "vae", "unet", "detector", "embed", "train", "generate@box"]
+
+
+@pytest.mark.parametrize("stage", LONG)
 def test_a_kill_at_any_moment_costs_time_and_changes_nothing(copy: Copy, stage: str) -> None:
     finished = copy.locked(stage)
     shutil.rmtree(copy.folder / "runs", ignore_errors=True)
-    command = ["dvc", "repro", "--force", "--single-item", stage]
-    victim = subprocess.Popen(
-        command, cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    time.sleep(random.uniform(2, 20))
-    os.killpg(victim.pid, signal.SIGKILL)
-    victim.wait()
+    kill_in_the_middle(copy, stage)
     copy.repro("--force", "--single-item", stage)
     assert copy.locked(stage) == finished
+
+
+def kill_in_the_middle(copy: Copy, stage: str) -> None:
+    """Start the stage and kill it, children included, a random moment after it said that it got somewhere."""
+    command = ["dvc", "repro", "--force", "--single-item", stage]
+    victim = subprocess.Popen(
+        command,
+        cwd=copy.folder,
+        env=ENVIRONMENT | {"INSTDIFF_PROGRESS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert victim.stdout is not None
+    said = (line for line in victim.stdout if line.startswith(TAG))
+    for _ in range(random.randint(1, 3)):
+        next(said, None)
+    time.sleep(random.uniform(0, 0.5))
+    assert victim.poll() is None, f"{stage} was over before it could be killed"
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()

@@ -4,26 +4,37 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from instdiff import atomic
 from instdiff.schema import Strict
 
+RECIPE_FILE = "recipe.json"
+
 
 def copy(shipped: Path, out: Path) -> dict[str, float]:
     """Copy a shipped model and return the metrics recorded beside it."""
-    record = shipped / "recipe.json"
-    if not record.is_file():
-        raise ValueError(f"{shipped}: no shipped model here (recipe.json is missing); train it with source: train")
+    metrics: dict[str, float] = read(shipped)["metrics"]
     with atomic.folder(out) as part:
         shutil.copytree(shipped, part, dirs_exist_ok=True)
-    metrics: dict[str, float] = json.loads(record.read_text())["metrics"]
     return metrics
 
 
-def record(folder: Path, params: Strict, metrics: dict[str, float]) -> None:
-    """Write beside the weights how they were made and how good they are."""
-    text = json.dumps({"params": params.model_dump(mode="json"), "metrics": metrics}, indent=2, sort_keys=True)
-    (folder / "recipe.json").write_text(text + "\n")
+def record(folder: Path, params: Strict, metrics: dict[str, float], before: Path | None = None) -> None:
+    """Write beside the weights how they were made and how good they are; `before`: the model they went on from."""
+    made: dict[str, Any] = {"params": params.model_dump(mode="json"), "metrics": metrics}
+    if before is not None:
+        made["before"] = read(before)
+    (folder / RECIPE_FILE).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n")
+
+
+def read(shipped: Path) -> dict[str, Any]:
+    """The recipe of a shipped model."""
+    path = shipped / RECIPE_FILE
+    if not path.is_file():
+        raise ValueError(f"{shipped}: no shipped model here ({RECIPE_FILE} is missing); train it with source: train")
+    written: dict[str, Any] = json.loads(path.read_text())
+    return written
 
 
 def digest(folder: Path) -> str:

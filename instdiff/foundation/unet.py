@@ -24,7 +24,7 @@ from instdiff.schema import Strict
 class Params(Strict):
     """Where the base model comes from and, if it is trained, how."""
 
-    source: Literal["import", "train"]
+    source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or what is shipped, further
     seed: int
     num_scenes: int
     groups: tuple[str, ...]  # of scenes, in turn
@@ -75,13 +75,16 @@ def encoded(autoencoder: AutoencoderKL, pictures_NHWC: npt.NDArray[np.uint8]) ->
     return torch.stack(both)
 
 
-def train(params: Params, out: Path, text_folder: Path, vae_folder: Path) -> dict[str, float]:
-    """Fit the base model to latents of scenes and their captions."""
+def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folder: Path) -> dict[str, float]:
+    """Fit the base model to latents of scenes and their captions, from nothing or from what is shipped."""
     torch.manual_seed(params.seed)
     scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers)
     latents_2NChw = encoded(vae.load(vae_folder), scenes.pictures_NHWC)
     text, captions = clip.load_text(text_folder), scenes.captions
-    unet = build(params, latents_2NChw.shape[2], latents_2NChw.shape[-1], text.model.config.hidden_size)
+    if params.source == "continue":
+        unet = load(shipped).requires_grad_(True).train()
+    else:
+        unet = build(params, latents_2NChw.shape[2], latents_2NChw.shape[-1], text.model.config.hidden_size)
 
     def loss(step: int) -> Tensor:
         draw, noise = generator(params.seed, "unet", step), torch_generator(params.seed, "unet", step)
@@ -94,11 +97,12 @@ def train(params: Params, out: Path, text_folder: Path, vae_folder: Path) -> dic
         predicted = unet(noised(latents_BChw, noise_BChw, timesteps_B), timesteps_B, tokens_BLD).sample
         return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
 
-    scratch = recipe.scratch(params)
+    inputs = [text_folder, vae_folder, *([shipped] if params.source == "continue" else [])]
+    scratch = recipe.scratch(params, *map(recipe.digest, inputs))
     fit(unet, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     unet.half().save_pretrained(out)  # shipped small; read back as fp32
     metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
-    recipe.record(out, params, metrics)
+    recipe.record(out, params, metrics, before=shipped if params.source == "continue" else None)
     recipe.clear(scratch)
     return metrics
 
@@ -108,7 +112,7 @@ def run(*, shipped: Path, text: Path, vae: Path, unet: Path, params: Params) -> 
     if params.source == "import":
         return recipe.copy(shipped, unet)
     with atomic.folder(unet) as part:
-        return train(params, part, text, vae)
+        return train(params, part, shipped, text, vae)
 
 
 if __name__ == "__main__":
