@@ -42,6 +42,7 @@ class Params(Strict):
     image_size: int
     patch_size: int
     max_tokens: int
+    word_spread: float  # standard deviation of the words' first embeddings
     crops: int  # in a batch
     pictures: int  # in a batch
     optimisation: Optimisation
@@ -166,7 +167,11 @@ def build(params: Params, tokenizer: CLIPTokenizer) -> CLIPModel:
     }
     text = {"vocab_size": len(tokenizer), "max_position_embeddings": params.max_tokens, **tower, **ids}
     vision = {"image_size": params.image_size, "patch_size": params.patch_size, **tower}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=params.width))
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=params.width))
+    # At CLIP's own 0.02 the first layer drowns what a word is in the colour of its phrase, and few pictures never
+    # bring it back; a base model then reads colours and no shapes.
+    torch.nn.init.normal_(model.text_model.embeddings.token_embedding.weight, std=params.word_spread)
+    return model
 
 
 def train(params: Params, out: Path, role: str) -> dict[str, float]:
