@@ -17,7 +17,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup repro smoke test lint format bench ui
+.PHONY: setup lavis repro smoke test lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -29,6 +29,14 @@ $(READY):
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes --requirement requirements.lock
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 	rm -f .venv/ready-*
+	touch $@
+
+LAVIS := .lavis/ready-$(shell sha256sum envs/lavis.lock | cut -c1-16)
+lavis: $(LAVIS) ## LAVIS' own environment, for caption=lavis
+$(LAVIS): | setup
+	.venv/bin/uv venv --quiet --allow-existing --python 3.11 .lavis
+	.venv/bin/uv pip install --quiet --python .lavis/bin/python --require-hashes --requirement envs/lavis.lock
+	rm -f .lavis/ready-*
 	touch $@
 
 repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.steps=100" choose values

@@ -3,6 +3,9 @@
 Annotators add, they never drop: what could not be done is in the stage's ledger, what could is in its table.
 """
 
+import errno
+import hashlib
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from instdiff import tables
-from instdiff.schema import LEDGER
+from instdiff.schema import LEDGER, Box
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +28,14 @@ class Failure(NamedTuple):
 
     reason: str
     detail: str
+
+
+class Found(NamedTuple):
+    """One instance that a grounder sees."""
+
+    category: str | None
+    box: Box
+    score: float
 
 
 class UnreadablePicture(ValueError):
@@ -45,7 +56,7 @@ class Picture:
         """(height, width, 3) RGB; UnreadablePicture names the file."""
         try:
             with Image.open(self.path) as image:
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.array(image.convert("RGB"))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise UnreadablePicture(f"{self.path}: {error}") from error
         if pixels.shape[:2] != (self.height, self.width):
@@ -84,8 +95,21 @@ def _alone(item: Item, work: Callable[[Sequence[Item]], Sequence[Result | Failur
     try:
         (result,) = work([item])
     except EXPECTED as error:
-        return Failure(_reason(error), f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno in FULL:  # no fault of this picture: stop, and go on later
+            raise
+        return Failure(_reason(error), f"{type(error).__name__}: {error}{_trace(error)}")
     return result
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _trace(error: Exception) -> str:
+    """Where it came from, as a hash that equal faults share; nothing for a picture that cannot be read."""
+    if isinstance(error, UnreadablePicture):
+        return ""
+    frames = [f"{Path(frame.filename).name}:{frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f" [traceback {hashlib.sha256(chr(10).join(frames).encode()).hexdigest()[:8]}]"
 
 
 def _reason(error: Exception) -> str:

@@ -1,17 +1,21 @@
 """caption: say what each instance looks like.   instances -> captions"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import field_validator
 
-from data_prep.annotators import Failure, Ledger, Picture, outcomes, pictures_of
+from data_prep import parts
+from data_prep.annotators import Failure, Picture, outcomes, pictures_of
+from data_prep.crops import Crops, ModelParams, Subject
+from data_prep.parts import Answer, Output, Work
+from data_prep.weights import fingerprint
 from instdiff import stage, tables
-from instdiff.progress import track
-from instdiff.schema import CAPTIONS, GIVEN, IMAGES, INSTANCES, Box, Strict
+from instdiff.schema import CAPTIONS, GIVEN, GIVEN_CAPTIONED, IMAGES, INSTANCES, Box, Strict
 
 WORDS = ("colour", "texture", "category")
 
@@ -19,9 +23,11 @@ WORDS = ("colour", "texture", "category")
 class Params(Strict):
     """Who says it, and how."""
 
-    backend: Literal["template"]
+    backend: Literal["template", "given", "transformers", "lavis"]
     template: str  # may name {colour}, {texture} and {category}
-    batch_size: int  # instances at once
+    batch_size: int  # instances at once, whatever pictures they are from
+    model: ModelParams | None  # of transformers and lavis
+    work: Work
 
     @field_validator("template")
     @classmethod
@@ -32,74 +38,119 @@ class Params(Strict):
         return template
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One instance to describe."""
+class Captioner(Protocol):
+    """Whoever describes instances: a template, the source, BLIP, BLIP-2, LAVIS, ..."""
+
+    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+        """A phrase for each instance and who says it: the backend with its revision."""
+        ...
+
+
+class Described(NamedTuple):
+    """A picture and its instances."""
 
     picture: Picture
-    index: int
-    category: str | None
-    box: Box
+    subjects: tuple[Subject, ...]
 
-
-class Captioner(Protocol):
-    """Whoever describes instances: a template, BLIP, BLIP-2, LAVIS, ...
-
-    `name` says which, with its revision, and is recorded with every caption.
-    """
-
-    name: str
-
-    def caption(self, batch: Sequence[Subject]) -> list[str | Failure]:
-        """A phrase for each instance."""
-        ...
+    @property
+    def key(self) -> str:
+        """The picture's."""
+        return self.picture.key
 
 
 class Template:
     """Puts the words the source knows into a sentence."""
-
-    name = "template"
 
     def __init__(self, template: str, given: Path) -> None:
         self._template = template
         self._needs = [name for _, name, _, _ in Formatter().parse(template) if name]
         self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
 
-    def caption(self, batch: Sequence[Subject]) -> list[str | Failure]:
+    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
         """The template, filled for each instance."""
         return [self._filled(subject) for subject in batch]
 
-    def _filled(self, subject: Subject) -> str | Failure:
+    def _filled(self, subject: Subject) -> tuple[str, str] | Failure:
         row: dict[Any, Any] = self._rows.get((subject.picture.key, subject.index), {})
         words = {"colour": row.get("colour"), "texture": row.get("texture"), "category": subject.category}
         for name in self._needs:
             if words[name] is None:
                 return Failure(f"no_{name}", f"the template needs a {name} and the source gives none")
-        return self._template.format(**words)
+        return self._template.format(**words), "template"
+
+
+class Given:
+    """Takes the source's own word for it."""
+
+    def __init__(self, given: Path) -> None:
+        rows = tables.read(given, GIVEN_CAPTIONED).to_dict("records")
+        self._said = {(row["key"], row["index"]): row["caption"] for row in rows}
+
+    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+        """The source's caption of each instance."""
+        said = [self._said.get((subject.picture.key, subject.index)) for subject in batch]
+        return [Failure("no_caption", "the source gives none") if one is None else (one, "given") for one in said]
+
+
+@lru_cache(maxsize=1)
+def captioner(params: Params, given: Path, _digest: str) -> Captioner:
+    """The backend that params name; kept for the parts that follow."""
+    match params.backend:
+        case "template":
+            return Template(params.template, given)
+        case "given":
+            return Given(given)
+    if params.model is None:
+        raise ValueError(f"caption: backend {params.backend} needs model")
+    if params.backend == "lavis":
+        from data_prep.lavis import Lavis
+
+        return Crops(Lavis(params.model), params.model)
+    from data_prep.blip import Blip
+
+    return Crops(Blip(params.model), params.model)
+
+
+def caption(todo: Sequence[Described], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+    """The captions of each picture's instances, null where none could be made."""
+    subjects = [subject for one in todo for subject in one.subjects]
+    done = outcomes(subjects, captioner(params, given, digest).caption, params.batch_size)
+    for key, its in groupby(done, lambda one: one[0].picture.key):
+        rows: list[dict[str, Any]] = []
+        failures: list[tuple[int, Failure]] = []
+        for subject, said in its:
+            if isinstance(said, Failure):
+                failures.append((subject.index, said))
+            text, backend = (None, None) if isinstance(said, Failure) else said
+            rows.append({"key": key, "index": subject.index, "caption": text, "backend": backend})
+        yield Answer(key, rows, failures)
+
+
+def described(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Described]:
+    """The pictures that have instances, with these."""
+    return [
+        Described(
+            picture,
+            tuple(
+                Subject(picture, row["index"], row["category"], Box(*map(float, row["box"])))
+                for row in instances[picture.key]
+            ),
+        )
+        for picture in pictures
+        if picture.key in instances
+    ]
 
 
 def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, captions: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to captions; one row an instance, its caption null where none could be made."""
-    known = {picture.key: picture for picture in pictures_of(pictures, tables.read(images, IMAGES))}
-    todo = [
-        Subject(known[row["key"]], row["index"], row["category"], Box(*map(float, row["box"])))
-        for row in tables.read(instances, INSTANCES).to_dict("records")
-        if row["key"] in known
-    ]
-    captioner: Captioner = Template(params.template, given)
-    rows: list[dict[str, object]] = []
-    failed = Ledger()
-    for one, caption in track(outcomes(todo, captioner.caption, params.batch_size), len(todo), "instances"):
-        place = {"key": one.picture.key, "index": one.index}
-        if isinstance(caption, Failure):
-            failed.add(one.picture.key, one.index, caption)
-            rows.append({**place, "caption": None, "backend": None})
-        else:
-            rows.append({**place, "caption": caption, "backend": captioner.name})
-    failed.write(ledger)
-    return {"instances": tables.write(captions, rows, CAPTIONS), "failed": len(failed.rows), **failed.counts()}
+    found = tables.rows_of(tables.read(instances, INSTANCES))
+    todo = described(pictures_of(pictures, tables.read(images, IMAGES)), found)
+    weights = [] if params.model is None else [fingerprint(params.model.weights)]
+    digest = parts.digest("caption", params, [images, given, instances], *weights)
+    annotate = partial(caption, given=given, params=params, digest=digest)
+    return parts.annotated(todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
 """ground: say what is where in each picture.   images -> instances"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-from data_prep.annotators import Failure, Ledger, Picture, outcomes, pictures_of
+from data_prep import parts
+from data_prep.annotators import Failure, Found, Picture, outcomes, pictures_of
+from data_prep.parts import Answer, Output, Work
+from data_prep.tags import DetectorParams
+from data_prep.weights import fingerprint
 from instdiff import stage, tables
-from instdiff.progress import track
 from instdiff.schema import GIVEN, IMAGES, INSTANCES, Box, Strict
 
 
 class Params(Strict):
     """Who says it."""
 
-    backend: Literal["given"]
+    backend: Literal["given", "grounding_dino"]
     batch_size: int  # pictures at once
-
-
-class Found(NamedTuple):
-    """One instance."""
-
-    category: str | None
-    box: Box
-    score: float
+    detector: DetectorParams | None  # of grounding_dino
+    work: Work
 
 
 class Grounder(Protocol):
@@ -52,21 +50,41 @@ class Given:
         return [Found(row["category"], Box(*map(float, row["box"])), 1.0) for row in rows]
 
 
+@lru_cache(maxsize=1)
+def grounder(params: Params, given: Path, _digest: str) -> Grounder:
+    """The backend that params name; kept for the parts that follow."""
+    if params.backend == "given":
+        return Given(given)
+    if params.detector is None:
+        raise ValueError("ground: backend grounding_dino needs detector")
+    from data_prep.grounding_dino import GroundingDino
+
+    return GroundingDino(params.detector)
+
+
+def ground(pictures: Sequence[Picture], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+    """What is in each picture; a picture in which nothing was found is a failure."""
+    for picture, found in outcomes(pictures, grounder(params, given, digest).ground, params.batch_size):
+        if isinstance(found, Failure):
+            yield Answer(picture.key, [], [(-1, found)])
+        elif not found:
+            yield Answer(picture.key, [], [(-1, Failure("nothing_found", "no box above the threshold"))])
+        else:
+            rows = [
+                {"key": picture.key, "index": index, "category": one.category, "box": list(one.box), "score": one.score}
+                for index, one in enumerate(found)
+            ]
+            yield Answer(picture.key, rows, [])
+
+
 def run(*, pictures: Path, images: Path, given: Path, instances: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From images to instances; a picture in which nothing was found is a row of the ledger."""
     todo = pictures_of(pictures, tables.read(images, IMAGES))
-    grounder: Grounder = Given(given)
-    rows: list[dict[str, object]] = []
-    failed = Ledger()
-    for picture, found in track(outcomes(todo, grounder.ground, params.batch_size), len(todo), "pictures"):
-        if isinstance(found, Failure):
-            failed.add(picture.key, -1, found)
-            continue
-        for index, one in enumerate(found):
-            place = {"key": picture.key, "index": index}
-            rows.append({**place, "category": one.category, "box": list(one.box), "score": one.score})
-    failed.write(ledger)
-    return {"pictures": len(todo), "instances": tables.write(instances, rows, INSTANCES), **failed.counts()}
+    weights = [] if params.detector is None else [fingerprint(path) for path in params.detector.weight_paths()]
+    digest = parts.digest("ground", params, [images, given], *weights)
+    annotate = partial(ground, given=given, params=params, digest=digest)
+    counts = parts.annotated(todo, annotate, Output(instances, INSTANCES, ledger), digest, params.work)
+    return {"pictures": len(todo), **counts}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -95,27 +94,39 @@ def load(weights: Path) -> Sam:
 class SegmentAnything:
     """Fills boxes with masks; runs on a GPU where there is one."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, max_boxes: int) -> None:
         self._sam = load(weights).to("cuda" if torch.cuda.is_available() else "cpu")
         self._resize = ResizeLongestSide(self._sam.image_encoder.img_size)
+        self._max_boxes = max_boxes
 
     @torch.no_grad()
     def fill(self, pixels: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[tuple[Mask, float]]]:
-        """For each box of each picture (H, W, 3) its likeliest mask (H, W) and SAM's own estimate of the IoU."""
-        questions = [self._question(*one) for one in zip(pixels, boxes, strict=True)]
-        return [_masks(answer) for answer in self._sam(questions, multimask_output=False)]
+        """For each box of each picture (H, W, 3) its likeliest mask (H, W) and SAM's own estimate of the IoU.
 
-    def _question(self, pixels_HWC: Pixels, boxes: Sequence[Box]) -> dict[str, Any]:
-        size = pixels_HWC.shape[:2]
-        resized_HWC = self._resize.apply_image(pixels_HWC)
-        boxes_N4 = torch.tensor([geometry.in_pixels(box, *size) for box in boxes], device=self._sam.device)
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(resized_HWC.transpose(2, 0, 1))).to(self._sam.device),
-            "boxes": self._resize.apply_boxes_torch(boxes_N4, size),
-            "original_size": size,
-        }
+        The pictures go through the image encoder together and once, the boxes of one through the decoder together.
+        """
+        resized = [torch.from_numpy(self._resize.apply_image(one).copy()).permute(2, 0, 1) for one in pixels]
+        ready_BCSS = torch.stack([self._sam.preprocess(one.to(self._sam.device)) for one in resized])
+        embeddings_BDhw = self._sam.image_encoder(ready_BCSS)
+        return [
+            self._filled(embedding_Dhw[None], one_CHW.shape[1:], one.shape[:2], its)
+            for embedding_Dhw, one_CHW, one, its in zip(embeddings_BDhw, resized, pixels, boxes, strict=True)
+        ]
 
-
-def _masks(answer: dict[str, torch.Tensor]) -> list[tuple[Mask, float]]:
-    masks_NHW, scores_N = answer["masks"][:, 0].cpu().numpy(), answer["iou_predictions"][:, 0].tolist()
-    return list(zip(masks_NHW, scores_N, strict=True))
+    def _filled(
+        self, embedding_1Dhw: torch.Tensor, resized: Sequence[int], size: tuple[int, int], boxes: Sequence[Box]
+    ) -> list[tuple[Mask, float]]:
+        edges_N4 = torch.tensor([geometry.in_pixels(box, *size) for box in boxes], device=self._sam.device)
+        filled: list[tuple[Mask, float]] = []
+        for some_N4 in self._resize.apply_boxes_torch(edges_N4, size).split(self._max_boxes):
+            sparse, dense = self._sam.prompt_encoder(points=None, boxes=some_N4, masks=None)
+            logits_N1hw, scores_N1 = self._sam.mask_decoder(
+                image_embeddings=embedding_1Dhw,
+                image_pe=self._sam.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,
+            )
+            masks_N1HW = self._sam.postprocess_masks(logits_N1hw, tuple(resized), size) > self._sam.mask_threshold
+            filled += zip(masks_N1HW[:, 0].cpu().numpy(), scores_N1[:, 0].tolist(), strict=True)
+        return filled

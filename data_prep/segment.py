@@ -1,14 +1,17 @@
 """segment: say which pixels belong to each instance.   instances -> masks"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from data_prep.annotators import Failure, Ledger, Picture, outcomes, pictures_of
+from data_prep import parts
+from data_prep.annotators import Failure, Picture, outcomes, pictures_of
+from data_prep.parts import Answer, Output, Work
+from data_prep.weights import fingerprint
 from instdiff import geometry, masks, stage, tables
-from instdiff.progress import track
 from instdiff.schema import GIVEN, IMAGES, INSTANCES, MASKS, Box, Rle, Strict
 
 
@@ -18,6 +21,8 @@ class Params(Strict):
     backend: Literal["given", "box", "sam"]
     weights: Path | None  # of sam: segment-anything's .pth, or a folder with config.json and model.safetensors
     batch_size: int  # pictures at once
+    max_boxes: int  # of a picture at once: with batch_size, what bounds the memory
+    work: Work
 
 
 class Prompted(NamedTuple):
@@ -26,6 +31,11 @@ class Prompted(NamedTuple):
     picture: Picture
     indices: list[int]
     boxes: list[Box]
+
+    @property
+    def key(self) -> str:
+        """The picture's."""
+        return self.picture.key
 
 
 class Segment(NamedTuple):
@@ -85,10 +95,10 @@ class Boxes:
 class Sam:
     """Asks segment-anything for the likeliest mask of each box."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, max_boxes: int) -> None:
         from data_prep.sam import SegmentAnything
 
-        self._sam = SegmentAnything(weights)
+        self._sam = SegmentAnything(weights, max_boxes)
 
     def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
         """A mask for each box; the pictures of the batch are embedded together."""
@@ -96,8 +106,9 @@ class Sam:
         return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
 
 
-def segmenter(params: Params, given: Path) -> Segmenter:
-    """The backend that params name."""
+@lru_cache(maxsize=1)
+def segmenter(params: Params, given: Path, _digest: str) -> Segmenter:
+    """The backend that params name; kept for the parts that follow."""
     match params.backend:
         case "given":
             return Given(given)
@@ -106,7 +117,7 @@ def segmenter(params: Params, given: Path) -> Segmenter:
         case "sam":
             if params.weights is None:
                 raise ValueError("segment: backend sam needs weights")
-            return Sam(params.weights)
+            return Sam(params.weights, params.max_boxes)
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:
@@ -122,26 +133,32 @@ def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, An
     ]
 
 
+def segment(todo: Sequence[Prompted], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+    """The masks of each picture's instances, null where none could be made."""
+    for one, result in outcomes(todo, segmenter(params, given, digest).segment, params.batch_size):
+        segments = [result] * len(one.indices) if isinstance(result, Failure) else result
+        rows: list[dict[str, object]] = []
+        failures: list[tuple[int, Failure]] = []
+        for index, segment in zip(one.indices, segments, strict=True):
+            place = {"key": one.key, "index": index}
+            if isinstance(segment, Failure):
+                failures.append((index, segment))
+                rows.append({**place, "mask": None, "score": None})
+            else:
+                rows.append({**place, "mask": segment.counts, "score": segment.score})
+        yield Answer(one.key, rows, failures)
+
+
 def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, masks: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to masks; one row an instance, its mask null where none could be made."""
     found = tables.rows_of(tables.read(instances, INSTANCES))
     todo = prompted(pictures_of(pictures, tables.read(images, IMAGES)), found)
-    rows: list[dict[str, object]] = []
-    failed = Ledger()
-    work = segmenter(params, given).segment
-    for one, result in track(outcomes(todo, work, params.batch_size), len(todo), "pictures"):
-        segments = [result] * len(one.indices) if isinstance(result, Failure) else result
-        for index, segment in zip(one.indices, segments, strict=True):
-            place = {"key": one.picture.key, "index": index}
-            if isinstance(segment, Failure):
-                failed.add(one.picture.key, index, segment)
-                rows.append({**place, "mask": None, "score": None})
-            else:
-                rows.append({**place, "mask": segment.counts, "score": segment.score})
-    failed.write(ledger)
-    return {"instances": tables.write(masks, rows, MASKS), "failed": len(failed.rows), **failed.counts()}
+    weights = [] if params.weights is None else [fingerprint(params.weights)]
+    digest = parts.digest("segment", params, [images, given, instances], *weights)
+    annotate = partial(segment, given=given, params=params, digest=digest)
+    return parts.annotated(todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,20 @@ PARAMS_FILE = Path("params.yaml")
 
 def main(run: Run) -> None:
     """Run a stage from the command line and write what it counted to --stats."""
+    run = _importable(run)
     options = vars(parser(run).parse_args())
     stats: Path = options.pop("stats")
     counts = run(**options, params=load_params(run))
     with atomic.file(stats) as part:
         part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+
+
+def _importable(run: Run) -> Run:
+    """The stage under its importable name, not `__main__`: what it sends to other machines is found there by name."""
+    spec = sys.modules[run.__module__].__spec__
+    assert spec is not None
+    imported: Run = import_module(spec.name).run
+    return imported
 
 
 def load_params(run: Run) -> Strict:

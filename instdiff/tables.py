@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 from instdiff import atomic
 
 
-def write(path: Path, rows: pd.DataFrame | list[dict[str, object]], schema: pa.Schema) -> int:
+def write(path: Path, rows: pd.DataFrame | pa.Table | list[dict[str, object]], schema: pa.Schema) -> int:
     """Write rows in the order given, with exactly the columns of `schema`; return how many."""
-    if isinstance(rows, pd.DataFrame):
+    if isinstance(rows, pa.Table):
+        table = rows.cast(schema)
+    elif isinstance(rows, pd.DataFrame):
         table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(None)
     else:
         table = pa.Table.from_pylist(rows, schema=schema)

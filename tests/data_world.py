@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+from data_prep import annotate, caption, ground, ingest, parts, segment, shard, sketch, workers
 
 FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
 INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, num_workers=1)
-GROUND = ground.Params(backend="given", batch_size=2)
-SEGMENT = segment.Params(backend="given", weights=None, batch_size=2)
-CAPTION = caption.Params(backend="template", template="a {colour} {texture} {category}", batch_size=3)
+WORKERS = workers.Workers(executor="here", processes=1, slurm=None, dask=None)
+WORK = parts.Work(part_size=2, retry=(), workers=WORKERS)
+GROUND = ground.Params(backend="given", batch_size=2, detector=None, work=WORK)
+SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=2, work=WORK)
+CAPTION = caption.Params(
+    backend="template", template="a {colour} {texture} {category}", batch_size=3, model=None, work=WORK
+)
 SKETCH = sketch.Params(seed=3, num_scribble_points=20, num_outline_points=256, point="inside")
 ANNOTATE = annotate.Params(required=FORMATS, min_visible_area=0.005, min_box_size=0.01)
 SHARD = shard.Params(samples_per_shard=2)

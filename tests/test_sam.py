@@ -99,4 +99,4 @@ def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
 
 def test_sam_needs_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs weights"):
-        segment.segmenter(SEGMENT.model_copy(update={"backend": "sam"}), tmp_path)
+        segment.segmenter(SEGMENT.model_copy(update={"backend": "sam"}), tmp_path, "")

@@ -1,0 +1,36 @@
+"""BLIP and BLIP-2 as describers, through transformers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from data_prep.annotators import Failure
+from data_prep.crops import ModelParams, Pixels
+from data_prep.weights import fingerprint
+
+
+class Blip:
+    """Asks a BLIP of local files; runs on a GPU where there is one."""
+
+    def __init__(self, params: ModelParams) -> None:
+        self._params = params
+        self._processor: Any = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
+        self._model: Any = AutoModelForImageTextToText.from_pretrained(
+            params.weights, local_files_only=True, dtype=getattr(torch, params.precision)
+        ).eval()
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = f"transformers:{self._model.config.model_type}@{fingerprint(params.weights)}"
+
+    @torch.no_grad()
+    def describe(self, crops: Sequence[Pixels]) -> list[str | Failure]:
+        """What each crop shows, without the prompt that led to it."""
+        prompt = self._params.prompt
+        inputs = self._processor(images=list(crops), text=[prompt] * len(crops), return_tensors="pt", padding=True)
+        inputs = inputs.to(self._model.device, self._model.dtype)  # the pixels; ids stay whole numbers
+        ids = self._model.generate(
+            **inputs, num_beams=self._params.num_beams, max_new_tokens=self._params.max_tokens, do_sample=False
+        )
+        said = self._processor.batch_decode(ids, skip_special_tokens=True)
+        return [" ".join(one.split()).removeprefix(prompt.lower().strip()).strip() for one in said]

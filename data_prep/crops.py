@@ -1,0 +1,92 @@
+"""Captions from pixels: what a model says of the crop of each instance, batched across pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.annotators import Failure, Picture
+from instdiff import geometry
+from instdiff.schema import Box, Strict
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+
+
+class ModelParams(Strict):
+    """A model that describes pictures, and what is made of its words."""
+
+    weights: Path  # of transformers: a model's folder; of lavis: a model's YAML file
+    python: Path | None  # of lavis: the interpreter of its environment
+    prompt: str
+    num_beams: int
+    max_tokens: int
+    precision: Literal["float32", "bfloat16"]
+    min_area: int  # square pixels of the box; below, the category is the caption
+    name_category: bool  # put the category before a caption that does not say it
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One instance to describe."""
+
+    picture: Picture
+    index: int
+    category: str | None
+    box: Box
+
+
+class Describer(Protocol):
+    """A model that looks at pixels; `name` says which, with its revision."""
+
+    name: str
+
+    def describe(self, crops: Sequence[Pixels]) -> list[str | Failure]:
+        """What each crop shows."""
+        ...
+
+
+class Crops:
+    """Shows a model the crops of the instances."""
+
+    def __init__(self, describer: Describer, params: ModelParams) -> None:
+        self._describer, self._params = describer, params
+
+    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+        """What the model says of each; of a crop too small to see, its category, as in the released training data."""
+        captions: list[tuple[str, str] | Failure] = [self._by_category(subject) for subject in batch]
+        large = [place for place, subject in enumerate(batch) if area(subject) >= self._params.min_area]
+        if not large:
+            return captions
+        pixels = {subject.picture.key: subject.picture for subject in (batch[place] for place in large)}
+        decoded = {key: picture.pixels() for key, picture in pixels.items()}
+        crops = [crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
+        for place, said in zip(large, self._describer.describe(crops), strict=True):
+            captions[place] = said if isinstance(said, Failure) else self._named(said, batch[place].category)
+        return captions
+
+    def _by_category(self, subject: Subject) -> tuple[str, str] | Failure:
+        if subject.category is None:
+            return Failure("no_category", f"smaller than {self._params.min_area} pixels and without a category")
+        return subject.category, "category"
+
+    def _named(self, said: str, category: str | None) -> tuple[str, str] | Failure:
+        if not said:
+            return Failure("no_words", f"{self._describer.name} said nothing")
+        if self._params.name_category and category is not None and category.lower() not in said.lower():
+            said = f"{category}. {said}"
+        return said, self._describer.name
+
+
+def area(subject: Subject) -> int:
+    """Of the box, in pixels, its sides cut to whole ones."""
+    x0, y0, x1, y1 = geometry.in_pixels(subject.box, subject.picture.height, subject.picture.width)
+    return int(x1 - x0) * int(y1 - y0)
+
+
+def crop(pixels_HW3: Pixels, box: Box) -> Pixels:
+    """The pixels that the box touches."""
+    height, width = pixels_HW3.shape[:2]
+    return pixels_HW3[geometry.rows(box, height), geometry.columns(box, width)]

@@ -1,0 +1,111 @@
+"""GroundingDINO as a grounder, through transformers: boxes for the phrases that a tagger names.
+
+Legend: B pictures of one size, Q queries of the decoder, T tokens of the text.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torchvision.ops import nms
+from transformers import AutoProcessor, GroundingDinoForObjectDetection
+
+from data_prep.annotators import Failure, Found, Picture
+from data_prep.tags import DetectorParams, tagger
+from instdiff.geometry import clamp
+from instdiff.schema import Box
+
+
+class GroundingDino:
+    """Finds what the tags name; runs on a GPU where there is one.
+
+    Pictures of one size go through the model together. Those of different sizes would have to be padded, and a padded
+    picture does not give quite the boxes that it gives alone.
+    """
+
+    def __init__(self, params: DetectorParams) -> None:
+        self._params = params
+        self._tagger = tagger(params.tags)
+        self._processor = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
+        self._model = GroundingDinoForObjectDetection.from_pretrained(params.weights, local_files_only=True).eval()
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
+        """What is found in each picture, the surest first, without boxes that repeat another."""
+        asked_of = [self.texts(tags) for tags in self._tagger.tags(batch)]
+        asked: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
+        for number, (picture, texts) in enumerate(zip(batch, asked_of, strict=True)):
+            asked[picture.height, picture.width] += [(number, text) for text in texts]
+        found: dict[int, list[Found]] = defaultdict(list)
+        for questions in asked.values():
+            for start in range(
+                0, len(questions), len(batch)
+            ):  # many tags are many texts: no more at once than pictures
+                some = questions[start : start + len(batch)]
+                answers = self._detected([batch[number] for number, _ in some], [text for _, text in some])
+                for (number, _), answer in zip(some, answers, strict=True):
+                    found[number] += answer
+        return [
+            unrepeated(found[number], self._params.nms_iou) if texts else Failure("no_tags", "nothing to look for")
+            for number, texts in enumerate(asked_of)
+        ]
+
+    def texts(self, tags: Sequence[str]) -> list[str]:
+        """The tags as `one. another.`, in as many texts as the model's limit of tokens asks for."""
+        limit = self._model.config.max_text_len
+        texts: list[str] = []
+        for tag in (said for tag in tags if (said := " ".join(tag.lower().replace(".", " ").split()))):
+            longer = f"{texts[-1]} {tag}." if texts else f"{tag}."
+            if texts and len(self._processor.tokenizer(longer)["input_ids"]) <= limit:
+                texts[-1] = longer
+            else:
+                texts.append(f"{tag}.")
+        return texts
+
+    @torch.no_grad()
+    def _detected(self, pictures: Sequence[Picture], texts: Sequence[str]) -> list[list[Found]]:
+        inputs = self._processor(
+            images=[picture.pixels() for picture in pictures],
+            text=list(texts),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=self._model.config.max_text_len,
+        ).to(self._model.device)
+        outputs = self._model(**inputs)
+        chance_BQT = outputs.logits.sigmoid()[..., : inputs["input_ids"].shape[1]]
+        return [
+            self._found(*one)
+            for one in zip(chance_BQT.cpu(), outputs.pred_boxes.cpu(), inputs["input_ids"], strict=True)
+        ]
+
+    def _found(self, chance_QT: torch.Tensor, boxes_Q4: torch.Tensor, ids_T: torch.Tensor) -> list[Found]:
+        """The queries sure enough of some token, each named by the tokens it is fairly sure of."""
+        score_Q = chance_QT.amax(1)
+        return [
+            Found(
+                self._phrase(ids_T.cpu()[chance_QT[query] > self._params.text_threshold]), _box(boxes_Q4[query]), score
+            )
+            for query, score in enumerate(score_Q.tolist())
+            if score > self._params.box_threshold
+        ]
+
+    def _phrase(self, ids: torch.Tensor) -> str | None:
+        said: Any = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return " ".join(str(said).replace(".", " ").split()) or None
+
+
+def unrepeated(found: Sequence[Found], iou: float) -> list[Found]:
+    """Non-maximum suppression whatever the category: the surest first, none that overlaps a surer one by more."""
+    if not found:
+        return []
+    boxes_N4 = torch.tensor([one.box for one in found], dtype=torch.float64)
+    scores_N = torch.tensor([one.score for one in found], dtype=torch.float64)
+    return [found[place] for place in nms(boxes_N4, scores_N, iou).tolist()]
+
+
+def _box(box: torch.Tensor) -> Box:
+    """From centre and size, cut to the picture."""
+    x, y, width, height = box.double().tolist()
+    return clamp(Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2))

@@ -1,0 +1,131 @@
+"""The real classes with small random weights, saved as a person would have them."""
+
+from pathlib import Path
+
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+WORDS = [
+    *["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "photo", "of"],
+    *["circle", "square", "triangle", "red", "blue", "green", "on", "the"],
+]
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+
+
+def bert(folder: Path) -> hf.BertTokenizer:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    return hf.BertTokenizer(vocab=str(folder / "vocab.txt"))
+
+
+def grounding_dino(folder: Path) -> Path:
+    torch.manual_seed(0)
+    swin = hf.SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 2, 2, 2],
+        window_size=4,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    text = hf.BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=len(WORDS)
+    )
+    config = hf.GroundingDinoConfig(
+        backbone_config=swin,
+        text_config=text,
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_queries=30,
+        max_text_len=12,
+    )
+    hf.GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    eye = hf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 106})
+    hf.GroundingDinoProcessor(eye, bert(folder)).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    torch.manual_seed(0)
+    text = {**VISION, "vocab_size": 300, "max_position_embeddings": 16, "eos_token_id": 1, "bos_token_id": 0}
+    config = hf.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+    hf.CLIPModel(config).save_pretrained(folder)
+    letters = {
+        letter + end: 3 + 2 * place + bool(end)
+        for place, letter in enumerate(map(chr, range(97, 123)))
+        for end in ("", "</w>")
+    }
+    tokenizer = hf.CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1, **letters}, merges=[])
+    eye = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    hf.CLIPProcessor(eye, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def blip(folder: Path) -> Path:
+    torch.manual_seed(0)
+    text = {
+        **{
+            name: value
+            for name, value in VISION.items()
+            if "size" not in name or name in {"hidden_size", "intermediate_size"}
+        },
+        "encoder_hidden_size": 32,
+        "vocab_size": len(WORDS),
+        "max_position_embeddings": 32,
+        "projection_dim": 16,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+        "is_decoder": True,
+    }
+    config = hf.BlipConfig(text_config=text, vision_config=VISION, projection_dim=16, image_text_hidden_size=16)
+    hf.BlipForConditionalGeneration(config).save_pretrained(folder)
+    eye = hf.BlipImageProcessor(size={"height": 32, "width": 32})
+    hf.BlipProcessor(eye, bert(folder)).save_pretrained(folder)
+    return folder
+
+
+def blip2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    words = ["<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS[6:]), "▁", "<image>"]
+    tokens = Tokenizer(models.Unigram([(word, -float(place)) for place, word in enumerate(words)], unk_id=2))
+    tokens.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokens.decoder = decoders.Metaspace()
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=["<image>"],
+    )
+    qformer = {**VISION, "encoder_hidden_size": 32, "vocab_size": len(words)}
+    t5 = {"vocab_size": len(words), "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
+    config = hf.Blip2Config(
+        vision_config=VISION,
+        qformer_config={name: value for name, value in qformer.items() if name not in {"image_size", "patch_size"}},
+        text_config={**t5, "decoder_start_token_id": 0, "model_type": "t5"},
+        num_query_tokens=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    model = hf.Blip2ForConditionalGeneration(config)
+    with torch.no_grad():
+        for weight in model.parameters():  # as it is made it says nothing but padding
+            weight.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    eye = hf.BlipImageProcessor(size={"height": 32, "width": 32})
+    hf.Blip2Processor(eye, tokenizer, num_query_tokens=4).save_pretrained(folder)
+    return folder
