@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval import coco, ground_truth, provenance
 from eval.ground_truth import GroundTruth, joined
-from instdiff import layouts, masks
+from instdiff import layout_files, masks
 from instdiff.schema import Box, Instance, Layout
 
 
@@ -34,7 +34,7 @@ def read(path: Path, images: Path | None, size: int | None) -> GroundTruth:
 
 def written(path: Path, size: int | None) -> GroundTruth:
     """Layouts as ground truth; an instance needs a category, and a box or a mask to take it from."""
-    wanted = layouts.read(path)
+    wanted = layout_files.read(path, max_instances=None)
     pictures, rows = [], []
     for number, layout in enumerate(wanted):
         where = f"{path}: record {number}"

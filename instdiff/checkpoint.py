@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ SD15_VAE = {
     "sample_size": 512,
     "scaling_factor": 0.18215,
 }
+SD15_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
 _SD_PREFIXES = {
     "unet": "model.diffusion_model.",
     "text_encoder": "cond_stage_model.",
@@ -107,7 +109,8 @@ def read(path: Path) -> dict[str, Any]:
     stand_ins: list[Any] = [(StandIn, name) for name in _STAND_INS]
     try:
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings(action="ignore"):
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            mapped = zipfile.is_zipfile(path)  # read as it is used: a released file is larger than most memories
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: refused; not a checkpoint of plain tensors ({_first_line(error)})") from error
     if not isinstance(held, dict):
@@ -153,6 +156,11 @@ def load_instance_layers(unet: InstanceUNet, weights: Weights, source: str) -> N
     """Official weights of UniFusion, fusers and ScaleU alone, strictly."""
     rename = partial(keymap.official_unet, shape=unet_shape(unet))
     _load(unet, weights, rename, source, names=frozenset(unet.instance_layers()))
+
+
+def is_instance_layer(name: str) -> bool:
+    """Is the official name one of UniFusion, a fuser or ScaleU?"""
+    return name.startswith(("position_net.", "scaleu_")) or ".fuser." in name
 
 
 def load_vae(vae: AutoencoderKL, weights: Weights, source: str) -> None:

@@ -131,10 +131,11 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         "latent". ValueError says in one sentence what does not fit.
         """
         layouts = as_layouts(prompt, instances)
+        device = self._execution_device
         count = len(layouts) * num_images_per_prompt
         steps = solver(self.scheduler, num_inference_steps)
         gates = sampling.gates(steps.num_steps, alpha)
-        noise_PChw = self._noise(count, height, width, generator, latents)
+        noise_PChw = self._noise(count, height, width, generator, latents, device)
         clean_PChw = None if image is None else self._encode(image, noise_PChw)
         if not 0 < strength <= 1:
             raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
@@ -150,6 +151,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             apart=is_apart,
             max_rows=max_rows,
             compat=compat,
+            device=device,
         )
 
         def denoiser(rows: Rows) -> Denoise:
@@ -196,10 +198,10 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         apart: bool,
         max_rows: int,
         compat: Compat | None,
+        device: torch.device,
     ) -> tuple[Rows, Grounding | None]:
         """What all rows are told, made once for all steps, and the grounding of nothing."""
         picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
-        device = self._execution_device
         null_text_1LD = self.text.tokens([negative_prompt])
         prompts = [layout.prompt for layout in layouts]
         if not formats:
@@ -211,8 +213,8 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
         row_R, picture_R = spread(layout_of.tolist(), picture_of, len(layouts))
         parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
-        grounding = cat_groundings([self._ground(part, masked, compat) for part in parts]).rows(row_R)
-        null = self._ground(conditions.null(whole.rows(slice(1))), masked, compat)
+        grounding = cat_groundings([self._ground(part, masked, compat, device) for part in parts]).rows(row_R)
+        null = self._ground(conditions.null(whole.rows(slice(1))), masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
         null_text_RLD = null_text_1LD.expand(len(text_RLD), -1, -1)
         return Rows(text_RLD, null_text_RLD, grounding, torch.tensor(picture_R, device=device)), null
@@ -234,11 +236,13 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         )
         return conditions.keep(collated, formats)
 
-    def _ground(self, given: Conditions, masked: tuple[int, int] | None, compat: Compat | None) -> Grounding:
+    def _ground(
+        self, given: Conditions, masked: tuple[int, int] | None, compat: Compat | None, device: torch.device
+    ) -> Grounding:
         """Tokens on the device of the forward passes; made where the network's weights are now."""
         at_home = self.unet.unifusion.mask_position.device
         made: Grounding = self.unet.ground(given.to(at_home), masked=masked, compat=compat)
-        return made.to(self._execution_device)
+        return made.to(device)
 
     def _noise(
         self,
@@ -247,6 +251,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         width: int | None,
         generator: Generators | None,
         latents: Tensor | None,
+        device: torch.device,
     ) -> Tensor:
         """(P, C, h, w) in float32: what is given, or drawn."""
         side = self.unet.config.sample_size * self.scale
@@ -257,12 +262,12 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         if latents is not None:
             if latents.shape[:2] != shape[:2]:
                 raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
-            return latents.to(self._execution_device, torch.float32)
+            return latents.to(device, torch.float32)
         if not isinstance(generator, torch.Generator | None):
             generator = list(generator)
             if len(generator) != count:
                 raise ValueError(f"{len(generator)} generators for {count} pictures: give one, or one a picture")
-        drawn: Tensor = randn_tensor(shape, generator, self._execution_device, torch.float32)
+        drawn: Tensor = randn_tensor(shape, generator, device, torch.float32)
         return drawn
 
     def _encode(self, image: Image.Image | Sequence[Image.Image], noise_PChw: Tensor) -> Tensor:
@@ -272,7 +277,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
         array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
-        given = pixels.pixels(array).to(self._execution_device, self.vae.dtype)
+        given = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
         latents: Tensor = self.vae.encode(given).latent_dist.mode().float() * self.vae.config.scaling_factor
         return latents.expand(len(noise_PChw), -1, -1, -1)
 

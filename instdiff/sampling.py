@@ -110,7 +110,7 @@ def guided(
     """
     if (grounding is None) != (null_grounding is None):
         raise ValueError("give a grounding and a null grounding, or neither")
-    num_rows = len(text_RLD)
+    num_rows, precision = len(text_RLD), unet.conv_in.weight.dtype
     if guidance != 1:
         text_RLD = torch.cat([text_RLD, null_text_RLD.expand(num_rows, -1, -1)])
         if grounding is not None and null_grounding is not None:
@@ -122,7 +122,7 @@ def guided(
         for start in range(0, len(x_RCHW), max_rows):
             rows = slice(start, start + max_rows)
             told = None if grounding is None or gate == 0 else grounding.rows(rows).at(gate)
-            parts.append(unet(x_RCHW[rows].to(unet.dtype), timestep, text_RLD[rows], told, return_dict=False)[0])
+            parts.append(unet(x_RCHW[rows].to(precision), timestep, text_RLD[rows], told, return_dict=False)[0])
         noise_RCHW = torch.cat(parts).to(x_RCHW.dtype)
         if guidance == 1:
             return noise_RCHW

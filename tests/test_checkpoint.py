@@ -48,8 +48,7 @@ def test_every_key_of_stable_diffusion_has_one_place() -> None:
     with torch.device("meta"):
         base = UNet2DConditionModel(**checkpoint.SD15_UNET)
         vae = AutoencoderKL(**checkpoint.SD15_VAE)
-        sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
-        text_encoder = CLIPTextModel(CLIPTextConfig(**sizes))
+        text_encoder = CLIPTextModel(CLIPTextConfig(**checkpoint.SD15_TEXT))
     shapes = {name: KEYS["model"][name] for name in KEYS["sd15_unet_subset"]}
     prefixed = {
         **{f"model.diffusion_model.{name}": shape for name, shape in shapes.items()},

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from eval import detect, ground_truth, pictures
 from instdiff import __main__ as command
-from instdiff import layouts, tables
+from instdiff import layout_files, layouts, tables
 from instdiff.schema import ANNOTATED, IMAGES, SCORES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -207,7 +207,7 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
     images, annotated = tmp_path / "images.parquet", tmp_path / "annotated.parquet"
     wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
-    layouts.write(tmp_path / "layouts.json", wanted)
+    layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
     detect.write(
         tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None)

@@ -1,0 +1,207 @@
+"""instdiff generate: layouts in JSON -> pictures, the layout drawn over each, and a record of how they came about."""
+
+import argparse
+import datetime as dt
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from instdiff import assemble, atomic, layout_files, layouts
+from instdiff.app.overlay import overlay
+from instdiff.conditions import FORMATS, Format
+from instdiff.foundation import recipe
+from instdiff.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
+from instdiff.schema import Layout
+from instdiff.solvers import SCHEDULERS
+
+RECORD = "provenance.json"
+KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
+    "box": ("box", "point"),
+    "point": ("point",),
+    "scribble": FORMATS,
+    "mask": ("box", "point", "outline", "mask"),
+}
+_PASSED_ON = (
+    "negative_prompt",
+    "guidance_scale",
+    "alpha",
+    "mis",
+    "height",
+    "width",
+    "strength",
+    "cascade_strength",
+    "masked_attention",
+    "compat",
+    "max_rows",
+)
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_LIBRARIES = ("instdiff", "torch", "diffusers", "transformers")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Draw every layout of the file; the folder appears when all is drawn."""
+    options = parser().parse_args(arguments)
+    path: Path | None = options.layout or options.input_json
+    if path is None:
+        raise ValueError("name a layout file")
+    wanted = layout_files.read(path, compat=options.compat)
+    out = target(options, path)
+    pipeline = loaded(options)
+    with atomic.folder(out) as part:
+        drawn = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
+        record = {"layouts": [layouts.to_json(layout) for layout in wanted], "pictures": drawn, **provenance(options)}
+        (part / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    print(f"{len(drawn)} pictures in {out}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options: those of the released script under their names, then ours."""
+    made = argparse.ArgumentParser(prog="instdiff generate", description=__doc__, allow_abbrev=False)
+
+    def add(name: str, **how: Any) -> None:
+        made.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **how)
+
+    made.add_argument("layout", type=Path, nargs="?", help="JSON file: ours, or in the form of the released demos")
+    add("input_json", type=Path, help="the same, as the released script calls it")
+    add("ckpt", type=Path, required=True, help="weights: a file, a folder of diffusers, or a foundation of ours")
+    add(
+        "instance",
+        type=Path,
+        help="instance layers, where --ckpt has none: a folder of ours, a released file, ComfyUI's",
+    )
+    add("tokenizer", type=Path, help="folder with vocab.json and merges.txt, where --ckpt is a file")
+    add("output", type=Path, default=Path("OUTPUT"), help="folder in which a folder for this run is made")
+    add("num_images", type=int, default=1, help="pictures of each layout")
+    add("guidance_scale", type=float, default=7.5)
+    add("negative_prompt", default=NEGATIVE_PROMPT)
+    add("seed", type=int, default=0)
+    add("alpha", type=float, default=0.75, help="share of the steps in which instances count")
+    add("mis", type=float, default=0.36, help="share of the steps in which instances are drawn apart")
+    add("cascade_strength", type=float, default=0.35, help="of the refiner, where there is one")
+    add("refiner", type=Path, help="folder of the SDXL refiner")
+    add("test_config", help="formats that count, by a released configuration: box, point, scribble or mask")
+    add("formats", nargs="*", choices=FORMATS, help="formats that count; all that are given by default")
+    add("steps", type=int, default=50)
+    add("solver", choices=sorted(SCHEDULERS), default="plms", help="dpm and unipc need 10 to 20 steps")
+    add("height", type=int, help="in pixels; the model's own by default")
+    add("width", type=int)
+    add("image", type=Path, help="picture to start from")
+    add("strength", type=float, default=0.8, help="share of the steps that is drawn anew over --image")
+    add("lora", type=Path, nargs="*", default=[], help="LoRA files")
+    add("masked_attention", action="store_true", help="instances see only their own place")
+    add("compat", choices=["reference"], help="numbers of the released code where it differs")
+    add("max_rows", type=int, default=16, help="rows in one forward pass: the bound on memory")
+    add("dtype", choices=sorted(_DTYPES), default="float32")
+    add("device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("offload", action="store_true", help="keep on the device only the network that runs")
+    add("compile", action="store_true")
+    return made
+
+
+def target(options: argparse.Namespace, path: Path) -> Path:
+    """Where the run's folder goes; ValueError if something that is no earlier run of ours lies there."""
+    name = f"gc{options.guidance_scale}-seed{options.seed}-alpha{options.alpha}"
+    out: Path = options.output / path.stem / name
+    if out.exists() and not (out / RECORD).is_file():
+        raise ValueError(f"{out}: exists and is no earlier run ({RECORD} is missing); name another --output")
+    return out
+
+
+def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
+    """The pipeline on its device, as the options want it."""
+    pipeline = assemble.pipeline(
+        options.ckpt, instance=options.instance, tokenizer=options.tokenizer, solver=options.solver
+    )
+    for number, file in enumerate(options.lora):
+        pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{number}")
+    pipeline.to(_DTYPES[options.dtype])
+    if options.offload:
+        pipeline.enable_model_cpu_offload()
+    else:
+        pipeline.to(options.device)
+    if options.compile:
+        pipeline.unet.compile()
+    return pipeline
+
+
+def draw(
+    pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Write the pictures of a layout and what was drawn over them; yield what each file holds."""
+    images = pipeline(
+        layout,
+        num_images_per_prompt=options.num_images,
+        num_inference_steps=options.steps,
+        formats=formats(options),
+        generator=torch.Generator().manual_seed(options.seed),
+        image=None if options.image is None else opened(options.image),
+        refiner=None if options.refiner is None else _refiner(options),
+        **{name: getattr(options, name) for name in _PASSED_ON},
+    ).images
+    for number, image in enumerate(images):
+        name = f"{layout.key}-{number}"
+        image.save(folder / f"{name}.png")
+        overlay(image, layout).save(folder / f"{name}-layout.png")
+        yield {"file": f"{name}.png", "layout": layout.key, "sha256": _sha256(folder / f"{name}.png")}
+
+
+def formats(options: argparse.Namespace) -> tuple[Format, ...]:
+    """The formats that count; ValueError for a configuration there is not."""
+    if options.formats is not None:
+        return tuple(options.formats)
+    if options.test_config is None:
+        return FORMATS
+    name = Path(options.test_config).stem.removeprefix("test_")
+    if name not in KEPT:
+        raise ValueError(f"--test_config {options.test_config}: there are {', '.join(KEPT)}")
+    return KEPT[name]
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture; ValueError if it is none."""
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def provenance(options: argparse.Namespace) -> dict[str, Any]:
+    """All that the pictures depend on: options, weights by their digest, libraries, device."""
+    weights = {name: path for name in ("ckpt", "instance", "refiner") if (path := getattr(options, name)) is not None}
+    weights |= {f"lora{number}": path for number, path in enumerate(options.lora)}
+    return {
+        "options": {name: str(value) if isinstance(value, Path) else value for name, value in _plain(options).items()},
+        "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
+        "libraries": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        "machine": platform.machine(),
+        "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _plain(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        name: [str(one) for one in value] if isinstance(value, list) else value for name, value in vars(options).items()
+    }
+
+
+def _digest(path: Path) -> str:
+    return recipe.digest(path) if path.is_dir() else _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refiner(options: argparse.Namespace) -> Any:
+    from diffusers import StableDiffusionXLImg2ImgPipeline
+
+    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(options.refiner, torch_dtype=_DTYPES[options.dtype])
+    return refiner.to(options.device)

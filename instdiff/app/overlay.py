@@ -1,0 +1,65 @@
+"""A layout drawn over a picture: masks, boxes, strokes, points and the first words of each phrase."""
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from instdiff import geometry, masks
+from instdiff.schema import Instance, Layout, Point
+
+Colour = tuple[int, int, int]
+
+_TURN = 0.618034  # of the colour circle, from one instance to the next
+_COVER = 0.35  # of a mask
+_MAX_WORDS = 40  # characters
+
+
+def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
+    """A copy of the picture with the layout on it, each instance in a colour of its own."""
+    drawn = picture.convert("RGB")
+    colours = [colour(number) for number in range(len(layout.instances))]
+    for one, shade in zip(layout.instances, colours, strict=True):
+        if one.mask is not None:
+            drawn = _covered(drawn, masks.decode(one.mask), shade)
+    pen = ImageDraw.Draw(drawn)
+    for one, shade in zip(layout.instances, colours, strict=True):
+        _place(pen, drawn.size, one, shade)
+    return drawn
+
+
+def colour(number: int) -> Colour:
+    """A bright colour, far from those of the numbers near it."""
+    red, green, blue = colorsys.hsv_to_rgb(number * _TURN % 1, 0.8, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _covered(picture: Image.Image, mask_HW: masks.Mask, shade: Colour) -> Image.Image:
+    cover = Image.fromarray(np.where(mask_HW, np.uint8(255 * _COVER), np.uint8(0))).resize(picture.size, 0)
+    return Image.composite(Image.new("RGB", picture.size, shade), picture, cover)
+
+
+def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade: Colour) -> None:
+    width, height = size
+
+    def at(point: Point) -> tuple[float, float]:
+        return point.x * (width - 1), point.y * (height - 1)
+
+    corner = Point(0.0, 0.0)
+    if one.box is not None and geometry.clamp(one.box).area > 0:
+        box = geometry.clamp(one.box)
+        corner = Point(box.x0, box.y0)
+        pen.rectangle([at(corner), at(Point(box.x1, box.y1))], outline=shade)
+    for point in one.scribble or ():
+        _dot(pen, at(point), 1, shade)
+    if one.point is not None:
+        _dot(pen, at(one.point), 3, shade)
+        corner = corner if one.box is not None else one.point
+    words = one.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
+    x, y = at(corner)
+    pen.text((x + 2, y + 1), words, fill=shade, stroke_width=1, stroke_fill=(0, 0, 0))
+
+
+def _dot(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, shade: Colour) -> None:
+    x, y = at
+    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=shade, outline=(0, 0, 0))

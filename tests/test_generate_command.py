@@ -1,0 +1,259 @@
+"""Laws of `instdiff generate`: pictures and their record, or one sentence and nothing."""
+
+import copy
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_layout_files import RLE, STRUCTURES
+from tiny_pipeline import TOKENIZER, base, shared
+
+from instdiff import __main__ as command
+from instdiff import assemble, layout_files
+from instdiff.app import generate
+from instdiff.app.overlay import overlay
+from instdiff.schema import Box, Instance, Layout
+
+OURS = [
+    {
+        "key": "one",
+        "prompt": "a red ring",
+        "instances": [
+            {"phrase": "a red ring", "box": [0.1, 0.1, 0.5, 0.6], "point": [0.3, 0.3], "mask": RLE},
+            {"phrase": "a blue disc", "polyline": [[0.1, 0.1], [0.4, 0.8]], "category": "disc"},
+        ],
+    },
+    {"prompt": "nothing here", "instances": []},
+]
+NASTY = [
+    None, True, False, 0, -1, 1e308, -1e308, float("nan"), float("inf"), 10**400, "", "x", "\ud800", "\x00", "../x", [],
+    {}, [[]], [None], [0], [1, 2, 3, 4], "9" * 50, {"size": [10**9, 10**9], "counts": "0"}, {"counts": "`" * 40}, RLE,
+    [[0.1, 0.2]] * 3, "a" * 3000,
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny pipeline in place of one read from disk."""
+    monkeypatch.setattr(generate, "loaded", lambda options: shared(options.solver))
+
+
+def run(folder: Path, record: object, *options: str) -> None:
+    path = folder / "scene.json"
+    path.write_text(json.dumps(record))
+    weights = folder / "weights.bin"
+    weights.write_bytes(b"some")
+    command.main(["generate", str(path), "--ckpt", str(weights), "--output", str(folder / "out"), *options])
+
+
+def folder_of(root: Path) -> Path:
+    (folder,) = (root / "out" / "scene").iterdir()
+    return folder
+
+
+@pytest.mark.usefixtures("tiny")
+def test_pictures_come_with_the_layout_over_them_and_a_record(tmp_path: Path) -> None:
+    run(tmp_path, OURS, "--steps", "2", "--num-images", "2", "--seed", "3")
+    out = folder_of(tmp_path)
+    assert out.name == "gc7.5-seed3-alpha0.75"
+    record = json.loads((out / "provenance.json").read_text())
+    keys = ["one-0", "one-1", "scene-1-0", "scene-1-1"]
+    assert [one["file"] for one in record["pictures"]] == [f"{key}.png" for key in keys]
+    expected = sorted([*(f"{key}.png" for key in keys), *(f"{key}-layout.png" for key in keys), "provenance.json"])
+    assert sorted(path.name for path in out.iterdir()) == expected
+    assert record["layouts"][0]["instances"][1]["phrase"] == "a blue disc"
+    assert record["options"]["seed"] == 3
+    assert record["weights"]["ckpt"]["sha256"].startswith("a6b46dd0d1ae5e86")  # of the bytes "some"
+    assert {"torch", "diffusers", "transformers", "instdiff"} <= record["libraries"].keys()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_again_gives_the_same_pictures_and_the_record_gives_them_back(tmp_path: Path) -> None:
+    run(tmp_path, OURS, "--steps", "2")
+    first = json.loads((folder_of(tmp_path) / "provenance.json").read_text())
+    run(tmp_path, first["layouts"], "--steps", "2")
+    assert json.loads((folder_of(tmp_path) / "provenance.json").read_text())["pictures"] == first["pictures"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_noise_is_that_of_the_released_script(tmp_path: Path) -> None:
+    run(tmp_path, OURS[0], "--steps", "2", "--num_images", "2", "--seed", "5")
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    (layout,) = layout_files.read(tmp_path / "scene.json")
+    expected = shared()(layout, num_inference_steps=2, num_images_per_prompt=2, latents=noise).images
+    for number, image in enumerate(expected):
+        assert np.array_equal(Image.open(folder_of(tmp_path) / f"one-{number}.png"), image)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--alpha", "2"], "must lie in 0..1"),
+        (["--steps", "0"], "0 steps"),
+        (["--test_config", "configs/test_depth.yaml"], "there are box, point, scribble, mask"),
+        (["--image", "no.png"], "no.png: cannot be read as a picture"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, OURS, "--steps", "2", *options)
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+    assert not list((tmp_path / "out" / "scene").iterdir())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "out" / "scene" / "gc7.5-seed0-alpha0.75" / "diary.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("dear diary")
+    with pytest.raises(SystemExit):
+        run(tmp_path, OURS, "--steps", "2")
+    assert "is no earlier run" in capsys.readouterr().err
+    assert mine.read_text() == "dear diary"
+
+
+def test_formats_are_those_of_the_released_configurations() -> None:
+    def of(*options: str) -> set[str]:
+        return set(generate.formats(generate.parser().parse_args(["--ckpt", "x", *options])))
+
+    assert of("--test_config", "configs/test_box.yaml") == {"box", "point"}
+    assert of("--test_config", "point") == {"point"}
+    assert of("--formats", "mask") == {"mask"}
+    assert of() == {"box", "point", "scribble", "outline", "mask"}
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key or index) of a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, held in list(inside):
+        yield value, key
+        yield from places(held)
+
+
+def mutated(record: Any, draw: random.Random) -> str:
+    """The record as text, changed in one or two places."""
+    record = copy.deepcopy(record)
+    for _ in range(draw.randint(1, 2)):
+        found = [place for place in places(record) if place]
+        if not found:
+            break
+        container, key = draw.choice(found)
+        change = draw.randrange(6)
+        if change == 0:
+            del container[key]
+        elif change == 1 and isinstance(container, list):
+            container.extend([container[key]] * draw.choice([1, 40]))
+        elif change == 2 and isinstance(container, dict):
+            container[draw.choice(["phrase", "box", "annos", "mask", "extra", "width"])] = container.pop(key)
+        elif change == 3 and isinstance(container[key], float):
+            container[key] = container[key] * draw.choice([-1, 0, 0.5, 1.01, 3, 1e6])
+        else:
+            container[key] = copy.deepcopy(draw.choice(NASTY))
+    text = json.dumps(record)
+    if draw.random() < 0.1:
+        cut = draw.randrange(len(text))
+        text = text[:cut] + draw.choice(["", "{", "]", '"', "\x00"]) + text[cut + draw.randrange(3) :]
+    return text
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_thousand_mutated_layouts_give_pictures_or_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw, drawn, refused = random.Random(0), 0, 0
+    originals = [*STRUCTURES.values(), OURS, OURS[0]]
+    for _ in range(1000):
+        text = mutated(draw.choice(originals), draw)
+        (tmp_path / "scene.json").write_text(text)
+        common = [
+            str(tmp_path / "scene.json"),
+            "--ckpt",
+            __file__,
+            "--output",
+            str(tmp_path / "out"),
+            "--guidance_scale",
+            "1",
+        ]
+        try:
+            command.main(["generate", *common, "--steps", "1", "--mis", "0"])
+        except SystemExit as stopped:
+            told = capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
+            assert stopped.code == 2, text
+            assert told.startswith("instdiff generate: "), text
+            assert told.count("\n") == 1, told
+            assert "Traceback" not in told
+            assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()], text
+            refused += 1
+            continue
+        record = json.loads((folder_of(tmp_path) / "provenance.json").read_text())
+        files = {path.name for path in folder_of(tmp_path).iterdir()}
+        assert len(files) == 2 * len(record["layouts"]) + 1
+        drawn += 1
+        for path in folder_of(tmp_path).iterdir():
+            path.unlink()
+        folder_of(tmp_path).rmdir()
+        capsys.readouterr()
+    assert drawn > 80
+    assert refused > 300
+
+
+def test_the_overlay_shows_each_instance_where_it_is() -> None:
+    layout = Layout(key="k", prompt="p", instances=(Instance(phrase="", box=Box(0.5, 0.5, 1.5, 1.5)),))
+    shown = np.asarray(overlay(Image.new("RGB", (64, 64)), layout))
+    assert shown[31:, 31:].any()
+    assert not shown[:31].any()
+    assert not shown[:, :31].any()
+
+
+# -- weights from wherever they are
+
+
+def foundation(folder: Path) -> Path:
+    pipe = shared()
+    pipe.vae.save_pretrained(folder / "vae")
+    pipe.text_encoder.save_pretrained(folder / "clip" / "text")
+    pipe.tokenizer.save_pretrained(folder / "clip" / "text")
+    base().save_pretrained(folder / "unet")
+    return folder
+
+
+Saved = Callable[[Path], dict[str, Any]]
+
+
+def test_our_own_folder_and_a_foundation_with_layers_give_pipelines(tmp_path: Path) -> None:
+    shared().save_pretrained(tmp_path / "ours")
+    shared().unet.save_instance_layers(tmp_path / "instance" / "layers")
+    layers = shared().unet.instance_layers()
+    for pipe in (
+        assemble.pipeline(tmp_path / "ours", solver="dpm"),
+        assemble.pipeline(foundation(tmp_path / "foundation"), instance=tmp_path / "instance"),
+    ):
+        assert all(torch.equal(layers[name], value) for name, value in pipe.unet.instance_layers().items())
+    assert TOKENIZER.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: folder.mkdir(), "neither a file of weights, nor a folder"),
+        (foundation, "a plain base without instance layers"),
+        (lambda folder: folder.write_bytes(b"no weights"), "refused; not a checkpoint of plain tensors"),
+    ],
+)
+def test_weights_that_will_not_do_are_told_what_they_lack(
+    tmp_path: Path, make: Callable[[Path], object], says: str
+) -> None:
+    make(tmp_path / "model")
+    with pytest.raises(ValueError, match=says):
+        assemble.pipeline(tmp_path / "model")
