@@ -62,14 +62,18 @@ def regions(conditions: Conditions, height: int, width: int) -> Tensor:
 
     Without both, the cells near the scribble, or else near the point. A filled slot without a place is everywhere.
     """
-    given = conditions.given
     mask_BNL = _most(F.adaptive_avg_pool2d(conditions.mask_BNHW.float(), (height, width)).flatten(2))
     box_BNL = _most(box_coverage(conditions.box_BN4, height, width).flatten(2))
     scribble_BNL = near(conditions.scribble_BNS, height, width, SCRIBBLE_REACH)
     point_BNL = near(conditions.point_BN2, height, width, POINT_REACH)
     region_BNL = conditions.filled_BN[:, :, None].expand_as(box_BNL)
-    for name, known_BNL in (("point", point_BNL), ("scribble", scribble_BNL), ("box", box_BNL), ("mask", mask_BNL)):
-        region_BNL = torch.where(given(name)[:, :, None], known_BNL, region_BNL)
+    for given_BN, known_BNL in (
+        (conditions.point_given_BN, point_BNL),
+        (conditions.scribble_given_BN, scribble_BNL),
+        (conditions.box_given_BN, box_BNL),
+        (conditions.mask_given_BN, mask_BNL),
+    ):
+        region_BNL = torch.where(given_BN[:, :, None], known_BNL, region_BNL)
     return region_BNL
 
 
@@ -88,7 +92,8 @@ def near(points_BNF: Tensor, height: int, width: int, reach: float) -> Tensor:
     middle_L2 = (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) / size_2
     apart_BNKL2 = points_BNF.unflatten(-1, (-1, 2))[:, :, :, None] - middle_L2
     holds_BNKL = (apart_BNKL2.abs() <= 0.5 / size_2).all(dim=-1)
-    return ((apart_BNKL2.square().sum(-1) <= reach**2) | holds_BNKL).any(dim=2)
+    near_BNL: Tensor = ((apart_BNKL2.square().sum(-1) <= reach**2) | holds_BNKL).any(dim=2)
+    return near_BNL
 
 
 def box_coverage(box_BN4: Tensor, height: int, width: int) -> Tensor:
@@ -117,7 +122,8 @@ def transposed_boxes(conditions: Conditions, height: int, width: int) -> Tensor:
 
 def _located(conditions: Conditions) -> Tensor:
     """(B, N): something says where the instance is."""
-    return torch.stack([conditions.given(name) for name in ("point", "scribble", "box", "mask")]).any(dim=0)
+    point_or_box_BN = conditions.point_given_BN | conditions.box_given_BN
+    return point_or_box_BN | conditions.scribble_given_BN | conditions.mask_given_BN
 
 
 def _boxed(conditions: Conditions) -> Tensor:
