@@ -80,15 +80,16 @@ def embed(samples: Sequence[Sample], vae: AutoencoderKL, prompts: Texts, phrases
     batches = [samples[start : start + params.batch_size] for start in range(0, len(samples), params.batch_size)]
     encoded = [encode(np.stack([_pixels(sample) for sample in batch]), vae) for batch in batches]
     mean, std = (torch.cat(part).to("cpu", PRECISION[params.precision]) for part in zip(*encoded, strict=True))
-    said = [[instance.phrase for instance in sample.layout.instances] for sample in samples]
-    flat = [phrase for one in said for phrase in one]
+    instances = [instance for sample in samples for instance in sample.layout.instances]
+    counts = [len(sample.layout.instances) for sample in samples]
     return Embedded(
         keys=tuple(sample.key for sample in samples),
         latent_mean_SVChw=mean,
         latent_std_SVChw=std,
         prompt_SLD=prompts([sample.layout.prompt for sample in samples]),
-        phrase_ID=phrases(flat) if flat else phrases([""])[:0],
-        start_S=torch.tensor([0, *np.cumsum([len(one) for one in said])]),
+        phrase_ID=phrases(["", *(one.phrase for one in instances)])[1:],
+        category_ID=phrases(["", *(one.category or one.phrase for one in instances)])[1:],
+        start_S=torch.tensor([0, *np.cumsum(counts)]),
     )
 
 

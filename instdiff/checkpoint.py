@@ -200,6 +200,16 @@ def load_released(unet: InstanceUNet, path: Path) -> dict[str, Weights]:
     return parts
 
 
+def load_gligen_fusers(unet: InstanceUNet, path: Path) -> None:
+    """The fusers of a GLIGEN file, official or of diffusers; its base and its tokenizer are left, ours differ."""
+    held = read(path)
+    weights = _weights(held.get("model", held), str(path), "model")
+    fusers = {name: tensor for name, tensor in weights.items() if ".fuser." in name}
+    names = frozenset(name for name in unet.instance_layers() if ".fuser." in name)
+    official = partial(keymap.official_unet, shape=unet_shape(unet))
+    _load(unet, fusers, official if not names & fusers.keys() else lambda name: name, str(path), names=names)
+
+
 def _load(
     model: nn.Module, weights: Weights, rename: keymap.Rename, source: str, names: frozenset[str] | None = None
 ) -> None:

@@ -22,9 +22,14 @@ def stratified_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return (shares * NUM_TIMESTEPS).long().clamp(max=NUM_TIMESTEPS - 1)
 
 
+def uniform_timesteps(count: int, generator: torch.Generator) -> Tensor:
+    """`count` timesteps, each uniform over [0, 1000) by itself."""
+    return (torch.rand(count, generator=generator) * NUM_TIMESTEPS).long().clamp(max=NUM_TIMESTEPS - 1)
+
+
 def noised(latents_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor) -> Tensor:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, equation 4)."""
-    kept_B111 = alphas_cumprod()[timesteps_B].view(-1, 1, 1, 1)
+    kept_B111 = alphas_cumprod().to(timesteps_B.device)[timesteps_B].view(-1, 1, 1, 1)
     return kept_B111.sqrt() * latents_BChw + (1 - kept_B111).sqrt() * noise_BChw
 
 
@@ -36,6 +41,6 @@ def eps_loss(predicted_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor, mi
     error_B = (predicted_BChw - noise_BChw).square().flatten(1).mean(1)
     if min_snr is None:
         return error_B.mean()
-    kept_B = alphas_cumprod()[timesteps_B]
+    kept_B = alphas_cumprod().to(timesteps_B.device)[timesteps_B]
     snr_B = kept_B / (1 - kept_B)
     return (error_B * snr_B.clamp(max=min_snr) / snr_B).mean()

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,12 +27,18 @@ class Embedded:
     latent_std_SVChw: Tensor
     prompt_SLD: Tensor
     phrase_ID: Tensor
-    start_S: Tensor  # of each sample's phrases in phrase_ID, and at the end where the last one's stop
+    category_ID: Tensor
+    start_S: Tensor  # of each sample's instances, and at the end where the last one's stop
 
     def phrases(self, sample: int) -> Tensor:
         """(instances of that sample, D)."""
         start, stop = self.start_S[sample : sample + 2].tolist()
         return self.phrase_ID[start:stop]
+
+    def categories(self, sample: int) -> Tensor:
+        """(instances of that sample, D)."""
+        start, stop = self.start_S[sample : sample + 2].tolist()
+        return self.category_ID[start:stop]
 
 
 TENSORS = tuple(field.name for field in fields(Embedded) if field.name != "keys")
@@ -59,8 +66,12 @@ def files(folder: Path) -> list[Path]:
 def read_one(path: Path) -> Embedded:
     """The embeddings of one shard."""
     with safe_open(path, framework="pt") as stored:
-        keys = tuple(json.loads(stored.metadata()["keys"]))
-        return Embedded(keys, **{name: stored.get_tensor(name) for name in TENSORS})
+        return Embedded(keys_of(stored), **{name: stored.get_tensor(name) for name in TENSORS})
+
+
+def keys_of(stored: Any) -> tuple[str, ...]:
+    """The samples of an open file, in order."""
+    return tuple(json.loads(stored.metadata()["keys"]))
 
 
 def read_empty(folder: Path) -> Empty:

@@ -1,24 +1,31 @@
 """One training loop: AdamW, warm-up and cool-down, EMA of what is trained, and a resume that leaves no trace.
 
 Step number s is a function of the weights, the optimiser's state and s alone: whoever asks for a batch derives it from
-(seed, s). So a run killed anywhere and started again ends in the same bits as one that was never interrupted.
+(seed, s). So a run killed anywhere and started again ends in the same bits as one that was never interrupted, in the
+middle of an epoch too, and there is no generator and no place in the data to store.
 """
 
 import csv
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from instdiff import atomic
-from instdiff.progress import track
+from instdiff.progress import Watch, track
 from instdiff.schema import Strict
 
-Loss = Callable[[int], Tensor]  # step -> scalar
-Probe = Callable[[int, nn.Module], dict[str, float]]  # step, averaged weights -> columns of the log
+Loss = Callable[[int], Tensor]  # number of a batch -> its mean loss, a scalar
+Row = dict[str, float]  # of the log
+Probe = Callable[[int, nn.Module], Row]  # step, averaged weights -> columns of the log
+Stop = Callable[[Sequence[Row]], bool]  # the log so far -> is that enough?
 Weights = tuple[Tensor, ...] | list[Tensor]
+Made = TypeVar("Made")
 COLUMNS = ("step", "loss", "lr")
 
 
@@ -29,7 +36,7 @@ class Optimisation(Strict):
     learning_rate: float
     weight_decay: float
     warmup: int  # steps
-    cooldown: float  # last share of the steps, over which the rate falls linearly to zero
+    cooldown: float | Literal["cosine"]  # last share of the steps, over which the rate falls linearly to zero
     clip: float  # largest gradient norm
     ema: float  # decay of the averaged weights
     faster: dict[str, float]  # part of a parameter's name -> factor on its rate
@@ -38,13 +45,109 @@ class Optimisation(Strict):
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number; the last checkpoint is sound."""
+    """The loss or its gradient is no longer a number; the last checkpoint is sound."""
+
+
+class Engine:
+    """What steps run on: here one process, in full precision, a batch a step."""
+
+    rank, world, parts = 0, 1, 1  # parts: batches whose gradients make one step
+
+    def __init__(self) -> None:
+        self.watch = Watch()
+
+    def optimiser(self, groups: list[dict[str, Any]], how: Optimisation) -> torch.optim.Optimizer:
+        """AdamW over these groups."""
+        return torch.optim.AdamW(groups, lr=how.learning_rate, weight_decay=how.weight_decay, betas=(0.9, 0.99))
+
+    def gradients(self, loss: Loss, step: int) -> Tensor:
+        """Leave the mean gradient of the step's batches in the parameters; return their mean loss."""
+        total = torch.zeros(())
+        for part in range(self.parts):
+            value = self.backward(loss, step * self.parts + part, last=part == self.parts - 1) / self.parts
+            total = total + value.to(total.device)
+        return self.mean(total)
+
+    def backward(self, loss: Loss, number: int, *, last: bool) -> Tensor:
+        """Add a batch's share to the gradients; return its loss."""
+        value = loss(number)
+        (value / self.parts).backward()
+        return value.detach()
+
+    def clip(self, parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+        """Scale the gradients down to a norm of at most `most`; return what the norm was."""
+        return nn.utils.clip_grad_norm_(parameters, most)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Over all processes."""
+        return value
+
+    def first_alone(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes, on every process; an OSError of the first is raised on all."""
+        return make()
+
+    def show(self, step: int, row: Row) -> None:
+        """Tell the trackers."""
+
+    def state(self) -> dict[str, Any]:
+        """What of the engine a checkpoint must hold."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+class Training:
+    """Everything that a checkpoint holds: trained and averaged weights, optimiser, log, and how far it is."""
+
+    def __init__(self, model: nn.Module, how: Optimisation, engine: Engine, checkpoint: Path) -> None:
+        named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        groups = [{"params": [weight], "factor": factor(name, how)} for name, weight in named.items()]
+        self.trained = nn.ParameterList(named.values())
+        self.optimiser = engine.optimiser(groups, how)
+        self.averaged = AveragedModel(self.trained, multi_avg_fn=_averaging(how.ema))
+        self.engine, self.checkpoint = engine, checkpoint
+        self.rows: list[Row] = []
+        self.step, self.total = 0, torch.zeros(())  # steps done; their losses since the last row
+        if checkpoint.exists():
+            self._load(torch.load(checkpoint, weights_only=True, map_location="cpu"))
+
+    def save(self) -> None:
+        """Replace the checkpoint; OSError on every process if there is no room, and then the last one still loads."""
+        self.engine.first_alone(self._write)
+
+    def averages(self) -> "swapped":
+        """While entered, the model holds the averaged weights."""
+        return swapped(self.trained, self.averaged.module.parameters())
+
+    def _write(self) -> None:
+        state: dict[str, Any] = {"trained": self.trained.state_dict(), "averaged": self.averaged.state_dict()}
+        state |= {"optimiser": self.optimiser.state_dict(), "engine": self.engine.state()}
+        state |= {"rows": self.rows, "step": self.step, "total": self.total}
+        try:
+            with atomic.file(self.checkpoint) as part:
+                torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+            raise OSError(
+                f"{self.checkpoint}: step {self.step} could not be written ({error}); what it held before is untouched"
+            ) from error
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.trained.load_state_dict(state["trained"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.engine.load_state(state.get("engine", {}))
+        self.rows, self.step, self.total = state["rows"], state["step"], state.get("total", self.total)
 
 
 def rate(step: int, how: Optimisation) -> float:
-    """Learning rate at a step: linear warm-up, constant, linear cool-down."""
+    """Learning rate at a step: linear warm-up, then constant with a linear cool-down, or half a cosine."""
+    warming = min(1.0, (step + 1) / max(1, how.warmup))
+    if how.cooldown == "cosine":
+        done = max(0, step - how.warmup) / max(1, how.steps - how.warmup)
+        return how.learning_rate * warming * (1 + math.cos(math.pi * done)) / 2
     cooling = max(1.0, how.cooldown * how.steps)
-    return how.learning_rate * min(1.0, (step + 1) / max(1, how.warmup), (how.steps - step) / cooling)
+    return how.learning_rate * min(warming, (how.steps - step) / cooling)
 
 
 def factor(name: str, how: Optimisation) -> float:
@@ -53,51 +156,66 @@ def factor(name: str, how: Optimisation) -> float:
 
 
 def fit(
-    model: nn.Module, loss: Loss, how: Optimisation, *, scratch: Path, log: Path, probe: Probe | None = None
+    model: nn.Module,
+    loss: Loss,
+    how: Optimisation,
+    *,
+    scratch: Path,
+    log: Path,
+    probe: Probe | None = None,
+    stop: Stop | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Train the parameters of `model` that ask for gradients; leave it holding their average.
 
-    Checkpoints live in `scratch` until `log` (CSV: step, loss, lr, whatever the probe measures) is written.
+    Checkpoints live in `scratch` until `log` (CSV: step, loss, lr, whatever the probe measures) is written; the seconds
+    a step took, and waited for data, go to `<scratch>.speed.csv`.
+
+    Raises:
+        Diverged: loss or gradient is not a number, on any process.
+        OSError: the first process could not write a checkpoint.
     """
-    named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    trained = nn.ParameterList(named.values())
-    groups = [{"params": [weight], "factor": factor(name, how)} for name, weight in named.items()]
-    optimiser = torch.optim.AdamW(groups, lr=how.learning_rate, weight_decay=how.weight_decay, betas=(0.9, 0.99))
-    averaged = AveragedModel(trained, multi_avg_fn=_averaging(how.ema))
-    checkpoint = scratch / "checkpoint.pt"
-    rows: list[dict[str, float]] = []
-    start, total = 0, torch.zeros(())  # total: the losses since the last row
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        trained.load_state_dict(state["trained"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        rows, start, total = state["rows"], state["step"], state.get("total", total)
-    for step in track(range(start, how.steps), how.steps - start, "step"):
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, how) * group["factor"]
-        value = loss(step)
-        if not torch.isfinite(value):
-            raise Diverged(f"loss is {value.item()} at step {step}; {checkpoint} holds the last sound weights")
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(trained, how.clip)
-        optimiser.step()
-        averaged.update_parameters(trained)
-        total += value.detach()
+    engine = engine or Engine()
+    training = Training(model, how, engine, scratch / "checkpoint.pt")
+    watch, speed = engine.watch, scratch.with_name(f"{scratch.name}.speed.csv")
+    remaining = range(training.step, how.steps)
+    watch.start()
+    for step in track(remaining, len(remaining), "step", watch.note) if engine.rank == 0 else remaining:
+        if stop is not None and stop(training.rows):
+            break
+        advance(training, loss, how, step)
         if (step + 1) % how.log_every == 0:
-            rows.append({"step": step + 1, "loss": total.item() / how.log_every, "lr": rate(step, how)})
+            row = {"step": step + 1, "loss": training.total.item() / how.log_every, "lr": rate(step, how)}
+            training.total = torch.zeros(())
+            watch.lap(row, how.log_every)
             if probe is not None:
-                with swapped(trained, averaged.module.parameters()):
-                    rows[-1] |= probe(step + 1, model)
-            total = torch.zeros(())
+                with training.averages():
+                    row |= engine.first_alone(partial(probe, step + 1, model))
+            training.rows.append(row)
+            engine.first_alone(partial(write_rows, speed, watch.rows))
+            engine.show(step + 1, row | watch.rows[-1])
+            watch.start()
         if (step + 1) % how.save_every == 0:
-            state = {"trained": trained.state_dict(), "averaged": averaged.state_dict()}
-            state |= {"optimiser": optimiser.state_dict(), "rows": rows, "step": step + 1, "total": total}
-            with atomic.file(checkpoint) as part:
-                torch.save(state, part)
-    swap(trained, averaged.module.parameters())
-    _write_log(log, rows)
+            training.save()
+    swap(training.trained, training.averaged.module.parameters())
+    engine.first_alone(partial(write_rows, log, training.rows, COLUMNS))
+
+
+def advance(training: Training, loss: Loss, how: Optimisation, step: int) -> None:
+    """One step: gradients, their norm cut, the optimiser's move, the average."""
+    for group in training.optimiser.param_groups:
+        group["lr"] = rate(step, how) * group["factor"]
+    training.optimiser.zero_grad(set_to_none=True)
+    value = training.engine.gradients(loss, step)
+    norm = training.engine.clip(training.trained, how.clip)
+    for name, number in (("loss", value), ("gradient's norm", norm)):
+        if not torch.isfinite(number):
+            raise Diverged(
+                f"{name} is {number.item()} at step {step}; {training.checkpoint} holds the last sound weights"
+            )
+    training.optimiser.step()
+    training.averaged.update_parameters(training.trained)
+    training.total, training.step = training.total + value, step + 1
 
 
 def _averaging(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
@@ -129,9 +247,10 @@ def swap(parameters: Iterable[nn.Parameter], values: Iterable[nn.Parameter]) -> 
         parameter.data, value.data = value.data, parameter.data
 
 
-def _write_log(path: Path, rows: list[dict[str, float]]) -> None:
-    columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    """A CSV of these columns and whatever else the rows hold."""
+    every = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     with atomic.file(path) as part, part.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns)
+        writer = csv.DictWriter(handle, every)
         writer.writeheader()
         writer.writerows(rows)

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,25 +13,58 @@ TAG = "@@progress "
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
-    """Yield the items and say how many of `total` units are done."""
+def track(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None = None) -> Iterator[Item]:
+    """Yield the items and say how many of `total` units are done, and what `note` says of them."""
     if os.environ.get("INSTDIFF_PROGRESS"):
-        yield from _lines(items, total, unit)
+        yield from _lines(items, total, unit, note)
     elif sys.stderr.isatty():
-        yield from _bar(items, total, unit)
+        yield from _bar(items, total, unit, note)
     else:
         yield from items
 
 
-def _lines(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
+class Watch:
+    """How long a step takes and how much of that is waiting for data, lap by lap."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0  # seconds of this lap, counted by whoever waits
+        self.rows: list[dict[str, float]] = []  # of each lap: the last step, seconds of a step, of them waiting
+        self.text = ""
+
+    def start(self) -> None:
+        """Begin a lap."""
+        self.began, self.waited = time.perf_counter(), 0.0
+
+    def lap(self, row: dict[str, float], steps: int) -> None:
+        """End a lap of `steps` steps that ended in this row of the log."""
+        taken, waited = (time.perf_counter() - self.began) / steps, self.waited / steps
+        self.rows.append({"step": row["step"], "step_seconds": taken, "data_seconds": waited})
+        self.text = f"loss {row['loss']:.4f}, rate {row['lr']:.1e}, {taken:.2f} s a step, {waited / taken:.0%} for data"
+
+    def note(self) -> str:
+        """The last lap in words."""
+        return self.text
+
+
+def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
     every = max(1, total // 50)
     for done, item in enumerate(items, start=1):
         yield item
         if done % every == 0 or done == total:
-            print(TAG + json.dumps({"done": done, "total": total, "unit": unit}), flush=True)
+            said = {"note": note()} if note is not None else {}
+            print(TAG + json.dumps({"done": done, "total": total, "unit": unit, **said}), flush=True)
 
 
-def _bar(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
-    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
     with Progress(*columns, transient=True) as bar:
-        yield from bar.track(items, total=total)
+        task = bar.add_task(unit, total=total, said="")
+        for item in items:
+            yield item
+            bar.update(task, advance=1, said=note() if note is not None else "")

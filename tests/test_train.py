@@ -1,0 +1,229 @@
+"""What is learned depends on the recipe alone: not on where samples lie, who computes, or how often it was killed."""
+
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import train_world as world
+from safetensors.torch import load
+
+from instdiff import checkpoint, train
+from instdiff.diffusion import uniform_timesteps
+from instdiff.samples import Batches, epoch_order
+from instdiff.start import Lora, Start, merge, start
+from instdiff.streamed import Store, Streamed
+
+ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    world.made(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> bytes:
+    """The weights of the run that every other is compared with."""
+    return world.trained(root, root / "whole")
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world.forget_processes()
+
+
+def furthest(one: bytes, other: bytes) -> float:
+    ours, theirs = load(one), load(other)
+    assert ours.keys() == theirs.keys()
+    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+
+
+def batches(root: Path, **changes: object) -> Batches:
+    params = world.changed(**changes)
+    return Batches(
+        train.samples(train.stores(root / "shards", root / "embeddings", params.data), params), params, **ONE
+    )
+
+
+ONE = {"seed": 5, "rank": 0, "world": 1, "parts": 1, "held_out": 0}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_that_stay_in_the_shards_teach_the_same(root: Path, tmp_path: Path, whole: bytes, workers: int) -> None:
+    data = {"source": "shards", "workers": workers}
+    assert world.trained(root, tmp_path / "out", world.changed(data=data)) == whole
+
+
+def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("shards", "embeddings"):
+        memory.put(str(root / name), f"/bucket/{name}", recursive=True)
+    stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
+    far = Streamed(*stores, world.PARAMS.unifusion, None)
+    near = train.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS)
+    chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
+    ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
+    assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
+    assert torch.equal(ours.category_BND, theirs.category_BND)
+    assert torch.equal(ours.conditions.scribble_BNS, theirs.conditions.scribble_BNS)
+
+
+def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equal(root: Path) -> None:
+    order = epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 10)
+    assert sorted(order.tolist()) == list(range(10))
+    assert order.tolist() != epoch_order(5, 1, (2, 2, 2, 2, 2), 2, 10).tolist()
+    assert sorted(epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 7).tolist()) == list(range(7))
+    one = batches(root)
+    for step in (0, 1, 4):
+        drawn = one[step]
+        shares = [
+            Batches(one.source, one.recipe, **ONE | {"rank": rank, "world": 2, "parts": 2})[2 * step + part]
+            for part in (0, 1)
+            for rank in (0, 1)
+        ]
+        assert [len(share.latents_BChw) for share in shares] == [1, 1, 1, 1]
+        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), drawn.latents_BChw)
+        assert torch.equal(torch.cat([share.timesteps_B for share in shares]), drawn.timesteps_B)
+        assert torch.equal(torch.cat([share.conditions.text_BND for share in shares]), drawn.conditions.text_BND)
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(root: Path) -> None:
+    one = batches(root)
+    with pytest.raises(ValueError, match="batch_size 4 cannot be shared equally by 3 processes"):
+        Batches(one.source, one.recipe, **ONE | {"world": 3})
+
+
+def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -> None:
+    odds = world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0) | {"scribble": 0.5})
+    kinds = {
+        compat: [
+            {bool(row.any()) for row in batches(root, odds=odds, compat=compat)[step].conditions.scribble_given_BN}
+            for step in range(12)
+        ]
+        for compat in ("reference", None)
+    }
+    assert all(len(kinds_of_batch) == 1 for kinds_of_batch in kinds["reference"])
+    assert any(len(kinds_of_batch) == 2 for kinds_of_batch in kinds[None])
+
+
+def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: Path) -> None:
+    everything = {"odds": world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0))}
+    captions, categories = (batches(root, instance_captions=share, **everything)[0] for share in (1.0, 0.0))
+    mixed = batches(root, instance_captions=0.5, **everything)[0].conditions
+    differs = (captions.conditions.text_BND != categories.conditions.text_BND).any(-1)
+    assert differs[captions.conditions.filled_BN].all()
+    by_caption = (mixed.text_BND == captions.conditions.text_BND).all(-1)[mixed.filled_BN]
+    by_category = (mixed.text_BND == categories.conditions.text_BND).all(-1)[mixed.filled_BN]
+    assert (by_caption ^ by_category).all()
+    assert by_caption.any()
+    assert by_category.any()
+
+
+def test_uniform_timesteps_cover_the_schedule() -> None:
+    drawn = uniform_timesteps(4000, torch.Generator().manual_seed(0))
+    assert 0 <= int(drawn.min()) < 5
+    assert 994 < int(drawn.max()) < 1000
+    assert np.histogram(drawn, 10, (0, 1000))[0] == pytest.approx(400, abs=80)
+
+
+@pytest.mark.parametrize("hardware", [{"accumulate": 2}, {"accumulate": 4}, {"checkpointing": True}])
+def test_parts_and_checkpointing_change_nothing_but_rounding(
+    root: Path, tmp_path: Path, whole: bytes, hardware: dict[str, object]
+) -> None:
+    assert furthest(world.trained(root, tmp_path / "out", world.changed(hardware=hardware)), whole) < ROUNDING
+
+
+def test_bf16_trains_fp32_weights_to_nearly_the_same(root: Path, tmp_path: Path, whole: bytes) -> None:
+    rounded = world.trained(root, tmp_path / "out", world.changed(hardware={"precision": "bf16"}))
+    assert all(weight.dtype is torch.float32 for weight in load(rounded).values())
+    assert 0 < furthest(rounded, whole) < 0.3
+
+
+def test_two_processes_learn_what_one_does(root: Path, tmp_path: Path, whole: bytes) -> None:
+    assert world.run(root, tmp_path / "two", processes=2) == [0, 0]
+    assert furthest((tmp_path / "two/layers/instance_layers.safetensors").read_bytes(), whole) < ROUNDING
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_killed_at_random_steps_ends_in_the_same_bits(root: Path, tmp_path: Path, processes: int) -> None:
+    weights = "layers/instance_layers.safetensors"
+    assert world.run(root, tmp_path / "expected", processes=processes) == [0] * processes
+    for step in sorted(random.Random(processes).sample(range(6), 3)):
+        assert set(world.run(root, tmp_path / "killed", processes=processes, killed_at=step)) == {-signal.SIGKILL}
+    assert world.run(root, tmp_path / "killed", processes=processes) == [0] * processes
+    assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "expected" / weights).read_bytes()
+
+
+def test_low_rank_training_changes_only_what_it_names_and_leaves_ordinary_layers(root: Path, tmp_path: Path) -> None:
+    before = dict(world.instance_unet().state_dict())
+    first = world.instance_unet()
+    first.save_instance_layers(tmp_path / "first")
+    lora = Start(kind="layers", weights=tmp_path / "first", lora=Lora(rank=2, alpha=2, dropout=0.1))
+    after = load(world.trained(root, tmp_path / "out", world.changed(start=lora)))
+    assert after.keys() == first.instance_layers().keys()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert not any(name.startswith("unifusion.") or ".norm" in name or name.endswith(".bias") for name in changed)
+    assert any("fuser.attn.to_q" in name for name in changed)
+
+
+@torch.no_grad()
+def test_merging_low_rank_updates_does_not_change_what_is_computed(root: Path) -> None:
+    unet, batch = world.instance_unet(), batches(root)[0]
+    start(unet, Start(kind="fresh", weights=None, lora=Lora(rank=2, alpha=4, dropout=0.0)))
+    draw = torch.Generator().manual_seed(0)
+    for _, weight in unet.named_parameters():
+        if weight.requires_grad:
+            weight.normal_(0, 0.3, generator=draw)
+    objective = train.Objective(unet, world.PARAMS, (8, 8))
+    apart = objective(batch)
+    merge(unet)
+    assert not any("lora" in name for name in unet.state_dict())
+    assert torch.allclose(objective(batch), apart, atol=1e-5)
+    assert not torch.allclose(train.Objective(world.instance_unet(), world.PARAMS, (8, 8))(batch), apart, atol=1e-4)
+
+
+def test_training_starts_from_gligens_fusers(tmp_path: Path) -> None:
+    theirs, ours = world.instance_unet(), world.instance_unet()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(1)
+    official = checkpoint.official(theirs)
+    torch.save({"model": {**official, "position_net.linears.0.weight": torch.ones(3)}}, tmp_path / "gligen.pth")
+    start(ours, Start(kind="gligen", weights=tmp_path / "gligen.pth", lora=None))
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name]) == (".fuser." in name), name
+    assert {name for name, w in ours.named_parameters() if w.requires_grad} == ours.instance_layers().keys()
+
+
+def test_training_starts_from_the_released_weights(tmp_path: Path) -> None:
+    theirs, ours = world.instance_unet(), world.instance_unet()
+    with torch.no_grad():
+        theirs.get_parameter("down_blocks.0.attentions.0.transformer_blocks.0.fuser.alpha_attn").fill_(0.5)
+    checkpoint.write_official(theirs, tmp_path / "released.pth")
+    start(ours, Start(kind="released", weights=tmp_path / "released.pth", lora=None))
+    assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in ours.state_dict().items())
+    with pytest.raises(ValueError, match="needs train.start.weights"):
+        start(ours, Start(kind="released", weights=None, lora=None))
+
+
+def test_eight_bits_without_bitsandbytes_is_one_clear_sentence(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs bitsandbytes"):
+        world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"}))
+
+
+def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:
+    unet, one = world.instance_unet(), world.engine(tmp_path)
+    start(unet, world.PARAMS.start)
+    objective = one.prepare(train.Objective(unet, world.PARAMS, (8, 8)))
+    one.gradients(lambda number: objective(batches(root)[number]), 0)
+    given = {name for name, weight in unet.named_parameters() if weight.grad is not None}
+    assert given == unet.instance_layers().keys()
