@@ -226,7 +226,7 @@ def laid_out(
         for instance, feature in zip(layout.instances, of_layout, strict=True)
     }
     return collate(
-        [layout if compat else conditions.complete(layout) for layout in layouts],
+        [conditions.complete(layout, compat) for layout in layouts],
         features or {"": torch.zeros(config.text_width)},
         max_instances=config.max_instances,
         mask_size=config.mask_size,
