@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
+    "launch": ("instdiff.launch", "train on a SLURM cluster"),
 }
 
 

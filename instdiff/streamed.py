@@ -6,7 +6,7 @@ Legend: B batch, V views, I instances of a sample, N slots, D features.
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import torch
@@ -96,7 +96,7 @@ class _Shard:
     """One file of embeddings, read a sample at a time."""
 
     def __init__(self, path: Path, keys: list[str]) -> None:
-        self.stored: Any = safe_open(path, framework="pt")
+        self.stored = cast(Any, safe_open(path, framework="pt"))
         if embeddings.keys_of(self.stored) != tuple(keys):
             raise ValueError(f"{path}: the embeddings were made for another shard")
         self.start_S = self.stored.get_tensor("start_S")

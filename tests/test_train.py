@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import train_world as world
+import yaml
 from safetensors.torch import load
 
-from instdiff import checkpoint, train
+from instdiff import checkpoint, config, train
 from instdiff.diffusion import uniform_timesteps
 from instdiff.samples import Batches, epoch_order
 from instdiff.start import Lora, Start, merge, start
@@ -125,6 +126,12 @@ def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: P
     assert (by_caption ^ by_category).all()
     assert by_caption.any()
     assert by_category.any()
+
+
+@pytest.mark.parametrize("name", ["default", "long", "paper", "small"])
+def test_every_recipe_is_whole_and_of_known_values(name: str) -> None:
+    values = yaml.safe_load(config.composed([f"train={name}"], Path(__file__).parents[1] / "configs"))
+    train.Params.model_validate(values["train"])
 
 
 def test_uniform_timesteps_cover_the_schedule() -> None:

@@ -1,0 +1,168 @@
+"""The training step against the released one written plainly, and what the machinery around a step costs."""
+
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from instdiff import config, train
+from instdiff.diffusion import noised
+from instdiff.engine import Accelerated
+from instdiff.fit import Training, advance
+from instdiff.samples import Batch, laid_out
+from instdiff.schema import Box, Instance, Layout
+from instdiff.start import start
+from instdiff.unet import InstanceUNet
+
+ROOT = Path(__file__).parents[1]
+STEPS, BATCH, TEXT = 20, 2, 64
+
+
+def params(*overrides: str) -> train.Params:
+    """The miniature's recipe with a small batch."""
+    values = yaml.safe_load(config.composed([f"train.batch_size={BATCH}", *overrides], ROOT / "configs"))
+    return train.Params.model_validate(values["train"])
+
+
+def networks() -> tuple[InstanceUNet, AutoencoderKL, CLIPTextModel]:
+    """The full-size networks at a fifth of their width, on pictures of 128 x 128."""
+    torch.manual_seed(0)
+    sizes = params().unifusion.model_copy(update={"text_width": TEXT, "token_width": TEXT})
+    unet = InstanceUNet(
+        sample_size=16,
+        block_out_channels=(64, 128, 256, 256),
+        cross_attention_dim=TEXT,
+        attention_head_dim=4,
+        unifusion_config=sizes.model_dump(),
+        scale_u=True,
+    )
+    levels = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (32, 64, 128, 128),
+    }
+    vae = AutoencoderKL(**levels, layers_per_block=2, norm_num_groups=16).requires_grad_(False)
+    text = CLIPTextModel(CLIPTextConfig(hidden_size=TEXT, intermediate_size=4 * TEXT, num_attention_heads=4))
+    return unet, vae, text.requires_grad_(False)
+
+
+def batch(vae: AutoencoderKL, text: CLIPTextModel, unet: InstanceUNet) -> tuple[Batch, Tensor, Tensor]:
+    """A batch, and the pictures and words its latents and prompts come from."""
+    draw = torch.Generator().manual_seed(1)
+    pixels = torch.rand(BATCH, 3, 128, 128, generator=draw) * 2 - 1
+    words = torch.randint(0, 49000, (BATCH, 77), generator=draw)
+    instance = Instance(phrase="a", box=Box(0.1, 0.1, 0.6, 0.7))
+    layouts = [Layout(key=str(number), prompt="", instances=(instance,)) for number in range(BATCH)]
+    given = laid_out(layouts, [torch.ones(1, TEXT)] * BATCH, unet.unifusion.config, None)
+    noise = torch.randn(BATCH, 4, 16, 16, generator=draw)
+    with torch.no_grad():
+        latents, prompts = vae.encode(pixels).latent_dist.mode(), text(words).last_hidden_state
+    return Batch(latents, noise, torch.tensor([200, 700]), prompts, given), pixels, words
+
+
+def plainly(unet: InstanceUNet, vae: AutoencoderKL, text: CLIPTextModel, rate: float) -> Callable[[], float]:
+    """The released step: gradients of all weights, an average of all weights one by one, VAE and CLIP in every step."""
+    given, pixels, words = batch(vae, text, unet)
+    unet.requires_grad_(True)
+    optimiser = torch.optim.AdamW(unet.instance_layers().values(), lr=rate, weight_decay=0.0)
+    averaged = deepcopy(unet)
+    grid = (16, 16)
+
+    def step() -> float:
+        with torch.no_grad():
+            latents, prompts = vae.encode(pixels).latent_dist.mode(), text(words).last_hidden_state
+        noisy = noised(latents, given.noise_BChw, given.timesteps_B)
+        predicted = unet(noisy, given.timesteps_B, prompts, unet.ground(given.conditions, masked=grid)).sample
+        loss = (predicted - given.noise_BChw).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            for kept, weight in zip(averaged.parameters(), unet.parameters(), strict=True):
+                kept.copy_(0.9999 * kept + 0.0001 * weight)
+        return loss.item()
+
+    return step
+
+
+def ours(unet: InstanceUNet, given: Batch, how: train.Params, folder: Path) -> Callable[[], float]:
+    """A step of the stage."""
+    start(unet, how.start)
+    engine = Accelerated(how.hardware, folder)
+    objective = engine.prepare(train.Objective(unet, how, (16, 16)))
+    training = Training(unet, how.optimisation, engine, folder / "checkpoint.pt")
+
+    def step() -> float:
+        before = training.total.clone()
+        advance(training, lambda _: objective(given), how.optimisation, training.step)
+        return (training.total - before).item()
+
+    return step
+
+
+def seconds(step: Callable[[], float], times: int = 1) -> float:
+    """CPU seconds of a step."""
+    began = time.process_time()
+    for _ in range(times):
+        step()
+    return (time.process_time() - began) / times
+
+
+def test_against_the_released_step(tmp_path: Path) -> None:
+    """Print the ratio; the losses must agree for 20 steps."""
+    unet, vae, text = networks()
+    constant = ("warmup=0", "cooldown=0.0", "clip=1e9", "learning_rate=1e-4", "faster={alpha_:1,scale_u:1}")
+    how = params(
+        "train.min_snr=null", "train.hardware.betas=[0.9,0.999]", *(f"train.optimisation.{one}" for one in constant)
+    )
+    theirs = plainly(deepcopy(unet), vae, text, 1e-4)
+    given, _, _ = batch(vae, text, unet)
+    fast = ours(deepcopy(unet), given, how, tmp_path)
+    spent, losses = {"plain": [], "ours": []}, {"plain": [], "ours": []}
+    for _ in range(STEPS):
+        for name, step in (("plain", theirs), ("ours", fast)):
+            began = time.process_time()
+            losses[name].append(step())
+            spent[name].append(time.process_time() - began)
+    plain, quick = (statistics.median(spent[name]) for name in ("plain", "ours"))
+    apart = max(abs(a - b) for a, b in zip(losses["plain"], losses["ours"], strict=True))
+    print(f"\ntraining step: {plain:.3f} s plainly, {quick:.3f} s here: {plain / quick:.2f}x; losses {apart:.1e} apart")
+    assert losses["plain"] == pytest.approx(losses["ours"], abs=1e-4)
+
+
+def test_what_the_machinery_costs(tmp_path: Path) -> None:
+    """Print what a step of the stage adds to a bare loop of the same arithmetic."""
+    unet, vae, text = networks()
+    how = params()
+    given, _, _ = batch(vae, text, unet)
+    bare_unet = deepcopy(unet).freeze_base()
+    objective = train.Objective(bare_unet, how, (16, 16))
+    weights = [weight for weight in bare_unet.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW([{"params": [weight]} for weight in weights], lr=1e-3)
+    averaged = [weight.detach().clone() for weight in weights]
+
+    def bare() -> float:
+        optimiser.zero_grad()
+        loss = objective(given)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, weights, 0.01)
+        return float(loss.item())
+
+    full = ours(unet, given, how, tmp_path)
+    spent: dict[str, list[float]] = {"bare": [], "full": []}
+    for _ in range(STEPS):
+        spent["bare"].append(seconds(bare))
+        spent["full"].append(seconds(full))
+    plain, whole = statistics.median(spent["bare"]), statistics.median(spent["full"])
+    print(f"\nmachinery: {plain:.4f} s bare, {whole:.4f} s with it: {whole / plain - 1:+.1%}")

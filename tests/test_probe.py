@@ -1,0 +1,68 @@
+"""The probe sees what the log must show: whether instances are in place and of the right colour."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from train_world import engine, made
+
+from instdiff import config, shards, train
+from instdiff.foundation import unet as base
+from instdiff.probe import Probe, ProbeParams, sheet
+from instdiff.streamed import Store, last
+from instdiff.unet import InstanceUNet
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "weights" / "miniature"
+PARAMS = ProbeParams(
+    every=2,
+    layouts=4,
+    steps=2,
+    guidance=2.0,
+    min_score=0.25,
+    patience=2,
+    text=SHIPPED / "clip/text",
+    vae=SHIPPED / "vae",
+    detector=SHIPPED / "detector",
+    judge=SHIPPED / "clip/judge",
+)
+
+
+def pictures(folder: Path, count: int) -> list[np.ndarray]:
+    samples = list(shards.read(folder))[-count:]
+    return [np.asarray(Image.open(io.BytesIO(sample.picture)).convert("RGB")) for sample in samples]
+
+
+def test_a_probe_tells_right_pictures_from_wrong_ones_and_draws_the_same_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path)
+    probe = Probe(PARAMS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe")
+    values = yaml.safe_load(config.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
+    sizes = train.Params.model_validate(values).unifusion
+    torch.manual_seed(0)
+    unet = InstanceUNet.from_base(base.load(SHIPPED / "unet"), sizes, scale_u=True)
+    drawn = probe.draw(unet)
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, probe.draw(unet), strict=True))
+    right = pictures(tmp_path / "shards", 4)
+    rows = []
+    for shown in (right, [*right[1:], right[0]]):
+        monkeypatch.setattr(probe, "draw", lambda _, shown=shown: shown)
+        rows.append(probe(2, unet))
+    assert rows[0]["in_place"] > 0.7
+    assert rows[0]["right_colour"] > 0.7
+    assert rows[1]["in_place"] < rows[0]["in_place"] - 0.3
+    assert rows[1]["right_colour"] < rows[0]["right_colour"] - 0.3
+    assert probe(3, unet) == {}
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "probe/00000002.png")), sheet([*right[1:], right[0]]))
+    shares = [0.1, 0.3, 0.2, 0.3, 0.29]
+    assert [probe.enough([{"in_place": share} for share in shares[:count]]) for count in (2, 3, 4, 5)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
