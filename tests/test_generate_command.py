@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 from test_layout_files import RLE, STRUCTURES
-from tiny_pipeline import TOKENIZER, base, shared
+from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import assemble, layout_files
+from instdiff import layout_files
 from instdiff.app import generate
 from instdiff.app.overlay import overlay
 from instdiff.schema import Box, Instance, Layout
@@ -214,46 +214,3 @@ def test_the_overlay_shows_each_instance_where_it_is() -> None:
     assert shown[31:, 31:].any()
     assert not shown[:31].any()
     assert not shown[:, :31].any()
-
-
-# -- weights from wherever they are
-
-
-def foundation(folder: Path) -> Path:
-    pipe = shared()
-    pipe.vae.save_pretrained(folder / "vae")
-    pipe.text_encoder.save_pretrained(folder / "clip" / "text")
-    pipe.tokenizer.save_pretrained(folder / "clip" / "text")
-    base().save_pretrained(folder / "unet")
-    return folder
-
-
-Saved = Callable[[Path], dict[str, Any]]
-
-
-def test_our_own_folder_and_a_foundation_with_layers_give_pipelines(tmp_path: Path) -> None:
-    shared().save_pretrained(tmp_path / "ours")
-    shared().unet.save_instance_layers(tmp_path / "instance" / "layers")
-    layers = shared().unet.instance_layers()
-    for pipe in (
-        assemble.pipeline(tmp_path / "ours", solver="dpm"),
-        assemble.pipeline(foundation(tmp_path / "foundation"), instance=tmp_path / "instance"),
-    ):
-        assert all(torch.equal(layers[name], value) for name, value in pipe.unet.instance_layers().items())
-    assert TOKENIZER.is_dir()
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (lambda folder: folder.mkdir(), "neither a file of weights, nor a folder"),
-        (foundation, "a plain base without instance layers"),
-        (lambda folder: folder.write_bytes(b"no weights"), "refused; not a checkpoint of plain tensors"),
-    ],
-)
-def test_weights_that_will_not_do_are_told_what_they_lack(
-    tmp_path: Path, make: Callable[[Path], object], says: str
-) -> None:
-    make(tmp_path / "model")
-    with pytest.raises(ValueError, match=says):
-        assemble.pipeline(tmp_path / "model")
