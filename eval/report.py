@@ -15,6 +15,7 @@ import pandas as pd
 from eval import figures, ground_truth, page
 from eval.score import HEADLINE, REAL
 from instdiff import atomic, stage, tables
+from instdiff.metrics import LOWER_IS_BETTER
 from instdiff.schema import SCORES, Strict
 
 CONTROLS = (REAL, "none")
@@ -25,22 +26,22 @@ class Shown(NamedTuple):
     """How a headline metric is shown."""
 
     label: str
-    better: str  # the arrow beside it
     meaning: str
+    better: str  # the arrow beside it
 
 
-UP, DOWN = "\u2191", "\u2193"
-METRICS = {
-    "box_ap50": Shown("box AP50", UP, "average precision of the detector's boxes at IoU .5, by pycocotools"),
-    "mask_ap50": Shown("mask AP50", UP, "the same with masks"),
-    "mask_miou": Shown("mask IoU", UP, "overlap with the best mask of the own class, mean over instances, none is 0"),
-    "pim": Shown("in mask", UP, "share of the given point or scribble inside the detected mask, none is 0"),
-    "colour_accuracy": Shown("colour", UP, "the judge names the colour asked for in the given box"),
-    "texture_accuracy": Shown("texture", UP, "the judge names the texture asked for"),
-    "shape_accuracy": Shown("shape", UP, "the judge names the shape asked for"),
-    "colour_leak": Shown("leak", DOWN, "the judge names a neighbour's colour; on layouts where neighbours touch"),
-    "fid": Shown("Fr\u00e9chet", DOWN, "distance to the real pictures in the judge's features, not Inception's"),
+LABELS = {
+    "box_ap50": ("box AP50", "average precision of the detector's boxes at IoU .5, by pycocotools"),
+    "mask_ap50": ("mask AP50", "the same with masks"),
+    "mask_miou": ("mask IoU", "overlap with the best mask of the own class, mean over instances, none is 0"),
+    "pim": ("in mask", "share of the given point or scribble inside the detected mask, none is 0"),
+    "colour_accuracy": ("colour", "the judge names the colour asked for in the given box"),
+    "texture_accuracy": ("texture", "the judge names the texture asked for"),
+    "shape_accuracy": ("shape", "the judge names the shape asked for"),
+    "colour_leak": ("leak", "the judge names a neighbour's colour; on layouts where neighbours touch"),
+    "fid": ("Fr\u00e9chet", "distance to the real pictures in the judge's features, not Inception's"),
 }
+METRICS = {name: Shown(*said, "\u2193" if name in LOWER_IS_BETTER else "\u2191") for name, said in LABELS.items()}
 
 
 class Params(Strict):

@@ -6,76 +6,96 @@ whose outputs DVC restored from its cache as `Cached`. A stage that fails keeps 
 
 import argparse
 import json
-import os
-import re
-import subprocess
 import sys
-import threading
 import time
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
 
-from flows import child, dag
+from flows import artifacts, dag, experiments, gpus, metrics, settings, tree
+from flows.nursery import Nursery
+from flows.progress import Progress
 from instdiff import config
 from instdiff.progress import TAG
 
-DVC = [sys.executable, "-m", "dvc"]
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "INSTDIFF_PROGRESS": "1"}
 MAX_THREADS = 256  # a task that waits for its upstream holds a thread; `jobs` says how many stages run
-SECONDS_BETWEEN_UPDATES = 2.0
+RETRY_DELAY = 5.0  # seconds before the first retry of a stage, twice as long before the next
 
+if TYPE_CHECKING:
+    Experiment = str
+else:  # what the form of the UI offers, and all that the server accepts
+    Experiment = Literal[("default", *sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")))]
 
 Row = dict[str, Any]  # stage, how it ended, seconds
 
 
-@flow(name="rebuild", task_runner=ThreadPoolTaskRunner(max_workers=MAX_THREADS))  # type: ignore[arg-type]  # invariant
+@flow(name="instdiff", task_runner=ThreadPoolTaskRunner(max_workers=MAX_THREADS))  # type: ignore[arg-type]  # invariant
 def pipeline(
-    overrides: list[str] | None = None, targets: list[str] | None = None, jobs: int = 2
+    experiment: Experiment = "default",
+    overrides: list[str] | None = None,
+    targets: list[str] | None = None,
+    jobs: int = 2,
+    name: str | None = None,
 ) -> State[Any] | list[Row]:
     """Bring everything up to date.
 
     Args:
-        overrides: Hydra's, as in `experiment=smoke` or `train.steps=100`; configs/ alone when empty.
+        experiment: a file of configs/experiment, or default for configs/ as they are.
+        overrides: Hydra's, one a line, such as train.steps=100.
         targets: stages to bring up to date with all they rest on; every stage when empty.
         jobs: how many stages may run side by side.
+        name: keep the run as a DVC experiment of this name; one is made up for a run of a deployment.
     """
-    config.compile_params(overrides or [])
-    graph = dag.load()
-    if targets:
-        graph = dag.upto(graph, targets)
-    runs: dict[str, Any] = {}
-    try:
-        for name, node in graph.items():
-            run = reproduce.with_options(retries=node.meta.get("retries", 0), retry_delay_seconds=5)
-            upstream = [runs[source] for source in node.upstream]
-            gpus = node.meta.get("gpus", 0)
-            runs[name] = run.submit(name, node.stale, jobs, gpus, wait_for=upstream, return_state=False)
-        for run in runs.values():
-            run.wait()
-    finally:
-        child.stop_all()  # cancelled: nothing goes on in the background
-    rows = [row(name, run.state) for name, run in runs.items()]
-    publish(rows)
-    bad = [one["stage"] for one in rows if one["how"] not in {"ran", "Skipped", "Cached"}]
-    if bad:
-        return Failed(message=f"{len(bad)} of {len(rows)} stages did not complete: {', '.join(bad)}")
+    log = get_run_logger()
+    given = [*([] if experiment == "default" else [f"experiment={experiment}"]), *(overrides or [])]
+    log.info("Values: %s", " ".join(given) or "configs/ as they are")
+    with (
+        tree.held(str(runtime.flow_run.name), log.warning) as lock,
+        Nursery(ENVIRONMENT, jobs, [lock]) as nursery,
+    ):
+        chosen = settings.read()
+        kept_as = experiments.named(name)
+        config.compile_params(given)
+        graph = dag.upto(dag.load(), targets) if targets else dag.load()
+        files = artifacts.shown(graph)
+        last = metrics.read(files["metrics"]) if "metrics" in files else {}
+        rows = run(graph, nursery)
+        create_table_artifact(rows, key="stages", description="How each stage ended")
+        bad = [one["stage"] for one in rows if one["how"] not in {"ran", "Skipped", "Cached"}]
+        if bad:
+            return Failed(message=f"{len(bad)} of {len(rows)} stages did not complete: {', '.join(bad)}")
+        changed = artifacts.publish(files, last)
+        if kept_as and any(one["how"] != "Skipped" for one in rows):
+            experiments.save(kept_as, chosen.push, nursery, log.info)
+        if chosen.message:
+            experiments.tell(chosen.message, kept_as or str(runtime.flow_run.name), changed)
     return rows
 
 
+def run(graph: dag.Graph, nursery: Nursery) -> list[Row]:
+    """One task a stage, each after those it reads from; say how each ended."""
+    gpus.create_limit()
+    runs: dict[str, Any] = {}
+    for name, node in graph.items():
+        retried = reproduce.with_options(
+            retries=node.meta.get("retries", 0), retry_delay_seconds=exponential_backoff(RETRY_DELAY)
+        )
+        upstream = [runs[source] for source in node.upstream]
+        runs[name] = retried.submit(name, node.stale, node.meta.get("gpus", 0), nursery, wait_for=upstream)
+    for one in runs.values():
+        one.wait()
+    return [row(name, one.state) for name, one in runs.items()]
+
+
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc.lock is the only cache
-def reproduce(stage: str, stale: bool, jobs: int, gpus: int) -> State[Row] | Row:
+def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State[Row] | Row:
     """Bring one stage up to date, its upstream being so."""
     start = time.monotonic()
     if not stale:
@@ -83,8 +103,8 @@ def reproduce(stage: str, stale: bool, jobs: int, gpus: int) -> State[Row] | Row
     log = get_run_logger()
     how = "ran"
     show = Progress(stage)
-    with slots("jobs", jobs), slots("gpus", visible_gpus() if gpus else MAX_THREADS):
-        for line in child.lines([*DVC, "--wait-for-lock", "repro", "--single-item", stage], ENVIRONMENT):
+    with gpus.held(num_gpus) as environment:
+        for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", stage], environment):
             if line.startswith(TAG):
                 show(json.loads(line.removeprefix(TAG)))
                 continue
@@ -117,64 +137,13 @@ def row(stage: str, state: State[Any]) -> Row:
     return {"stage": stage, "how": state.name, "seconds": 0.0}
 
 
-class Progress:
-    """A stage's own report of its progress, as an artifact and in the log."""
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.artifact: Any = None
-        self.told = 0.0
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Show `done` of `total` units, at most every two seconds and always the last."""
-        done, total, unit = event["done"], event["total"], event["unit"]
-        now = time.monotonic()
-        if now - self.told < SECONDS_BETWEEN_UPDATES and done < total:
-            return
-        self.told = now
-        get_run_logger().info("%s: %d of %d %s", self.stage, done, total, unit)
-        share = 100.0 * done / max(1, total)
-        if self.artifact is None:
-            key = "progress-" + re.sub("[^a-z0-9]+", "-", self.stage.lower())
-            self.artifact = create_progress_artifact(share, key=key, description=f"{self.stage}: {total} {unit}")
-        else:
-            update_progress_artifact(self.artifact, share)
-
-
-def publish(rows: list[Row]) -> None:
-    """Artifacts of the run: how each stage ended, and what the metrics of the table became."""
-    create_table_artifact(table=rows, key="stages", description="How each stage ended")
-    diff = subprocess.run([*DVC, "metrics", "diff", "--md"], capture_output=True, text=True, check=False)
-    lines = [line for line in diff.stdout.splitlines() if ".value" in line or line.startswith(("| Path", "|--"))]
-    create_markdown_artifact(
-        "\n".join(lines) or "No change.", key="metrics", description="Metrics against the last commit"
-    )
-
-
-@cache  # made on first use: a served flow is pickled, and a lock cannot be
-def slots(kind: str, number: int) -> threading.BoundedSemaphore:
-    """The slots of one kind that the stages of this process share."""
-    return threading.BoundedSemaphore(max(1, number))
-
-
-@cache
-def visible_gpus() -> int:
-    """How many GPUs stages take turns on; where there is none, every stage that would use one runs on the CPU."""
-    if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return len(chosen.split(","))
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return MAX_THREADS
-    return len(listed.stdout.splitlines()) or MAX_THREADS
-
-
 def main() -> None:
     """Parse the command line, run the flow, and exit with 1 when a stage did not complete."""
     parser = argparse.ArgumentParser(description="Bring the pipeline up to date under Prefect.")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=smoke")
     parser.add_argument("--target", action="append", dest="targets", help="a stage; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="stages side by side")
+    parser.add_argument("--name", help="keep the run as a DVC experiment of this name")
     state = pipeline(**vars(parser.parse_args()), return_state=True)
     print(f"{state.name}: {state.message or 'every stage is up to date'}")
     sys.exit(not state.is_completed())

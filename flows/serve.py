@@ -5,6 +5,7 @@ The server keeps its database in .prefect/, so that history survives a restart a
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,12 +14,9 @@ import urllib.request
 from collections.abc import Coroutine
 from pathlib import Path
 
+from flows import pages, settings
+
 HOST = "127.0.0.1"
-DEPLOYMENTS = {  # name -> the stages it brings up to date, with all they rest on
-    "rebuild": [],
-    "dataset": ["shard"],
-    "evaluate": ["report"],
-}
 
 
 def environment(port: int) -> dict[str, str]:
@@ -28,8 +26,10 @@ def environment(port: int) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that was asked for is seen
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
+        pages.ADDRESS: f"http://{HOST}:{port + 1}",
     }
 
 
@@ -59,15 +59,25 @@ def start(port: int, patience: float = 240) -> subprocess.Popen[bytes]:
     return server
 
 
-def deployments() -> None:
+def deployments(chosen: settings.Settings) -> None:
     """Serve every deployment until interrupted; one run at a time, the others wait their turn."""
     from prefect import serve  # reads its settings from the environment when imported
+    from prefect.schedules import Cron
 
+    from flows import gpus
     from flows.pipeline import pipeline
 
+    gpus.create_limit()
     served = []
-    for name, targets in DEPLOYMENTS.items():
-        deployment = pipeline.to_deployment(name, parameters={"targets": targets}, tags=["dvc"], concurrency_limit=1)
+    for name, one in chosen.deployments.items():
+        deployment = pipeline.to_deployment(
+            name,
+            description=f"Brings {', '.join(one.targets) or 'every stage'} up to date, with all it rests on.",
+            parameters={"experiment": one.experiment, "overrides": one.overrides, "targets": one.targets},
+            schedule=Cron(one.schedule, timezone=one.timezone) if one.schedule else None,
+            tags=["dvc"],
+            concurrency_limit=1,
+        )
         assert not isinstance(deployment, Coroutine)  # no event loop runs here
         served.append(deployment)
     serve(*served, limit=1)
@@ -76,14 +86,18 @@ def deployments() -> None:
 def main() -> None:
     """Parse the command line; start a server unless one answers; serve."""
     parser = argparse.ArgumentParser(description="A local Prefect server and the deployments of this pipeline.")
-    parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--port", type=int, default=4200, help="the server's; reports are served at the next one")
     port = parser.parse_args().port
+    chosen = settings.read()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends the server too, as by Ctrl-C
     os.environ.update(environment(port))
+    shown = pages.start(HOST, port + 1, Path(".dvc/cache"))
     server = None if healthy(port) else start(port)
     print(f"http://{HOST}:{port}", flush=True)
     try:
-        deployments()
+        deployments(chosen)
     finally:
+        shown.shutdown()
         if server is not None:
             server.terminate()
             server.wait(30)

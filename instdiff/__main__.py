@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
     "launch": ("instdiff.launch", "train on a SLURM cluster"),
+    "grid": ("flows.grid", "queue a grid of experiments"),
 }
 
 

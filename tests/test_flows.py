@@ -1,113 +1,54 @@
 """The flow draws nothing itself: graph, staleness and commands are DVC's, on a small repository of its own."""
 
-import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prefect.artifacts import Artifact
-from prefect.testing.utilities import prefect_test_harness
+import toy_graph
+import yaml
 
-from flows import child, dag, pipeline
+from flows import artifacts, dag, grid, metrics, nursery, pages, pipeline, settings, tree
+from flows.nursery import CommandFailedError, Nursery
+from instdiff import metrics as better
 from instdiff.progress import TAG
 
-#          a
-#        /   \
-#       b     c        b and c each wait for the other to have begun
-#       |     |
-#  (fails) d  f
-#       |
-#       e
-STAGE = """
-import pathlib, sys, time, yaml
-name, *sources = sys.argv[1:]
-params = yaml.safe_load(open("params.yaml"))
-if name in ("b", "c"):
-    pathlib.Path("begun-" + name).touch()
-    other = pathlib.Path("begun-" + {"b": "c", "c": "b"}[name])
-    for _ in range(600):
-        if other.exists(): break
-        time.sleep(0.1)
-    else: sys.exit("the other branch did not begin")
-if name == "d" and params["d"]["fails"]: sys.exit("d was told to fail")
-if name == "a": print('@@progress {"done": 3, "total": 3, "unit": "pictures"}', flush=True)
-pathlib.Path(name).write_text(name + str(params.get(name)) + "".join(pathlib.Path(s).read_text() for s in sources))
-"""
-EDGES = {"a": [], "b": ["a"], "c": ["a"], "d": ["b"], "e": ["d"], "f": ["c"]}
+ROOT = Path(__file__).parents[1]
+NOTHING: settings.Settings = settings.Settings(push=None, message=None, deployments={})
 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, check=True)
-    (tmp_path / "stage.py").write_text(STAGE)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "config.yaml").write_text("a: {value: 1}\nd: {fails: true}\n")
-    stages: dict[str, Any] = {
-        name: {"cmd": f"python stage.py {' '.join([name, *sources])}", "deps": ["stage.py", *sources], "outs": [name]}
-        for name, sources in EDGES.items()
-    }
-    stages["a"]["params"] = ["a"]
-    stages["d"] |= {"params": ["d"], "meta": {"gpus": 1, "retries": 1}}
-    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}))
-    return tmp_path
+    toy = toy_graph.write(tmp_path / "toy", NOTHING.model_dump())
+    monkeypatch.chdir(toy)
+    return toy
 
 
 @pytest.fixture
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+def forks(repository: Path) -> Iterator[Nursery]:
+    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=2) as one:
+        yield one
 
 
-def outcome() -> dict[str, str]:
-    artifact = Artifact.get("stages")
-    assert artifact is not None
-    return {row["stage"]: row["how"] for row in json.loads(str(artifact.data))}
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("server")
-def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(repository: Path) -> None:
-    for value in (1, 2):  # DVC now knows what `a` makes of 1, while dvc.lock says 2
-        pipeline.config.compile_params([f"a.value={value}"])
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "-q", "a"], check=True)
-
-    failed = pipeline.pipeline(return_state=True)
-    assert failed.is_failed()
-    assert failed.message == "2 of 6 stages did not complete: d, e"
-    assert outcome() == {"a": "Cached", "b": "ran", "c": "ran", "d": "Failed", "e": "NotReady", "f": "ran"}
-    assert not (repository / "e").exists()
-
-    mended = pipeline.pipeline(["d.fails=false"], return_state=True)
-    assert mended.is_completed()
-    assert outcome() == {"a": "Skipped", "b": "Skipped", "c": "Skipped", "d": "ran", "e": "ran", "f": "Skipped"}
-
-    pipeline.pipeline(["d.fails=false", "a.value=3"], targets=["a"])
-    assert outcome() == {"a": "ran"}
-    progress = Artifact.get("progress-a")
-    assert progress is not None
-    assert progress.data == 100.0
+def repro(forks: Nursery, stage: str) -> list[str]:
+    return list(forks.lines(["repro", "--single-item", stage], {}))
 
 
 def test_the_graph_is_dvcs_and_what_is_stale_makes_its_descendants_stale(repository: Path) -> None:
-    pipeline.config.compile_params(["d.fails=false"])
-    for name in ("b", "c"):
-        (repository / f"begun-{name}").touch()
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], check=True)
+    toy_graph.dvc("repro", "-q", at=repository)
     assert not any(node.stale for node in dag.load().values())
-    pipeline.config.compile_params([])  # d fails again: d and e are no longer up to date
+    pipeline.config.compile_params(["d.fails=true"])
     graph = dag.load()
-    assert {name: list(node.upstream) for name, node in graph.items()} == EDGES
+    assert {name: list(node.upstream) for name, node in graph.items()} == toy_graph.EDGES
     assert {name for name, node in graph.items() if node.stale} == {"d", "e"}
-    assert graph["d"].meta == {"gpus": 1, "retries": 1}
+    assert graph["d"].meta == {"retries": 1}
     assert set(dag.upto(graph, ["d"])) == {"a", "b", "d"}
 
 
@@ -120,50 +61,171 @@ def test_a_target_names_a_stage_or_all_items_of_a_matrix() -> None:
         dag.upto(graph, ["grond"])
 
 
-def test_a_stage_that_is_up_to_date_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "lines", lambda *_: pytest.fail("a process was started"))
-    state = pipeline.reproduce.fn("a", stale=False, jobs=1, gpus=0)
-    assert not isinstance(state, dict)
-    assert state.name == "Skipped"
-
-
-def test_the_words_of_the_pinned_dvc_are_understood() -> None:
-    assert pipeline.spoken("Stage 'a' didn't change, skipping") == "Skipped"
-    assert pipeline.spoken("Stage 'a' is cached - skipping run, checking out outputs") == "Cached"
-    assert pipeline.spoken("Running stage 'a':") is None
+def test_the_words_of_the_pinned_dvc_are_understood(forks: Nursery, repository: Path) -> None:
+    assert {pipeline.spoken(line) for line in repro(forks, "a")} == {None}
+    assert {pipeline.spoken(line) for line in repro(forks, "a")} - {None} == {"Skipped"}
+    (repository / "dvc.lock").unlink()
+    assert {pipeline.spoken(line) for line in repro(forks, "a")} - {None} == {"Cached"}
     assert pipeline.TAG == TAG == "@@progress "
 
 
-def test_a_failing_child_is_an_error_that_names_its_command() -> None:
-    printed = child.lines([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"], {})
-    assert [next(printed), next(printed)] == ["one", "two"]
-    with pytest.raises(child.ChildFailedError, match=r"SystemExit.* ended with exit status 3"):
-        next(printed)
+def test_a_failing_stage_is_an_error_that_names_its_command(forks: Nursery) -> None:
+    with pytest.raises(CommandFailedError, match="dvc repro --single-item z ended with exit status 255"):
+        repro(forks, "z")
 
 
-def test_stopping_a_child_ends_its_children_too() -> None:
-    grandchild = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+def test_no_command_starts_once_the_nursery_has_closed(repository: Path) -> None:
+    with Nursery({}, jobs=1) as one:
+        pass
+    with pytest.raises(CommandFailedError, match="the run is being stopped"):
+        repro(one, "a")
+
+
+def test_closing_the_nursery_ends_a_stage_and_leaves_no_lock(repository: Path) -> None:
+    toy_graph.dvc("repro", "-q", "b", at=repository)
+    pipeline.config.compile_params(["d.waits=true"])
+    said: list[str] = []
+
+    def stage(one: Nursery) -> None:
+        with pytest.raises(CommandFailedError):
+            said.extend(repro(one, "d"))
+
+    part = repository / "d.part"
+    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=1) as one:
+        thread = threading.Thread(target=stage, args=[one])
+        thread.start()
+        while not (part.is_file() and part.read_text()):
+            time.sleep(0.05)
+    thread.join()
+    assert not thread.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(part.read_text()), 0)
+    (repository / "go").touch()
+    assert "found a part" in toy_graph.dvc("repro", "d", at=repository)
+
+
+def test_what_does_not_listen_is_ended_too() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        nursery.end([process.pid], patience=0.2)
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
+
+
+def test_a_second_flow_waits_and_says_for_whom(repository: Path) -> None:
+    lock = repository / tree.LOCK
+    order: list[str] = []
+
+    def second() -> None:
+        with tree.held("second", order.append, lock):
+            order.append("second")
+
+    with tree.held("first", order.append, lock):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not order:
+            time.sleep(0.01)
+        order.append("first ends")
+    thread.join()
+    assert order[1:] == ["first ends", "second"]
+    assert f"Another run works in {repository} (first, process {os.getpid()}, since" in order[0]
+
+
+def test_a_killed_flow_leaves_the_tree_free(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holder = (
+        "import sys, time; from pathlib import Path; from flows import tree\n"
+        "with tree.held('killed', print, Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
-    parent = (
-        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {grandchild!r}]); print(p.pid); p.wait()"
-    )
-    printed = child.lines([sys.executable, "-c", parent], {})
-    process = next(int(line) for line in printed if line != "1")
-    assert Path(f"/proc/{process}").exists()
-    child.stop_all()
-    with pytest.raises(child.ChildFailedError):
-        list(printed)
-    assert gone(process)
+    with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.send_signal(signal.SIGKILL)
+    with tree.held("next", pytest.fail, lock):
+        pass
 
 
-def gone(process: int) -> bool:
-    """Ended, or about to be collected by whoever adopted it; the kernel may take a moment."""
-    for _ in range(100):
-        try:
-            if "State:\tZ" in Path(f"/proc/{process}/status").read_text():
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.1)
-    return False
+def one(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "n": 10, "low": value - half, "high": value + half}
+
+
+def test_a_metric_falls_when_it_leaves_the_last_runs_interval_on_its_worse_side() -> None:
+    before = {"box": {"box_ap50": one(0.5, 0.1), "pim": one(0.5, 0.1), "fid": one(2, 1)}, "gone": {"pim": one(1, 0)}}
+    after = {"box": {"box_ap50": one(0.39, 0.1), "pim": one(0.41, 0.1), "fid": one(3.1, 1)}, "new": {"pim": one(1, 0)}}
+    fell = {change.metric: (change.fell, change.rose) for change in metrics.changes(before, after)}
+    assert fell == {"box_ap50": (True, False), "pim": (False, False), "fid": (True, False)}
+    assert {change.metric for change in metrics.changes(after, before) if change.rose} == {"box_ap50", "fid"}
+    assert metrics.changes(after, after) == []
+
+
+def test_the_last_run_is_what_the_tree_holds_or_else_the_last_commit(repository: Path) -> None:
+    path = Path("metrics.json")
+    path.write_text('{"mask": {}}')
+    assert metrics.read(path) == {"mask": {}}
+    path.unlink()
+    assert metrics.read(path)["mask"]["mask_miou"]["value"] == 0.9
+    assert metrics.read(Path("never.json")) == {}
+
+
+def test_metrics_that_are_better_when_lower_are_headline_metrics() -> None:
+    from eval.score import HEADLINE
+
+    assert set(HEADLINE) >= better.LOWER_IS_BETTER
+
+
+def test_a_page_is_served_under_its_hash_and_nothing_else_is(repository: Path) -> None:
+    toy_graph.dvc("repro", "-q", "f", at=repository)
+    server = pages.start("127.0.0.1", 0, Path(".dvc/cache"))
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(pages.ADDRESS, address)
+            with urllib.request.urlopen(artifacts.link(Path("report.html"))) as page:
+                assert page.read() == b"<p>the report</p>"
+        for path in ("/", "/../../params.yaml", "/" + "0" * 32):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + path)
+    finally:
+        server.shutdown()
+
+
+def test_the_deployments_name_stages_and_experiments_that_exist() -> None:
+    chosen = settings.read(ROOT / "configs" / "deployments.yaml")
+    assert set(chosen.deployments) >= {"rebuild", "dataset", "evaluate"}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    experiments = {path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")} | {"default"}
+    for deployment in chosen.deployments.values():
+        assert set(deployment.targets) <= set(stages)
+        assert deployment.experiment in experiments
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "deployments.yaml"
+    wrong.write_text("{push: null, message: null, deployments: {nightly: {targets: all}}}")
+    with pytest.raises(ValueError, match=r"deployments\.yaml[\s\S]*deployments\.nightly\.targets"):
+        settings.read(wrong)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_of_a_grid_changes_a_value_and_no_two_are_one(path: Path) -> None:
+    composed = [pipeline.config.composed(overrides, ROOT / "configs") for overrides in grid.read(path).values()]
+    assert len({pipeline.config.composed([], ROOT / "configs"), *composed}) == len(composed) + 1
+
+
+def test_a_grid_queues_named_experiments(repository: Path) -> None:
+    (repository / "configs" / "grid").mkdir()
+    (repository / "configs" / "grid" / "two.yaml").write_text("one: [a.value=2]\nother: [a.value=3, f.value=0.1]\n")
+    grid.main(["two"])
+    queued = toy_graph.dvc("queue", "status", at=repository)
+    assert "two-one" in queued and "two-other" in queued
+
+
+def test_what_the_pools_are_offered_is_the_flow_and_its_parameters() -> None:
+    page = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    assert [one["name"] for one in page["deployments"]] == ["local", "docker", "kubernetes", "slurm"]
+    for one in page["deployments"]:
+        file, name = one["entrypoint"].split(":")
+        assert (ROOT / file).samefile(pipeline.__file__) and getattr(pipeline, name) is pipeline.pipeline
+        pipeline.pipeline.validate_parameters(one["parameters"])

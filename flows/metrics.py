@@ -1,0 +1,83 @@
+"""metrics.json of this run beside that of the last one."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from instdiff.metrics import LOWER_IS_BETTER
+
+Metric = Mapping[str, float]  # value, n, low, high
+Metrics = Mapping[str, Mapping[str, Metric]]  # row of the table -> metric
+
+
+def read(path: Path) -> Metrics:
+    """What the tree holds, or else the last commit, or nothing."""
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        command = ["git", "show", f"HEAD:./{path}"]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found: Metrics = json.loads(text or "{}")
+    return found
+
+
+class Change(NamedTuple):
+    """A metric of a row that is no longer what it was."""
+
+    row: str
+    metric: str
+    before: Metric
+    after: Metric
+
+    @property
+    def fell(self) -> bool:
+        """It is worse, and by more than the interval of the last run allows."""
+        if self.metric in LOWER_IS_BETTER:
+            return self.after["value"] > self.before["high"]
+        return self.after["value"] < self.before["low"]
+
+    @property
+    def rose(self) -> bool:
+        """It is better by as much."""
+        if self.metric in LOWER_IS_BETTER:
+            return self.after["value"] < self.before["low"]
+        return self.after["value"] > self.before["high"]
+
+    def __str__(self) -> str:
+        before, after = self.before, self.after
+        interval = f"{before['low']:.3f} to {before['high']:.3f}"
+        return f"{self.row} {self.metric}: {before['value']:.3f} ({interval}) -> {after['value']:.3f}"
+
+
+def changes(before: Metrics, after: Metrics) -> list[Change]:
+    """What both runs measured and one value differs, in the order of the table."""
+    return [
+        Change(row, name, before[row][name], metric)
+        for row, metrics in after.items()
+        for name, metric in metrics.items()
+        if name in before.get(row, {}) and before[row][name]["value"] != metric["value"]
+    ]
+
+
+def table(metrics: Metrics) -> list[dict[str, str]]:
+    """One record a row: each value with half of its 95% interval."""
+    return [
+        {"row": row} | {name: f"{one['value']:.3f} ± {(one['high'] - one['low']) / 2:.3f}" for name, one in own.items()}
+        for row, own in metrics.items()
+    ]
+
+
+def markdown(found: list[Change]) -> str:
+    """The changes as a table, those beyond the interval marked."""
+    if not found:
+        return "No metric changed since the last run."
+    lines = ["| row | metric | last run | its 95% interval | now | |", "| --- | --- | ---: | --- | ---: | --- |"]
+    for one in found:
+        before, mark = one.before, "**fell**" if one.fell else "rose" if one.rose else ""
+        interval = f"{before['low']:.3f} to {before['high']:.3f}"
+        lines.append(
+            f"| {one.row} | {one.metric} | {before['value']:.3f} | {interval} | {one.after['value']:.3f} | {mark} |"
+        )
+    return "\n".join(lines)

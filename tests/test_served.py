@@ -1,0 +1,271 @@
+"""A real server and the deployments it starts, on a toy graph: asked for, killed, cancelled."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import toy_graph
+from prefect.artifacts import Artifact
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
+
+from flows import gpus, pipeline, tree
+
+pytestmark = pytest.mark.slow
+Found = TypeVar("Found")
+PATIENCE = 300  # seconds until a run that does not end is an error
+
+
+def until(found: Callable[[], Found], what: str) -> Found:
+    """The first answer that is not empty."""
+    for _ in range(PATIENCE * 5):
+        if answer := found():
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {PATIENCE} s")
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A web hook and what it was sent."""
+    received: list[dict[str, str]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+    hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=hook.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{hook.server_port}", received
+    hook.shutdown()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy, with a Git and a DVC remote of its team."""
+    folder = tmp_path_factory.mktemp("served")
+    yearly = toy_graph.DEPLOYMENT | {"targets": ["a"], "schedule": "0 3 1 1 *"}
+    toy_graph.write(
+        folder / "toy",
+        {
+            "push": "team",
+            "message": "custom-webhook/team",
+            "deployments": {"rebuild": toy_graph.DEPLOYMENT, "yearly": yearly},
+        },
+    )
+    toy_graph.run("git", "init", "-q", "--bare", "-b", "main", str(folder / "team.git"), at=folder)
+    toy_graph.run("git", "remote", "add", "team", str(folder / "team.git"), at=folder / "toy")
+    toy_graph.dvc("remote", "add", "-q", "-d", "store", str(folder / "store"), at=folder / "toy")
+    toy_graph.run("git", "commit", "-qam", "Remotes", at=folder / "toy")
+    toy_graph.run("git", "push", "-q", "team", "main", at=folder / "toy")
+    return folder / "toy"
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Two free ports side by side, as free as can be known."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def client(repository: Path, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
+    """`make ui` in the toy, and a client of it."""
+    log = (tmp_path_factory.mktemp("log") / "serve.log").open("w+")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5", "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    served = subprocess.Popen(
+        [sys.executable, "-m", "flows.serve", "--port", str(port)],
+        cwd=repository,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+    def serving() -> bool:
+        assert served.poll() is None, Path(log.name).read_text()
+        return "Your deployments are being served" in Path(log.name).read_text()
+
+    try:
+        until(serving, "the deployments are served")
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}), get_client(sync_client=True) as one:
+            yield one
+    finally:
+        served.terminate()
+        served.wait(60)
+        log.close()
+
+
+def ask(client: SyncPrefectClient, **parameters: object) -> FlowRun:
+    """Ask for a run, as the form of the UI does."""
+    deployment = client.read_deployment_by_name("instdiff/rebuild")
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    def final() -> FlowRun | None:
+        now = client.read_flow_run(run.id)
+        return now if now.state and now.state.is_final() else None
+
+    return until(final, f"the run {run.name} ends")
+
+
+def tasks(client: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
+    """Stage -> name of the state its task ended in."""
+    found = client.read_task_runs(task_run_filter=TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id])))
+    return {one.name: one.state_name or "" for one in found}
+
+
+def latest(key: str) -> Any:
+    artifact = Artifact.get(key)
+    assert artifact is not None, key
+    return json.loads(str(artifact.data)) if artifact.type == "table" else artifact.data
+
+
+def waiting(repository: Path) -> int:
+    """The process of stage d, once it has begun."""
+    part = repository / "d.part"
+    return int(until(lambda: part.is_file() and part.read_text(), "d begins"))
+
+
+def gone(process: int) -> bool:
+    """Ended, or about to be collected by whoever adopted it."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_run_leaves_its_tasks_artifacts_experiment_and_a_message(
+    client: SyncPrefectClient, repository: Path, told: tuple[str, list[dict[str, str]]]
+) -> None:
+    address, received = told
+    block = CustomWebhookNotificationBlock(
+        name="team", url=address, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    )
+    block.save("team")
+    run = ended(client, ask(client, experiment="small", name="first"))
+    assert run.state_name == "Completed"
+    assert tasks(client, run) == dict.fromkeys("abcdef", "Completed")
+    assert (repository / "a").read_text() == "a{'value': 7}"
+
+    assert {one["stage"]: one["how"] for one in latest("stages")} == dict.fromkeys("abcdef", "ran")
+    assert latest("progress-a") == 100.0
+    assert latest("metrics") == [{"row": "mask", "mask_miou": "0.500 ± 0.100"}]
+    assert "| mask | mask_miou | 0.900 | 0.800 to 1.000 | 0.500 | **fell** |" in latest("metrics-changes")
+    assert latest("samples").startswith("data:image/webp;base64,")
+    assert latest("ledger")[0] == {"stage": "annotate", "reason": "too_small", "count": 2, "example": "x, 3 pixels"}
+    with urllib.request.urlopen(latest("report").split("(")[1].rstrip(")")) as page:
+        assert page.read() == (repository / "report.html").read_bytes()
+    assert received == [
+        {
+            "subject": "first: 1 metrics fell by more than their interval",
+            "body": "mask mask_miou: 0.900 (0.800 to 1.000) -> 0.500",
+        }
+    ]
+    limit = client.read_global_concurrency_limit_by_name(gpus.LIMIT)
+    assert (limit.limit, limit.active_slots) == (1, 0)
+    assert (repository / "gpu").read_text() == "5"
+
+
+def test_a_second_clone_takes_the_experiment_and_computes_nothing(
+    client: SyncPrefectClient, repository: Path, tmp_path: Path
+) -> None:
+    toy_graph.run("git", "clone", "-q", str(repository.parent / "team.git"), "clone", at=tmp_path)
+    clone = tmp_path / "clone"
+    toy_graph.dvc("exp", "pull", "-q", "origin", "first", at=clone)
+    toy_graph.dvc("exp", "apply", "-q", "first", at=clone)
+    said = toy_graph.dvc("repro", at=clone)
+    assert "Running stage" not in said
+    assert json.loads((clone / "metrics.json").read_text())["mask"]["mask_miou"]["value"] == 0.5
+
+
+def test_what_the_form_cannot_mean_is_refused_before_it_runs(client: SyncPrefectClient) -> None:
+    with pytest.raises(PrefectHTTPStatusError, match=r"'grand' is not one of \['default', 'small'\]"):
+        ask(client, experiment="grand")
+    failed = ended(client, ask(client, name="first"))
+    assert failed.state is not None
+    assert "there is an experiment 'first' already" in str(failed.state.message)
+
+
+def test_a_kill_mid_stage_costs_that_stage_alone(client: SyncPrefectClient, repository: Path) -> None:
+    overrides = ["experiment=small", "d.waits=true"]
+    (repository / "d.part").unlink()
+    run = ask(client, overrides=overrides)
+    stage = waiting(repository)
+    flow = int((repository / ".dvc" / "tmp" / "flow.lock").read_text().split("process ")[1].split(",")[0])
+    os.kill(flow, signal.SIGKILL)
+    assert ended(client, run).state_name == "Crashed"
+    until(lambda: gone(stage), "the stage ends with its flow")
+
+    (repository / "go").touch()
+    again = ended(client, ask(client, overrides=overrides))
+    assert again.state_name == "Completed"
+    assert tasks(client, again) == dict.fromkeys("abcf", "Skipped") | dict.fromkeys("de", "Completed")
+    assert (repository / "d.part").read_text() != str(stage), "d went on from the part it had"
+    (repository / "go").unlink()
+
+
+def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_from(
+    client: SyncPrefectClient, repository: Path
+) -> None:
+    (repository / "d.part").unlink()
+    run = ask(client, overrides=["a.value=8", "d.waits=true"])
+    stage = waiting(repository)
+    client.set_flow_run_state(run.id, Cancelling(), force=True)
+    assert ended(client, run).state_name == "Cancelled"
+    until(lambda: gone(stage), "the stage ends with its flow")
+
+    (repository / "go").touch()
+    with tree.held("a person", print, repository / tree.LOCK):  # once the stage's DVC has ended too
+        said = toy_graph.dvc("repro", at=repository)
+    assert "Stage 'b' didn't change" in said
+    assert "found a part" in said
+    assert (repository / "e").is_file()
+
+
+def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
+    client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(pipeline, "RETRY_DELAY", 0.1)
+    toy = toy_graph.write(tmp_path / "toy", {"push": None, "message": None, "deployments": {}})
+    monkeypatch.chdir(toy)
+
+    def outcome() -> dict[str, str]:
+        return {row["stage"]: row["how"] for row in latest("stages")}
+
+    for value in (1, 2):  # DVC now knows what `a` makes of 1, while dvc.lock says 2
+        pipeline.config.compile_params([f"a.value={value}"])
+        toy_graph.dvc("repro", "-q", "a", at=toy)
+    failed = pipeline.pipeline(overrides=["d.fails=true", "meet=true"], return_state=True)
+    assert failed.is_failed()
+    assert failed.message == "2 of 6 stages did not complete: d, e"
+    assert outcome() == {"a": "Cached", "b": "ran", "c": "ran", "d": "Failed", "e": "NotReady", "f": "ran"}
+    assert not (toy / "e").exists()
+
+    mended = pipeline.pipeline(overrides=["meet=true"], return_state=True)
+    assert mended.is_completed()
+    assert outcome() == {"a": "Skipped", "b": "Skipped", "c": "Skipped", "d": "ran", "e": "ran", "f": "Skipped"}
