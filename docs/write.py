@@ -1,0 +1,124 @@
+"""Write the pages that are made from code: `python docs/write.py`. tests/test_docs.py compares them.
+
+configuration.md: what there is to set, its type and meaning, from the `Params` of each stage.
+graph.md: the stages and arrows of dvc.yaml, as `dvc dag` knows them, the items of a matrix drawn as one.
+"""
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, RootModel
+
+ROOT = Path(__file__).parents[1]
+HEAD = "<!-- written by docs/write.py -->\n"
+INTRODUCTION = """# Configuration
+
+Values live in `configs/`, one folder a stage; `configs/config.yaml` says which file of each folder the default run
+uses. `python -m instdiff.config [overrides]` compiles them into `params.yaml`, which DVC compares and stages read:
+
+    python -m instdiff.config experiment=smoke                # a named set of values, from configs/experiment
+    python -m instdiff.config segment=sam train.batch_size=8  # another file of a group, another value
+
+An unknown name, a missing value or a wrong type is refused with the name of the field. Nothing has a default in code,
+and no value is written on this page: it says what there is to set, `configs/` what it is set to.
+"""
+
+
+def configuration() -> str:
+    """The page of every value."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    parts = [HEAD + INTRODUCTION]
+    for name, stage in stages.items():
+        module = import_module(stage.get("do", stage)["cmd"].split()[2])
+        said = (inspect.getdoc(module) or "").splitlines()[0]
+        files = ", ".join(f"`{one.stem}`" for one in sorted((ROOT / "configs" / name).glob("*.yaml")))
+        parts.append(f"\n## {name}\n\n{said}\n\nFiles: {files}.\n")
+        for title, model in variants(module.Params):
+            parts.append(table(title, model))
+    return "".join(parts)
+
+
+def variants(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The model, or each of those a choice is made from."""
+    if not issubclass(model, RootModel):
+        yield "", model
+        return
+    for one in models(model.model_fields["root"].annotation):
+        yield f"\n### {one.__name__}\n\n{inspect.getdoc(one)}\n", one
+
+
+def models(annotation: Any) -> list[type[BaseModel]]:
+    """The models an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in models(argument)]
+
+
+def table(title: str, model: type[BaseModel]) -> str:
+    """Name, type and meaning of each field; those of a nested model under its dotted name."""
+    lines = [title, "\n| name | type | meaning |\n| --- | --- | --- |\n"]
+    lines += [f"| `{name}` | {kind} | {meaning} |\n" for name, kind, meaning in fields(model)]
+    return "".join(lines)
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted name, type and meaning of every value a model holds."""
+    said = comments(model)
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from fields(nested, f"{prefix}{name}.")
+        else:
+            yield prefix + name, spelled(field.annotation), said.get(name, "")
+
+
+def comments(model: type[BaseModel]) -> dict[str, str]:
+    """What stands beside each field in its source."""
+    found: dict[str, str] = {}
+    for one in reversed(model.__mro__):
+        if issubclass(one, BaseModel) and one not in (BaseModel, RootModel):
+            found |= dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.*)$", inspect.getsource(one), re.MULTILINE))
+    return {name: said.replace("|", "\\|") for name, said in found.items()}
+
+
+def spelled(annotation: Any) -> str:
+    """A type in words a person who writes YAML knows."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    text = re.sub(r"\b(?:[a-z_0-9]+\.)+(\w)", r"\1", text)
+    text = re.sub(r"Literal\[([^\]]*)\]", lambda choice: choice[1].replace(", ", " or "), text)
+    words = {"tuple": "list", "str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+    words |= {"None": "null", "Path": "path", "dict": "map"}
+    text = re.sub(r"\w+", lambda word: words.get(word[0], word[0]), text.replace(", ...", ""))
+    return text.replace(" | ", " or ").replace("'", "`").replace("|", "\\|")
+
+
+def graph() -> str:
+    """The page of the graph: `dvc dag` with the items of a matrix as one node."""
+    command = [sys.executable, "-m", "dvc", "dag", "--dot"]
+    dot = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    arrows = {
+        (source.partition("@")[0], target.partition("@")[0])
+        for source, target in re.findall(r'^"([^"]+)" -> "([^"]+)";$', dot, re.MULTILINE)
+    }
+    order = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    drawn = "\n".join(f"    {a} --> {b}" for a, b in sorted(arrows, key=lambda one: [*map(order.index, one)]) if a != b)
+    said = """An arrow goes from a stage to those that read what it writes. `ground`, `segment`, `caption`, `sketch` and
+`annotate` run once for each split, `generate`, `detect` and `score` once for each row of the table; `dvc dag` draws
+every one."""
+    return f"{HEAD}# The graph\n\n{said}\n\n```mermaid\nflowchart TD\n{drawn}\n```\n"
+
+
+PAGES = {"configuration.md": configuration, "graph.md": graph}
+
+if __name__ == "__main__":
+    for page, written in PAGES.items():
+        (Path(__file__).parent / page).write_text(written(), encoding="utf-8")
