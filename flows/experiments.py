@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from prefect import runtime
+from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
 from flows.metrics import Change
@@ -46,5 +47,8 @@ def tell(block: str, run: str, changed: Sequence[Change]) -> None:
         return
     import prefect.blocks.notifications  # noqa: F401  # makes the kinds of blocks known
 
-    body = "\n".join(map(str, fell))
-    Block.load(block).notify(body, subject=f"{run}: {len(fell)} metrics fell by more than their interval")  # type: ignore[attr-defined]
+    loaded = Block.load(block)
+    if not isinstance(loaded, NotificationBlock):
+        raise ValueError(f"configs/deployments.yaml: message: {block} is no notification block")
+    subject = f"{run}: {len(fell)} metrics fell by more than their interval"
+    loaded.notify("\n".join(map(str, fell)), subject)  # type: ignore[unused-coroutine]  # there is no event loop here

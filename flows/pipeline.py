@@ -87,8 +87,8 @@ def run(graph: dag.Graph, nursery: Nursery) -> list[Row]:
         retried = reproduce.with_options(
             retries=node.meta.get("retries", 0), retry_delay_seconds=exponential_backoff(RETRY_DELAY)
         )
-        upstream = [runs[source] for source in node.upstream]
-        runs[name] = retried.submit(name, node.stale, node.meta.get("gpus", 0), nursery, wait_for=upstream)
+        upstream, num_gpus = [runs[source] for source in node.upstream], node.meta.get("gpus", 0)
+        runs[name] = retried.submit(name, node.stale, num_gpus, nursery, wait_for=upstream, return_state=False)
     for one in runs.values():
         one.wait()
     return [row(name, one.state) for name, one in runs.items()]
