@@ -149,15 +149,20 @@ def forget_processes() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def run(root: Path, out: Path, *, processes: int = 1, killed_at: int | None = None) -> list[int | None]:
-    """The stage in processes of its own, each killed hard when it asks for the batch of a step; how they ended."""
+def run(
+    root: Path, out: Path, *, processes: int = 1, killed_at: int | None = None, nan_at: int | None = None
+) -> list[int | None]:
+    """The stage in processes of its own; how they ended.
+
+    Each is killed hard when it begins a step, or the last one's loss is not a number there.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     clean = multiprocessing.get_context("forkserver")  # imports once, and holds no threads that a fork would lose
     clean.set_forkserver_preload([__name__, "instdiff.train"])
     ranks = [
-        clean.Process(target=rank, args=(root, out, shared | {"RANK": str(n), "LOCAL_RANK": str(n)}, killed_at))
+        clean.Process(target=rank, args=(root, out, shared | {"RANK": str(n), "LOCAL_RANK": str(n)}, killed_at, nan_at))
         for n in range(processes)
     ]
     for one in ranks:
@@ -167,17 +172,21 @@ def run(root: Path, out: Path, *, processes: int = 1, killed_at: int | None = No
     return [one.exitcode for one in ranks]
 
 
-def rank(root: Path, out: Path, environment: dict[str, str], killed_at: int | None) -> None:
+def rank(root: Path, out: Path, environment: dict[str, str], killed_at: int | None, nan_at: int | None) -> None:
     """What one process does."""
     torch.set_num_threads(1)
     os.chdir(out.parent)
     os.environ |= environment if environment["WORLD_SIZE"] != "1" else {}
-    gradients = Engine.gradients
+    gradients, backward = Engine.gradients, Accelerated.backward
 
     def deadly(self: Engine, loss: Loss, step: int) -> torch.Tensor:
         if step == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return gradients(self, loss, step)
 
-    Engine.gradients = deadly  # type: ignore[method-assign]
+    def broken(self: Accelerated, loss: Loss, number: int, *, last: bool) -> torch.Tensor:
+        value = backward(self, loss, number, last=last)
+        return value * float("nan") if number == nan_at and self.rank == self.world - 1 else value
+
+    Engine.gradients, Accelerated.backward = deadly, broken  # type: ignore[method-assign]
     trained(root, out)
