@@ -17,13 +17,16 @@ from instdiff.progress import track
 from instdiff.schema import ANNOTATED, IMAGES, INDEX, Layout, Strict
 from instdiff.shards import INDEX_FILE, Sample, encode
 
+Entry = tuple[Picture, Layout, str]  # with the hash of the picture's file
+MEGABYTE = 1_000_000
 LONGEST_KEY = 80  # a member's name, key and extension, has 100 bytes in a tar
 
 
 class Params(Strict):
     """How the samples are cut into shards."""
 
-    samples_per_shard: int
+    samples_per_shard: int  # at most
+    megabytes_per_shard: int  # of pictures: a shard is full when it has as many
 
 
 def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: Params) -> dict[str, int]:
@@ -31,7 +34,7 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: 
     table = tables.read(images, IMAGES)
     laid_out = layouts.from_tables(table, tables.read(annotated, ANNOTATED))
     todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
-    parts = [todo[start : start + params.samples_per_shard] for start in range(0, len(todo), params.samples_per_shard)]
+    parts = cut(todo, params)
     index: list[dict[str, Any]] = []
     with atomic.folder(shards) as to_shards:
         for number, part in enumerate(track(parts, len(parts), "shards")):
@@ -45,7 +48,20 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: 
     }
 
 
-def write_shard(path: Path, part: Sequence[tuple[Picture, Layout, str]]) -> list[dict[str, Any]]:
+def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
+    """The pictures of each shard, in order: as many as fit into either limit, and never none."""
+    parts: list[list[Entry]] = []
+    room = 0
+    for entry in todo:
+        if not parts or room <= 0 or len(parts[-1]) == params.samples_per_shard:
+            parts.append([])
+            room = params.megabytes_per_shard * MEGABYTE
+        parts[-1].append(entry)
+        room -= entry[0].path.stat().st_size
+    return parts
+
+
+def write_shard(path: Path, part: Sequence[Entry]) -> list[dict[str, Any]]:
     """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
     with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
         for picture, layout, sha256 in part:

@@ -17,7 +17,7 @@ CAPTION = caption.Params(
 )
 SKETCH = sketch.Params(seed=3, num_scribble_points=20, num_outline_points=256, point="inside")
 ANNOTATE = annotate.Params(required=FORMATS, min_visible_area=0.005, min_box_size=0.01)
-SHARD = shard.Params(samples_per_shard=2)
+SHARD = shard.Params(samples_per_shard=2, megabytes_per_shard=1)
 
 
 def ingested(root: Path, params: ingest.Scenes = INGEST) -> Mapping[str, float]:

@@ -1,0 +1,60 @@
+"""instdiff push-shards: copy a folder of shards to a store, so that it is there whole or not yet there.
+
+The index goes last: who reads shards begins with it. What a broken push left is found by its hash and not sent again.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from instdiff.progress import track
+from instdiff.shards import INDEX_FILE, read_index
+
+BLOCK = 1 << 24
+NOTE = ".sha256"  # beside a file that is there whole
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Send what is not there yet."""
+    options = argparse.ArgumentParser(prog="instdiff push-shards", description=__doc__)
+    options.add_argument("folder", type=Path, help="what the stage shard wrote")
+    options.add_argument("url", help="s3://bucket/folder, or any address that fsspec knows")
+    given = options.parse_args(arguments)
+    sent = push(given.folder, given.url)
+    print(f"{given.url}: {sent} files sent")
+
+
+def push(folder: Path, url: str) -> int:
+    """Send the shards that are missing or other there, then the index; return how many files were sent."""
+    system, root = fsspec.url_to_fs(url)
+    system.makedirs(root, exist_ok=True)
+    digests = {name: _digest(folder / name) for name in (*sorted(set(read_index(folder)["shard"])), INDEX_FILE)}
+    todo = [name for name, digest in digests.items() if _noted(system, f"{root}/{name}") != digest]
+    if todo and system.exists(f"{root}/{INDEX_FILE}"):  # it is of other shards
+        system.rm_file(f"{root}/{INDEX_FILE}")
+        todo = [name for name in todo if name != INDEX_FILE] + [INDEX_FILE]
+    for name in track(todo, len(todo), "files"):
+        if system.exists(f"{root}/{name}{NOTE}"):
+            system.rm_file(f"{root}/{name}{NOTE}")
+        system.put_file(str(folder / name), f"{root}/{name}")
+        system.pipe_file(f"{root}/{name}{NOTE}", digests[name].encode())
+    return len(todo)
+
+
+def _noted(system: Any, path: str) -> str | None:
+    """The hash noted beside a file when it was complete."""
+    if not (system.exists(path) and system.exists(f"{path}{NOTE}")):
+        return None
+    return str(system.cat_file(f"{path}{NOTE}").decode())
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
