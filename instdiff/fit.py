@@ -165,8 +165,8 @@ def fit(
     probe: Probe | None = None,
     stop: Stop | None = None,
     engine: Engine | None = None,
-) -> None:
-    """Train the parameters of `model` that ask for gradients; leave it holding their average.
+) -> int:
+    """Train the parameters of `model` that ask for gradients; leave it holding their average; return the steps made.
 
     Checkpoints live in `scratch` until `log` (CSV: step, loss, lr, whatever the probe measures) is written; the seconds
     a step took, and waited for data, go to `<scratch>.speed.csv`.
@@ -199,6 +199,7 @@ def fit(
             training.save()
     swap(training.trained, training.averaged.module.parameters())
     engine.first_alone(partial(write_rows, log, training.rows, COLUMNS))
+    return training.step
 
 
 def advance(training: Training, loss: Loss, how: Optimisation, step: int) -> None:

@@ -77,8 +77,8 @@ class Objective(nn.Module):
 
 def train(
     params: Params, source: Source, unet: InstanceUNet, engine: Accelerated, scratch: Path, probe: Probe | None
-) -> None:
-    """Fit the instance layers of `unet` that ask for gradients; its base is frozen and gets none."""
+) -> int:
+    """Fit the instance layers of `unet` that ask for gradients; its base gets none. Returns the steps made."""
     if params.hardware.checkpointing:
         unet.enable_gradient_checkpointing()
     unet.train()
@@ -99,7 +99,9 @@ def train(
         return gates(model) | (probe(step, unet) if probe is not None else {})
 
     enough = probe.enough if probe is not None else None
-    fit(unet, loss, params.optimisation, scratch=scratch, log=scratch / LOG, probe=measured, stop=enough, engine=engine)
+    return fit(
+        unet, loss, params.optimisation, scratch=scratch, log=scratch / LOG, probe=measured, stop=enough, engine=engine
+    )
 
 
 def gates(unet: nn.Module) -> Row:
@@ -125,10 +127,10 @@ def run(*, shards: Path, embeddings: Path, unet: Path, instance: Path, params: P
         if params.probe is None
         else Probe(params.probe, last(where[0], params.probe.layouts), engine, scratch / PICTURES)
     )
-    train(params, samples(where, params), model, engine, scratch, probe)
+    steps = train(params, samples(where, params), model, engine, scratch, probe)
     merge(model)
     weights = sum(weight.numel() for weight in model.instance_layers().values())
-    metrics = {"samples": float(params.batch_size * params.optimisation.steps), "parameters": float(weights)}
+    metrics = {"samples": float(params.batch_size * steps), "parameters": float(weights)}
     engine.first_alone(partial(write, model, instance, scratch, params, metrics))
     engine.end()
     return metrics

@@ -102,7 +102,7 @@ def test_training_stops_when_the_log_says_it_is_enough(tmp_path: Path) -> None:
         return model(torch.ones(1, 1)).square().mean()
 
     log = tmp_path / "log.csv"
-    fit(model, loss, HOW, scratch=tmp_path / "scratch", log=log, stop=lambda rows: len(rows) == 2)
+    assert fit(model, loss, HOW, scratch=tmp_path / "scratch", log=log, stop=lambda rows: len(rows) == 2) == 10
     assert steps == list(range(10))
     assert len(log.read_text().splitlines()) == 3
 
