@@ -1,4 +1,4 @@
-"""Run the DVC graph under Prefect: `python -m flows.pipeline [experiment=smoke train.steps=100 ...]`.
+"""Run the DVC graph under Prefect: `python -m flows.pipeline [experiment=smoke train.batch_size=24 ...]`.
 
 One task a stage, named like it. dvc.lock decides what has to run: a stage that is up to date shows as `Skipped`, one
 whose outputs DVC restored from its cache as `Cached`. A stage that fails keeps only its descendants from running.
@@ -48,7 +48,7 @@ def pipeline(
 
     Args:
         experiment: a file of configs/experiment, or default for configs/ as they are.
-        overrides: Hydra's, one a line, such as train.steps=100.
+        overrides: Hydra's, such as train.optimisation.steps=100.
         targets: stages to bring up to date with all they rest on; every stage when empty.
         jobs: how many stages may run side by side.
         name: keep the run as a DVC experiment of this name; one is made up for a run of a deployment.

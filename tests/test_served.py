@@ -1,4 +1,4 @@
-"""A real server and the deployments it starts, on a toy graph: asked for, killed, cancelled."""
+"""A real server and the deployments it starts, on a toy graph: asked for, planned, killed, cancelled."""
 
 import http.server
 import json
@@ -65,13 +65,13 @@ def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy, with a Git and a DVC remote of its team."""
     folder = tmp_path_factory.mktemp("served")
-    yearly = toy_graph.DEPLOYMENT | {"targets": ["a"], "schedule": "0 3 1 1 *"}
+    monthly = toy_graph.DEPLOYMENT | {"targets": ["a"], "schedule": "0 3 1 * *"}
     toy_graph.write(
         folder / "toy",
         {
             "push": "team",
             "message": "custom-webhook/team",
-            "deployments": {"rebuild": toy_graph.DEPLOYMENT, "yearly": yearly},
+            "deployments": {"rebuild": toy_graph.DEPLOYMENT, "monthly": monthly},
         },
     )
     toy_graph.run("git", "init", "-q", "--bare", "-b", "main", str(folder / "team.git"), at=folder)
@@ -244,6 +244,17 @@ def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_fro
     assert "Stage 'b' didn't change" in said
     assert "found a part" in said
     assert (repository / "e").is_file()
+
+
+def test_a_schedule_of_the_settings_has_its_next_run_waiting(client: SyncPrefectClient) -> None:
+    def waits() -> FlowRun | None:
+        return next((one for one in client.read_flow_runs() if one.auto_scheduled), None)
+
+    run = until(waits, "the scheduler plans a run")
+    assert run.deployment_id == client.read_deployment_by_name("instdiff/monthly").id
+    assert run.parameters["targets"] == ["a"]
+    assert run.expected_start_time is not None
+    assert (run.expected_start_time.day, run.expected_start_time.hour) == (1, 3)
 
 
 def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
