@@ -5,6 +5,7 @@ with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that g
 "mask_ap/size/small". What the ground truth has no question for, or the detector no answer, is left out.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -30,11 +31,14 @@ class Eyes(NamedTuple):
     features: instances.Sight
 
 
-def of_instances(row: str, scores: pd.DataFrame, picture: pd.Series, draws: Counts, params: Params) -> Measured:
-    """Means over instances; those that no instance counts for are left out."""
+def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dict[str, pd.Series]:
+    """Metrics that are means over instances: each one's value for every instance, NaN for those that do not count."""
     leak = scores["leak"].astype("Float64")
-    if params.leak_groups:
-        leak = leak.where(scores["group"].isin(params.leak_groups))
+    if leak_groups:
+        leak = leak.where(scores["group"].isin(leak_groups))
+    judged = scores["judged_colour"]
+    right_N = (scores["colour"].isna() | judged.isna() | (judged == scores["colour"])).to_numpy(bool)
+    box_iou_N = scores["box_iou"].to_numpy(np.float64)
     values: dict[str, pd.Series] = {
         "mask_miou": scores["mask_iou"],
         "box_miou": scores["box_iou"],
@@ -43,26 +47,25 @@ def of_instances(row: str, scores: pd.DataFrame, picture: pd.Series, draws: Coun
         "pim_scribble": scores["pim_scribble"],
         "colour_leak": leak,
         "clip_local": scores["clip_local"],
+        "mig_success": pd.Series(success.of_instances(box_iou_N, right_N).astype(np.float64)),
+        "mig_miou": pd.Series(success.ious(box_iou_N, right_N)),
     }
     for attribute, column in instances.COLUMN_ASKED.items():
         judged = scores[f"judged_{attribute}"]
         right = (judged == scores[column]).astype("Float64")
         values[f"{attribute}_accuracy"] = right.where(scores[column].notna() & judged.notna())
-    return {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
+    return {name: column.astype("Float64") for name, column in values.items()}
 
 
-def of_success(scores: pd.DataFrame, picture: pd.Series, draws: Counts) -> Measured:
-    """MIG-Bench's success rate and mIoU of instances, and its success rate of whole pictures."""
-    judged = scores["judged_colour"]
-    right_N = (scores["colour"].isna() | judged.isna() | (judged == scores["colour"])).to_numpy(bool)
-    box_iou_N, picture_N = scores["box_iou"].to_numpy(np.float64), picture.to_numpy(np.int64)
-    succeeded_N = success.of_instances(box_iou_N, right_N)
-    pictures_I = pd.Series(success.of_pictures(succeeded_N, picture_N, draws.shape[1]))
-    return {
-        "mig_success": _mean(pd.Series(succeeded_N.astype(np.float64)), picture, draws),
-        "mig_miou": _mean(pd.Series(success.ious(box_iou_N, right_N)), picture, draws),
-        "mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws),
-    }
+def of_instances(
+    row: str, scores: pd.DataFrame, picture: pd.Series, draws: Counts, leak_groups: Collection[str]
+) -> Measured:
+    """Means over instances, and the share of pictures all of whose instances succeed; without what nobody asked."""
+    values = columns(row, scores, leak_groups)
+    metrics = {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
+    succeeded_N = values["mig_success"].to_numpy(bool)
+    pictures_I = pd.Series(success.of_pictures(succeeded_N, picture.to_numpy(np.int64), draws.shape[1]))
+    return metrics | {"mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws)}
 
 
 def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:

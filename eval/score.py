@@ -40,7 +40,7 @@ def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None,
     """One row an instance, with the columns of SCORES; empty where nobody looked."""
     truth = inputs.truth
     groups = truth.images.set_index("key")["group"]
-    asked = truth.instances[["key", "index", "category", "colour", "texture"]].assign(
+    asked = truth.instances[["key", "index", "category", "colour", "texture", "box"]].assign(
         row=row,
         group=truth.instances["key"].map(groups),
         area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
@@ -60,8 +60,7 @@ def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> tuple[
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
     scores = table(row, inputs, given, eyes, params)
     picture = inputs.truth.instances["picture"]
-    metrics = measures.of_instances(row, scores, picture, draws, params)
-    metrics |= measures.of_success(scores, picture, draws)
+    metrics = measures.of_instances(row, scores, picture, draws, params.leak_groups)
     metrics |= measures.of_detections(inputs, given, draws, params)
     metrics |= measures.of_paper(inputs, given, draws, params)
     if eyes is not None:

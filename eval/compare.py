@@ -1,0 +1,232 @@
+"""What changed from A to B: `instdiff compare A B`.
+
+A and B are folders of scores (one row, or rows by name), or revisions: an experiment of DVC's or a commit, whose
+scores and pictures are taken from DVC's cache. Shown as text; as one HTML page with pictures side by side; and as
+files that `dvc plots show` draws.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.table import Table
+
+from eval import difference, figures, pictures, row
+from eval.difference import Difference, Side
+from instdiff import atomic
+
+TEMPLATE = Path(__file__).with_name("compare.html.j2")
+SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")
+MAX_SIDE, LINE = 320, (255, 60, 60)  # pixels a side of a picture shown; of the box in it
+
+
+Folders = tuple[Path, Path]
+Rows = dict[str, Folders]  # name -> folders of its scores and of its pictures
+
+
+class Compared(NamedTuple):
+    """One row on both sides, and where its pictures lie (None: not at hand)."""
+
+    name: str
+    one: Side
+    other: Side
+    pictures: Folders | None
+    metrics: list[Difference]
+    changed: pd.DataFrame
+    told: list[str]  # what a reader must know
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compare two results, row by row."""
+    given = parser().parse_args(arguments)
+    with _found(given.a, given.row) as one, _found(given.b, given.row) as other:
+        rows = [_compared(*sides, given) for sides in _paired(one, other)]
+        for compared in rows:
+            show(compared)
+        if given.html is not None:
+            with atomic.file(given.html) as part:
+                part.write_text(page(rows, given.a, given.b), encoding="utf-8")
+        if given.plots is not None:
+            with atomic.folder(given.plots) as part:
+                write_plots(part, rows)
+
+
+def show(compared: Compared) -> None:
+    """Print the differences of a row, and the instances that changed most."""
+    console = Console()
+    shown = Table(title=f"row {compared.name}", box=None, padding=(0, 1))
+    for column in ("metric", "A", "B", "B - A", "95% of B - A", ""):
+        shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    for one in compared.metrics:
+        shown.add_row(*_cells(one))
+    console.print(shown)
+    for sentence in compared.told:
+        console.print(f"[yellow]{sentence}[/yellow]")
+    for one in compared.changed.to_dict("records"):
+        console.print(f"  {one['change']:+.2f}  {one['key']} {one['index']}: {one['category']}")
+
+
+def page(rows: Sequence[Compared], a: str, b: str) -> str:
+    """One self-contained page."""
+    loader = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined)
+    sections = [
+        {
+            "name": one.name,
+            "told": one.told,
+            "metrics": [(_cells(metric), metric.certain) for metric in one.metrics],
+            "changed": [
+                {
+                    "what": f"{record['category']}, {record['key']} {record['index']}",
+                    "change": f"{record['change']:+.2f}",
+                    "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(one, record)],
+                }
+                for record in one.changed.to_dict("records")
+            ],
+        }
+        for one in rows
+    ]
+    return loader.get_template(TEMPLATE.name).render(a=a, b=b, rows=sections)
+
+
+def write_plots(folder: Path, rows: Sequence[Compared]) -> None:
+    """`<row>.json`, a record a metric, and `<row>/<place>.png`, A left and B right: `dvc plots show` draws both."""
+    for one in rows:
+        records = [
+            {"metric": m.name, "a": m.one, "b": m.other, "difference": m.value, "low": m.low, "high": m.high}
+            for m in one.metrics
+        ]
+        (folder / f"{one.name}.json").write_text(json.dumps(records, indent=2) + "\n")
+        for place, record in enumerate(one.changed.to_dict("records")):
+            sides = _side_by_side(one, record)
+            if sides:
+                (folder / one.name).mkdir(exist_ok=True)
+                _joined(sides).save(folder / one.name / f"{place:02d}-{record['key']}-{record['index']}.png")
+
+
+def _compared(name: str, sides: Folders, shown: Folders, given: argparse.Namespace) -> Compared:
+    one, other = (difference.read(side) for side in sides)
+    differing = difference.checked(one, other)
+    told = [f"not the same on both sides, and numbers may differ for it: {', '.join(differing)}"] if differing else []
+    if one.source["pictures"] == other.source["pictures"]:
+        told.append("both sides judged the very same pictures")
+    drawn = tuple(given.pictures) if given.pictures else shown
+    return Compared(
+        name,
+        one,
+        other,
+        (drawn[0], drawn[1]) if all(folder.is_dir() for folder in drawn) else None,
+        difference.of_metrics(one, other, given.resamples, given.seed),
+        difference.most_changed(one, other, given.count),
+        told,
+    )
+
+
+def _paired(one: Rows, other: Rows) -> Iterator[tuple[str, Folders, Folders]]:
+    """Rows of both sides: those of one name or, where each side is a single row, these two."""
+    if len(one) == len(other) == 1:
+        (name, a), (_, b) = *one.items(), *other.items()
+        yield name, (a[0], b[0]), (a[1], b[1])
+        return
+    names = [name for name in one if name in other]
+    if not names:
+        raise ValueError(f"no row stands on both sides: {', '.join(one)} and {', '.join(other)}")
+    for name in names:
+        yield name, (one[name][0], other[name][0]), (one[name][1], other[name][1])
+
+
+@contextmanager
+def _found(where: str, only: str | None) -> Iterator[Rows]:
+    """Row -> the folders of its scores and its pictures, of a folder or of a revision."""
+    folder = Path(where)
+    if (folder / "metrics.json").is_file():
+        yield {folder.resolve().name: (folder, folder / "pictures")}
+    elif folder.is_dir():
+        rows = sorted(path.parent for path in folder.glob("*/metrics.json"))
+        yield _chosen(where, {path.name: (path, path / "pictures") for path in rows}, only)
+    else:
+        with TemporaryDirectory() as scratch:
+            scores = _of_revision(where, SCORES, Path(scratch))
+            rows = sorted(path.parent for path in scores.glob("*/metrics.json"))
+            named = _chosen(where, {path.name: (path, Path(scratch) / path.name) for path in rows}, only)
+            for name in named:
+                source = REAL_PICTURES if name == row.REAL else GENERATED / name
+                _of_revision(where, source, Path(scratch), name)
+            yield named
+
+
+def _chosen(where: str, rows: Rows, only: str | None) -> Rows:
+    chosen = {name: paths for name, paths in rows.items() if only in {None, name}}
+    if not chosen:
+        raise ValueError(f"{where}: no scores of {'any row' if only is None else f'row {only!r}'} there")
+    return chosen
+
+
+def _of_revision(revision: str, path: Path, scratch: Path, name: str = "scores") -> Path:
+    """What a revision of this repository has under a path, from DVC's cache or remote."""
+    target = scratch / name
+    command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", revision, "-o", str(target), ".", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        why = reason[0] if reason else "dvc failed"
+        raise ValueError(f"{revision}: neither a folder nor a revision with {path} ({why})")
+    return target
+
+
+def _side_by_side(compared: Compared, record: dict[str, object]) -> list[Image.Image]:
+    """The picture on both sides with the instance's box; none where the pictures are not at hand."""
+    if compared.pictures is None:
+        return []
+    shown = []
+    for folder in compared.pictures:
+        found = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in pictures.SUFFIXES]
+        if not found:
+            return []
+        picture = Image.fromarray(pictures.read(found[0]))
+        x0, y0, x1, y1 = (float(edge) for edge in record["box"])  # type: ignore[attr-defined]
+        width, height = picture.size
+        edges = [x0 * width, y0 * height, max(x0 * width, x1 * width - 1), max(y0 * height, y1 * height - 1)]
+        ImageDraw.Draw(picture).rectangle(edges, outline=LINE)
+        shown.append(picture)
+    return shown
+
+
+def _joined(sides: Sequence[Image.Image]) -> Image.Image:
+    canvas = Image.new("RGB", (sum(one.width for one in sides) + 4, max(one.height for one in sides)), "white")
+    canvas.paste(sides[0], (0, 0))
+    canvas.paste(sides[1], (sides[0].width + 4, 0))
+    return canvas
+
+
+def _cells(one: Difference) -> list[str]:
+    kind = "" if one.paired else "bounds"
+    said = "differs" if one.certain else ""
+    interval = f"{one.low:+.3f} to {one.high:+.3f}"
+    return [one.name, f"{one.one:.3f}", f"{one.other:.3f}", f"{one.value:+.3f}", interval, f"{kind} {said}".strip()]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="instdiff compare", description=main.__doc__)
+    add = options.add_argument
+    add("a", help="a folder of scores, an experiment or a commit")
+    add("b", help="the same, to hold against it")
+    add("--row", help="compare this row alone")
+    add("--pictures", type=Path, nargs=2, help="the pictures of A and of B; a revision brings its own")
+    add("--count", type=int, default=12, help="how many of the instances that changed most")
+    add("--resamples", type=int, default=1000, help="bootstrap draws")
+    add("--seed", type=int, default=0, help="of the draws")
+    add("--html", type=Path, help="write a page with pictures side by side")
+    add("--plots", type=Path, help="write files that `dvc plots show` draws")
+    return options

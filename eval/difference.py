@@ -1,0 +1,121 @@
+"""What differs between two rows of scores on the same layouts: paired intervals, and the instances that changed most.
+
+Metrics that are means over instances are resampled anew, both sides by the same draws of pictures, so that what
+makes a picture hard for both cancels. The others (AP, FID, KID) are not means: they are shown side by side, and
+called different only where their intervals do not meet.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from eval import alarm, measures
+from eval.metrics import bootstrap
+from instdiff import tables
+from instdiff.schema import SCORES
+
+MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
+COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")
+
+
+class Side(NamedTuple):
+    """One row of scores, read."""
+
+    folder: Path
+    scores: pd.DataFrame
+    metrics: dict[str, dict[str, float]]
+    source: dict[str, Any]
+
+
+class Difference(NamedTuple):
+    """A metric on both sides, and B - A with its 95% interval; paired is False where it is only bounded."""
+
+    name: str
+    one: float
+    other: float
+    low: float
+    high: float
+    paired: bool
+
+    @property
+    def value(self) -> float:
+        """B - A."""
+        return self.other - self.one
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def read(folder: Path) -> Side:
+    """A row's folder; ValueError names the file that is missing or unreadable."""
+    contents = []
+    for name in ("metrics.json", "provenance.json"):
+        try:
+            contents.append(json.loads((folder / name).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder / name}: not a readable JSON file ({error})") from error
+    return Side(folder, tables.read(folder / "instances.parquet", SCORES), *contents)
+
+
+def checked(one: Side, other: Side) -> list[str]:
+    """What else differs (detector, judge, settings); ValueError when the two were not asked for the same instances."""
+    places = ["key", "index", "category"]
+    if not one.scores[places].equals(other.scores[places]):
+        raise ValueError(f"{one.folder} and {other.folder} are not of the same layouts: their instances differ")
+    return [name for name in alarm.differences(one.source, other.source) if name not in MUST_AGREE]
+
+
+def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Difference]:
+    """Every metric that both sides have, in the first side's order; paired wherever both have its instances."""
+    values = instance_values(one), instance_values(other)
+    codes, keys = pd.factorize(one.scores["key"])
+    draws = bootstrap.draws(len(keys), num_resamples, seed)
+    found = []
+    for name, metric in one.metrics.items():
+        if name not in other.metrics:
+            continue
+        if name in values[0] and name in values[1]:
+            found.append(_paired(name, values[0][name], values[1][name], codes, draws))
+        else:
+            found.append(_bounded(name, metric, other.metrics[name]))
+    return found
+
+
+def instance_values(side: Side) -> dict[str, pd.Series]:
+    """The values whose means are metrics, by the metric's name; NaN where an instance does not count."""
+    values = measures.columns(str(side.source["row"]), side.scores, side.source["settings"]["leak_groups"])
+    return {name: column for name, column in values.items() if column.notna().any()}
+
+
+def most_changed(one: Side, other: Side, count: int) -> pd.DataFrame:
+    """The instances whose columns moved most, the greatest first: key, index, category, both sides', `change`.
+
+    The change is the sum of B - A over box IoU, mask IoU and PiM of points, a missing value counting as 0.
+    """
+    table = one.scores[["key", "index", "category", "colour", "texture", "box"]].copy()
+    for column in COLUMNS:
+        table[f"{column}_a"], table[f"{column}_b"] = one.scores[column], other.scores[column]
+    judged = ("box_iou", "mask_iou", "pim_point")
+    table["change"] = sum(table[f"{name}_b"].fillna(0.0) - table[f"{name}_a"].fillna(0.0) for name in judged)
+    order = table["change"].abs().sort_values(ascending=False, kind="stable").index[:count]
+    return table.loc[order[table.loc[order, "change"] != 0]].reset_index(drop=True)
+
+
+def _paired(name: str, a: pd.Series, b: pd.Series, codes: bootstrap.Counts, draws: bootstrap.Counts) -> Difference:
+    """B - A on the instances that count on both sides."""
+    there = (a.notna() & b.notna()).to_numpy(bool)
+    if not there.any():
+        raise ValueError(f"{name}: no instance counts on both sides")
+    one, other = (side[there].to_numpy(np.float64) for side in (a, b))
+    metric = bootstrap.mean(other - one, codes[there], draws)
+    return Difference(name, float(one.mean()), float(other.mean()), metric.low, metric.high, True)
+
+
+def _bounded(name: str, a: dict[str, float], b: dict[str, float]) -> Difference:
+    """B - A between the extremes of both intervals, which is wider than a paired one."""
+    return Difference(name, a["value"], b["value"], b["low"] - a["high"], b["high"] - a["low"], False)
