@@ -9,11 +9,11 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -73,8 +73,8 @@ def show(compared: Compared) -> None:
     console.print(shown)
     for sentence in compared.told:
         console.print(f"[yellow]{sentence}[/yellow]")
-    for one in compared.changed.to_dict("records"):
-        console.print(f"  {one['change']:+.2f}  {one['key']} {one['index']}: {one['category']}")
+    for record in compared.changed.to_dict("records"):
+        console.print(f"  {record['change']:+.2f}  {record['key']} {record['index']}: {record['category']}")
 
 
 def page(rows: Sequence[Compared], a: str, b: str) -> str:
@@ -184,7 +184,7 @@ def _of_revision(revision: str, path: Path, scratch: Path, name: str = "scores")
     return target
 
 
-def _side_by_side(compared: Compared, record: dict[str, object]) -> list[Image.Image]:
+def _side_by_side(compared: Compared, record: Mapping[Hashable, Any]) -> list[Image.Image]:
     """The picture on both sides with the instance's box; none where the pictures are not at hand."""
     if compared.pictures is None:
         return []
@@ -194,7 +194,7 @@ def _side_by_side(compared: Compared, record: dict[str, object]) -> list[Image.I
         if not found:
             return []
         picture = Image.fromarray(pictures.read(found[0]))
-        x0, y0, x1, y1 = (float(edge) for edge in record["box"])  # type: ignore[attr-defined]
+        x0, y0, x1, y1 = (float(edge) for edge in record["box"])
         width, height = picture.size
         edges = [x0 * width, y0 * height, max(x0 * width, x1 * width - 1), max(y0 * height, y1 * height - 1)]
         ImageDraw.Draw(picture).rectangle(edges, outline=LINE)

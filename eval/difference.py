@@ -103,7 +103,8 @@ def most_changed(one: Side, other: Side, count: int) -> pd.DataFrame:
     judged = ("box_iou", "mask_iou", "pim_point")
     table["change"] = sum(table[f"{name}_b"].fillna(0.0) - table[f"{name}_a"].fillna(0.0) for name in judged)
     order = table["change"].abs().sort_values(ascending=False, kind="stable").index[:count]
-    return table.loc[order[table.loc[order, "change"] != 0]].reset_index(drop=True)
+    changed: pd.DataFrame = table.loc[order[table.loc[order, "change"] != 0]].reset_index(drop=True)
+    return changed
 
 
 def _paired(name: str, a: pd.Series, b: pd.Series, codes: bootstrap.Counts, draws: bootstrap.Counts) -> Difference:
