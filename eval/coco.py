@@ -84,9 +84,16 @@ class Caption(_Foreign):
     caption: str
 
 
+class Info(_Foreign):
+    """What files of ours say of themselves: whether all of the benchmark's pictures are there."""
+
+    comparable: bool = True
+
+
 class Instances(_Foreign):
     """instances_*.json."""
 
+    info: Info = Info()
     images: list[Image]
     annotations: list[Instance]
     categories: list[Category]

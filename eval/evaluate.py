@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 from rich.console import Console
 
-from eval import alarm, asked, detect, detections, provenance, results, row, score, seeds
+from eval import alarm, asked, coco, detect, detections, provenance, results, row, score, seeds
 from eval.ground_truth import GroundTruth
 from eval.measures import Eyes
 from eval.metrics.bootstrap import Metric
@@ -74,6 +74,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(names) > 1:
         seeds.write(given.out / f"{name}.seeds.json", names, measured)
     show(given.out, names)
+    if results.subset(given.layouts):
+        Console().print("[yellow]a subset of the benchmark: not comparable to its table[/yellow]")
 
 
 def judged(
@@ -141,7 +143,9 @@ def _found(
 ) -> detections.Detections:
     """The detections of a file, or those made here: anew unless pictures, detector and settings are the very same."""
     if file is not None:
-        classes, image_ids = results.of_coco(given.layouts) if results.has_ids(given.layouts) else (None, {})
+        classes, image_ids = (
+            results.of_coco(coco.read_instances(given.layouts)) if results.has_ids(given.layouts) else (None, {})
+        )
         return results.read(file, pictures, classes, image_ids)
     if not given.detector.is_dir():
         raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")

@@ -80,7 +80,11 @@ def has_ids(path: Path) -> bool:
     return path.suffix != ".parquet" and coco.is_coco(path)
 
 
-def of_coco(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+def of_coco(content: coco.Instances) -> tuple[dict[int, str], dict[int, str]]:
     """Names by category id and keys by image id, as COCO's ground truth states them."""
-    content = coco.read_instances(path)
     return {one.id: one.name for one in content.categories}, {one.id: coco.key(one) for one in content.images}
+
+
+def subset(path: Path) -> bool:
+    """Whether the ground truth of this file says that it is a part of a benchmark."""
+    return has_ids(path) and not coco.read_instances(path).info.comparable
