@@ -124,7 +124,7 @@ def rows(made: Picture, names: Mapping[int, str], seed: int) -> tuple[Record, li
 
 def write(out: Path, made: Sequence[Picture], instances: coco.Instances, info: Record, seed: int) -> dict[str, int]:
     """Write the four files, all or none."""
-    content = {
+    content: Record = {
         "info": info,
         "images": [one.image for one in made],
         "annotations": [annotation for one in made for annotation in one.annotations],
