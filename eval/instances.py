@@ -86,8 +86,9 @@ def judged(
 ) -> pd.DataFrame:
     """The judge's word for each attribute of a given box, whether a colour leaked, and the local CLIP score.
 
-    Only the attributes that `words` has are judged; the columns of the others are empty.
+    Only the attributes that `words` has words of are judged; the columns of the others are empty.
     """
+    words = {attribute: known for attribute, known in words.items() if known}
     for attribute in words:
         _check_words(truth.instances[COLUMN_ASKED[attribute]], words[attribute], attribute)
     features_ND = crop_features(truth, pictures, judge, batch_size)
