@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from eval import coco, pictures, provenance
 from eval.ground_truth import resized
-from instdiff import atomic, layouts, masks, strokes, tables
+from instdiff import atomic, layout_files, layouts, masks, strokes, tables
 from instdiff.progress import track
 from instdiff.randomness import generator
 from instdiff.schema import ANNOTATED, IMAGES
@@ -141,7 +141,7 @@ def write(out: Path, made: Sequence[Picture], instances: coco.Instances, info: R
         tables.write(to / "images.parquet", images, IMAGES)
         tables.write(to / "annotated.parquet", annotated, ANNOTATED)
         kept = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
-        layouts.write(to / "layouts.json", layouts.from_tables(*kept))
+        layout_files.write(to / "layouts.json", layouts.from_tables(*kept))
     return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
 
 
