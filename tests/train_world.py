@@ -17,7 +17,7 @@ from instdiff import embeddings, shards, train
 from instdiff.drops import Odds
 from instdiff.embeddings import Embedded, Empty
 from instdiff.engine import Accelerated, Hardware
-from instdiff.fit import Engine, Loss, Optimisation
+from instdiff.fit import Diverged, Engine, Loss, Optimisation
 from instdiff.start import Start
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import UniFusionConfig
@@ -189,4 +189,8 @@ def rank(root: Path, out: Path, environment: dict[str, str], killed_at: int | No
         return value * float("nan") if number == nan_at and self.rank == self.world - 1 else value
 
     Engine.gradients, Accelerated.backward = deadly, broken  # type: ignore[method-assign]
-    trained(root, out)
+    try:
+        trained(root, out)
+    except Diverged as error:
+        (out.parent / f"said-{environment['RANK']}.txt").write_text(str(error))
+        raise
