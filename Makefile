@@ -39,7 +39,7 @@ $(LAVIS): | setup
 	rm -f .lavis/ready-*
 	touch $@
 
-repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.steps=100" choose values
+repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.optimisation.steps=100" choose values
 	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(OVERRIDES)
 	dvc repro
 	@python -m eval.table metrics.json
