@@ -204,7 +204,7 @@ def _crowded(rng: np.random.Generator) -> list[Placed]:
     """Four touching tiles of one shape and texture in four colours: where colours leak if they can."""
     category, _, texture = _words(rng)
     colours = rng.choice(list(COLOURS), 4, replace=False)
-    side = rng.uniform(26, 31)
+    side = rng.uniform(18, 28)  # no larger: a prompt that names four alike must not tell where they stand
     x0, y0 = (rng.uniform(side, SIZE - side) for _ in range(2))
     centres = [(x0 + dx * side / 2, y0 + dy * side / 2) for dy in (-1, 1) for dx in (-1, 1)]
     return [

@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, stage
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import byte_pairs, corpus, recipe
 from instdiff.randomness import generator
 from instdiff.scenes import COLOURS, GROUPS, SHAPES, TEXTURES, phrase
 from instdiff.schema import Box, Strict
@@ -144,11 +144,11 @@ def resized(pictures: Sequence[Picture], size: int) -> Tensor:
 
 def new_tokenizer(max_tokens: int) -> CLIPTokenizer:
     """A byte-pair tokenizer that knows every word of the miniature world as one token."""
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    empty = CLIPTokenizer(vocab={start: 0, end: 1}, merges=[])
-    trained = empty.train_new_from_iterator(corpus.SENTENCES, vocab_size=1024)
-    trained.model_max_length = max_tokens
-    return trained
+    merges = byte_pairs.merges(corpus.SENTENCES)
+    pieces = ["<|startoftext|>", "<|endoftext|>", *byte_pairs.pieces(merges)]
+    tokenizer = CLIPTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=merges)
+    tokenizer.model_max_length = max_tokens
+    return tokenizer
 
 
 def build(params: Params, tokenizer: CLIPTokenizer) -> CLIPModel:

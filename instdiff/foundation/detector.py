@@ -106,8 +106,10 @@ def _private_settings() -> Iterator[None]:
         wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": folder}
         for name, value in wanted.items():
             os.environ.setdefault(name, value)
+        opens = Image.open
         from ultralytics import settings
 
+        Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
         settings.update(
             {
                 name: False
