@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import functools
 import hashlib
 import json
 import platform
@@ -53,17 +54,13 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("name a layout file")
     wanted = layout_files.read(path, compat=options.compat)
     out = target(options, path)
-    pipeline = loaded(options)
-    with atomic.folder(out) as part:
-        drawn = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
-        record = {"layouts": [layouts.to_json(layout) for layout in wanted], "pictures": drawn, **provenance(options)}
-        (part / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    drawn = write(loaded(options), wanted, options, out)
     print(f"{len(drawn)} pictures in {out}")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> argparse.ArgumentParser:
     """Options: those of the released script under their names, then ours."""
-    made = argparse.ArgumentParser(prog="instdiff generate", description=__doc__, allow_abbrev=False)
+    made = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
 
     def add(name: str, **how: Any) -> None:
         made.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **how)
@@ -131,6 +128,17 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
     return pipeline
 
 
+def write(
+    pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout], options: argparse.Namespace, out: Path
+) -> list[dict[str, Any]]:
+    """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
+    with atomic.folder(out) as part:
+        drawn = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
+        record = {"layouts": [layouts.to_json(layout) for layout in wanted], "pictures": drawn, **provenance(options)}
+        (part / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    return drawn
+
+
 def draw(
     pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace, folder: Path
 ) -> Iterator[dict[str, Any]]:
@@ -191,6 +199,7 @@ def _plain(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+@functools.cache  # weights are those that were loaded, and gigabytes
 def _digest(path: Path) -> str:
     return recipe.digest(path) if path.is_dir() else _sha256(path)
 

@@ -13,6 +13,7 @@ Colour = tuple[int, int, int]
 _TURN = 0.618034  # of the colour circle, from one instance to the next
 _COVER = 0.35  # of a mask
 _MAX_WORDS = 40  # characters
+_BLACK = (0, 0, 0)
 
 
 def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
@@ -45,21 +46,24 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade
     def at(point: Point) -> tuple[float, float]:
         return point.x * (width - 1), point.y * (height - 1)
 
-    corner = Point(0.0, 0.0)
+    corner = one.scribble[0] if one.scribble else Point(0.0, 0.0)
     if one.box is not None and geometry.clamp(one.box).area > 0:
         box = geometry.clamp(one.box)
         corner = Point(box.x0, box.y0)
-        pen.rectangle([at(corner), at(Point(box.x1, box.y1))], outline=shade)
-    for point in one.scribble or ():
-        _dot(pen, at(point), 1, shade)
+        pen.rectangle([at(corner), at(Point(box.x1, box.y1))], outline=shade, width=max(1, height // 256))
+    dots = [(at(point), 1) for point in one.scribble or ()]
     if one.point is not None:
-        _dot(pen, at(one.point), 3, shade)
+        dots.append((at(one.point), 3))
         corner = corner if one.box is not None else one.point
+    for rim, ink in ((1, _BLACK), (0, shade)):  # one rim around all: dots of a scribble lie on each other
+        for place, radius in dots:
+            _dot(pen, place, radius + rim, ink)
     words = one.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
     x, y = at(corner)
-    pen.text((x + 2, y + 1), words, fill=shade, stroke_width=1, stroke_fill=(0, 0, 0))
+    size_of_words = max(10, height // 32)
+    pen.text((x + 3, y + 1), words, fill=shade, stroke_width=1, stroke_fill=_BLACK, font_size=size_of_words)
 
 
 def _dot(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, shade: Colour) -> None:
     x, y = at
-    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=shade, outline=(0, 0, 0))
+    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=shade)
