@@ -92,8 +92,8 @@ def test_latents_are_scaled_and_the_second_view_is_the_mirror_image(world: World
     for number, view in enumerate(views):
         pixels = torch.frombuffer(bytearray(view.tobytes()), dtype=torch.uint8).reshape(64, 64, 3)
         latent = vae.encode(pixels.permute(2, 0, 1)[None] / 127.5 - 1).latent_dist
-        assert torch.allclose(first.latent_mean_SVChw[0, number], latent.mean[0] * 0.5, atol=1e-5)
-        assert torch.allclose(first.latent_std_SVChw[0, number], latent.std[0] * 0.5, atol=1e-5)
+        assert torch.allclose(first.latent_mean_SVChw[0, number], latent.mean[0] * 0.5, atol=5e-5)
+        assert torch.allclose(first.latent_std_SVChw[0, number], latent.std[0] * 0.5, atol=5e-5)
 
 
 def test_a_text_is_encoded_once() -> None:
