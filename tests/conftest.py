@@ -1,6 +1,10 @@
-"""The order of the tests: what takes minutes starts first, so that two workers end together."""
+"""What holds for every test: the longest start first, and no property fails because the machine is busy."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
