@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_pipeline
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from golden_weights import equal
@@ -23,35 +24,16 @@ from instdiff.scaleu import scale_low_frequencies
 from instdiff.schema import Box, Instance, Layout, Point
 from instdiff.solvers import Denoise, Plms, Scheduled
 from instdiff.unet import InstanceUNet
-from instdiff.unifusion import LOCATED, UniFusionConfig
+from instdiff.unifusion import LOCATED
 
-SIZES = UniFusionConfig(
-    max_instances=3,
-    text_width=8,
-    token_width=16,
-    hidden_width=16,
-    num_scribble_points=4,
-    num_outline_points=8,
-    mask_size=32,
-    mask_widths=(4, 8),
-    mask_depths=(1, 1),
-)
+SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})
 WORDS = {word: torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed, word in enumerate("abc")}
 NEVER = dict.fromkeys(Odds.model_fields, 0.0)
 
 
 def base() -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-        norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    ).eval()
+    return tiny_pipeline.base().eval()
 
 
 def fresh() -> InstanceUNet:
