@@ -111,3 +111,11 @@ def write(folder: Path, settings: dict[str, Any]) -> Path:
     run("git", "add", ".", at=folder)
     run("git", "commit", "-q", "-m", "A toy", at=folder)
     return folder
+
+
+def gone(process: int) -> bool:
+    """Ended, or about to be collected by whoever adopted it."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
