@@ -21,6 +21,7 @@ from data_prep.annotators import Failure, Ledger
 from data_prep.pictures import Limits, admit
 from data_prep.sources import Record
 from instdiff import atomic, masks, scenes, stage, tables
+from instdiff.arrangements import GROUPS
 from instdiff.progress import track
 from instdiff.randomness import derive, generator
 from instdiff.schema import GIVEN, GIVEN_CAPTIONED, IMAGES, LEDGER, Strict
@@ -207,9 +208,9 @@ def admitted(job: tuple[str, Record], limits: Limits) -> Ingested:
 
 def orders(split: str, groups: dict[str, int], seed: int) -> list[Order]:
     """The scenes of a split; no two splits share a seed."""
-    unknown = sorted(set(groups) - set(scenes.GROUPS))
+    unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
-        raise ValueError(f"ingest: no such group of scenes: {', '.join(unknown)}; there are {', '.join(scenes.GROUPS)}")
+        raise ValueError(f"ingest: no such group of scenes: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     return [
         Order(f"{split}-{group}-{index:06d}", group, index, derive(seed, split))
         for group, count in groups.items()

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from instdiff import conditions
+from instdiff.appearance import COLOURS
 from instdiff.diffusion import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.engine import Accelerated
 from instdiff.fit import Row
@@ -22,7 +23,6 @@ from instdiff.foundation import clip, detector, vae
 from instdiff.geometry import iou
 from instdiff.randomness import torch_generator
 from instdiff.samples import laid_out
-from instdiff.scenes import COLOURS
 from instdiff.schema import Layout, Strict
 from instdiff.unet import InstanceUNet
 

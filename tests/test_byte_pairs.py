@@ -1,8 +1,9 @@
 import subprocess
 import sys
 
+from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.foundation import byte_pairs, clip
-from instdiff.scenes import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
+from instdiff.scenes import BACKGROUNDS
 
 
 def test_the_most_frequent_pair_comes_first_and_the_alphabet_decides_between_equals() -> None:

@@ -29,7 +29,8 @@ from pydantic import ValidationError
 
 from data_prep import caption, ground, ingest, segment, sketch
 from data_prep.annotators import Failure, Ledger, outcomes
-from instdiff import masks, scenes, tables
+from instdiff import masks, tables
+from instdiff.arrangements import SIZE
 from instdiff.geometry import pixel
 from instdiff.schema import ANNOTATED, CAPTIONS, GIVEN, IMAGES, INSTANCES, LEDGER, MASKS, STROKES, Rle
 
@@ -78,7 +79,7 @@ def test_the_tables_describe_the_pictures(world: World) -> None:
 def test_masks_are_the_visible_pixels_and_boxes_hold_them_tightly(world: World) -> None:
     root, _ = world
     for row in read(root, "given", GIVEN).to_dict("records"):
-        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=row["mask"]))
+        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=row["mask"]))
         assert masks.box_of(mask) == tuple(row["box"])
 
 
@@ -226,7 +227,7 @@ def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
     segment.run(**sources(root), **to, params=SEGMENT.model_copy(update={"backend": "box"}))
     boxes = read(root, "instances", INSTANCES)["box"]
     for box, counts in zip(boxes, tables.read(to["masks"], MASKS)["mask"], strict=True):
-        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=counts))
+        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=counts))
         assert masks.box_of(mask) == tuple(box)
         assert np.isclose(masks.area(mask), masks.box_of(mask).area)
 
@@ -271,10 +272,10 @@ def test_strokes_lie_on_their_masks(world: World) -> None:
     root, _ = world
     drawn = read(root, "strokes", STROKES)
     for row, counts in zip(drawn.to_dict("records"), read(root, "masks", MASKS)["mask"], strict=True):
-        mask = masks.decode(Rle(size=(scenes.SIZE, scenes.SIZE), counts=counts))
+        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=counts))
         for name, share in (("point", 1.0), ("scribble", 1.0), ("outline", 0.5)):
             points = np.reshape(row[name], (-1, 2))
-            assert mask[pixel(points, scenes.SIZE, scenes.SIZE)].mean() >= share
+            assert mask[pixel(points, SIZE, SIZE)].mean() >= share
 
 
 def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from eval import detect, detections, ground_truth, pictures, score
 from eval.measures import Eyes
 from eval.metrics.bootstrap import Metric
 from eval.row import Inputs, Params, Recipe, checked
-from instdiff import scenes, tables
+from instdiff import appearance, tables
 from instdiff.schema import ANNOTATED, IMAGES, SCORES
 
 PARAMS = Params(
@@ -184,4 +184,8 @@ def test_images_are_listed_once_or_refused(world: Path) -> None:
 
 def test_the_judge_chooses_among_all_words_of_the_miniature_world() -> None:
     words = yaml.safe_load((Path(__file__).parents[1] / "configs" / "score" / "default.yaml").read_text())["words"]
-    assert words == {"colour": list(scenes.COLOURS), "texture": list(scenes.TEXTURES), "shape": list(scenes.SHAPES)}
+    assert words == {
+        "colour": list(appearance.COLOURS),
+        "texture": list(appearance.TEXTURES),
+        "shape": list(appearance.SHAPES),
+    }

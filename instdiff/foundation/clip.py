@@ -18,10 +18,12 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, stage
+from instdiff.appearance import COLOURS, SHAPES, TEXTURES
+from instdiff.arrangements import GROUPS
 from instdiff.fit import Optimisation, fit
 from instdiff.foundation import byte_pairs, corpus, recipe
 from instdiff.randomness import generator
-from instdiff.scenes import COLOURS, GROUPS, SHAPES, TEXTURES, phrase
+from instdiff.scenes import phrase
 from instdiff.schema import Box, Strict
 
 Picture = npt.NDArray[np.uint8]

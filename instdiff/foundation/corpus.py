@@ -10,8 +10,9 @@ from multiprocessing import get_context
 import numpy as np
 import numpy.typing as npt
 
+from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.progress import track
-from instdiff.scenes import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, scene
+from instdiff.scenes import BACKGROUNDS, Scene, scene
 
 CHUNK = 64
 # Every word a prompt can hold, often enough to become a token of its own.

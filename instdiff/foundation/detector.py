@@ -16,8 +16,9 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from instdiff import atomic, stage
+from instdiff.appearance import SHAPES
 from instdiff.foundation import corpus, recipe
-from instdiff.scenes import SHAPES, Scene
+from instdiff.scenes import Scene
 from instdiff.schema import Box, Strict
 
 Picture = npt.NDArray[np.uint8]

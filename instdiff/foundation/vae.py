@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, stage
+from instdiff.arrangements import GROUPS, SIZE
 from instdiff.fit import Optimisation, fit
 from instdiff.foundation import corpus, recipe
 from instdiff.randomness import generator, torch_generator
-from instdiff.scenes import GROUPS, SIZE
 from instdiff.schema import Strict
 
 
