@@ -19,7 +19,7 @@ from instdiff.shards import INDEX_FILE, Sample, encode
 
 Entry = tuple[Picture, Layout, str]  # with the hash of the picture's file
 MEGABYTE = 1_000_000
-LONGEST_KEY = 80  # a member's name, key and extension, has 100 bytes in a tar
+LONGEST_KEY = 76  # a member's name, key and extension, has 100 bytes in a tar
 
 
 class Params(Strict):

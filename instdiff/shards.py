@@ -3,21 +3,28 @@
 A sample is three members of a tar, one after the other:
 
     <key>.png                       the picture's file as it came, never encoded again
-    <key>.json                      the layout, without the long lists of points
-    <key>.strokes.safetensors       scribbles and outlines, float32 (points, 2), named "scribble/<instance>", ...
+    <key>.json.gz                   the layout, without the long lists of points
+    <key>.strokes.safetensors.gz    scribbles and outlines, uint16 (2, points), named "scribble/<instance>", ...
+
+Points are counted in steps of a grid that has the pixels of the instance's mask among its places: whole pixels, as
+`sketch` draws them, come back exactly, other points to 1/65536 of the picture's longer side.
 """
 
+import gzip
 import hashlib
 import io
 import json
+import math
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -26,8 +33,9 @@ from instdiff import layouts, tables
 from instdiff.schema import INDEX, Instance, Layout, Point
 
 INDEX_FILE = "index.parquet"
-LAYOUT, STROKES = "json", "strokes.safetensors"
+LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"
 LONG = ("scribble", "outline")
+LARGEST = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,12 @@ def encode(sample: Sample) -> dict[str, bytes]:
     short = [instance.model_copy(update=dict.fromkeys(LONG)) for instance in sample.layout.instances]
     layout = sample.layout.model_copy(update={"instances": tuple(short)})
     strokes = {
-        f"{name}/{number}": np.asarray(points, dtype=np.float32)
+        f"{name}/{number}": _steps(points, instance)
         for number, instance in enumerate(sample.layout.instances)
         for name in LONG
         if (points := getattr(instance, name)) is not None
     }
-    return {sample.kind: sample.picture, LAYOUT: _json(layout), STROKES: save(strokes)}
+    return {sample.kind: sample.picture, LAYOUT: _packed(_json(layout)), STROKES: _packed(save(strokes))}
 
 
 def decode(key: str, members: dict[str, bytes]) -> Sample:
@@ -77,19 +85,35 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
     if len(kinds) != 1 or LAYOUT not in members or STROKES not in members:
         raise ValueError(f"expected a picture, {LAYOUT} and {STROKES}, found {', '.join(sorted(members)) or 'nothing'}")
     try:
-        layout = Layout.model_validate_json(members[LAYOUT])
-        strokes = load(members[STROKES])
-    except (ValidationError, SafetensorError) as error:
+        layout = Layout.model_validate_json(gzip.decompress(members[LAYOUT]))
+        strokes = load(gzip.decompress(members[STROKES]))
+    except (ValidationError, SafetensorError, OSError, EOFError, zlib.error) as error:
         raise ValueError(str(error).splitlines()[0]) from error
     instances = tuple(_with_strokes(one, number, strokes) for number, one in enumerate(layout.instances))
     return Sample(key, members[kinds[0]], kinds[0], layout.model_copy(update={"instances": instances}))
 
 
-def _with_strokes(instance: Instance, number: int, strokes: dict[str, np.ndarray[Any, Any]]) -> Instance:
+def _with_strokes(instance: Instance, number: int, strokes: dict[str, NDArray[np.uint16]]) -> Instance:
     given = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
+    grid = _grid(instance)
     return instance.model_copy(
-        update={name: tuple(map(Point._make, points.tolist())) for name, points in given.items()}
+        update={name: tuple(map(Point._make, (steps.T / grid).tolist())) for name, steps in given.items()}
     )
+
+
+def _steps(points: Sequence[Point], instance: Instance) -> NDArray[np.uint16]:
+    """(2, points): x and y in steps of the grid."""
+    places = np.reshape(points, (-1, 2))
+    if not ((places >= 0) & (places <= 1)).all():
+        raise ValueError(f"a stroke of {instance.phrase!r} leaves the picture")
+    return np.ascontiguousarray(np.rint(places * _grid(instance)).T.astype(np.uint16))
+
+
+def _grid(instance: Instance) -> NDArray[np.float64]:
+    """Steps across and down: the pixels of the mask, halved as often as a uint16 allows; a mask of one without any."""
+    height, width = instance.mask.size if instance.mask is not None else (1, 1)
+    halvings = math.floor(math.log2(LARGEST / max(height, width, 1)))
+    return np.array([width, height]) * 2.0**halvings
 
 
 def _read(data: bytes, row: dict[Any, Any], folder: Path) -> Sample:
@@ -110,3 +134,7 @@ def _read(data: bytes, row: dict[Any, Any], folder: Path) -> Sample:
 
 def _json(layout: Layout) -> bytes:
     return json.dumps(layouts.to_json(layout), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)

@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import tarfile
@@ -60,15 +61,20 @@ def half_picture(name: str, content: bytes) -> bytes:
 
 
 def in_layout(old: str, new: str) -> Callable[[str, bytes], bytes]:
-    return lambda name, content: content.replace(old.encode(), new.encode()) if name.endswith(".json") else content
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith(".json.gz"):
+            return content
+        return gzip.compress(gzip.decompress(content).replace(old.encode(), new.encode()))
+
+    return change
 
 
 def box_outside(name: str, content: bytes) -> bytes:
-    if not name.endswith(".json"):
+    if not name.endswith(".json.gz"):
         return content
-    written = json.loads(content)
+    written = json.loads(gzip.decompress(content))
     written["instances"][0]["box"] = [0.5, 0.0, 1.5, 1.0]
-    return json.dumps(written).encode()
+    return gzip.compress(json.dumps(written).encode())
 
 
 @pytest.mark.parametrize(
