@@ -7,6 +7,7 @@ image_id is the position of the picture's key in the images table + 1. What come
 record by record, before a number is computed from it.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ class Detections:
         """Whether the detector gave masks; of nothing found, it did."""
         return all(one.segmentation is not None for one in self.annotations)
 
+    @functools.cached_property
     def in_coco(self) -> list[dict[str, object]]:
         """COCO's annotations, numbered from 1, area that of the mask or, where there is none, of the box."""
         return [_coco(number, one) for number, one in enumerate(self.annotations, start=1)]

@@ -67,9 +67,10 @@ def paper_pim(truth: GroundTruth, given: Records, found: Records, seed: int) -> 
             for place, rle in enumerate(rles)
         ]
         drawn = {"point": points, "scribble": scribbles}
+        iou_DG = matching.mask_ious(masks_D, masks_G)
         rows.append(
             {
-                name: points_in_mask.paper_of_picture(points_in_mask.Picture(masks_G, masks_D, strokes))
+                name: points_in_mask.paper_of_picture(points_in_mask.Picture(masks_G, masks_D, strokes), iou_DG)
                 for name, strokes in drawn.items()
             }
         )

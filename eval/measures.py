@@ -72,7 +72,7 @@ def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, param
     """Average precision and recall of boxes and masks: as a whole, by size, category and group of layouts."""
     images = ground_truth.coco_images(inputs.pictures.sizes)
     categories = ground_truth.coco_categories(inputs.found.classes)
-    found = inputs.found.in_coco()
+    found = inputs.found.in_coco
     few = draws[: params.num_resamples_parts]
     areas = {ALL: average_precision.ANY_AREA, **params.sizes}
     metrics: Measured = {}
@@ -96,7 +96,7 @@ def of_paper(inputs: Inputs, given: instances.Records, draws: Counts, params: Pa
     """PiM in the paper's form; a form that no picture has a pair for is left out."""
     if not inputs.has_masks:
         return {}
-    table = instances.paper_pim(inputs.truth, given, inputs.found.in_coco(), params.seed)
+    table = instances.paper_pim(inputs.truth, given, inputs.found.in_coco, params.seed)
     places = pd.Series(range(len(table)))
     return {
         f"pim_paper_{stroke}": _mean(table[stroke], places, draws)

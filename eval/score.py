@@ -45,7 +45,7 @@ def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None,
         group=truth.instances["key"].map(groups),
         area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
     )
-    parts = [asked, instances.placed(truth, given, inputs.found.in_coco(), params.min_score)]
+    parts = [asked, instances.placed(truth, given, inputs.found.in_coco, params.min_score)]
     if eyes is not None:
         parts.append(
             instances.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)

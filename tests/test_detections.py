@@ -30,7 +30,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     read = detections.read(_write(tmp_path, _annotation(), _annotation(image_id=2, score=0.9)), SIZES)
     assert read.classes == ("square", "bar")
     assert read.provenance == {"pictures": "abc"}
-    assert [one["area"] for one in read.in_coco()] == [12.0, 12.0]
+    assert [one["area"] for one in read.in_coco] == [12.0, 12.0]
 
 
 def test_nothing_found_is_a_valid_file(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_any_value_in_any_field_is_either_sound_or_one_sentence(tmp_path: Path, 
 def test_run_lengths_that_do_not_add_up_never_reach_pycocotools(tmp_path: Path, counts: str) -> None:
     path = _write(tmp_path, _annotation(segmentation={"size": [8, 10], "counts": counts}))
     try:
-        area = detections.read(path, SIZES).in_coco()[0]["area"]
+        area = detections.read(path, SIZES).in_coco[0]["area"]
     except ValueError as error:
         assert "annotations.0" in str(error)
     else:

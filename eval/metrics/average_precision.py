@@ -1,18 +1,20 @@
 """COCO's average precision and recall, with intervals.
 
-pycocotools matches detections to instances once, picture by picture (COCOeval.evaluate). Its accumulation is
-written again here for weighted pictures: a picture drawn w times counts w times. With all weights 1 this equals
-pycocotools to the last digits, otherwise pycocotools on the pictures with repetitions, except that copies of
-equal score follow each other.
-Legend: T IoU thresholds, D detections of one category, I pictures, R resamples, K categories.
+pycocotools matches detections to instances once, category by category, on the pictures that have any
+(COCOeval.evaluate). Its accumulation is written again here for weighted pictures: a picture drawn w times counts w
+times. With all weights 1 this equals pycocotools to the last digits, otherwise pycocotools on the pictures with
+repetitions, except that copies of equal score follow each other.
+Legend: T IoU thresholds, D detections of one category, P those of them that are right, I pictures, R resamples,
+K categories.
 """
 
 import contextlib
 import functools
 import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 ANY_AREA = (0.0, 1e10)  # square pixels
 MAX_DETECTIONS = 100  # a picture and category, COCO's
-CHUNK = 2_000_000  # numbers of an array over resamples, thresholds and detections
+CHUNK = 500_000  # numbers of an array over detections and resamples: it stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,26 @@ def matched_by_area(
     areas: Mapping[str, tuple[float, float]],
 ) -> dict[str, list[Matched]]:
     """`matched` for each range of areas in square pixels, both ends within; what lies outside does not count."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_indexed(images, categories, given), _indexed(images, categories, detected), kind)
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(one) for one in areas.values()], list(areas)
-        evaluation.params.maxDets = [MAX_DETECTIONS]
-        evaluation.evaluate()
-    found_KAI = np.array(evaluation.evalImgs, dtype=object).reshape(len(categories), len(areas), len(images))
-    numbers = [int(str(category["id"])) for category in categories]
-    return {
-        name: [_of_category(number, found_AI[place]) for number, found_AI in zip(numbers, found_KAI, strict=True)]
-        for place, name in enumerate(areas)
-    }
+    found: dict[str, list[Matched]] = {name: [] for name in areas}
+    given_of, detected_of = _by_category(given), _by_category(detected)
+    for category in categories:
+        number = int(str(category["id"]))
+        own = given_of[number], detected_of[number]
+        places = sorted({int(str(one["image_id"])) - 1 for side in own for one in side})
+        if not places:
+            for ones in found.values():
+                ones.append(_of_category(number, [], [], len(images)))
+            continue
+        with contextlib.redirect_stdout(io.StringIO()):
+            sides = [_indexed([images[place] for place in places], category, side) for side in own]
+            evaluation = COCOeval(*sides, kind)
+            evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(one) for one in areas.values()], list(areas)
+            evaluation.params.maxDets = [MAX_DETECTIONS]
+            evaluation.evaluate()
+        for number_of_area, name in enumerate(areas):
+            per_picture = evaluation.evalImgs[number_of_area * len(places) : (number_of_area + 1) * len(places)]
+            found[name].append(_of_category(number, places, per_picture, len(images)))
+    return found
 
 
 def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> Summary:
@@ -100,19 +111,20 @@ def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> S
 
 def summaries(categories: Sequence[Matched], weights_RI: Counts) -> Floats:
     """(R, 4): `summary` under each weighting; NaN where no instance has weight."""
-    num_T = len(THRESHOLDS_T)
-    precision_RT, recall_RT = np.zeros((2, len(weights_RI), num_T))
+    weights_IR = np.ascontiguousarray(weights_RI.T, np.int32)
+    precision_TR, recall_TR = np.zeros((2, len(THRESHOLDS_T), len(weights_RI)))
     found_R = np.zeros(len(weights_RI))
     for one in categories:
-        size = max(1, CHUNK // (num_T * max(1, len(one.picture_D))))
-        parts = [_curves(one, weights_RI[start : start + size]) for start in range(0, len(weights_RI), size)]
-        present_R = weights_RI @ one.instances_I > 0
-        precision_RT += np.where(present_R[:, None], np.concatenate([part.precision_RT for part in parts]), 0.0)
-        recall_RT += np.where(present_R[:, None], np.concatenate([part.recall_RT for part in parts]), 0.0)
-        found_R = found_R + present_R
+        size = max(1, CHUNK // max(1, len(one.picture_D)))
+        for start in range(0, len(weights_RI), size):
+            chunk = slice(start, start + size)
+            curves = _curves(one, weights_IR[:, chunk])
+            precision_TR[:, chunk] += curves.precision_TR
+            recall_TR[:, chunk] += curves.recall_TR
+        found_R += weights_RI @ one.instances_I > 0
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says nothing to find
-        precision_RT, recall_RT = precision_RT / found_R[:, None], recall_RT / found_R[:, None]
-    return np.stack([precision_RT.mean(1), precision_RT[:, 0], precision_RT[:, 5], recall_RT.mean(1)], axis=1)
+        precision_TR, recall_TR = precision_TR / found_R, recall_TR / found_R
+    return np.stack([precision_TR.mean(0), precision_TR[0], precision_TR[5], recall_TR.mean(0)], axis=1)
 
 
 def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | None = None) -> dict[str, Metric]:
@@ -130,32 +142,52 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
 
 
 class _Curves(NamedTuple):
-    precision_RT: Floats  # mean over recall levels
-    recall_RT: Floats
+    precision_TR: Floats  # mean over recall levels
+    recall_TR: Floats
 
 
-def _curves(one: Matched, weights_RI: Counts) -> _Curves:
-    """COCOeval.accumulate for one category, each detection counted as often as its picture."""
-    weights_RD = weights_RI[:, one.picture_D]
-    num_R = weights_RI @ one.instances_I
-    if not weights_RD.shape[1]:
-        return _Curves(*np.zeros((2, len(weights_RI), len(THRESHOLDS_T))))
-    true_RTD = np.cumsum(one.true_TD * weights_RD[:, None], axis=2)
-    false_RTD = np.cumsum(one.false_TD * weights_RD[:, None], axis=2)
-    precision_RTD = true_RTD / (false_RTD + true_RTD + np.spacing(1))
-    envelope_RTD = np.maximum.accumulate(precision_RTD[..., ::-1], axis=2)[..., ::-1]
-    recall_RT = true_RTD[..., -1] / np.maximum(num_R, 1)[:, None]
-    return _Curves(_mean_at_recalls(true_RTD, envelope_RTD, num_R), recall_RT)
+def _curves(one: Matched, weights_IR: Counts) -> _Curves:
+    """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 where none is asked for.
+
+    Precision is highest where a detection is right, so that it is computed only there.
+    """
+    precision_TR, recall_TR = np.zeros((2, len(THRESHOLDS_T), weights_IR.shape[1]))
+    num_R = one.instances_I @ weights_IR
+    reached = _Reached(num_R)
+    weights_DR = weights_IR[one.picture_D]
+    seen_DR = np.cumsum(weights_DR, axis=0, dtype=np.int32)
+    for place, (true_D, false_D) in enumerate(zip(one.true_TD, one.false_TD, strict=True)):
+        right_P = np.flatnonzero(true_D)
+        if len(right_P):
+            true_PR = np.cumsum(weights_DR[right_P], axis=0, dtype=np.int32)
+            counted_PR = seen_DR[right_P] - _before(right_P, ~true_D & ~false_D, weights_DR)
+            precision_PR = true_PR / (counted_PR + np.spacing(1))
+            envelope_PR = np.maximum.accumulate(precision_PR[::-1], axis=0)[::-1]
+            gained_PR = np.diff(reached.levels(true_PR), axis=0, prepend=0)
+            precision_TR[place] = np.where(num_R > 0, (envelope_PR * gained_PR).sum(0) / len(RECALLS), 0.0)
+            recall_TR[place] = true_PR[-1] / np.maximum(num_R, 1)
+    return _Curves(precision_TR, recall_TR)
 
 
-def _mean_at_recalls(true_RTD: Counts, envelope_RTD: Floats, num_R: Counts) -> Floats:
-    """(R, T): mean over recall levels of the precision where each is first reached, 0 where it never is."""
-    reached_RN = np.zeros((len(num_R), int(num_R.max()) + 1), np.int64)
-    for row, number in enumerate(num_R):
-        reached_RN[row, : number + 1] = _levels(int(number))
-    levels_RTD = np.take_along_axis(reached_RN[:, None], true_RTD, axis=2)
-    gained_RTD = np.diff(levels_RTD, axis=2, prepend=0)
-    return np.asarray((envelope_RTD * gained_RTD).sum(2) / len(RECALLS))
+def _before(places_P: Counts, chosen_D: Flags, weights_DR: Counts) -> Counts:
+    """(P, R), or (P, 1) zeros: weight of the chosen detections that stand before each place."""
+    chosen = np.flatnonzero(chosen_D)
+    if not len(chosen):
+        return np.zeros((len(places_P), 1), np.int32)
+    sums = np.cumsum(weights_DR[chosen], axis=0, dtype=np.int32)
+    return np.concatenate([np.zeros_like(sums[:1]), sums])[np.searchsorted(chosen, places_P)]
+
+
+class _Reached:
+    """Recall levels reached in each resample, which has its own number of instances to find."""
+
+    def __init__(self, num_R: Counts) -> None:
+        self._starts_R = np.concatenate([[0], np.cumsum(num_R + 1)[:-1]])
+        self._levels = np.concatenate([_levels(int(number)) for number in num_R])
+
+    def levels(self, found_PR: Counts) -> Counts:
+        """(P, R): how many levels are reached with so many found."""
+        return np.take(self._levels, found_PR + self._starts_R)
 
 
 @functools.cache
@@ -165,19 +197,28 @@ def _levels(num_instances: int) -> Counts:
     return np.searchsorted(RECALLS, recalls, side="right").astype(np.int64)
 
 
-def _of_category(category: int, per_picture: NDArray[np.object_]) -> Matched:
+def _of_category(
+    category: int, places: Sequence[int], per_picture: Sequence[Mapping[str, Any] | None], num_pictures: int
+) -> Matched:
     """Join the pictures' detections and sort them by falling score, pictures in order among equals."""
-    found = [(picture, one) for picture, one in enumerate(per_picture) if one is not None]
-    instances_I = np.zeros(len(per_picture), np.int64)
-    for picture, one in found:
-        instances_I[picture] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
+    found = [(place, one) for place, one in zip(places, per_picture, strict=True) if one is not None]
+    instances_I = np.zeros(num_pictures, np.int64)
+    for place, one in found:
+        instances_I[place] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
     scores_D = np.concatenate([np.zeros(0), *(np.asarray(one["dtScores"]) for _, one in found)])
-    picture_D = np.concatenate([[], *(np.full(len(one["dtScores"]), picture) for picture, one in found)])
+    picture_D = np.repeat([place for place, _ in found], [len(one["dtScores"]) for _, one in found])
     matches_TD = np.concatenate([np.zeros((len(THRESHOLDS_T), 0)), *(one["dtMatches"] for _, one in found)], axis=1)
     ignored_TD = np.concatenate([np.zeros((len(THRESHOLDS_T), 0)), *(one["dtIgnore"] for _, one in found)], axis=1)
     order = np.argsort(-scores_D, kind="mergesort")
     hit_TD, counts_TD = (matches_TD != 0)[:, order], (ignored_TD == 0)[:, order]
     return Matched(category, picture_D[order].astype(np.int64), hit_TD & counts_TD, ~hit_TD & counts_TD, instances_I)
+
+
+def _by_category(annotations: Sequence[Mapping[str, object]]) -> dict[int, list[Mapping[str, object]]]:
+    split: dict[int, list[Mapping[str, object]]] = defaultdict(list)
+    for one in annotations:
+        split[int(str(one["category_id"]))].append(one)
+    return split
 
 
 def _limited(one: Matched, chosen_I: Flags) -> Matched:
@@ -195,13 +236,13 @@ def _limited(one: Matched, chosen_I: Flags) -> Matched:
 
 def _indexed(
     images: Sequence[Mapping[str, object]],
-    categories: Sequence[Mapping[str, object]],
+    category: Mapping[str, object],
     annotations: Sequence[Mapping[str, object]],
 ) -> COCO:
     dataset = COCO()
     dataset.dataset = {
         "images": [dict(image) for image in images],
-        "categories": [dict(category) for category in categories],
+        "categories": [dict(category)],
         "annotations": [dict(annotation) for annotation in annotations],
     }
     dataset.createIndex()

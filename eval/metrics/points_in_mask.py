@@ -46,15 +46,16 @@ def strict(picture: Picture, iou_DG: Floats, allowed_DG: Flags) -> Floats:
 
 def paper(pictures: Sequence[Picture]) -> PaperForm:
     """PiM as the reference computes it; ValueError when no picture has a pair."""
-    means = [mean for mean in map(paper_of_picture, pictures) if not np.isnan(mean)]
+    overlaps = [mask_ious(one.detected, one.given) for one in pictures]
+    means = [mean for mean in map(paper_of_picture, pictures, overlaps) if not np.isnan(mean)]
     if not means:
         raise ValueError("no picture has an instance with a detection")
     return PaperForm(float(np.mean(means)), len(means))
 
 
-def paper_of_picture(picture: Picture) -> float:
+def paper_of_picture(picture: Picture, iou_DG: Floats) -> float:
     """The reference's number of one picture; NaN when it has no pair."""
-    shares = np.array(_shares(picture, in_order(mask_ious(picture.detected, picture.given)), unmatched=np.nan))
+    shares = np.array(_shares(picture, in_order(iou_DG), unmatched=np.nan))
     kept = shares[~np.isnan(shares)]
     return float(kept.mean()) if len(kept) else float("nan")
 
