@@ -56,7 +56,7 @@ def pipeline(
         made = _from_folder(model, instance)
     elif (model / "clip" / "text").is_dir():
         words = clip.load_text(model / "clip" / "text")
-        unet = _with_layers(base.load(model / "unet"), instance, str(model))
+        unet = with_layers(base.load(model / "unet"), instance, str(model))
         made = autoencoder.load(model / "vae"), words.model, words.tokenizer, unet
     else:
         raise ValueError(
@@ -92,13 +92,36 @@ def unifusion_sizes(weights: Mapping[str, Tensor], source: str) -> UniFusionConf
         raise ValueError(f"{source}: its UniFusion (position_net) is not complete: {error}") from error
 
 
+def with_layers(plain: UNet2DConditionModel, instance: Path | None, source: str) -> InstanceUNet:
+    """The base with the instance layers of our folder, of ComfyUI's three files, or of a released file."""
+    if instance is None:
+        raise ValueError(f"{source}: a plain base without instance layers; say where they are (--instance)")
+    for folder in (instance, instance / "layers"):
+        if (folder / WEIGHTS_FILE).is_file():
+            return InstanceUNet.from_base_and_layers(plain, folder)
+    if instance.is_dir():
+        if not (instance / comfy.FUSERS).is_file():
+            raise ValueError(f"{instance}: holds neither {WEIGHTS_FILE} nor {comfy.FUSERS}: no instance layers")
+        weights = comfy.read(instance)
+    else:
+        held = checkpoint.split(checkpoint.read(instance), str(instance))["unet"]
+        weights = {name: tensor for name, tensor in held.items() if checkpoint.is_instance_layer(name)}
+    unet = InstanceUNet.from_base(plain, unifusion_sizes(weights, str(instance)), scale_u="scaleu_b_0" in weights)
+    checkpoint.load_instance_layers(unet, weights, str(instance))
+    return unet
+
+
 def _numbers(names: Mapping[str, Any], prefix: str) -> list[int]:
     return sorted({int(name.removeprefix(prefix).partition(".")[0]) for name in names if name.startswith(prefix)})
 
 
-def _from_file(
-    path: Path, instance: Path | None, tokenizer: Path | None, sizes: Sizes
-) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, InstanceUNet]:
+def networks(
+    path: Path, tokenizer: Path | None, sizes: Sizes
+) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, Mapping[str, Tensor]]:
+    """The autoencoder and the text encoder of a file of weights, the words of a folder, and the file's UNet weights.
+
+    The file is a Stable Diffusion 1.5 or a released InstanceDiffusion; its UNet keeps the names it has there.
+    """
     parts = checkpoint.split(checkpoint.read(path), str(path))
     if lacking := [name for name in ("unet", "vae", "text_encoder") if not parts.get(name)]:
         raise ValueError(f"{path}: holds no weights of {' and '.join(lacking)}")
@@ -111,8 +134,14 @@ def _from_file(
     text_encoder = CLIPTextModel(CLIPTextConfig(**sizes.text))
     checkpoint.load_vae(vae, parts["vae"], str(path))
     checkpoint.load_text_encoder(text_encoder, parts["text_encoder"], str(path))
-    unet = _unet(sizes.unet, parts["unet"], instance, str(path), port=False)
-    return vae, text_encoder, CLIPTokenizer.from_pretrained(tokenizer), unet
+    return vae, text_encoder, CLIPTokenizer.from_pretrained(tokenizer), parts["unet"]
+
+
+def _from_file(
+    path: Path, instance: Path | None, tokenizer: Path | None, sizes: Sizes
+) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, InstanceUNet]:
+    vae, text_encoder, words, weights = networks(path, tokenizer, sizes)
+    return vae, text_encoder, words, _unet(sizes.unet, weights, instance, str(path), port=False)
 
 
 def _from_folder(
@@ -157,26 +186,7 @@ def _unet(
             unet = UNet2DConditionModel(**sizes)
     checkpoint.load_unet(unet, weights, source, port=port)
     if not whole:
-        return _with_layers(unet.to(torch.float32), instance, source)
+        return with_layers(unet.to(torch.float32), instance, source)
     if instance is not None:
         raise ValueError(f"{source}: has instance layers of its own; name a plain base for those of {instance}")
-    return unet
-
-
-def _with_layers(plain: UNet2DConditionModel, instance: Path | None, source: str) -> InstanceUNet:
-    """The base with the instance layers of our folder, of ComfyUI's three files, or of a released file."""
-    if instance is None:
-        raise ValueError(f"{source}: a plain base without instance layers; say where they are (--instance)")
-    for folder in (instance, instance / "layers"):
-        if (folder / WEIGHTS_FILE).is_file():
-            return InstanceUNet.from_base_and_layers(plain, folder)
-    if instance.is_dir():
-        if not (instance / comfy.FUSERS).is_file():
-            raise ValueError(f"{instance}: holds neither {WEIGHTS_FILE} nor {comfy.FUSERS}: no instance layers")
-        weights = comfy.read(instance)
-    else:
-        held = checkpoint.split(checkpoint.read(instance), str(instance))["unet"]
-        weights = {name: tensor for name, tensor in held.items() if checkpoint.is_instance_layer(name)}
-    unet = InstanceUNet.from_base(plain, unifusion_sizes(weights, str(instance)), scale_u="scaleu_b_0" in weights)
-    checkpoint.load_instance_layers(unet, weights, str(instance))
     return unet

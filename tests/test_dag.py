@@ -76,7 +76,8 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
 
 
 def test_a_section_without_a_stage_is_one_that_stages_share() -> None:
-    configs = "".join(path.read_text() for path in (ROOT / "configs").rglob("*.yaml"))
+    readers = [*(ROOT / "configs").rglob("*.yaml"), ROOT / "dvc.yaml"]
+    configs = "".join(path.read_text() for path in readers)
     for section in PARAMS.keys() - STAGES.keys():
         assert f"${{{section}." in configs or f"${{{section}}}" in configs, f"nobody reads {section}"
 

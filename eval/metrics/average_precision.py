@@ -25,6 +25,7 @@ from eval.metrics.bootstrap import Counts, Metric, interval
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Small = NDArray[np.int32]  # of counts, for speed
 Kind = Literal["bbox", "segm"]
 
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
@@ -146,7 +147,7 @@ class _Curves(NamedTuple):
     recall_TR: Floats
 
 
-def _curves(one: Matched, weights_IR: Counts) -> _Curves:
+def _curves(one: Matched, weights_IR: Small) -> _Curves:
     """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 where none is asked for.
 
     Precision is highest where a detection is right, so that it is computed only there.
@@ -163,13 +164,14 @@ def _curves(one: Matched, weights_IR: Counts) -> _Curves:
             counted_PR = seen_DR[right_P] - _before(right_P, ~true_D & ~false_D, weights_DR)
             precision_PR = true_PR / (counted_PR + np.spacing(1))
             envelope_PR = np.maximum.accumulate(precision_PR[::-1], axis=0)[::-1]
-            gained_PR = np.diff(reached.levels(true_PR), axis=0, prepend=0)
+            gained_PR = reached.levels(true_PR)
+            gained_PR[1:] -= gained_PR[:-1].copy()
             precision_TR[place] = np.where(num_R > 0, (envelope_PR * gained_PR).sum(0) / len(RECALLS), 0.0)
             recall_TR[place] = true_PR[-1] / np.maximum(num_R, 1)
     return _Curves(precision_TR, recall_TR)
 
 
-def _before(places_P: Counts, chosen_D: Flags, weights_DR: Counts) -> Counts:
+def _before(places_P: NDArray[np.intp], chosen_D: Flags, weights_DR: Small) -> Small:
     """(P, R), or (P, 1) zeros: weight of the chosen detections that stand before each place."""
     chosen = np.flatnonzero(chosen_D)
     if not len(chosen):
@@ -185,9 +187,9 @@ class _Reached:
         self._starts_R = np.concatenate([[0], np.cumsum(num_R + 1)[:-1]])
         self._levels = np.concatenate([_levels(int(number)) for number in num_R])
 
-    def levels(self, found_PR: Counts) -> Counts:
+    def levels(self, found_PR: Small) -> Counts:
         """(P, R): how many levels are reached with so many found."""
-        return np.take(self._levels, found_PR + self._starts_R)
+        return np.asarray(self._levels[found_PR + self._starts_R])
 
 
 @functools.cache

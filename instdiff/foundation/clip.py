@@ -4,6 +4,7 @@ Two are trained, never sharing a weight: `text` conditions the generator, `judge
 Legend: N pictures or crops, M texts, L tokens, D features.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from instdiff.scenes import phrase
 from instdiff.schema import Box, Strict
 
 Picture = npt.NDArray[np.uint8]
+HALF = (0.5, 0.5, 0.5)
+PREPARATION_FILE = "preprocessor_config.json"  # of transformers
 ATTRIBUTES = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tuple(SHAPES)}
 
 
@@ -48,6 +51,23 @@ class Params(Strict):
     crops: int  # in a batch
     pictures: int  # in a batch
     optimisation: Optimisation
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a picture goes through before the vision tower: by default squeezed into a square, values in [-1, 1]."""
+
+    mean: tuple[float, ...] = HALF  # of each channel, taken off values in [0, 1]
+    spread: tuple[float, ...] = HALF  # what they are then divided by
+    middle: bool = False  # of a picture that is no square only the square in its middle is seen
+
+    def __call__(self, pictures: Sequence[Picture], size: int) -> Tensor:
+        """Pictures of any size as (N, 3, S, S)."""
+        pixels_N3SS = resized([middle(one) for one in pictures] if self.middle else pictures, size)
+        if self.mean == self.spread == HALF:
+            return pixels_N3SS
+        mean_311, spread_311 = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.spread))
+        return ((pixels_N3SS + 1) / 2 - mean_311) / spread_311
 
 
 @dataclass(frozen=True)
@@ -79,12 +99,13 @@ class Clip:
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
+    prepared: Preparation = Preparation()
 
     @torch.no_grad()
     def image_features(self, pictures: Sequence[Picture]) -> Tensor:
         """Unit vectors (N, D) of pictures or crops of any size, (H, W, 3) uint8."""
         size = self.model.config.vision_config.image_size
-        parts = [self._images(resized(pictures[i : i + 256], size)) for i in range(0, len(pictures), 256)]
+        parts = [self._images(self.prepared(pictures[i : i + 256], size)) for i in range(0, len(pictures), 256)]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -117,9 +138,21 @@ def load_text(folder: Path) -> TextEncoder:
 
 
 def load(folder: Path) -> Clip:
-    """The frozen CLIP of a folder."""
+    """The frozen CLIP of a folder, which prepares pictures as the folder says, if it does."""
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
-    return Clip(model, CLIPTokenizer.from_pretrained(folder))
+    return Clip(model, CLIPTokenizer.from_pretrained(folder), preparation(folder / PREPARATION_FILE))
+
+
+def preparation(path: Path) -> Preparation:
+    """What transformers' file of an image processor asks for; ours where there is no such file."""
+    if not path.is_file():
+        return Preparation()
+    try:
+        asked = json.loads(path.read_text(encoding="utf-8"))
+        mean, spread = (tuple(map(float, asked[f"image_{name}"])) for name in ("mean", "std"))
+        return Preparation(mean, spread, bool(asked["do_center_crop"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not an image processor's settings ({error!r})") from error
 
 
 def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> Tensor:
@@ -136,6 +169,14 @@ def crop(picture: Picture, box: Box) -> Picture:
     x0, y0 = int(np.floor(box.x0 * width)), int(np.floor(box.y0 * height))
     x1, y1 = int(np.ceil(box.x1 * width)), int(np.ceil(box.y1 * height))
     return picture[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
+
+
+def middle(picture: Picture) -> Picture:
+    """The greatest square in the middle."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[top : top + side, left : left + side]
 
 
 def resized(pictures: Sequence[Picture], size: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,10 +169,58 @@ def train(params: Params, out: Path) -> dict[str, float]:
     return metrics
 
 
+def imported(weights: Path, out: Path, asked: Mapping[str, float]) -> None:
+    """A YOLO segmentation file of ultralytics', of any classes, as a folder of ours; `asked` as in `Detector`.
+
+    Such a file is a pickle of the whole network. Nothing in it is executed: torch's restricted reader builds layers of
+    torch and of ultralytics alone, and what is kept is a network made anew with the weights read.
+    """
+    with _private_settings():
+        from ultralytics.nn.tasks import SegmentationModel
+
+        try:
+            with torch.serialization.safe_globals(_layers()):
+                held = torch.load(weights, map_location="cpu", weights_only=True)
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{weights}: refused; not a network of ultralytics' layers alone ({reason})") from error
+        found = (held.get("ema") or held.get("model")) if isinstance(held, dict) else None
+        if not isinstance(found, SegmentationModel):
+            raise ValueError(f"{weights}: holds no segmentation network but a {type(found).__name__}")
+        names = [found.names[number] for number in sorted(found.names)]
+        model = SegmentationModel(found.yaml, nc=len(names), verbose=False)
+        model.load_state_dict(found.state_dict())
+        model.names = dict(enumerate(names))
+        _write(model.half(), {"version": None, "license": None} | held, out / WEIGHTS)
+    (out / CLASSES).write_text(json.dumps({"classes": names, **asked}, indent=2) + "\n")
+
+
+def _layers() -> list[Any]:
+    """Every type that the network of a YOLO file is made of."""
+    from ultralytics.nn import tasks
+    from ultralytics.nn.modules import block, conv, head
+
+    modules = [torch.nn, torch.nn.modules.container, tasks, block, conv, head]
+    types = {one for module in modules for one in vars(module).values() if isinstance(one, type)}
+    return [set, *sorted((one for one in types if issubclass(one, torch.nn.Module)), key=str)]
+
+
 def _keep_the_model(trained: Path, out: Path) -> None:
     """Leave out the trainer's folders, dates and Git state: they say nothing of the model and differ in every run."""
     written = torch.load(trained, map_location="cpu", weights_only=False)  # a moment ago, by the trainer above
-    model = written["model"]
+    _write(written["model"], written, out)
+
+
+def _write(model: Any, written: Mapping[str, Any], out: Path) -> None:
+    """A file that ultralytics reads, of the network alone."""
     model.args, model.criterion = {}, None
     kept = {name: written[name] for name in ("version", "license")}
     torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, **kept}, out)
