@@ -1,41 +1,123 @@
-"""Queue a grid: `instdiff grid ablation` queues one DVC experiment for each line of configs/grid/ablation.yaml.
+"""Grids of experiments, each a file of configs/grid.
 
-Each is named <grid>-<line>. `dvc queue start` runs them, each in a copy of the tree; what they share is computed once.
+instdiff grid ablation            # queue one DVC experiment for each line; `dvc exp run --run-all` runs them
+instdiff grid ablation --show     # the table of those that have run, beside the run they started from
+
+An experiment is named <grid>-<line> and computes the rows of the table that it is about, no others.
 """
 
 import argparse
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from dvc.api import DVCFileSystem
+from pydantic import ValidationError
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from flows.metrics import Change, Metric
+from instdiff.schema import Strict
 
 GRIDS = Path("configs/grid")
-Grid = dict[str, list[str]]  # name of the experiment within the grid -> Hydra overrides
+WIDTH = 100  # characters of a table
+
+
+class Variant(Strict):
+    """One experiment of a grid."""
+
+    overrides: list[str]  # Hydra's
+    rows: list[str]  # of the table: what is drawn, detected and scored again; the whole graph when empty
+
+
+class Grid(Strict):
+    """The whole file."""
+
+    metrics: list[str]  # what its table shows
+    variants: dict[str, Variant]
+
+
+class Line(NamedTuple):
+    """A row of the table as one run has it."""
+
+    row: str
+    run: str
+    metrics: dict[str, Metric]
 
 
 def read(path: Path) -> Grid:
     """A grid; ValueError names the file and the line that is wrong."""
     try:
-        return TypeAdapter(Grid).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def command(name: str, overrides: Sequence[str]) -> list[str]:
+def command(name: str, variant: Variant) -> list[str]:
     """What queues one experiment."""
-    chosen = [word for override in overrides for word in ("-S", override)]
-    return [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name, *chosen]
+    chosen = [word for override in variant.overrides for word in ("-S", override)]
+    targets = [f"score@{row}" for row in variant.rows]
+    return [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name, *chosen, *targets]
+
+
+def queue(name: str, grid: Grid) -> None:
+    """Queue every experiment of a grid; ValueError names the first that DVC refuses."""
+    for one, variant in grid.variants.items():
+        if subprocess.run(command(f"{name}-{one}", variant), check=False).returncode:
+            raise ValueError(f"{name}-{one} was not queued; those above it were (dvc queue status)")
+    print(f"run them: dvc exp run --run-all; look at them: instdiff grid {name} --show, dvc exp show")
+
+
+def lines(name: str, grid: Grid) -> Iterator[Line]:
+    """Every row that an experiment of the grid changed, each after the same row of HEAD, which they started from."""
+    ran = {one: variant for one, variant in grid.variants.items() if f"{name}-{one}" in experiments()}
+    runs = {"HEAD": DVCFileSystem(rev="HEAD")} | {one: DVCFileSystem(rev=f"{name}-{one}") for one in ran}
+    scores = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["vars"][0]["path"]["scores"]
+    rows = dict.fromkeys(row for variant in ran.values() for row in variant.rows)
+    for row in rows:
+        for run in ["HEAD", *(one for one, variant in ran.items() if row in variant.rows)]:
+            yield Line(row, run, json.loads(runs[run].read_text(f"{scores}/{row}/metrics.json")))
+
+
+def experiments() -> set[str]:
+    """Names of the experiments that started from HEAD."""
+    command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {one.rpartition("/")[2] for one in found if one.startswith(f"refs/exps/{head[:2]}/{head[2:]}/")}
+
+
+def table(found: Sequence[Line], metrics: Sequence[str]) -> Table:
+    """Each value with half of its 95% interval; marked where it leaves the interval that HEAD gave it."""
+    shown = Table("row", "run", *(name.replace("_accuracy", "").replace("_", " ") for name in metrics), box=MARKDOWN)
+    before: dict[str, Metric] = {}
+    for line in found:
+        if line.run == "HEAD":
+            before = line.metrics
+        cells = (number(Change(line.row, name, before[name], line.metrics[name])) for name in metrics)
+        shown.add_row(line.row, line.run, *cells)
+    return shown
+
+
+def number(one: Change) -> str:
+    """A value, its interval and a mark: `.57±.03 worse`."""
+    value, half = one.after["value"], (one.after["high"] - one.after["low"]) / 2
+    return f"{value:.3f}±{half:.3f}{' worse' if one.fell else ' better' if one.rose else ''}"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Queue every experiment of a grid."""
-    parser = argparse.ArgumentParser(prog="instdiff grid", description="Queue a grid of experiments.")
+    """Queue a grid, or show what became of it."""
+    parser = argparse.ArgumentParser(prog="instdiff grid", description="A grid of experiments.")
     parser.add_argument("grid", choices=sorted(path.stem for path in GRIDS.glob("*.yaml")))
-    grid = parser.parse_args(arguments).grid
-    for name, overrides in read(GRIDS / f"{grid}.yaml").items():
-        if subprocess.run(command(f"{grid}-{name}", overrides), check=False).returncode:
-            raise ValueError(f"{grid}-{name} was not queued; those above it were (dvc queue status)")
-    print("run them: dvc queue start; look at them: dvc queue status, dvc exp show")
+    parser.add_argument("--show", action="store_true", help="print the table of those that have run")
+    chosen = parser.parse_args(arguments)
+    grid = read(GRIDS / f"{chosen.grid}.yaml")
+    if chosen.show:
+        Console(width=WIDTH).print(table(list(lines(chosen.grid, grid)), grid.metrics))
+    else:
+        queue(chosen.grid, grid)

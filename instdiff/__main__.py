@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "page": ("instdiff.app.page", "draw layouts with the mouse on a local web page and see their pictures"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
     "launch": ("instdiff.launch", "train on a SLURM cluster"),
-    "grid": ("flows.grid", "queue a grid of experiments"),
+    "grid": ("flows.grid", "queue a grid of experiments, or show the table of those that have run"),
 }
 
 

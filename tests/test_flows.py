@@ -15,7 +15,7 @@ import pytest
 import toy_graph
 import yaml
 
-from flows import artifacts, dag, grid, metrics, nursery, pages, pipeline, settings, tree
+from flows import artifacts, dag, metrics, nursery, pages, pipeline, settings, tree
 from flows.nursery import CommandFailedError, Nursery
 from instdiff import metrics as better
 from instdiff.progress import TAG
@@ -204,20 +204,6 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     wrong.write_text("{push: null, message: null, deployments: {nightly: {targets: all}}}")
     with pytest.raises(ValueError, match=r"deployments\.yaml[\s\S]*deployments\.nightly\.targets"):
         settings.read(wrong)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grid").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_of_a_grid_changes_a_value_and_no_two_are_one(path: Path) -> None:
-    composed = [pipeline.config.composed(overrides, ROOT / "configs") for overrides in grid.read(path).values()]
-    assert len({pipeline.config.composed([], ROOT / "configs"), *composed}) == len(composed) + 1
-
-
-def test_a_grid_queues_named_experiments(repository: Path) -> None:
-    (repository / "configs" / "grid").mkdir()
-    (repository / "configs" / "grid" / "two.yaml").write_text("one: [a.value=2]\nother: [a.value=3, f.value=0.1]\n")
-    grid.main(["two"])
-    queued = toy_graph.dvc("queue", "status", at=repository)
-    assert "two-one" in queued and "two-other" in queued
 
 
 def test_what_the_pools_are_offered_is_the_flow_and_its_parameters() -> None:
