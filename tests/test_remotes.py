@@ -1,20 +1,59 @@
-"""A second clone takes up what the first pushed, from a folder and from S3, and computes only what it changes."""
+"""A second clone takes up what the first pushed, to a folder, by ssh or to S3, and computes only what it changes."""
 
+import asyncio
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import asyncssh
 import boto3
 import pytest
 import toy_graph
 from moto.server import ThreadedMotoServer
 
 
-@pytest.fixture(params=["folder", "s3"])
+@contextmanager
+def ssh(home: Path) -> Iterator[int]:
+    """A server that gives its files to whoever has the key of this home; yield its port."""
+    (home / ".ssh").mkdir(parents=True)
+    host, person = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    person.write_private_key(home / ".ssh" / "id_ed25519")
+    person.write_public_key(home / ".ssh" / "authorized")
+    loop = asyncio.new_event_loop()
+    listening = asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[host],
+        authorized_client_keys=str(home / ".ssh" / "authorized"),
+        sftp_factory=True,
+        allow_scp=True,
+    )
+    server = loop.run_until_complete(listening)
+    port = server.get_port()
+    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {host.export_public_key().decode()}")
+    serving = threading.Thread(target=loop.run_forever, daemon=True)
+    serving.start()
+    yield port
+    loop.call_soon_threadsafe(loop.stop)
+    serving.join()
+    server.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@pytest.fixture(params=["folder", "ssh", "s3"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Options of a DVC remote; its address under `url`."""
     if request.param == "folder":
         yield {"url": str(tmp_path / "store")}
+        return
+    if request.param == "ssh":
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        with ssh(tmp_path / "home") as port:
+            key = str(tmp_path / "home" / ".ssh" / "id_ed25519")
+            yield {"url": f"ssh://me@127.0.0.1:{port}{tmp_path}/store", "keyfile": key}
         return
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "nobody")
