@@ -6,20 +6,24 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep import parts
 from data_prep.annotators import Failure, Picture, outcomes, pictures_of
 from data_prep.parts import Answer, Output, Work
 from data_prep.weights import fingerprint
 from instdiff import geometry, masks, stage, tables
+from instdiff.masks import Mask
 from instdiff.schema import GIVEN, IMAGES, INSTANCES, MASKS, Box, Rle, Strict
+
+Pixels = NDArray[np.uint8]
 
 
 class Params(Strict):
     """Who says it."""
 
-    backend: Literal["given", "box", "sam"]
-    weights: Path | None  # of sam: segment-anything's .pth, or a folder with config.json and model.safetensors
+    backend: Literal["given", "box", "sam", "sam2"]
+    weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: int  # pictures at once
     max_boxes: int  # of a picture at once: with batch_size, what bounds the memory
     work: Work
@@ -92,17 +96,23 @@ class Boxes:
         return Segment(masks.encode(mask_HW).counts, 1.0)
 
 
-class Sam:
-    """Asks segment-anything for the likeliest mask of each box."""
+class Fills(Protocol):
+    """A model that fills boxes: SAM, SAM 2."""
 
-    def __init__(self, weights: Path, max_boxes: int) -> None:
-        from data_prep.sam import SegmentAnything
+    def fill(self, pixels: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[tuple[Mask, float]]]:
+        """The likeliest mask of each box of each picture, and the model's own estimate of its IoU."""
+        ...
 
-        self._sam = SegmentAnything(weights, max_boxes)
+
+class Asked:
+    """Asks a model for the likeliest mask of each box."""
+
+    def __init__(self, model: Fills) -> None:
+        self._model = model
 
     def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
         """A mask for each box; the pictures of the batch are embedded together."""
-        filled = self._sam.fill([one.picture.pixels() for one in batch], [one.boxes for one in batch])
+        filled = self._model.fill([one.picture.pixels() for one in batch], [one.boxes for one in batch])
         return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
 
 
@@ -114,10 +124,20 @@ def segmenter(params: Params, given: Path, _digest: str) -> Segmenter:
             return Given(given)
         case "box":
             return Boxes()
-        case "sam":
+        case "sam" | "sam2":
             if params.weights is None:
-                raise ValueError("segment: backend sam needs weights")
-            return Sam(params.weights, params.max_boxes)
+                raise ValueError(f"segment: backend {params.backend} needs weights")
+            return Asked(_model(params.backend, params.weights, params.max_boxes))
+
+
+def _model(backend: Literal["sam", "sam2"], weights: Path, max_boxes: int) -> Fills:
+    if backend == "sam":
+        from data_prep.sam import SegmentAnything
+
+        return SegmentAnything(weights, max_boxes)
+    from data_prep.sam2 import Sam2
+
+    return Sam2(weights, max_boxes)
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:

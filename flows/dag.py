@@ -8,6 +8,8 @@ from typing import Any
 from dvc.repo import Repo
 from networkx import topological_sort
 
+DRAWING = "dvc.yaml"  # pages elsewhere are run by name
+
 
 @dataclass(frozen=True)
 class Node:
@@ -25,7 +27,8 @@ Graph = dict[str, Node]  # upstream first
 def load(root: Path = Path()) -> Graph:
     """The whole graph of dvc.yaml, each stage after those it reads from."""
     with Repo(str(root)) as repo:
-        edges = repo.index.graph  # u -> v: u reads what v writes
+        every = repo.index.graph  # u -> v: u reads what v writes
+        edges = every.subgraph(one for one in every if one.path_in_repo == DRAWING)
         changed = {name.removeprefix("dvc.yaml:") for name in repo.status()}
         graph: Graph = {}
         for stage in reversed(list(topological_sort(edges))):

@@ -1,4 +1,7 @@
-"""dvc.yaml is the one drawing of the graph: code, configs and params.yaml are held to it."""
+"""dvc.yaml is the one drawing of the graph: code, configs and params.yaml are held to it.
+
+So they are to the page beside the shipped weights, which says how the annotators among them are made.
+"""
 
 import shlex
 from importlib import import_module
@@ -14,8 +17,10 @@ from dvc.utils.hydra import compose_and_dump
 from instdiff import config, stage
 
 ROOT = Path(__file__).parents[1]
-PAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in PAGE["stages"].items()}
+PAGES = [yaml.safe_load((ROOT / path).read_text()) for path in ("dvc.yaml", "weights/miniature/dvc.yaml")]
+STAGES: dict[str, dict[str, Any]] = {
+    name: entry.get("do", entry) for page in PAGES for name, entry in page["stages"].items()
+}
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 STARTERS = {

@@ -50,6 +50,9 @@ def test_the_graph_is_dvcs_and_what_is_stale_makes_its_descendants_stale(reposit
     assert {name for name, node in graph.items() if node.stale} == {"d", "e"}
     assert graph["d"].meta == {"retries": 1}
     assert set(dag.upto(graph, ["d"])) == {"a", "b", "d"}
+    (repository / "aside").mkdir()
+    (repository / "aside" / "dvc.yaml").write_text("stages: {g: {cmd: echo g > g, outs: [g]}}")
+    assert dag.load() == graph  # what another page draws is run by name
 
 
 def test_a_target_names_a_stage_or_all_items_of_a_matrix() -> None:

@@ -1,21 +1,22 @@
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from data_world import SEGMENT, contents, ledger, prepared, sources, tables
-from safetensors.torch import save_file
 from segment_anything import SamPredictor
+from transformers import Sam2Model, Sam2Processor
 
 from data_prep import sam, segment
 from data_prep.annotators import pictures_of
 from instdiff import geometry, masks
+from instdiff import sam as networks
 from instdiff import tables as parquet
 from instdiff.schema import IMAGES, INSTANCES, LEDGER, MASKS, Box, Rle
 
-SIZES = sam.Sizes(
+SIZES = networks.Sizes(
     image_size=64,
     patch_size=8,
     width=32,
@@ -32,22 +33,23 @@ SIZES = sam.Sizes(
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("sam")
-    save_file(sam.build(SIZES).state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(SIZES.model_dump()))
+    networks.save(networks.build(SIZES), SIZES, folder)
     return folder
 
 
-def segmented(root: Path, weights: Path, batch_size: int) -> Mapping[str, float]:
+def segmented(root: Path, weights: Path, batch_size: int, backend: str = "sam") -> Mapping[str, float]:
     to = {**tables(root, "train", "instances", "masks"), "ledger": ledger(root, "segment")}
-    params = SEGMENT.model_copy(update={"backend": "sam", "weights": weights, "batch_size": batch_size})
+    params = SEGMENT.model_copy(update={"backend": backend, "weights": weights, "batch_size": batch_size})
     return segment.run(**sources(root), **to, params=params)
 
 
-def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, weights: Path) -> None:
+@pytest.mark.parametrize("backend", ["sam", "sam2"])
+def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, weights: Path, backend: str) -> None:
     prepared(tmp_path)
     found = {}
+    folder = weights if backend == "sam" else tiny_models.sam2(tmp_path / "sam2")
     for batch_size in (1, 3):
-        counts = segmented(tmp_path, weights, batch_size)
+        counts = segmented(tmp_path, folder, batch_size, backend)
         found[batch_size] = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
         assert counts["failed"] == 0
     assert found[1]["mask"].tolist() == found[3]["mask"].tolist()
@@ -70,6 +72,27 @@ def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weig
         mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
         assert masks.iou(mask, theirs) > 0.99
         assert np.isclose(score, row["score"], atol=1e-4)
+
+
+def test_masks_are_those_of_transformers_own_sam2(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    folder = tiny_models.sam2(tmp_path / "sam2")
+    segmented(tmp_path, folder, 4, "sam2")
+    ours = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+    boxes = parquet.read(tmp_path / "instances" / "train.parquet", INSTANCES)["box"]
+    images = parquet.read(tmp_path / "images" / "train.parquet", IMAGES)
+    pictures = {picture.key: picture for picture in pictures_of(tmp_path / "pictures" / "train", images)}
+    model, processor = Sam2Model.from_pretrained(folder).eval(), Sam2Processor.from_pretrained(folder)
+    for row, box in zip(ours.to_dict("records"), boxes, strict=True):
+        picture = pictures[row["key"]]
+        edges = list(geometry.in_pixels(Box(*box), picture.height, picture.width))
+        asked = processor(images=picture.pixels(), input_boxes=[[edges]], return_tensors="pt")
+        with torch.no_grad():
+            said = model(**asked, multimask_output=False)
+        (theirs,) = processor.post_process_masks(said.pred_masks, asked.original_sizes)
+        mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
+        assert masks.iou(mask, theirs[0, 0].numpy()) > 0.99
+        assert np.isclose(said.iou_scores.item(), row["score"], atol=1e-4)
 
 
 def test_an_unreadable_picture_costs_only_its_own_instances(tmp_path: Path, weights: Path) -> None:
@@ -97,6 +120,7 @@ def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
         sam.load(tmp_path / "other.pth")
 
 
-def test_sam_needs_weights(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs weights"):
-        segment.segmenter(SEGMENT.model_copy(update={"backend": "sam"}), tmp_path, "")
+@pytest.mark.parametrize("backend", ["sam", "sam2"])
+def test_sam_needs_weights(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(ValueError, match=f"{backend} needs weights"):
+        segment.segmenter(SEGMENT.model_copy(update={"backend": backend}), tmp_path, "")

@@ -129,3 +129,30 @@ def blip2(folder: Path) -> Path:
     eye = hf.BlipImageProcessor(size={"height": 32, "width": 32})
     hf.Blip2Processor(eye, tokenizer, num_query_tokens=4).save_pretrained(folder)
     return folder
+
+
+def sam2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    eye = hf.Sam2HieraDetConfig(
+        hidden_size=16,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[16, 32, 64, 128],
+        num_attention_heads_per_stage=[1, 2, 2, 2],
+        window_size_per_stage=[4, 4, 2, 2],
+        global_attention_blocks=[3],
+        window_positional_embedding_background_size=[4, 4],
+    )
+    vision = hf.Sam2VisionConfig(
+        backbone_config=eye,
+        backbone_channel_list=[128, 64, 32, 16],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=32,
+    )
+    prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    decoder = {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+    config = hf.Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+    hf.Sam2Model(config).save_pretrained(folder)
+    sizes = {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16}}
+    hf.Sam2Processor(hf.Sam2ImageProcessor(**sizes), target_size=64).save_pretrained(folder)
+    return folder

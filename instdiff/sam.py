@@ -1,0 +1,95 @@
+"""SAM of any size in segment-anything's own classes: built, kept in a folder, asked for the mask of a box.
+
+Legend: N boxes of one picture, D features, h, w latent cells.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor
+
+from instdiff.schema import Strict
+
+WEIGHTS, SIZES = "model.safetensors", "config.json"
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class Sizes(Strict):
+    """A SAM of any size: what config.json beside model.safetensors holds."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    window_size: int
+    global_attention: tuple[int, ...]  # the layers that see the whole picture
+    prompt_width: int
+    mask_width: int
+
+
+def build(sizes: Sizes) -> Sam:
+    """A SAM with random weights."""
+    grid = sizes.image_size // sizes.patch_size
+    encoder = ImageEncoderViT(
+        img_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        embed_dim=sizes.width,
+        depth=sizes.depth,
+        num_heads=sizes.num_heads,
+        mlp_ratio=4,
+        out_chans=sizes.prompt_width,
+        qkv_bias=True,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=sizes.window_size,
+        global_attn_indexes=sizes.global_attention,
+    )
+    prompts = PromptEncoder(
+        embed_dim=sizes.prompt_width,
+        image_embedding_size=(grid, grid),
+        input_image_size=(sizes.image_size, sizes.image_size),
+        mask_in_chans=sizes.mask_width,
+    )
+    transformer = TwoWayTransformer(
+        depth=2, embedding_dim=sizes.prompt_width, mlp_dim=8 * sizes.prompt_width, num_heads=4
+    )
+    decoder = MaskDecoder(
+        transformer_dim=sizes.prompt_width,
+        transformer=transformer,
+        num_multimask_outputs=3,
+        iou_head_depth=3,
+        iou_head_hidden_dim=sizes.prompt_width,
+    )
+    return Sam(encoder, prompts, decoder, list(PIXEL_MEAN), list(PIXEL_STD)).eval()
+
+
+def load(folder: Path) -> Sam:
+    """The SAM of a folder, in fp32 and evaluation mode."""
+    sam = build(Sizes.model_validate_json((folder / SIZES).read_text()))
+    sam.load_state_dict(load_file(folder / WEIGHTS))
+    return sam
+
+
+def save(sam: Sam, sizes: Sizes, folder: Path) -> None:
+    """Write a SAM in half precision."""
+    state = {name: value.half().contiguous() for name, value in sam.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    (folder / SIZES).write_text(json.dumps(sizes.model_dump(), indent=2) + "\n")
+
+
+def decoded(sam: Sam, embedding_1Dhw: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, 1, 4h, 4w) of the mask of each box, in pixels of the SAM's own size, and its IoU as SAM guesses it."""
+    sparse, dense = sam.prompt_encoder(points=None, boxes=boxes_N4, masks=None)
+    logits, scores = sam.mask_decoder(
+        image_embeddings=embedding_1Dhw,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return logits, scores
