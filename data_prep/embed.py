@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from data_prep import parts
+from data_prep.weights import fingerprint
 from instdiff import atomic, stage
 from instdiff.embeddings import Embedded, Empty, write_empty, write_one
 from instdiff.foundation import vae as autoencoder
 from instdiff.foundation.clip import TextEncoder, load_text
 from instdiff.progress import track
 from instdiff.schema import Strict
-from instdiff.shards import Sample, read_index, read_one
+from instdiff.shards import INDEX_FILE, Sample, read_index, read_one
 
 PRECISION = {"float16": torch.float16, "float32": torch.float32}
 
@@ -61,17 +63,24 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params
     encoder.model.to(device)
     latents = autoencoder.load(vae).to(device)
     prompts, phrases = Texts(encoder.tokens, params), Texts(encoder.pooled, params)
-    parts = list(read_index(shards).groupby("shard", sort=False))
-    counts = {"shards": len(parts), "samples": 0, "instances": 0}
+    shard_rows = {Path(str(name)).stem: rows for name, rows in read_index(shards).groupby("shard", sort=False)}
+    counts = {"shards": len(shard_rows), "samples": 0, "instances": 0}
+    weights = [fingerprint(text), fingerprint(vae)]
+    scratch = parts.place(embeddings, parts.digest("embed", params, [shards / INDEX_FILE], device, *weights))
+    for name, rows in track(shard_rows.items(), len(shard_rows), "shards"):
+        made = scratch / f"{name}.safetensors"
+        if not made.exists():
+            samples = [read_one(shards, row) for row in rows.to_dict("records")]
+            with atomic.file(made) as part:
+                write_one(part, embed(samples, latents, prompts, phrases, params))
+            prompts.forget()  # hardly one occurs twice; phrases do
+        counts["samples"] += len(rows)
+        counts["instances"] += int(rows["num_instances"].sum())
     with atomic.folder(embeddings) as to:
         write_empty(to, Empty(prompts([""])[0], phrases([""])[0]))
-        for name, rows in track(parts, len(parts), "shards"):
-            samples = [read_one(shards, row) for row in rows.to_dict("records")]
-            embedded = embed(samples, latents, prompts, phrases, params)
-            write_one(to / f"{Path(str(name)).stem}.safetensors", embedded)
-            prompts.forget()  # hardly one occurs twice; phrases do
-            counts["samples"] += len(embedded.keys)
-            counts["instances"] += len(embedded.phrase_ID)
+        for name in shard_rows:
+            atomic.link(scratch / f"{name}.safetensors", to / f"{name}.safetensors")
+    parts.clear(scratch, keep=False)
     return counts
 
 

@@ -4,30 +4,25 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import pyarrow as pa
 from PIL import Image
 from pydantic import Field, RootModel
 
-from data_prep import regions, sources
-from data_prep.annotators import Failure, Ledger
+from data_prep import parts, regions, sources
+from data_prep.annotators import Failure
+from data_prep.parts import Annotate, Answer, Keyed, Part, Work
 from data_prep.pictures import Limits, admit
-from data_prep.sources import Record
+from data_prep.records import Record
 from instdiff import atomic, masks, scenes, stage, tables
 from instdiff.arrangements import GROUPS
-from instdiff.progress import track
 from instdiff.randomness import derive, generator
-from instdiff.schema import GIVEN, GIVEN_CAPTIONED, IMAGES, LEDGER, Strict
-
-Row = dict[str, Any]
-Map = Callable[[Callable[[Any], "Ingested"], Sequence[Any]], Iterable["Ingested"]]
+from instdiff.schema import GIVEN, GIVEN_CAPTIONED, IMAGES, Strict
 
 
 class Scenes(Strict):
@@ -37,7 +32,7 @@ class Scenes(Strict):
     seed: int
     num_train: int  # pictures of the group "mixed"
     val_groups: dict[str, int]  # group -> pictures
-    num_workers: int  # processes; the result is the same whatever their number
+    work: Work
 
 
 class Real(Strict):
@@ -45,7 +40,7 @@ class Real(Strict):
 
     val_share: float  # of the training pictures, by their keys, where there are none for validation alone
     limits: Limits
-    num_workers: int
+    work: Work
 
 
 class CaptionedList(Strict):
@@ -101,46 +96,56 @@ class Order:
     seed: int
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """One picture as it will be stored, its row, and the rows of its instances; without a picture only failures."""
+class Listed(NamedTuple):
+    """One record of a source."""
 
     key: str
-    encoded: bytes
-    image: Row | None
-    given: list[Row]
-    failures: tuple[tuple[int, Failure], ...] = ()
-    converted: str | None = None
+    record: Record
+
+
+INGESTED = pa.schema(  # a picture as a part keeps it
+    [*IMAGES, pa.field("given", pa.list_(pa.struct(list(GIVEN_CAPTIONED)))), pa.field("converted", pa.string())]
+)
 
 
 def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From a source to pictures, images and given: a folder each, with a part for train and one for val."""
     source = params.root
     schema = GIVEN if isinstance(source, Scenes) else GIVEN_CAPTIONED
+    jobs = _jobs(source)
+    scratch = parts.place(images, parts.digest("ingest", source, [], _content(jobs)))
+    splits = {
+        split: parts.cut(listed, work, scratch / split, INGESTED, source.work) for split, (work, listed) in jobs.items()
+    }
+    parts.make_all([part for its in splits.values() for part in its], source.work)
     counts: dict[str, int] = {}
     with (
-        _ordered_map(source.num_workers) as ordered_map,
         atomic.folder(pictures) as to_pictures,
         atomic.folder(images) as to_images,
         atomic.folder(given) as to_given,
         atomic.folder(ledger) as to_ledger,
     ):
-        for split, (work, jobs) in _jobs(source).items():
-            done = track(ordered_map(work, jobs), len(jobs), "pictures")
-            rows, given_rows, failed, converted = _stored(done, to_pictures / split)
-            counts[f"{split}_pictures"] = tables.write(to_images / f"{split}.parquet", rows, IMAGES)
-            counts[f"{split}_instances"] = tables.write(to_given / f"{split}.parquet", given_rows, schema)
-            tables.write(to_ledger / f"{split}.parquet", failed.rows, LEDGER)
+        for split, its in splits.items():
+            made = parts.joined([part.rows() for part in its], INGESTED)
+            failed = parts.ledger_of(its)
+            _link(its, to_pictures / split)
+            counts[f"{split}_pictures"] = tables.write(
+                to_images / f"{split}.parquet", made.select(IMAGES.names), IMAGES
+            )
+            counts[f"{split}_instances"] = tables.write(to_given / f"{split}.parquet", _given(made, schema), schema)
+            failed.write(to_ledger / f"{split}.parquet")
+            converted = Counter(why for why in made["converted"].to_pylist() if why is not None)
             counts |= {f"{split}_converted_{why}": count for why, count in sorted(converted.items())}
             counts |= failed.counts(f"{split}_failed")
+    parts.clear(scratch, keep=any("_failed_" in name for name in counts))
     return counts
 
 
-def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Callable[[Any], Ingested], Sequence[Any]]]:
+def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Annotate, Sequence[Keyed]]]:
     """What is to be done for each split, and by whom."""
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
-        return {split: (painted, orders(split, wanted, source.seed)) for split, wanted in groups.items()}
+        return {split: (paint, orders(split, wanted, source.seed)) for split, wanted in groups.items()}
     listed = {"train": keyed(_records(source, source.train))}
     if source.val is not None:
         listed["val"] = keyed(_records(source, source.val))
@@ -152,7 +157,31 @@ def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Calla
         listed["train"] = [job for job, out in zip(listed["train"], held_out, strict=True) if not out]
     if not listed["train"]:
         raise ValueError("ingest: the source of training pictures is empty")
-    return {split: (partial(admitted, limits=source.limits), jobs) for split, jobs in listed.items()}
+    return {split: (partial(admit_all, limits=source.limits), jobs) for split, jobs in listed.items()}
+
+
+def _content(jobs: dict[str, tuple[Annotate, Sequence[Keyed]]]) -> str:
+    """A hash of all that is to be done."""
+    content = hashlib.sha256()
+    for split, (_, listed) in jobs.items():
+        content.update(split.encode())
+        for job in listed:
+            content.update(repr(job).encode("utf-8", "surrogatepass"))
+    return content.hexdigest()
+
+
+def _link(its: Sequence[Part], folder: Path) -> None:
+    """The pictures of the parts, in the folder of their split."""
+    folder.mkdir()
+    for part in its:
+        for file in part.rows()["file"].to_pylist():
+            atomic.link(part.files / file, folder / file)
+
+
+def _given(made: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The instances of all pictures, one after the other."""
+    rows = pa.Table.from_struct_array(made["given"].combine_chunks().flatten())
+    return rows.select(schema.names)
 
 
 def _records(source: Captioned | Coco | Labelled, part: CaptionedList | CocoFiles | str | None) -> Sequence[Record]:
@@ -167,7 +196,7 @@ def _records(source: Captioned | Coco | Labelled, part: CaptionedList | CocoFile
             return []
 
 
-def keyed(records: Sequence[Record]) -> list[tuple[str, Record]]:
+def keyed(records: Sequence[Record]) -> list[Listed]:
     """Each record with its key: readable, safe as a file name, and its own, whatever folders share a base name."""
     seen: Counter[str] = Counter()
     jobs = []
@@ -176,7 +205,7 @@ def keyed(records: Sequence[Record]) -> list[tuple[str, Record]]:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:48]
         own = hashlib.sha256(f"{record.name}\n{seen[record.name]}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         seen[record.name] += 1
-        jobs.append((f"{readable}-{own}" if readable else own, record))
+        jobs.append(Listed(f"{readable}-{own}" if readable else own, record))
     return jobs
 
 
@@ -184,15 +213,21 @@ def _held_out(key: str, share: float) -> bool:
     return bool(generator(0, "val", key).random() < share)
 
 
-def admitted(job: tuple[str, Record], limits: Limits) -> Ingested:
-    """Load one record, check its picture and its instances."""
+def admit_all(listed: Sequence[Listed], limits: Limits) -> Iterator[Answer]:
+    """Load each record, check its picture and its instances."""
+    for job in listed:
+        yield admitted(job, limits)
+
+
+def admitted(job: Listed, limits: Limits) -> Answer:
+    """One picture as it will be stored, its row and its instances' rows, and why others are none."""
     key, record = job
     loaded = record.load()
     if isinstance(loaded, Failure):
-        return Ingested(key, b"", None, [], ((-1, loaded),))
+        return Answer(key, [], [(-1, loaded)])
     picture = admit(loaded.encoded, loaded.size, limits)
     if isinstance(picture, Failure):
-        return Ingested(key, b"", None, [], ((-1, Failure(picture.reason, f"{record.name}: {picture.detail}")),))
+        return Answer(key, [], [(-1, Failure(picture.reason, f"{record.name}: {picture.detail}"))])
     image = {
         "key": key,
         "group": "mixed",
@@ -203,7 +238,8 @@ def admitted(job: tuple[str, Record], limits: Limits) -> Ingested:
         "sha256": picture.sha256,
     }
     rows, failures = regions.given(loaded.annotations, key, picture.height, picture.width)
-    return Ingested(key, picture.encoded, image, rows, tuple(failures), picture.converted)
+    kept = {**image, "given": rows, "converted": picture.converted}
+    return Answer(key, [kept], failures, ((str(image["file"]), picture.encoded),))
 
 
 def orders(split: str, groups: dict[str, int], seed: int) -> list[Order]:
@@ -218,8 +254,14 @@ def orders(split: str, groups: dict[str, int], seed: int) -> list[Order]:
     ]
 
 
-def painted(order: Order) -> Ingested:
-    """Paint one scene and describe it."""
+def paint(listed: Sequence[Order]) -> Iterator[Answer]:
+    """Paint each scene."""
+    for order in listed:
+        yield painted(order)
+
+
+def painted(order: Order) -> Answer:
+    """One scene, painted and described."""
     scene = scenes.scene(order.seed, order.index, order.group)
     stream = io.BytesIO()
     Image.fromarray(scene.picture).save(stream, "png")
@@ -246,34 +288,7 @@ def painted(order: Order) -> Ingested:
         }
         for index, one in enumerate(scene.instances)
     ]
-    return Ingested(order.key, encoded, image, given)
-
-
-def _stored(ingested: Iterable[Ingested], folder: Path) -> tuple[list[Row], list[Row], Ledger, Counter[str]]:
-    """Write the pictures; return the rows of IMAGES and GIVEN, what failed, and what was converted for which reason."""
-    folder.mkdir()
-    rows, given, failed, converted = [], [], Ledger(), Counter[str]()
-    for one in ingested:
-        for place, failure in one.failures:
-            failed.add(one.key, place, failure)
-        if one.image is None:
-            continue
-        (folder / one.image["file"]).write_bytes(one.encoded)
-        rows.append(one.image)
-        given += one.given
-        if one.converted is not None:
-            converted[one.converted] += 1
-    return rows, given, failed, converted
-
-
-@contextmanager
-def _ordered_map(num_workers: int) -> Iterator[Map]:
-    """A `map` over that many processes that keeps the order; the plain one for a single worker."""
-    if num_workers < 2:
-        yield map
-        return
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        yield lambda function, jobs: pool.map(function, jobs, chunksize=32)
+    return Answer(order.key, [{**image, "given": given, "converted": None}], [], ((file, encoded),))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Work in parts: each is complete or absent, so a kill costs one part and the run after it ends in the same bytes.
 
-Parts lie beside the table they will become, in `.<table>.parts-<digest>`; the digest is of everything that decides
+Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the digest is of everything that decides
 their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from instdiff.progress import track
 from instdiff.schema import LEDGER, Strict
 
 Row = dict[str, Any]
+FILES = "files"
 
 
 class Work(Strict):
@@ -38,6 +38,7 @@ class Answer(NamedTuple):
     key: str
     rows: list[Row]
     failures: list[tuple[int, Failure]]  # instance (-1: the whole picture), why
+    files: tuple[tuple[str, bytes], ...] = ()  # name, content
 
 
 class Keyed(Protocol):
@@ -62,6 +63,19 @@ class Part:
     schema: pa.Schema
     retry: tuple[str, ...]
 
+    @property
+    def files(self) -> Path:
+        """The folder of the answers' files."""
+        return self.folder / FILES
+
+    def rows(self) -> pa.Table:
+        """What was made, once it is complete."""
+        return pq.read_table(self.folder / "rows.parquet")
+
+    def failures(self) -> pa.Table:
+        """What could not be, once it is complete."""
+        return pq.read_table(self.folder / "ledger.parquet")
+
 
 class Output(NamedTuple):
     """Where a stage's rows and its ledger go."""
@@ -73,28 +87,59 @@ class Output(NamedTuple):
 
 def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
     """Make the parts that are missing, join all into table and ledger; how many rows, failures, and of each reason."""
-    parts_of = f".{to.table.stem}.parts-"
-    scratch = to.table.parent / f"{parts_of}{digest}"
-    parts = [
-        Part(scratch / f"{number:06d}", tuple(items[start : start + work.part_size]), annotate, to.schema, work.retry)
-        for number, start in enumerate(range(0, len(items), work.part_size))
-    ]
-    for _ in track(_made(parts, work), len(items), "pictures"):
-        pass
-    rows = _joined([part.folder / "rows.parquet" for part in parts], to.schema)
-    failed = Ledger()
-    failed.rows = _joined([part.folder / "ledger.parquet" for part in parts], LEDGER).to_pylist()
-    count = tables.write(to.table, rows, to.schema)
+    scratch = place(to.table, digest)
+    parts = cut(items, annotate, scratch, to.schema, work)
+    make_all(parts, work)
+    failed = ledger_of(parts)
+    count = tables.write(to.table, joined([part.rows() for part in parts], to.schema), to.schema)
     failed.write(to.ledger)
-    for other in to.table.parent.glob(f"{parts_of}*"):
-        if other != scratch or not failed.rows:
-            shutil.rmtree(other)
+    clear(scratch, keep=bool(failed.rows))
     return {"instances": count, "failed": len(failed.rows), **failed.counts()}
 
 
+def place(output: Path, digest: str) -> Path:
+    """The folder of an output's parts."""
+    return output.parent / f".{output.stem}.parts-{digest}"
+
+
+def clear(scratch: Path, *, keep: bool) -> None:
+    """Remove the parts that no run will ask for: those of other digests, and these unless they are kept."""
+    for other in {scratch, *scratch.parent.glob(f"{scratch.name.rpartition('-')[0]}-*")}:
+        if other != scratch or not keep:
+            atomic.remove(other)
+
+
+def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema, work: Work) -> list[Part]:
+    """The parts of a list, in its order; their folders are `to`/000000 and so on."""
+    starts = range(0, len(items), work.part_size)
+    return [
+        Part(to / f"{number:06d}", tuple(items[start : start + work.part_size]), annotate, schema, work.retry)
+        for number, start in enumerate(starts)
+    ]
+
+
+def make_all(parts: Sequence[Part], work: Work) -> None:
+    """Make what is missing of them."""
+    for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
+        pass
+
+
+def ledger_of(parts: Sequence[Part]) -> Ledger:
+    """What could not be done in any of them."""
+    failed = Ledger()
+    failed.rows = joined([part.failures() for part in parts], LEDGER).to_pylist()
+    return failed
+
+
+def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of many, or of none."""
+    return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
+
+
 def digest(stage: str, params: Strict, inputs: Sequence[Path], *more: str) -> str:
-    """What decides the content of a stage's parts: its parameters but for `work`, its input tables, and the code."""
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    """What decides the content of a stage's parts: its parameters but for `work`, its input files, and the code."""
+    root = Path(__file__).parents[1]
+    code = sorted(path for package in ("data_prep", "instdiff") for path in (root / package).rglob("*.py"))
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*inputs, *code)]
     text = "\n".join([stage, params.model_dump_json(exclude={"work"}), *more, *sums])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -129,17 +174,28 @@ def _steps(part: Part) -> Iterator[None]:
     yield from [None] * (len(part.items) - len(again))
     if not again:
         return
-    for answer in part.annotate(again):
-        known[answer.key] = answer
-        yield None
-    ledger = Ledger()
-    for item in part.items:
-        for index, failure in known[item.key].failures:
-            ledger.add(item.key, index, failure)
     with atomic.folder(part.folder) as folder:
+        (folder / FILES).mkdir()
+        for answer in part.annotate(again):
+            known[answer.key] = answer._replace(files=())
+            for name, content in answer.files:
+                (folder / FILES / name).write_bytes(content)
+            yield None
+        _keep_files(part.files, folder / FILES)
+        ledger = Ledger()
+        for item in part.items:
+            for index, failure in known[item.key].failures:
+                ledger.add(item.key, index, failure)
         rows = [row for item in part.items for row in known[item.key].rows]
         tables.write(folder / "rows.parquet", rows, part.schema)
         ledger.write(folder / "ledger.parquet")
+
+
+def _keep_files(before: Path, now: Path) -> None:
+    """Those of an earlier run that were not made again."""
+    for path in before.iterdir() if before.is_dir() else ():
+        if not (now / path.name).exists():
+            atomic.link(path, now / path.name)
 
 
 def _to_retry(answer: Answer, reasons: tuple[str, ...]) -> bool:
@@ -148,12 +204,8 @@ def _to_retry(answer: Answer, reasons: tuple[str, ...]) -> bool:
 
 def _read(part: Part) -> list[Answer]:
     answers = {item.key: Answer(item.key, [], []) for item in part.items}
-    for row in pq.read_table(part.folder / "rows.parquet").to_pylist():
+    for row in part.rows().to_pylist():
         answers[row["key"]].rows.append(row)
-    for row in pq.read_table(part.folder / "ledger.parquet").to_pylist():
+    for row in part.failures().to_pylist():
         answers[row["key"]].failures.append((row["index"], Failure(row["reason"], row["detail"])))
     return list(answers.values())
-
-
-def _joined(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([schema.empty_table(), *map(pq.read_table, paths)]).combine_chunks()

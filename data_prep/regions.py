@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from data_prep.annotators import Failure
-from data_prep.sources import Annotation
+from data_prep.records import Annotation
 from instdiff import geometry, masks
 from instdiff.schema import Box, Rle
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from webdataset import TarWriter
 
+from data_prep import parts
 from data_prep.annotators import Picture, pictures_of
 from instdiff import atomic, layouts, stage, tables
 from instdiff.progress import track
@@ -34,14 +36,21 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: 
     table = tables.read(images, IMAGES)
     laid_out = layouts.from_tables(table, tables.read(annotated, ANNOTATED))
     todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
-    parts = cut(todo, params)
-    index: list[dict[str, Any]] = []
-    with atomic.folder(shards) as to_shards:
-        for number, part in enumerate(track(parts, len(parts), "shards")):
-            index += write_shard(to_shards / f"{number:05d}.tar", part)
-        tables.write(to_shards / INDEX_FILE, index, INDEX)
+    scratch = parts.place(shards, parts.digest("shard", params, [images, annotated]))
+    full = cut(todo, params)
+    made = [scratch / f"{number:05d}" for number in range(len(full))]
+    for part, entries in track(zip(made, full, strict=True), len(made), "shards"):
+        if not part.is_dir():
+            with atomic.folder(part) as to:
+                tables.write(to / INDEX_FILE, write_shard(to / f"{part.name}.tar", entries), INDEX)
+    with atomic.folder(shards) as to:
+        for part in made:
+            atomic.link(part / f"{part.name}.tar", to / f"{part.name}.tar")
+        index = parts.joined([pq.read_table(part / INDEX_FILE) for part in made], INDEX)
+        tables.write(to / INDEX_FILE, index, INDEX)
+    parts.clear(scratch, keep=False)
     return {
-        "shards": len(parts),
+        "shards": len(made),
         "samples": len(todo),
         "instances": sum(len(layout.instances) for layout in laid_out),
         "without_instances": sum(not layout.instances for layout in laid_out),
@@ -50,15 +59,15 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: 
 
 def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
     """The pictures of each shard, in order: as many as fit into either limit, and never none."""
-    parts: list[list[Entry]] = []
+    full: list[list[Entry]] = []
     room = 0
     for entry in todo:
-        if not parts or room <= 0 or len(parts[-1]) == params.samples_per_shard:
-            parts.append([])
+        if not full or room <= 0 or len(full[-1]) == params.samples_per_shard:
+            full.append([])
             room = params.megabytes_per_shard * MEGABYTE
-        parts[-1].append(entry)
+        full[-1].append(entry)
         room -= entry[0].path.stat().st_size
-    return parts
+    return full
 
 
 def write_shard(path: Path, part: Sequence[Entry]) -> list[dict[str, Any]]:

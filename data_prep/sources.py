@@ -1,151 +1,23 @@
-"""Sources of real pictures: each lists its records, and a record loads its picture when its turn comes.
+"""Sources of real pictures: lists that name records.
 
-Every path may be a local one or an fsspec URL (s3://...). A list that cannot be read is a ValueError that names it;
-a record that cannot be read is a Failure.
+Every path may be a local one or an fsspec URL (s3://...). A list that cannot be read is a ValueError that names it.
 """
 
-import base64
-import binascii
 import csv
 import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.annotators import Failure
+from data_prep.records import Annotation, Captioned, File, Label, Member, Record, Wrong, read, text_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-
-
-class Annotation(NamedTuple):
-    """An instance as a source writes it, not yet checked."""
-
-    name: str  # what the source calls it, to say which one was wrong
-    category: str | None
-    bbox: Any  # x, y, width, height in pixels
-    segmentation: Any  # polygons, or run lengths compressed or not
-    caption: str | None
-    crowd: bool
-
-
-class Loaded(NamedTuple):
-    """What a record holds."""
-
-    encoded: bytes
-    caption: str
-    size: tuple[int, int] | None  # width, height that the annotations were made for
-    annotations: tuple[Annotation, ...]
-
-
-class Record(Protocol):
-    """One picture of a source; its name is unique in the source but for true repetitions."""
-
-    @property
-    def name(self) -> str:
-        """Where it is from."""
-        ...
-
-    def load(self) -> Loaded | Failure:
-        """Read it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """A record of a list that is none."""
-
-    name: str
-    failure: Failure
-
-    def load(self) -> Failure:
-        """What is wrong with it."""
-        return self.failure
-
-
-@dataclass(frozen=True)
-class File:
-    """A picture in a file of its own."""
-
-    name: str
-    url: str
-    caption: str
-    size: tuple[int, int] | None = None
-    annotations: tuple[Annotation, ...] = ()
-
-    def load(self) -> Loaded | Failure:
-        """Read the file."""
-        try:
-            return Loaded(read(self.url), self.caption, self.size, self.annotations)
-        except (OSError, ValueError) as error:
-            return unreadable(self.url, error)
-
-
-@dataclass(frozen=True)
-class Captioned(File):
-    """A picture whose caption is in a file beside it."""
-
-    def load(self) -> Loaded | Failure:
-        """Read both; `caption` is the text's address."""
-        try:
-            return Loaded(read(self.url), read(self.caption).decode("utf-8").strip(), None, ())
-        except (OSError, ValueError) as error:
-            return unreadable(self.name, error)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A picture inside a tar, read without reading the rest."""
-
-    name: str
-    url: str
-    offset: int
-    length: int
-    caption: str
-
-    def load(self) -> Loaded | Failure:
-        """Read its bytes."""
-        try:
-            with fsspec.open(self.url, "rb") as tar:
-                tar.seek(self.offset)
-                return Loaded(tar.read(self.length), self.caption, None, ())
-        except (OSError, ValueError) as error:
-            return unreadable(self.name, error)
-
-
-@dataclass(frozen=True)
-class Label:
-    """One of the reference's own label_*.json: picture in base64, instances with box, mask and caption."""
-
-    name: str
-    url: str
-
-    def load(self) -> Loaded | Failure:
-        """Read the file; its embeddings are left: they are computed again from the texts."""
-        try:
-            written = json.loads(read(self.url))
-            encoded = base64.b64decode(written["image"], validate=True)
-            annotations = tuple(
-                Annotation(
-                    f"anno {number}",
-                    _text(anno.get("category_name")),
-                    anno["bbox"],
-                    anno.get("mask"),
-                    _text(anno.get("caption")),
-                    False,
-                )
-                for number, anno in enumerate(written["annos"])
-            )
-            return Loaded(encoded, str(written["caption"]), None, annotations)
-        except (OSError, binascii.Error) as error:
-            return unreadable(self.url, error)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return Failure("bad_record", f"{self.url}: {type(error).__name__}: {error}")
 
 
 def captioned(path: str, root: str | None) -> list[Record]:
@@ -169,16 +41,16 @@ def members(url: str) -> Iterator[Record]:
         with fsspec.open(url, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             key, parts = "", dict[str, tarfile.TarInfo]()
             texts: dict[str, str] = {}
-            for member in tar:
-                stem, _, kind = member.name.rpartition("/")[2].partition(".")
-                stem = member.name[: len(member.name) - len(kind) - 1]
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                kind = member.name.rpartition("/")[2].partition(".")[2]
+                stem = member.name.removesuffix(f".{kind}")
                 if stem != key and parts:
                     yield _sample(url, key, parts, texts)
                     parts, texts = {}, {}
                 key, parts[kind.lower()] = stem, member
-                if kind in {"txt", "json"}:
+                if kind.lower() in {"txt", "json"}:
                     content = tar.extractfile(member)
-                    texts[kind] = content.read().decode("utf-8", "replace") if content else ""
+                    texts[kind.lower()] = content.read().decode("utf-8", "replace") if content else ""
             if parts:
                 yield _sample(url, key, parts, texts)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -224,19 +96,6 @@ def labelled(path: str) -> list[Record]:
         names = [line.strip() for line in _read_list(path).decode("utf-8", "replace").splitlines() if line.strip()]
         return [Label(name, _join(path.rpartition("/")[0], name)) for name in names]
     return [Label(_relative(url, path), url) for url in _files(path) if url.endswith(".json")]
-
-
-def read(url: str) -> bytes:
-    """The bytes of a file or URL."""
-    with fsspec.open(url, "rb") as stream:
-        content: bytes = stream.read()
-        return content
-
-
-def unreadable(where: str, error: Exception) -> Failure:
-    """The failure of something that could not be read."""
-    reason = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
-    return Failure(reason, f"{where}: {error}")
 
 
 def _listed(number: int, row: Any, root: str, path: str) -> Record:
@@ -312,7 +171,7 @@ def _caption_of(text: str | None) -> str | None:
         written = json.loads(text) if text is not None else None
     except (ValueError, RecursionError):
         return None
-    return _text(written.get("caption")) if isinstance(written, dict) else None
+    return text_of(written.get("caption")) if isinstance(written, dict) else None
 
 
 def _coco_page(path: str) -> dict[str, Any]:
@@ -363,7 +222,3 @@ def _relative(url: str, folder: str) -> str:
 
 def _join(root: str, name: str) -> str:
     return name if name.startswith("/") or "://" in name or not root else f"{root.rstrip('/')}/{name}"
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() if isinstance(value, str) and value.strip() else None

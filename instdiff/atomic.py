@@ -44,6 +44,22 @@ def folder(path: Path) -> Iterator[Path]:
         _remove(replaced)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder or a file if it is there; a kill leaves all of it or nothing under its name."""
+    gone = _aside(path, "old")
+    if path.exists():
+        path.replace(gone)
+    _remove(gone)
+
+
+def link(path: Path, to: Path) -> None:
+    """Give a complete file a second name, or a copy where the disk knows no such thing."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
 def _aside(path: Path, kind: str) -> Path:
     """Where an unfinished `path` lies, with nothing there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)

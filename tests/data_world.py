@@ -7,9 +7,10 @@ from typing import Any
 from data_prep import annotate, caption, ground, ingest, parts, segment, shard, sketch, workers
 
 FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
-INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, num_workers=1)
 WORKERS = workers.Workers(executor="here", processes=1, slurm=None, dask=None)
 WORK = parts.Work(part_size=2, retry=(), workers=WORKERS)
+TWO = WORK.model_copy(update={"workers": WORKERS.model_copy(update={"executor": "processes", "processes": 2})})
+INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, work=WORK)
 GROUND = ground.Params(backend="given", batch_size=2, detector=None, work=WORK)
 SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=2, work=WORK)
 CAPTION = caption.Params(

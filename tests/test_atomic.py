@@ -1,12 +1,10 @@
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from data_world import INGEST, contents, ingested
+from data_world import contents
 
 from instdiff import atomic
 
@@ -65,26 +63,3 @@ def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path
         part.write_text("whole")
     left = {f".a.{host}.{os.getppid()}.part", f".a.elsewhere.{dead.pid}.part"}
     assert contents(tmp_path).keys() == {"a", *left}
-
-
-INGEST_THERE = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from data_world import INGEST, ingested
-ingested(Path(sys.argv[1]), INGEST.model_copy(update={"num_train": 400}))
-"""
-
-
-def test_ingest_killed_outright_leaves_no_output_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    there = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", INGEST_THERE, str(there), str(Path(__file__).parent)])
-    while process.poll() is None and len(list(there.rglob("*.png"))) < 20:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert contents(there)
-    assert all(name.removeprefix("ledger/").startswith(".") for name in contents(there))
-    for folder in ("killed", "fresh"):
-        ingested(tmp_path / folder, INGEST)
-    assert contents(there) == contents(tmp_path / "fresh")

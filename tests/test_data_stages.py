@@ -15,6 +15,7 @@ from data_world import (
     INGEST,
     SEGMENT,
     SKETCH,
+    TWO,
     annotated,
     contents,
     ingested,
@@ -27,7 +28,7 @@ from data_world import tables as tables_of
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import caption, ground, ingest, segment, sketch
+from data_prep import caption, ground, ingest, parts, segment, sketch
 from data_prep.annotators import Failure, Ledger, outcomes
 from instdiff import masks, tables
 from instdiff.arrangements import SIZE
@@ -52,7 +53,7 @@ def read(root: Path, name: str, schema: pa.Schema, split: str = "train") -> pd.D
 
 def test_ingest_does_not_depend_on_the_number_of_workers(world: World, tmp_path: Path) -> None:
     root, _ = world
-    ingested(tmp_path, INGEST.model_copy(update={"num_workers": 2}))
+    ingested(tmp_path, INGEST.model_copy(update={"work": TWO}))
     for name in ("pictures", "images", "given"):
         assert contents(tmp_path / name) == contents(root / name)
 
@@ -120,13 +121,13 @@ def test_batches_change_nothing(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 4])
-def test_ingest_killed_in_the_middle_leaves_nothing(
+def test_ingest_stopped_in_the_middle_leaves_whole_parts_and_no_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     painted = ingest.painted
     done: list[ingest.Order] = []
 
-    def interrupted(order: ingest.Order) -> ingest.Ingested:
+    def interrupted(order: ingest.Order) -> parts.Answer:
         if len(done) == after:
             raise KeyboardInterrupt
         done.append(order)
@@ -135,7 +136,9 @@ def test_ingest_killed_in_the_middle_leaves_nothing(
     monkeypatch.setattr(ingest, "painted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ingested(tmp_path)
-    assert contents(tmp_path) == {}
+    left = contents(tmp_path)
+    assert all(name.startswith(".images.parts-") for name in left)
+    assert sum(name.endswith(".png") for name in left) == after // 2 * 2  # two pictures a part
 
 
 def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +148,9 @@ def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkey
     monkeypatch.setattr("data_prep.shard._places", lambda path: 1 / 0 if path.name == "00001.tar" else {})
     with pytest.raises(ZeroDivisionError):
         sharded(tmp_path)
-    assert contents(tmp_path) == before
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert [Path(name).name for name in after.keys() - before.keys() if name.endswith(".tar")] == ["00000.tar"]
 
 
 # ---- annotators -----------------------------------------------------------------------------------------------------

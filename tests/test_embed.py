@@ -2,19 +2,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import tiny_encoders
 import torch
 from data_world import contents, prepared, sharded
-from diffusers import AutoencoderKL
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_encoders import LENGTH
 
 from data_prep import embed
 from instdiff import embeddings, shards
 from instdiff.foundation import vae as autoencoder
-from instdiff.foundation.clip import load_text, new_tokenizer
+from instdiff.foundation.clip import load_text
 
 PARAMS = embed.Params(batch_size=2, precision="float32")
-LENGTH = 40
 
 
 World = tuple[Path, Mapping[str, float]]
@@ -25,29 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     prepared(root)
     sharded(root)
-    torch.manual_seed(0)
-    tokenizer = new_tokenizer(LENGTH)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    CLIPTextModel(config).save_pretrained(root / "text")
-    tokenizer.save_pretrained(root / "text")
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=64,
-        scaling_factor=0.5,
-    )
-    vae.save_pretrained(root / "vae")
+    tiny_encoders.write(root)
     return root, embedded(root)
 
 

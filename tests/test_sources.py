@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data_world import contents
+from data_world import TWO, WORK, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep import ingest, pictures, regions, sources
+from data_prep import ingest, pictures, records, regions
 from data_prep.annotators import Failure
-from data_prep.sources import Annotation
+from data_prep.records import Annotation
 from instdiff import masks, tables
 from instdiff.schema import GIVEN_CAPTIONED, IMAGES, LEDGER, Rle
 
@@ -41,7 +41,7 @@ def decoded(picture: pictures.Admitted | Failure) -> np.ndarray:
 
 
 def ingested(root: Path, **source: Any) -> Mapping[str, float]:
-    common = {"val": None, "val_share": 0.0, "limits": LIMITS, "num_workers": 1}
+    common = {"val": None, "val_share": 0.0, "limits": LIMITS, "work": WORK.model_dump()}
     params = ingest.Params.model_validate({**common, **source})
     folders = {name: root / "out" / name for name in ("pictures", "images", "given", "ledger")}
     return ingest.run(**folders, params=params)
@@ -202,6 +202,21 @@ def test_every_record_is_a_picture_or_a_reason(two: Path) -> None:
     assert table(two, "images")["key"].is_unique  # the same picture twice is two records
 
 
+def test_records_that_failed_are_tried_again_by_reason_and_no_other_is_read_again(two: Path) -> None:
+    records = [*RECORDS, {"image": "late.png", "caption": "late"}]
+    (two / "in" / "list.json").write_text(json.dumps(records))
+    source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": None}}
+    assert ingested(two, **source)["train_failed_missing_file"] == 1
+    (two / "in" / "late.png").write_bytes(encoded())
+    (two / "in" / "a" / "same.png").unlink()
+    assert ingested(two, **source)["train_failed_missing_file"] == 1
+    retry = {**WORK.model_dump(), "retry": ("missing_file",)}
+    assert ingested(two, **source, work=retry)["train_pictures"] == 3
+    assert table(two, "images")["caption"].tolist() == ["picture a", "picture b", "late"]
+    assert len(list((two / "out" / "pictures" / "train").iterdir())) == 3
+    assert not list((two / "out").glob(".images.parts-*"))
+
+
 def test_a_damaged_tar_gives_what_stands_before_the_damage(tmp_path: Path) -> None:
     tarred(tmp_path / "whole.tar", [{"png": encoded(), "txt": b"x"}] * 3)
     (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:8000])
@@ -232,11 +247,11 @@ def test_a_list_that_is_none_is_one_sentence(tmp_path: Path, name: str, content:
 
 
 def test_a_share_is_held_out_by_key_whatever_the_order(tmp_path: Path) -> None:
-    records = [sources.File(f"{number}.png", "", "") for number in range(200)]
-    jobs = ingest.keyed(records)
+    files = [records.File(f"{number}.png", "", "") for number in range(200)]
+    jobs = ingest.keyed(files)
     held = {key for key, _ in jobs if ingest._held_out(key, 0.25)}
     assert 25 < len(held) < 75
-    assert held == {key for key, _ in ingest.keyed(records[::-1]) if ingest._held_out(key, 0.25)}
+    assert held == {key for key, _ in ingest.keyed(files[::-1]) if ingest._held_out(key, 0.25)}
 
 
 # ---- coco and labelled ----------------------------------------------------------------------------------------------
@@ -347,5 +362,5 @@ def test_workers_change_nothing(two: Path) -> None:
     source = {"source": "captioned", "train": {"path": written(two, "json"), "root": None}}
     ingested(two, **source)
     alone = contents(two / "out")
-    ingested(two, **source, num_workers=2)
+    ingested(two, **source, work=TWO.model_dump())
     assert contents(two / "out") == alone

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from data_world import prepared, sharded
+from data_world import WORK, prepared, sharded
 from moto.server import ThreadedMotoServer
 
 from data_prep import ingest, push_shards
@@ -40,7 +40,7 @@ def test_a_list_and_its_pictures_may_lie_on_s3_and_shards_go_there_once(tmp_path
     records = [{"image": file, "caption": said} for file, said in zip(images["file"], images["caption"], strict=True)]
     store.pipe_file("pictures/in/list.json", json.dumps([*records, {"image": "gone.png", "caption": ""}]).encode())
     source = {"source": "captioned", "train": {"path": f"{bucket}/in/list.json", "root": None}, "val": None}
-    how = {"val_share": 0.0, "limits": {"min_side": 1, "max_pixels": 10**6}, "num_workers": 1}
+    how = {"val_share": 0.0, "limits": {"min_side": 1, "max_pixels": 10**6}, "work": WORK.model_dump()}
     folders = {name: tmp_path / "out" / name for name in ("pictures", "images", "given", "ledger")}
     counts = ingest.run(**folders, params=ingest.Params.model_validate({**source, **how}))
     assert counts["train_failed_missing_file"] == 1

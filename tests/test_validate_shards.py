@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data_world import SHARD, contents, prepared, sharded
+from data_world import SHARD, WORK, contents, prepared, sharded
 
 from data_prep import export_labelled, ingest, shard, validate_shards
 from instdiff import __main__ as command
@@ -133,7 +133,7 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
     assert export_labelled.export(world / "shards", features, tmp_path / "labels") == 5
     source = {"source": "labelled", "train": f"{tmp_path}/labels/train.txt", "val": None, "val_share": 0.0}
     limits = {"min_side": 1, "max_pixels": 10**6}
-    params = ingest.Params.model_validate({**source, "limits": limits, "num_workers": 1})
+    params = ingest.Params.model_validate({**source, "limits": limits, "work": WORK.model_dump()})
     folders = {name: tmp_path / name for name in ("pictures", "images", "given", "ledger")}
     ingest.run(**folders, params=params)
     rows = tables.rows_of(tables.read(tmp_path / "given" / "train.parquet", GIVEN_CAPTIONED))
