@@ -31,7 +31,7 @@ from instdiff.foundation.clip import TextEncoder
 from instdiff.fuser import Grounding
 from instdiff.fuser import cat as cat_groundings
 from instdiff.schema import Instance, Layout
-from instdiff.solvers import Denoise, solver
+from instdiff.solvers import solver
 from instdiff.unet import InstanceUNet
 
 NEGATIVE_PROMPT = (  # of the released script
@@ -48,15 +48,10 @@ class Rows:
     """What every row of a batch is told, and whose row it is; the first rows are the pictures."""
 
     text_RLD: Tensor
-    null_text_RLD: Tensor
     grounding: Grounding | None
     picture_R: Tensor  # the picture each row belongs to
-
-    def pictures(self, count: int) -> Rows:
-        """The rows of the pictures alone."""
-        first = slice(count)
-        grounding = None if self.grounding is None else self.grounding.rows(first)
-        return Rows(self.text_RLD[first], self.null_text_RLD[first], grounding, self.picture_R[first])
+    null_text_1LD: Tensor
+    null_grounding: Grounding | None
 
 
 class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -142,7 +137,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
         is_apart = bool(formats) and sampling.num_steps_apart(steps.num_steps, mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
-        told, null = self._told(
+        rows = self._rows(
             layouts,
             num_images_per_prompt,
             negative_prompt,
@@ -154,24 +149,23 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             device=device,
         )
 
-        def denoiser(rows: Rows) -> Denoise:
-            return sampling.guided(
-                self.unet,
-                rows.text_RLD,
-                rows.grounding,
-                rows.null_text_RLD,
-                null,
-                guidance=guidance_scale,
-                max_rows=max_rows,
-            )
-
+        denoise = sampling.guided(
+            self.unet,
+            rows.text_RLD,
+            rows.grounding,
+            rows.null_text_1LD,
+            rows.null_grounding,
+            guidance=guidance_scale,
+            max_rows=max_rows,
+            picture_R=rows.picture_R,
+        )
         latents_PChw = sampling.sample_multi_instance(
-            denoiser(told),
-            denoiser(told.pictures(count)),
+            denoise,
+            denoise,
             noise_PChw,
             steps,
             gates,
-            picture_R=told.picture_R,
+            picture_R=rows.picture_R,
             share=mis if is_apart else 0,
             clean_BCHW=clean_PChw,
             first=first,
@@ -187,7 +181,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _told(
+    def _rows(
         self,
         layouts: Sequence[Layout],
         num_images: int,
@@ -199,15 +193,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         max_rows: int,
         compat: Compat | None,
         device: torch.device,
-    ) -> tuple[Rows, Grounding | None]:
-        """What all rows are told, made once for all steps, and the grounding of nothing."""
+    ) -> Rows:
+        """What all rows are told, made once for all steps."""
         picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
         null_text_1LD = self.text.tokens([negative_prompt])
         prompts = [layout.prompt for layout in layouts]
         if not formats:
             text_RLD = self.text.tokens(prompts)[picture_of]
-            null_text_RLD = null_text_1LD.expand(len(text_RLD), -1, -1)
-            return Rows(text_RLD, null_text_RLD, None, torch.arange(len(text_RLD), device=device)), None
+            return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
         whole = self.conditions(layouts, formats, compat)
         given, layout_of = sampling.apart(whole) if apart else (whole, torch.arange(len(layouts)))
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
@@ -216,8 +209,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         grounding = cat_groundings([self._ground(part, masked, compat, device) for part in parts]).rows(row_R)
         null = self._ground(conditions.null(whole.rows(slice(1))), masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
-        null_text_RLD = null_text_1LD.expand(len(text_RLD), -1, -1)
-        return Rows(text_RLD, null_text_RLD, grounding, torch.tensor(picture_R, device=device)), null
+        return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null)
 
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from instdiff.conditions import Compat, Conditions, cat, select
 from instdiff.fuser import Grounding
-from instdiff.fuser import cat as cat_groundings
 from instdiff.solvers import Denoise, Solver, State
+from instdiff.told import cat as cat_told
 from instdiff.unet import InstanceUNet
 
 
@@ -101,33 +101,65 @@ def guided(
     *,
     guidance: float,
     max_rows: int,
+    picture_R: Tensor | None = None,
 ) -> Denoise:
     """Classifier-free guidance, conditional and null rows in one batch, at most `max_rows` of them in a forward pass.
 
-    `null_text_RLD` may have one row for all; `null_grounding` has one row, from `null(conditions)`. Give both
-    groundings or neither. At guidance 1 the null rows are not computed. Latents keep their precision: only the network
-    runs in its own.
+    Keys and values of text and tokens are made here, once for all steps. Latents may have fewer rows than are told:
+    the first. `null_text_RLD` may have one row for all; `null_grounding` has one row, from `null(conditions)`. Give
+    both groundings or neither. At guidance 1 the null rows are not computed; where rows of one picture (`picture_R`)
+    still hold the same latents, they share one. Latents keep their precision: only the network runs in its own.
     """
-    if (grounding is None) != (null_grounding is None):
-        raise ValueError("give a grounding and a null grounding, or neither")
-    num_rows, precision = len(text_RLD), unet.conv_in.weight.dtype
+    told = unet.told(text_RLD, grounding)
     if guidance != 1:
-        text_RLD = torch.cat([text_RLD, null_text_RLD.expand(num_rows, -1, -1)])
-        if grounding is not None and null_grounding is not None:
-            grounding = cat_groundings([grounding, null_grounding.rows([0] * num_rows)])
+        nothing = None if null_grounding is None else null_grounding.rows([0] * len(null_text_RLD))
+        told = cat_told([told, unet.told(null_text_RLD, nothing)])
+    num_told, precision = len(text_RLD), unet.conv_in.weight.dtype
+    num_pictures = num_told if picture_R is None or len(null_text_RLD) > 1 else int(picture_R.max()) + 1
 
     def denoise(x_RCHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
-        x_RCHW = x_RCHW if guidance == 1 else torch.cat([x_RCHW, x_RCHW])
+        asked = list(range(len(x_RCHW)))
+        shared = picture_R if num_pictures < len(asked) == num_told and _same(x_RCHW, picture_R) else None
+        unasked = [] if guidance == 1 else asked if shared is None else asked[:num_pictures]
+        latents = x_RCHW[asked + unasked].to(precision)
+        told_of = asked + [num_told + row % (len(told) - num_told) for row in unasked]
         parts = []
-        for start in range(0, len(x_RCHW), max_rows):
-            rows = slice(start, start + max_rows)
-            told = None if grounding is None or gate == 0 else grounding.rows(rows).at(gate)
-            parts.append(unet(x_RCHW[rows].to(precision), timestep, text_RLD[rows], told, return_dict=False)[0])
-        noise_RCHW = torch.cat(parts).to(x_RCHW.dtype)
+        for start in range(0, len(told_of), max_rows):
+            rows = told.rows(told_of[start : start + max_rows])
+            seen = None if rows.grounding is None or gate == 0 else rows.grounding.at(gate)
+            given = latents[start : start + max_rows], timestep, rows.text_RLD, seen, rows.keys
+            parts.append(unet(*given, return_dict=False)[0])
+        noise = torch.cat(parts).to(x_RCHW.dtype)
         if guidance == 1:
-            return noise_RCHW
-        conditional, unconditional = noise_RCHW.chunk(2)
+            return noise
+        conditional, unconditional = noise[: len(asked)], noise[len(asked) :]
+        unconditional = unconditional if shared is None else unconditional[shared]
         return unconditional + guidance * (conditional - unconditional)
+
+    return denoise
+
+
+def _same(x_RCHW: Tensor, picture_R: Tensor | None) -> bool:
+    """Do all rows of a picture hold the same latents? Its own row comes first."""
+    return picture_R is not None and torch.equal(x_RCHW, x_RCHW[picture_R])
+
+
+def reloading(own: Denoise, reloaded: Denoise, gates: Sequence[float], split: int, num_pictures: int) -> Denoise:
+    """As the released code reloads the first convolution at gate 0 and never puts the network's own back.
+
+    It draws the picture first, then each instance: where a gate of the `split` steps apart is 0, every instance is
+    drawn by `reloaded` alone. Both denoisers are told all rows; the first `num_pictures` are the pictures.
+    """
+    used_up = 0 in gates[:split]
+
+    def denoise(x_RCHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
+        if gate == 0:
+            return reloaded(x_RCHW, timestep, gate)
+        noise_RCHW = own(x_RCHW, timestep, gate)
+        if used_up and len(x_RCHW) > num_pictures:
+            others_RCHW = reloaded(x_RCHW, timestep, gate)[num_pictures:]
+            noise_RCHW = torch.cat([noise_RCHW[:num_pictures], others_RCHW])
+        return noise_RCHW
 
     return denoise
 

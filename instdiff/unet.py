@@ -8,6 +8,8 @@
     noise = unet(latents_B4HW, timestep_B, text_BLD, grounding).sample                       # gate 1
     noise = unet(latents_B4HW, timestep_B, text_BLD, grounding.at(0.5)).sample               # 0: fusers are skipped
     noise = unet(latents_B4HW, timestep_B, text_BLD).sample      # no grounding at all: fusers are skipped
+    told = unet.told(text_BLD, grounding)                        # with keys and values of all attention layers, to
+    noise = unet(latents_B4HW, timestep_B, told.text_RLD, told.grounding, told.keys).sample      # use in many steps
     unet.save_instance_layers(folder)                            # config.json + instance_layers.safetensors
     unet = InstanceUNet.from_base_and_layers(base, folder)       # the base and what was saved
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,9 @@ from torch import Tensor, nn
 
 from instdiff import atomic, attention_mask
 from instdiff.conditions import Compat, Conditions
-from instdiff.fuser import GatedSelfAttention, Grounding
+from instdiff.fuser import GatedSelfAttention, Grounding, Keys, heads, keys_to
 from instdiff.scaleu import ScaleU
+from instdiff.told import RememberedText, Told
 from instdiff.unifusion import UniFusion, UniFusionConfig
 
 CONFIG_FILE = "config.json"
@@ -46,10 +50,12 @@ class InstanceUNet(UNet2DConditionModel):
         config = UniFusionConfig.model_validate(unifusion_config)
         self.register_to_config(unifusion_config=config.model_dump(mode="json"), scale_u=scale_u)
         self.unifusion = UniFusion(config)
-        for block in self.modules():
-            if isinstance(block, BasicTransformerBlock):
-                attention = block.attn1
-                block.fuser = GatedSelfAttention(attention.query_dim, config.token_width, attention.heads)
+        for name, block in self.transformers().items():
+            attention = block.attn1
+            fuser = f"{name}.fuser"
+            block.fuser = GatedSelfAttention(fuser, attention.query_dim, config.token_width, attention.heads)
+            for part in ("attn1", "attn2"):
+                getattr(block, part).set_processor(RememberedText(f"{name}.{part}"))
         if scale_u:
             _add_scale_u(self)
 
@@ -82,12 +88,19 @@ class InstanceUNet(UNet2DConditionModel):
         timestep: Tensor | float | int,
         encoder_hidden_states: Tensor,
         grounding: Grounding | None = None,
+        keys: Keys | None = None,
         **options: Any,
     ) -> UNet2DConditionOutput | tuple[Tensor]:
-        """Predicted noise (B, 4, h, w) at `.sample`; `options` are those of UNet2DConditionModel."""
+        """Predicted noise (B, 4, h, w) at `.sample`; `options` are those of UNet2DConditionModel.
+
+        `keys` are those of the text in the cross-attentions, from `told`; without them they are made from the text.
+        """
+        given = dict(options.pop("cross_attention_kwargs", None) or {})
         if grounding is not None and grounding.gate != 0:
-            given = options.get("cross_attention_kwargs") or {}
-            options["cross_attention_kwargs"] = {**given, "gligen": {"grounding": grounding}}
+            given["gligen"] = {"grounding": grounding}
+        if keys:
+            given["keys"] = keys
+        options["cross_attention_kwargs"] = given or None
         return super().forward(sample, timestep, encoder_hidden_states, **options)
 
     def ground(
@@ -104,6 +117,26 @@ class InstanceUNet(UNet2DConditionModel):
         num_mask_tokens = self.unifusion.config.num_mask_tokens
         allowed = attention_mask.build(conditions, self.attention_grids(masked), num_mask_tokens, compat)
         return Grounding(self.unifusion(conditions), allowed, gate)
+
+    @torch.no_grad()
+    def told(self, text_BLD: Tensor, grounding: Grounding | None = None) -> Told:
+        """Text and grounding with the keys and values that every layer makes of them; made where the weights are."""
+        home, precision = self.conv_in.weight.device, self.conv_in.weight.dtype
+        text = text_BLD.to(home, precision)
+        tokens = None if grounding is None else grounding.tokens_BTW.to(home, precision)
+        of_text, of_tokens = {}, {}
+        for name, block in self.transformers().items():
+            look = block.attn2
+            of_text[f"{name}.attn2"] = heads(look, look.to_k(text)), heads(look, look.to_v(text))
+            if tokens is not None:
+                of_tokens[block.fuser.name] = block.fuser.keys(tokens)
+        if grounding is not None:
+            grounding = replace(grounding, keys=keys_to(of_tokens, grounding.tokens_BTW.device))
+        return Told(text_BLD, grounding, keys_to(of_text, text_BLD.device))
+
+    def transformers(self) -> dict[str, BasicTransformerBlock]:
+        """The transformer blocks by name."""
+        return {name: block for name, block in self.named_modules() if isinstance(block, BasicTransformerBlock)}
 
     def attention_grids(self, latent: tuple[int, int]) -> list[tuple[int, int]]:
         """(height, width) of the levels that have transformer blocks, for latents of this size."""

@@ -1,7 +1,9 @@
 """Samplers agree with trajectories of the released code."""
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import golden_cases as golden
 import pytest
@@ -10,46 +12,54 @@ from torch import Tensor
 
 from instdiff.conditions import cat, null, select
 from instdiff.diffusion import alphas_cumprod, noised
-from instdiff.sampling import apart, gates, guided, sample, sample_multi_instance
+from instdiff.sampling import apart, gates, guided, reloading, sample, sample_multi_instance
 from instdiff.solvers import Denoise, Plms
+from instdiff.unet import InstanceUNet
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
 CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]
-SAME_CONV = {name: case for name, case in CASES.items() if case["first_conv"] == "same"}
 
 
-def denoiser(case: dict[str, object], rows: Sequence[int] | None = None) -> Denoise:
-    """Guidance over the pictures of a case, or over `rows` of (pictures, then instances)."""
+def denoiser(case: dict[str, Any]) -> Denoise:
+    """Guidance over the pictures of a case, and with a share apart over its instances, too."""
     given, unet = golden.inputs("samplers"), golden.unet()
-    conditions = golden.kept(str(case["drop_config"]), given)
+    conditions = golden.kept(case["drop_config"], given)
     text, null_text = given["context"], given["uc"]
     if "mis" in case:
         conditions = conditions.rows([0, 0])
         alone = [select(conditions, slot) for slot in range(3)]
         conditions = cat([conditions, *alone])
         text = torch.cat([text[:1], text[:1], *(given[f"inst_context_{slot}"].expand(2, -1, -1) for slot in range(3))])
-        rows = list(rows or range(len(conditions)))
-        conditions, text, null_text = conditions.rows(rows), text[rows], null_text[:1]
-    guidance = float(str(case["guidance_scale"]))
-    null_grounding = unet.ground(null(conditions.rows([0])))
-    return guided(unet, text, unet.ground(conditions), null_text, null_grounding, guidance=guidance, max_rows=6)
+        null_text = null_text[:1]
+    told = text, unet.ground(conditions), null_text, unet.ground(null(conditions.rows([0])))
+    options = {"guidance": case["guidance_scale"], "max_rows": 6}
+    own = guided(unet, *told, **options)
+    if case["first_conv"] == "same":
+        return own
+    reloaded = guided(with_first_conv(unet, golden.inputs("samplers", "in/alt_sd_first_conv.")), *told, **options)
+    return reloading(own, reloaded, case["alphas"], case.get("mis_step", 0), num_pictures=2)
 
 
-def final(case: dict[str, object]) -> Tensor:
+def with_first_conv(unet: InstanceUNet, weights: Mapping[str, Tensor]) -> InstanceUNet:
+    other = copy.deepcopy(unet)
+    other.conv_in.load_state_dict(weights)
+    return other
+
+
+def final(case: dict[str, Any]) -> Tensor:
     """The latents our samplers end with."""
-    noise, solver = golden.inputs("samplers")["xT"], Plms.of(int(str(case["steps"])))
-    on, fading, _ = case["alpha_type"]  # type: ignore[misc]
+    noise, solver = golden.inputs("samplers")["xT"], Plms.of(case["steps"])
+    on, fading, _ = case["alpha_type"]
     opened = gates(solver.num_steps, on, fading)
     if "mis" not in case:
         return sample(denoiser(case), noise, solver, opened)
     rows = torch.tensor([0, 1] * 4)
-    share = float(str(case["mis"]))
-    pictures = denoiser(case, [0, 1])
-    return sample_multi_instance(denoiser(case), pictures, noise, solver, opened, picture_R=rows, share=share)
+    denoise = denoiser(case)
+    return sample_multi_instance(denoise, denoise, noise, solver, opened, picture_R=rows, share=case["mis"])
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", SAME_CONV)
+@pytest.mark.parametrize("name", CASES)
 def test_sampling_ends_with_the_released_latents(name: str) -> None:
     assert golden.difference(final(CASES[name]), golden.tensors("samplers")[f"{name}/final"]) < CLOSE
 

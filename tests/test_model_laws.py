@@ -2,6 +2,8 @@
 
 import copy
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -112,6 +114,36 @@ def test_a_batch_gives_what_its_pictures_give_one_by_one(masked: tuple[int, int]
         one = trained().ground(together(layout), masked=masked)
         alone = trained()(x[[row]], t[[row]], text[[row]], one).sample
         assert torch.allclose(alone[0], batch[row], atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masked", [None, (8, 8)])
+def test_keys_made_once_give_what_keys_made_in_each_pass_give(masked: tuple[int, int] | None) -> None:
+    x, t, text = noisy(2)
+    unet = trained()
+    grounding = unet.ground(together((instance("a"),), (instance("b"), instance("c"))), masked=masked)
+    told = unet.told(text, grounding)
+    with calls(unet) as made:
+        expected = unet(x, t, text, grounding).sample
+    assert len(made) == 8 * len(unet.transformers())
+    with calls(unet) as made:
+        found = unet(x, t, told.text_RLD, told.grounding, told.keys).sample
+    assert len(made) == 4 * len(unet.transformers())  # those of the picture, in self-attention and fuser
+    assert torch.allclose(found, expected, atol=1e-5)
+    swapped = told.rows([1, 0])
+    again = unet(x[[1, 0]], t[[1, 0]], swapped.text_RLD, swapped.grounding, swapped.keys).sample
+    assert torch.allclose(again, expected[[1, 0]], atol=1e-5)
+
+
+@contextmanager
+def calls(unet: InstanceUNet) -> Iterator[list[str]]:
+    """Projections to keys and values, each time one is made."""
+    made: list[str] = []
+    parts = [(name, part) for name, part in unet.named_modules() if name.endswith((".to_k", ".to_v"))]
+    hooks = [part.register_forward_hook(lambda *_, name=name: made.append(name)) for name, part in parts]
+    yield made
+    for hook in hooks:
+        hook.remove()
 
 
 def test_only_instance_layers_learn() -> None:
@@ -375,6 +407,25 @@ def test_the_bound_on_rows_changes_no_picture(number: int) -> None:
     opened = gates(solver.num_steps, 0.8)
     whole, in_parts = (sample(denoiser((instance("a"),), 3, rows), noise, solver, opened) for rows in (64, 2))
     assert torch.allclose(whole, in_parts, atol=1e-3)
+
+
+@torch.no_grad()
+def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents() -> None:
+    unet, (x, t, text) = trained(), noisy(3)
+    conditions = together((instance("a"),), (instance("b"),), (instance("c"),))
+    told = text, unet.ground(conditions), torch.zeros(1, 5, 16), unet.ground(null(conditions.rows([0])))
+    alone, shared = (
+        guided(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R)
+        for picture_R in (None, torch.tensor([0, 1, 1]))
+    )
+    alike = x[[0, 1, 1]]
+    for latents, num_rows in ((x, [4, 2]), (alike, [4, 1])):
+        passes: list[int] = []
+        hook = unet.conv_in.register_forward_hook(lambda _, inputs, __, passes=passes: passes.append(len(inputs[0])))
+        found = shared(latents, t[0], 1.0)
+        hook.remove()
+        assert passes == num_rows
+        assert torch.allclose(found, alone(latents, t[0], 1.0), atol=1e-5)
 
 
 @torch.no_grad()
