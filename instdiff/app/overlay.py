@@ -9,6 +9,7 @@ from instdiff import geometry, masks
 from instdiff.schema import Instance, Layout, Point
 
 Colour = tuple[int, int, int]
+Frame = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 _TURN = 0.618034  # of the colour circle, from one instance to the next
 _COVER = 0.35  # of a mask
@@ -26,6 +27,9 @@ def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
     pen = ImageDraw.Draw(drawn)
     for one, shade in zip(layout.instances, colours, strict=True):
         _place(pen, drawn.size, one, shade)
+    taken: list[Frame] = []
+    for one, shade in zip(layout.instances, colours, strict=True):
+        _word(pen, drawn.size, one, shade, taken)
     return drawn
 
 
@@ -46,22 +50,49 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade
     def at(point: Point) -> tuple[float, float]:
         return point.x * (width - 1), point.y * (height - 1)
 
-    corner = one.scribble[0] if one.scribble else Point(0.0, 0.0)
     if one.box is not None and geometry.clamp(one.box).area > 0:
         box = geometry.clamp(one.box)
-        corner = Point(box.x0, box.y0)
-        pen.rectangle([at(corner), at(Point(box.x1, box.y1))], outline=shade, width=max(1, height // 256))
+        edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
+        pen.rectangle(edges, outline=shade, width=max(1, height // 256))
     dots = [(at(point), 1) for point in one.scribble or ()]
     if one.point is not None:
         dots.append((at(one.point), 3))
-        corner = corner if one.box is not None else one.point
     for rim, ink in ((1, _BLACK), (0, shade)):  # one rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)
+
+
+def _word(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade: Colour, taken: list[Frame]) -> None:
+    """The phrase where the instance begins, moved down until it covers no other, and its frame added to those taken."""
+    width, height = size
     words = one.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
-    x, y = at(corner)
-    size_of_words = max(10, height // 32)
-    pen.text((x + 3, y + 1), words, fill=shade, stroke_width=1, stroke_fill=_BLACK, font_size=size_of_words)
+    letters = max(10, height // 32)
+    x, y = start(one)
+    _, _, right, bottom = pen.textbbox((0, 0), words, stroke_width=1, font_size=letters)
+    left, top = min(x * (width - 1) + 3, max(0.0, width - right)), min(y * (height - 1) + 1, max(0.0, height - bottom))
+    frame = (left, top, left + right, top + bottom)
+    while (hit := next((other for other in taken if _meet(frame, other)), None)) is not None:
+        if hit[3] + bottom > height:
+            break  # the picture is full of words here
+        frame = (left, hit[3], left + right, hit[3] + bottom)
+    taken.append(frame)
+    pen.text(frame[:2], words, fill=shade, stroke_width=1, stroke_fill=_BLACK, font_size=letters)
+
+
+def start(one: Instance) -> Point:
+    """The corner of what is drawn of an instance: its box or mask, its point, or where its scribble begins."""
+    box = one.box
+    if box is None and one.mask is not None and (mask_HW := masks.decode(one.mask)).any():
+        box = masks.box_of(mask_HW)
+    if box is not None and (inside := geometry.clamp(box)).area > 0:
+        return Point(inside.x0, inside.y0)
+    if one.point is not None:
+        return one.point
+    return one.scribble[0] if one.scribble else Point(0.0, 0.0)
+
+
+def _meet(one: Frame, other: Frame) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _dot(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, shade: Colour) -> None:
