@@ -51,12 +51,11 @@ class Model:
 
         pictures = [Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB") for one in question["crops"]]
         pixels = self.torch.stack([self.see(one) for one in pictures]).to(self.device, self.dtype)
-        samples = {"image": pixels}
         if question["prompt"]:
-            samples["prompt"] = [question["prompt"]] * len(pictures)
+            self.model.prompt = question["prompt"]  # BLIP looks nowhere else; how BLIP-2 takes one differs by version
         with self.torch.no_grad():
             captions: list[str] = self.model.generate(
-                samples, num_beams=question["num_beams"], max_length=question["max_tokens"]
+                {"image": pixels}, num_beams=question["num_beams"], max_length=question["max_tokens"]
             )
         return captions
 

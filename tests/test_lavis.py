@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
@@ -104,7 +105,7 @@ def test_the_stage_records_the_worker(
     tmp_path: Path, params: ModelParams, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared(tmp_path)
-    monkeypatch.setattr(lavis.lavis_worker, "__file__", str(script))
+    monkeypatch.setattr(lavis_worker, "__file__", str(script))
     monkeypatch.setattr(lavis.Lavis.__init__, "__defaults__", (script,))
     how = CAPTION.model_copy(update={"backend": "lavis", "model": params})
     to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": tmp_path / "ledger.parquet"}
@@ -112,3 +113,22 @@ def test_the_stage_records_the_worker(
     said = tables.read(to["captions"], CAPTIONS)
     assert said["caption"].str.fullmatch(r"a \d+x\d+").all()
     assert said["backend"].str.startswith("lavis-").all()
+
+
+class Told:
+    """A LAVIS captioner as far as the worker knows one: it answers with its prompt."""
+
+    prompt = "its own"
+
+    def generate(self, samples: dict[str, torch.Tensor], num_beams: int, max_length: int) -> list[str]:
+        assert samples.keys() == {"image"}
+        return [f"{self.prompt} {num_beams} {max_length}"] * len(samples["image"])
+
+
+def test_lavis_models_are_told_the_prompt_where_all_of_them_look_for_it() -> None:
+    model = lavis_worker.Model.__new__(lavis_worker.Model)
+    model.torch, model.device, model.dtype, model.model = torch, "cpu", torch.float32, Told()
+    model.see = lambda picture: torch.zeros(3, *reversed(picture.size))
+    question = {"crops": [lavis._png(np.zeros((4, 3, 3), np.uint8))] * 2, "prompt": "", "num_beams": 2, "max_tokens": 9}
+    assert model.describe(question) == ["its own 2 9"] * 2
+    assert model.describe(question | {"prompt": "a photo of"}) == ["a photo of 2 9"] * 2
