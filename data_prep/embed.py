@@ -87,7 +87,9 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params
 def embed(samples: Sequence[Sample], vae: AutoencoderKL, prompts: Texts, phrases: Texts, params: Params) -> Embedded:
     """The embeddings of the samples of one shard."""
     batches = [samples[start : start + params.batch_size] for start in range(0, len(samples), params.batch_size)]
-    encoded = [encode(np.stack([_pixels(sample) for sample in batch]), vae) for batch in batches]
+    encoded = [
+        encode(np.stack([_pixels(sample, vae.config.sample_size) for sample in batch]), vae) for batch in batches
+    ]
     mean, std = (torch.cat(part).to("cpu", PRECISION[params.precision]) for part in zip(*encoded, strict=True))
     instances = [instance for sample in samples for instance in sample.layout.instances]
     counts = [len(sample.layout.instances) for sample in samples]
@@ -111,9 +113,12 @@ def encode(pictures_SHWC: NDArray[np.uint8], vae: AutoencoderKL) -> tuple[Tensor
     return torch.stack([view.mean for view in views], 1) * scale, torch.stack([view.std for view in views], 1) * scale
 
 
-def _pixels(sample: Sample) -> NDArray[np.uint8]:
+def _pixels(sample: Sample, side: int) -> NDArray[np.uint8]:
+    """The picture at the autoencoder's size, stretched where it is no square: fractions stay what they are."""
     with Image.open(io.BytesIO(sample.picture)) as image:
-        return np.asarray(image.convert("RGB"))
+        whole = image.convert("RGB")
+        square = whole if whole.size == (side, side) else whole.resize((side, side), Image.Resampling.BICUBIC)
+        return np.asarray(square)
 
 
 if __name__ == "__main__":

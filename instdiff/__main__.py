@@ -3,6 +3,7 @@
 A command's module is imported when it is asked for, and only then: this file stands below all of them.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"instdiff: there is no command {name!r}\n\n{usage()}")
     try:
         import_module(COMMANDS[name][0]).main(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read us, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes once more as it ends
     except (ValueError, OSError) as error:
         print(f"instdiff {name}: {error}", file=sys.stderr)
         sys.exit(2)

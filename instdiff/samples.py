@@ -200,7 +200,9 @@ class Memory:
         captions = [embedded.phrases(number) for number in range(len(layouts))]
         self.drawn = laid_out(layouts, captions, config, compat)
         self.views = (self.drawn, conditions.mirrored(self.drawn))
-        categories = [embedded.categories(number) for number in range(len(layouts))]
+        categories = [
+            embedded.categories(number)[fitting(layout, config.max_instances)] for number, layout in enumerate(layouts)
+        ]
         self.category_SND = padded(categories, self.drawn.text_BND)
 
     def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
@@ -216,17 +218,32 @@ class Memory:
         )
 
 
+def fitting(layout: Layout, slots: int) -> list[int]:
+    """Places of the instances a model is shown: all, in their order, or of too many those with the largest boxes."""
+    places = list(range(len(layout.instances)))
+    if len(places) <= slots:
+        return places
+    areas = [0.0 if one.box is None else one.box.area for one in layout.instances]
+    return sorted(places, key=lambda place: -areas[place])[:slots]
+
+
 def laid_out(
     layouts: Sequence[Layout], captions: Sequence[Tensor], config: UniFusionConfig, compat: Compat | None
 ) -> Conditions:
-    """Conditions of layouts, a (instances, D) tensor of phrase features each."""
+    """Conditions of layouts, a (instances, D) tensor of phrase features each; as many instances as there are slots."""
     features = {
         instance.phrase: feature
         for layout, of_layout in zip(layouts, captions, strict=True)
         for instance, feature in zip(layout.instances, of_layout, strict=True)
     }
+    shown = [
+        layout.model_copy(
+            update={"instances": tuple(layout.instances[place] for place in fitting(layout, config.max_instances))}
+        )
+        for layout in layouts
+    ]
     return collate(
-        [conditions.complete(layout, compat) for layout in layouts],
+        [conditions.complete(layout, compat) for layout in shown],
         features or {"": torch.zeros(config.text_width)},
         max_instances=config.max_instances,
         mask_size=config.mask_size,

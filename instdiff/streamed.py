@@ -15,7 +15,7 @@ from torch import Tensor
 
 from instdiff import atomic, conditions, embeddings, shards, tables
 from instdiff.conditions import Compat
-from instdiff.samples import Gathered, laid_out, padded
+from instdiff.samples import Gathered, fitting, laid_out, padded
 from instdiff.schema import INDEX, Layout
 from instdiff.unifusion import UniFusionConfig
 
@@ -62,11 +62,14 @@ class Streamed:
             for (shard, place), view in zip(places, mirrored_B.tolist(), strict=True)
         ]
         latent_mean, latent_std, prompt, captions, categories = zip(*parts, strict=True)
-        drawn = laid_out([self._layout(number) for number in chosen_B.tolist()], captions, self.config, self.compat)
+        layouts = [self._layout(number) for number in chosen_B.tolist()]
+        drawn = laid_out(layouts, captions, self.config, self.compat)
         both = conditions.cat([drawn, conditions.mirrored(drawn)])
         shown = both.rows(torch.arange(len(chosen_B)) + len(chosen_B) * mirrored_B.long())
         mean, std, prompts = (torch.stack(one).float() for one in (latent_mean, latent_std, prompt))
-        return Gathered(mean, std, prompts, shown, padded(categories, drawn.text_BND))
+        pairs = zip(layouts, categories, strict=True)
+        fit = [one[fitting(layout, self.config.max_instances)] for layout, one in pairs]
+        return Gathered(mean, std, prompts, shown, padded(fit, drawn.text_BND))
 
     def _layout(self, number: int) -> Layout:
         row = self.rows[number]

@@ -22,7 +22,8 @@ from instdiff.foundation import unet as base
 from instdiff.foundation import vae as autoencoder
 from instdiff.schema import Strict
 
-DETECTION = {"image_size": 640, "min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO
+DETECTION = {"min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO
+INCEPTION = "inception.pth"  # where the evaluation looks for it
 OPEN_CLIP = {"image_mean": clip.HALF, "image_std": clip.HALF, "do_center_crop": True}  # laion2b_s32b_b82k's
 
 
@@ -35,23 +36,26 @@ class Source(Strict):
 def main(arguments: Sequence[str], sizes: Sizes | None = None) -> None:
     """Bring in what was named; nothing is written unless every file is there and is what its name says."""
     given = parser().parse_args(arguments)
-    asked = {name: vars(given)[name] for name in ("base", "tokenizer", "instance", "judge", "detector")}
+    asked = {name: vars(given)[name] for name in ("base", "tokenizer", "instance", "judge", "inception", "detector")}
     named = {name: path for name, path in asked.items() if path is not None}
     if not named.keys() - {"tokenizer"}:
         raise ValueError("nothing to bring in: name --base, --judge, --detector")
+    if given.inception is not None and given.judge is None:
+        raise ValueError("--inception goes into the judge's folder: name --judge, too")
     if lacking := [f"--{name} {path}" for name, path in named.items() if not path.exists()]:
         raise ValueError(f"not there: {', '.join(lacking)}")
     sources = {name: Source(files=known.checked(path)) for name, path in named.items()}
-    words = {"tokenizer": sources["tokenizer"]} if "tokenizer" in sources else {}
     if "base" in named:
         stable_diffusion(given.base, given.tokenizer, given.instance, given.out, sizes or Sizes(), sources)
     if "judge" in named:
         with atomic.folder(given.out / "clip" / "judge") as part:
             judge(given.judge, given.tokenizer, part)
-            _record(part, [sources["judge"], *words.values()])
+            if given.inception is not None:
+                shutil.copy(given.inception, part / INCEPTION)
+            _record(part, [sources[name] for name in ("judge", "tokenizer", "inception") if name in sources])
     if "detector" in named:
         with atomic.folder(given.out / "detector") as part:
-            detector.imported(given.detector, part, DETECTION)
+            detector.imported(given.detector, part, {"image_size": given.image_size, **DETECTION})
             _record(part, [sources["detector"]])
     print(f"written to {given.out}: set `shipped: {given.out}` and the sources of clip, vae, unet, detector to import")
 
@@ -123,7 +127,9 @@ def parser() -> argparse.ArgumentParser:
     add("--tokenizer", type=Path, help="a folder with vocab.json and merges.txt, where --base or --judge is a file")
     add("--instance", type=Path, help="instance layers: a released file, a folder of ours, ComfyUI's three files")
     add("--judge", type=Path, help="a CLIP: a folder of transformers, or OpenCLIP's file")
+    add("--inception", type=Path, help="FID's Inception as pytorch-fid reads it; goes beside --judge")
     add("--detector", type=Path, help="a YOLO segmentation file of ultralytics', such as yolov8m-seg.pt")
+    add("--image-size", type=int, default=640, help="pixels a side that the detector scales pictures to")
     return options
 
 

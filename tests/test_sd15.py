@@ -1,0 +1,160 @@
+"""`experiment=sd15` from COCO's files to the report, as dvc.yaml draws it, on small random weights of the same classes.
+
+Stages are called one after the other in this process, with the paths and in the order of dvc.yaml.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import coco_world
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from test_assemble import one_file, released, sizes
+from test_import_weights import clip_of
+from tiny_pipeline import TOKENIZER
+from ultralytics.nn.tasks import SegmentationModel
+
+from instdiff import config, stage, tables
+from instdiff.foundation import released as importer
+from instdiff.schema import ANNOTATED, SCORES
+from instdiff.unet import WEIGHTS_FILE
+
+ROOT = Path(__file__).parents[1]
+ROWS = ("real", "none", "box", "mask_mis")
+SMALL = (  # nothing else differs from the experiment
+    *("shipped=weights", "ingest.limits.min_side=16", "ingest.train.pictures=coco/train2017"),
+    *("ingest.train.instances=coco/train.json", "ingest.train.captions=coco/captions_val.json"),
+    *("ingest.val.pictures=coco/val2017", "ingest.val.instances=coco/instances_val.json"),
+    *("ingest.val.captions=coco/captions_val.json", "layout.num_scribble_points=4", "layout.num_outline_points=8"),
+    *("train.unifusion.text_width=16", "train.unifusion.token_width=16", "train.unifusion.hidden_width=16"),
+    *("train.unifusion.mask_size=32", "train.unifusion.mask_widths=[4,8]", "train.unifusion.mask_depths=[1,1]"),
+    *("train.batch_size=2", "train.optimisation.steps=2", "train.optimisation.warmup=1", "generate.steps=2"),
+    *("train.start.kind=layers", "train.start.weights=weights/instance/layers"),
+    *("detect.square=16", "score.num_resamples=20", "score.num_resamples_parts=5", "score.sets.features=judge"),
+    *("score.sets.kid_subsets=2", "score.sets.kid_subset_size=5"),
+)
+
+
+def coco(folder: Path) -> None:
+    """The sample as validation set, and its first pictures as training set."""
+    coco_world.write(folder)
+    content = json.loads((folder / "instances_val.json").read_text())
+    coco_world.paint(folder / "painted", content, 100)
+    few = content | {"images": content["images"][:6]}
+    known = {one["id"] for one in few["images"]}
+    few["annotations"] = [one for one in content["annotations"] if one["image_id"] in known]
+    (folder / "train.json").write_text(json.dumps(few))
+    for split, part in (("train2017", few), ("val2017", content)):
+        (folder / split).mkdir()
+        for image in part["images"]:
+            name = Path(image["file_name"])
+            with Image.open(folder / "painted" / f"{name.stem}.png") as picture:
+                picture.save(folder / split / name.name, quality=95)
+
+
+def yolo(path: Path) -> Path:
+    """A YOLOv8-seg of COCO's classes in the sample, with random weights, as ultralytics saves one."""
+    torch.manual_seed(0)
+    model = SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False)
+    model.names = {place: one["name"] for place, one in enumerate(coco_world.CATEGORIES)}
+    with torch.no_grad():
+        for head in model.model[-1].cv3:
+            head[-1].bias += 2.0  # or it finds nothing
+    torch.save({"model": model.half(), "ema": None, "train_args": {"task": "segment"}}, path)
+    return path
+
+
+def weights(folder: Path) -> None:
+    """Every published file, small, through the importer."""
+    clip_of(folder / "hf")
+    more = ("--detector", str(yolo(folder / "yolov8n-seg.pt")), "--image-size", "64", "--judge", str(folder / "hf"))
+    base = ("--base", str(one_file(folder)), "--instance", str(released(folder)), "--tokenizer", str(TOKENIZER))
+    importer.main(["--out", "weights", *base, *more], sizes())
+
+
+def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Module and options of every stage of dvc.yaml, each item of a matrix, in order."""
+    page = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    path, evaluated = (next(one[name] for one in page["vars"] if name in one) for name in ("path", "evaluated"))
+    known = {f"path.{name}": where for name, where in path.items()} | {"shipped": values["shipped"]}
+    for entry in page["stages"].values():
+        if "matrix" in entry:
+            ((name, items),) = entry["matrix"].items()
+            turns = [{f"item.{name}": item} for item in items if name != "row" or item in ROWS]
+        elif "foreach" in entry:
+            turns = [{"key": row, "item": where} for row, where in evaluated.items() if row in ROWS]
+        else:
+            turns = [{}]
+        for turn in turns:
+            said = re.sub(r"\$\{([\w.]+)\}", lambda one, t=turn: (known | t)[one[1]], entry.get("do", entry)["cmd"])
+            words = shlex.split(said)
+            yield words[2], dict(zip(words[3::2], words[4::2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which all stages have run."""
+    folder = tmp_path_factory.mktemp("sd15")
+    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values["report"]["rows"] = {row: values["report"]["rows"][row] for row in ROWS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        coco(folder / "coco")
+        weights(folder)
+        for name, options in commands(values):
+            module = import_module(name)
+            given = {option.removeprefix("--").replace("-", "_"): value for option, value in options.items()}
+            stats = Path(given.pop("stats"))
+            arguments = {one: kind(given[one]) for one, kind in stage.arguments(module.run).items()}
+            params = module.Params.model_validate(values[name.rpartition(".")[2]])
+            stats.parent.mkdir(parents=True, exist_ok=True)
+            stats.write_text(json.dumps(dict(module.run(**arguments, params=params))))
+        yield folder
+
+
+def test_every_stage_runs_and_the_report_holds_every_row(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert tuple(metrics) == ROWS
+    assert all("box_ap50" in one and "mask_ap50" in one and "fid" in one for one in metrics.values())
+    assert (finished / "report.html").stat().st_size > 10_000
+
+
+def test_pictures_are_drawn_by_the_imported_weights_at_their_size(finished: Path) -> None:
+    for row in ("none", "box", "mask_mis"):
+        drawn = sorted((finished / "data" / "generated" / row).iterdir())
+        assert len(drawn) == coco_world.NUM_PICTURES
+        with Image.open(drawn[0]) as picture:
+            assert picture.size == (16, 16)
+    one, other = (np.asarray(Image.open(next((finished / "data" / "generated" / row).iterdir()))) for row in ROWS[1:3])
+    assert not np.array_equal(one, other)
+
+
+def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_comes_from(finished: Path) -> None:
+    content = coco_world.instances()
+    annotated = tables.read(finished / "data" / "annotated" / "val.parquet", ANNOTATED)
+    assert len(annotated) == sum(not one["iscrowd"] for one in content["annotations"])
+    scores = tables.read(finished / "data" / "scores" / "box" / "instances.parquet", SCORES)
+    assert len(scores) == len(annotated)
+    source = json.loads((finished / "data" / "scores" / "box" / "provenance.json").read_text())
+    assert source["real_pictures"] != source["pictures"]
+    for name in ("clip/text", "clip/judge", "vae", "unet", "detector"):
+        made = json.loads((finished / "data" / "foundation" / name / "recipe.json").read_text())
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in made["params"]["files"].values())
+
+
+def test_training_goes_on_from_the_imported_instance_layers(finished: Path) -> None:
+    one, other = (
+        load_file(finished / folder / "layers" / WEIGHTS_FILE) for folder in ("weights/instance", "data/instance")
+    )
+    assert one.keys() == other.keys()
+    moved = [float((other[name] - tensor).abs().max()) for name, tensor in one.items()]
+    assert 0 < max(moved) < 0.01  # two steps of a small rate
