@@ -49,7 +49,11 @@ def of_rows(sources: Mapping[str, Mapping[str, Any]], row: str) -> list[str]:
     """What a reader must know of the rows shown beside `row`: which ends of the scale lack, which do not compare."""
     lacking = [one for one in (REAL, NONE) if one not in sources]
     means = {REAL: "the real pictures, the top of the scale", NONE: "pictures from prompts alone, the bottom"}
-    told = [f"there is no row {one!r} ({means[one]}): score it beside this one" for one in lacking]
+    told = [
+        f"there is no row {one!r} ({means[one]}): give its pictures by --{one} and, where detections come in files,"
+        f" --{one}-detections"
+        for one in lacking
+    ]
     for name in sources:
         differing = differences(sources[name], sources[row])
         if differing:

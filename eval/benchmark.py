@@ -1,29 +1,22 @@
-"""COCO's validation set as a benchmark of instance control: `instdiff coco`.
+"""COCO's validation set as a benchmark of instance control: what each of its pictures asks for.
 
-From the stock instances_val2017.json and captions_val2017.json, deterministically: ground truth at one square size
-(the reference's lies on a private drive), prompts, phrases, attributes by annotation id, strokes from seeds. Written
-are annotations.json (COCO's format: all instances, what `instdiff evaluate --layouts` reads), layouts.json, and the
-tables images.parquet and annotated.parquet that the stage `generate` reads (the first 30 instances of a picture,
-which the reference conditions on). Splitting into jobs changes no picture: noise and strokes hang on the key.
+From the stock annotations and captions, deterministically: ground truth at one square size (the reference's lies on a
+private drive), prompts, phrases, attributes by annotation id, strokes from seeds. Splitting into jobs changes no
+picture: noise and strokes hang on the key.
 """
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image as Pillow
 
-from eval import coco, pictures, provenance
+from eval import coco
 from eval.ground_truth import resized
-from instdiff import atomic, layout_files, layouts, masks, strokes, tables
-from instdiff.progress import track
+from instdiff import masks, strokes
 from instdiff.randomness import generator
-from instdiff.schema import ANNOTATED, IMAGES
 
-SIZE, MAX_INSTANCES = 512, 30
+MAX_INSTANCES = 30
 NUM_SCRIBBLE, NUM_OUTLINE = 20, 256
 WORDS = {  # in the reference's order: an annotation's id, modulo 8, chooses
     "colour": ("black", "white", "red", "green", "yellow", "blue", "pink", "purple"),
@@ -106,8 +99,11 @@ def built(instances: coco.Instances, captions: Mapping[int, str] | None, request
     return made
 
 
-def rows(made: Picture, names: Mapping[int, str], seed: int) -> tuple[Record, list[Record]]:
-    """A picture's row of IMAGES and the rows of ANNOTATED of its first instances, with strokes from (seed, key)."""
+def rows(made: Picture, names: Mapping[int, str], seed: int, compat: Compat) -> tuple[Record, list[Record]]:
+    """A picture's row of IMAGES and the rows of ANNOTATED of its first instances, with strokes from (seed, key).
+
+    The reference shows the model a picture's only mask as its uppermost row, repeated in every row.
+    """
     key, size = Path(made.image["file_name"]).stem, made.image["width"]
     image = {
         "key": key,
@@ -119,85 +115,11 @@ def rows(made: Picture, names: Mapping[int, str], seed: int) -> tuple[Record, li
         "sha256": "",
     }
     first = enumerate(made.annotations[:MAX_INSTANCES])
-    return image, [_row(key, place, one, names[one["category_id"]], size, seed) for place, one in first]
-
-
-def write(out: Path, made: Sequence[Picture], instances: coco.Instances, info: Record, seed: int) -> dict[str, int]:
-    """Write the four files, all or none."""
-    content: Record = {
-        "info": info,
-        "images": [one.image for one in made],
-        "annotations": [annotation for one in made for annotation in one.annotations],
-        "categories": [one.model_dump() for one in instances.categories],
-    }
-    names = {one.id: one.name for one in instances.categories}
-    images, annotated = [], []
-    for one in track(made, len(made), "pictures"):
-        image, own = rows(one, names, seed)
-        images.append(image)
-        annotated += own
-    with atomic.folder(out) as to:
-        (to / "annotations.json").write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
-        tables.write(to / "images.parquet", images, IMAGES)
-        tables.write(to / "annotated.parquet", annotated, ANNOTATED)
-        kept = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
-        layout_files.write(to / "layouts.json", layouts.from_tables(*kept))
-    return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
-
-
-def warped(folder: Path, made: Sequence[Picture], out: Path) -> None:
-    """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
-    with atomic.folder(out) as to:
-        for one in track(made, len(made), "pictures"):
-            picture = Pillow.fromarray(pictures.read(folder / one.image["file_name"]))
-            side = (one.image["width"], one.image["height"])
-            picture.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(one.image['file_name']).stem}.png")
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Build COCO's benchmark of instance control from its stock files."""
-    given = parser().parse_args(arguments)
-    job, num_jobs = given.job
-    request = Request(given.size, tuple(given.attributes), given.compat, given.seed, given.subset, (job, num_jobs))
-    instances = coco.read_instances(given.instances)
-    captions = None if given.captions is None else coco.read_captions(given.captions)
-    try:
-        made = built(instances, captions, request)
-    except ValueError as error:
-        raise ValueError(f"{given.captions or given.instances}: {error}") from error
-    if not made:
-        raise ValueError(f"--job {job}/{num_jobs}: no picture falls to this job")
-    sources = {path.name: provenance.of_file(path) for path in (given.instances, given.captions) if path is not None}
-    info = {"sources": sources, "request": request._asdict(), "comparable": given.subset is None}
-    counts = write(given.out, made, instances, info, given.seed)
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"written to {given.out}")
-    print(f"annotations.json: sha256 {provenance.of_file(given.out / 'annotations.json')}")
-    if given.pictures is not None:
-        warped(given.pictures, made, given.out.with_name(f"{given.out.name}-real"))
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff coco", description=main.__doc__)
-    add = options.add_argument
-    add("--instances", type=Path, required=True, help="the stock instances_val2017.json")
-    add("--captions", type=Path, help="the stock captions_val2017.json; without it prompts are phrases alone")
-    add("--out", type=Path, required=True, help="the folder to write; the real pictures go beside it, to <out>-real")
-    add("--pictures", type=Path, help="the stock val2017 folder, to be warped to the benchmark's size")
-    add("--size", type=int, default=SIZE, help="pixels a side")
-    add("--attributes", nargs="*", choices=tuple(WORDS), default=[], help="put into every phrase, by annotation id")
-    add("--compat", choices=("ours", "reference"), default="ours", help="reference: no space after the caption")
-    add("--seed", type=int, default=0, help="of scribbles, outlines and subsets")
-    add("--subset", type=int, help="that many pictures, stratified: not comparable to the table")
-    add("--job", type=_job, default=(0, 1), metavar="I/N", help="the pictures of job I (from 0) of N")
-    return options
-
-
-def _job(text: str) -> tuple[int, int]:
-    number, _, of = text.partition("/")
-    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
-    return int(number), int(of)
+    instances = [_row(key, place, one, names[one["category_id"]], size, seed) for place, one in first]
+    if compat == "reference" and len(instances) == 1 and instances[0]["mask"] is not None:
+        mask_HW = masks.decode(masks.Rle(size=(size, size), counts=instances[0]["mask"]))
+        instances[0]["mask"] = masks.encode(np.broadcast_to(mask_HW[:1], mask_HW.shape)).counts
+    return image, instances
 
 
 def _annotation(image: coco.Image, one: coco.Instance, names: Mapping[int, str], request: Request) -> Record:

@@ -1,8 +1,8 @@
 """What differs between two rows of scores on the same layouts: paired intervals, and the instances that changed most.
 
-Metrics that are means over instances are resampled anew, both sides by the same draws of pictures, so that what
-makes a picture hard for both cancels. The others (AP, FID, KID) are not means: they are shown side by side, and
-called different only where their intervals do not meet.
+Means over instances, and average precision as a whole, are resampled anew, both sides by the same draws
+of pictures, so that what makes a picture hard for both cancels. The others (its parts, FID, KID) are shown
+side by side, and called different only where their intervals do not meet.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from eval import alarm, measures
-from eval.metrics import bootstrap
+from eval import alarm, matches, measures
+from eval.metrics import average_precision, bootstrap
 from instdiff import tables
 from instdiff.schema import SCORES
 
@@ -75,15 +75,37 @@ def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Di
     values = instance_values(one), instance_values(other)
     codes, keys = pd.factorize(one.scores["key"])
     draws = bootstrap.draws(len(keys), num_resamples, seed)
+    precision = of_precision(one, other, num_resamples, seed)
     found = []
     for name, metric in one.metrics.items():
         if name not in other.metrics:
             continue
         if name in values[0] and name in values[1]:
             found.append(_paired(name, values[0][name], values[1][name], codes, draws))
+        elif name in precision:
+            low, high = precision[name]
+            found.append(Difference(name, metric["value"], other.metrics[name]["value"], low, high, True))
         else:
             found.append(_bounded(name, metric, other.metrics[name]))
     return found
+
+
+def of_precision(one: Side, other: Side, num_resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """The interval of B - A of average precision, by metric; nothing where a side does not hold what it counts."""
+    sides = [_matches(side) for side in (one, other)]
+    if not all(sides) or one.source["num_pictures"] != other.source["num_pictures"]:
+        return {}
+    draws = bootstrap.draws(int(one.source["num_pictures"]), num_resamples, seed)
+    found: dict[str, tuple[float, float]] = {}
+    for kind in sides[0].keys() & sides[1].keys():
+        a, b = (side[kind] for side in sides)
+        found |= {f"{kind}_{name}": ends for name, ends in average_precision.differences(a, b, draws).items()}
+    return found
+
+
+def _matches(side: Side) -> measures.Matches:
+    path = side.folder / matches.FILE
+    return matches.read(path, int(side.source["num_pictures"])) if path.is_file() else {}
 
 
 def instance_values(side: Side) -> dict[str, pd.Series]:

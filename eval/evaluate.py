@@ -2,7 +2,8 @@
 
 The same code as the score stage, on what anybody has: layouts (JSON), COCO's annotations, or our tables; pictures of
 our own runs or of another model, matched by name; detections of a file, or made here by a detector. Each result is a
-folder `<out>/<row>` with instances.parquet, metrics.json and provenance.json; rows of one <out> make a table.
+folder `<out>/<row>` with instances.parquet, metrics.json and provenance.json; rows of one <out> make a table. The ends
+of its scale, the real pictures and those drawn from prompts alone, are scored beside every result they are given for.
 """
 
 import argparse
@@ -17,7 +18,6 @@ from rich.console import Console
 from eval import alarm, asked, coco, detect, detections, provenance, results, row, score, seeds
 from eval.ground_truth import GroundTruth
 from eval.measures import Eyes
-from eval.metrics.bootstrap import Metric
 from eval.pictures import Pictures, find
 from eval.row import Inputs, Params
 from eval.table import table
@@ -38,6 +38,14 @@ class Settings(NamedTuple):
     score: Params
     detect: detect.Params
     protocols: dict[str, Protocol]
+
+
+class Judged(NamedTuple):
+    """Pictures to judge as one row, and the file of their detections (None: they are made here)."""
+
+    row: str
+    folder: Path
+    detections: Path | None
 
 
 class Looked(NamedTuple):
@@ -64,30 +72,41 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("--pictures: two folders have one name; a seed's row is named by its folder's")
     if given.detections and len(given.detections) != len(names):
         raise ValueError(f"--detections: {len(given.detections)} files for {len(names)} folders of pictures")
-    measured = []
-    for place, (own, folder) in enumerate(zip(names, given.pictures, strict=True)):
-        pictures = find(folder, truth.images, settings.detect.square)
-        found_at = given.detections[place] if given.detections else None
-        found = _found(own, pictures, found_at, given, settings)
-        inputs = row.checked(own, Inputs(truth, pictures, real, found))
-        measured.append(judged(given.out, own, inputs, looked, params, protocol))
+    files = given.detections or [None] * len(names)
+    scored: dict[str, score.Scored] = {}
+    for one in [*ends(given, names), *map(Judged, names, given.pictures, files)]:
+        pictures = find(one.folder, truth.images, settings.detect.square)
+        found = _found(one.row, pictures, one.detections, given, settings)
+        inputs = row.checked(one.row, Inputs(truth, pictures, real, found))
+        drawn_from = protocol if one.row in names else settings.protocols.get(one.row)
+        scored[one.row] = judged(given.out, one.row, inputs, looked, params, drawn_from)
     if len(names) > 1:
-        seeds.write(given.out / f"{name}.seeds.json", names, measured)
+        seeds.write(given.out / f"{name}.seeds.json", {one: scored[one] for one in names}, params)
     show(given.out, names)
     if results.subset(given.layouts):
         Console().print("[yellow]a subset of the benchmark: not comparable to its table[/yellow]")
 
 
+def ends(given: argparse.Namespace, names: Sequence[str]) -> list[Judged]:
+    """The ends of the scale whose pictures are given, and their detections or, as for the others, a detector."""
+    found = []
+    for end in (row.REAL, row.NONE):
+        folder, file = vars(given)[end], vars(given)[f"{end}_detections"]
+        if folder is not None and end not in names and (file is not None or not given.detections):
+            found.append(Judged(end, folder, file))
+    return found
+
+
 def judged(
     out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
-) -> dict[str, Metric]:
+) -> score.Scored:
     """Score a row and write its folder; ValueError, and nothing written, when it is the real row's in disguise."""
-    scores, metrics = score.score(name, inputs, None if looked is None else looked.eyes, params)
-    alarm.of_real_in(out, name, scores)
+    scored = score.score(name, inputs, None if looked is None else looked.eyes, params)
+    alarm.of_real_in(out, name, scored.instances)
     source = row.sources(name, inputs, None if looked is None else looked.digest, params)
     source["protocol"] = None if protocol is None else protocol.model_dump(mode="json")
-    score.write(out / name, scores, metrics, source)
-    return metrics
+    score.write(out / name, scored, source)
+    return scored
 
 
 def show(out: Path, names: Sequence[str]) -> None:
@@ -175,7 +194,10 @@ def parser() -> argparse.ArgumentParser:
     add("--detections", type=Path, nargs="+", help="detections of each folder: ours, or COCO's list of results")
     add("--detector", type=Path, default=Path("data/foundation/detector"), help="who detects where no file is given")
     add("--judge", type=Path, help="a CLIP's folder; without it no attributes, CLIP scores, FID or KID")
-    add("--real", type=Path, help="the real pictures: nothing equal to them is judged but in the row real")
+    add("--real", type=Path, help="the real pictures, scored beside; nothing equal to them is judged in another row")
+    add("--none", type=Path, help="pictures drawn from the prompts alone, scored beside")
+    add("--real-detections", type=Path, help="detections of the real pictures, where --detections gives the others'")
+    add("--none-detections", type=Path, help="the same of the pictures from prompts alone")
     add("--protocol", help="what the pictures were drawn from, a name in generate.rows")
     add("--row", help="name of the result; by default the protocol's or the folder's")
     add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")

@@ -19,6 +19,7 @@ from eval.row import SCRIBBLE, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
 Measured = dict[str, Metric]
+Matches = dict[str, list[average_precision.Matched]]  # by kind: box, mask
 
 KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 ALL = "all"  # sizes of instances
@@ -68,19 +69,20 @@ def of_instances(
     return metrics | {"mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws)}
 
 
-def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:
-    """Average precision and recall of boxes and masks: as a whole, by size, category and group of layouts."""
+def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> tuple[Measured, Matches]:
+    """Average precision and recall of boxes and masks (whole, by size, category, group of layouts); what they count."""
     images = ground_truth.coco_images(inputs.pictures.sizes)
     categories = ground_truth.coco_categories(inputs.found.classes)
     found = inputs.found.in_coco
     few = draws[: params.num_resamples_parts]
     areas = {ALL: average_precision.ANY_AREA, **params.sizes}
     metrics: Measured = {}
+    matches: Matches = {}
     for name, kind in KINDS.items():
         if kind == "segm" and not inputs.has_masks:
             continue
         matched = average_precision.matched_by_area(images, categories, given, found, kind, areas)
-        whole = matched.pop(ALL)
+        whole = matches[name] = matched.pop(ALL)
         metrics |= {f"{name}_{part}": one for part, one in average_precision.metrics(whole, draws).items()}
         parts = {f"size/{size}": ones for size, ones in matched.items()}
         parts |= {f"category/{inputs.found.classes[one.category - 1]}": [one] for one in whole}
@@ -89,7 +91,7 @@ def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, param
                 metrics[f"{name}_ap/{part}"] = average_precision.metrics(ones, few)["ap"]
         if name == "box":
             metrics |= _of_groups(inputs, whole, params)
-    return metrics
+    return metrics, matches
 
 
 def of_paper(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:

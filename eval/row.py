@@ -76,6 +76,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
     return {
         "row": row,
         "pictures": inputs.pictures.digest,
+        "num_pictures": len(inputs.pictures.keys),
         "real_pictures": None if inputs.real is None else inputs.real.digest,
         **inputs.truth.digests,
         "detections": inputs.found.digest,

@@ -1,18 +1,19 @@
 """score: judge the pictures of one row, instance by instance.   detections + annotated + pictures -> scores
 
 Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high; see
-eval/measures.py) and provenance.json. A row without any instance is an error.
+eval/measures.py), matches.parquet (see eval/matches.py) and provenance.json. A row without any instance is an error.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from eval import detections as detected
-from eval import ground_truth, instances, measures, provenance
+from eval import ground_truth, instances, matches, measures, provenance
 from eval import pictures as shown
 from eval.measures import Eyes
 from eval.metrics import bootstrap
@@ -36,6 +37,14 @@ HEADLINE = (
 )
 
 
+class Scored(NamedTuple):
+    """What is known of a row once it is judged."""
+
+    instances: pd.DataFrame
+    metrics: dict[str, Metric]
+    matches: measures.Matches
+
+
 def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None, params: Params) -> pd.DataFrame:
     """One row an instance, with the columns of SCORES; empty where nobody looked."""
     truth = inputs.truth
@@ -54,26 +63,28 @@ def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None,
     return complete
 
 
-def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> tuple[pd.DataFrame, dict[str, Metric]]:
+def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> Scored:
     """The table of instances and every metric of the row; without eyes, what the detections alone say."""
     given = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.found.classes)
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
     scores = table(row, inputs, given, eyes, params)
     picture = inputs.truth.instances["picture"]
     metrics = measures.of_instances(row, scores, picture, draws, params.leak_groups)
-    metrics |= measures.of_detections(inputs, given, draws, params)
+    of_detections, matched = measures.of_detections(inputs, given, draws, params)
+    metrics |= of_detections
     metrics |= measures.of_paper(inputs, given, draws, params)
     if eyes is not None:
         metrics |= measures.of_pictures(inputs, eyes, draws, params)
     order = [*HEADLINE, *sorted(metrics.keys() - set(HEADLINE))]
-    return scores, {name: metrics[name] for name in order if name in metrics}
+    return Scored(scores, {name: metrics[name] for name in order if name in metrics}, matched)
 
 
-def write(folder: Path, scores: pd.DataFrame, metrics: Mapping[str, Metric], source: Mapping[str, object]) -> None:
-    """The three files of a row, all or none."""
+def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
+    """The files of a row, all or none."""
     with atomic.folder(folder) as part:
-        tables.write(part / "instances.parquet", scores, SCORES)
-        values = {name: metric._asdict() for name, metric in metrics.items()}
+        tables.write(part / "instances.parquet", scored.instances, SCORES)
+        matches.write(part / matches.FILE, scored.matches)
+        values = {name: metric._asdict() for name, metric in scored.metrics.items()}
         (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
         (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
 
@@ -107,10 +118,10 @@ def run(
     judged = shown.find(pictures, truth.images, params.square)
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))
-    table_of, metrics = score(row, inputs, look(judge, params), params)
-    write(scores, table_of, metrics, sources(row, inputs, provenance.of_folder(judge), params))
-    return {"pictures": len(truth.images), "instances": len(table_of)} | {
-        name: metrics[name].value for name in HEADLINE if name in metrics
+    scored = score(row, inputs, look(judge, params), params)
+    write(scores, scored, sources(row, inputs, provenance.of_folder(judge), params))
+    return {"pictures": len(truth.images), "instances": len(scored.instances)} | {
+        name: scored.metrics[name].value for name in HEADLINE if name in scored.metrics
     }
 
 

@@ -1,12 +1,20 @@
-"""Several seeds of one row: the mean over them, and how far they are apart."""
+"""Several seeds of one row: the mean over them, how far they are apart, and an interval of the mean.
+
+The interval is over pictures, all seeds of a picture drawn again together: what makes a layout hard is common to its
+seeds.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from eval.metrics.bootstrap import Metric
+from eval import measures
+from eval.metrics import average_precision, bootstrap
+from eval.row import Params
+from eval.score import Scored
 from instdiff import atomic
 
 
@@ -23,9 +31,48 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def write(path: Path, rows: Sequence[str], measured: Sequence[Mapping[str, Metric]]) -> None:
-    """Write the spread of every metric that all seeds have, and which rows they are."""
+def intervals(rows: Mapping[str, Scored], params: Params) -> dict[str, tuple[float, float]]:
+    """The 95% interval of the mean over seeds, of means over instances and of average precision as a whole."""
+    seeds = list(rows.values())
+    keys = {key: place for place, key in enumerate(pd.unique(seeds[0].instances["key"]))}
+    draws = bootstrap.draws(len(keys), params.num_resamples, params.seed)
+    columns = [measures.columns(row, one.instances, params.leak_groups) for row, one in rows.items()]
+    picture = pd.concat([one.instances["key"].map(keys) for one in seeds], ignore_index=True)
+    found = {}
+    for name in columns[0]:
+        joined = pd.concat([of_seed[name] for of_seed in columns], ignore_index=True)
+        there = joined.notna().to_numpy(bool)
+        if there.any():
+            values = joined[there].to_numpy(np.float64)
+            metric = bootstrap.mean(values, picture[there].to_numpy(np.int64), draws)
+            found[name] = (metric.low, metric.high)
+    for kind in seeds[0].matches:
+        if all(kind in one.matches for one in seeds):
+            found |= _of_precision(kind, [one.matches[kind] for one in seeds], params)
+    return found
+
+
+def write(path: Path, rows: Mapping[str, Scored], params: Params) -> None:
+    """Write the spread of every metric that all seeds have, its interval where known, and which rows they are."""
+    measured = [one.metrics for one in rows.values()]
     names = [name for name in measured[0] if all(name in one for one in measured)]
-    content = {"rows": list(rows), "metrics": {name: spread([one[name].value for one in measured]) for name in names}}
+    joint = intervals(rows, params)
+    metrics = {
+        name: spread([one[name].value for one in measured])
+        | (dict(zip(("low", "high"), joint[name], strict=True)) if name in joint else {})
+        for name in names
+    }
     with atomic.file(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
+        part.write_text(json.dumps({"rows": list(rows), "metrics": metrics}, indent=2) + "\n")
+
+
+def _of_precision(
+    kind: str, seeds: Sequence[Sequence[average_precision.Matched]], params: Params
+) -> dict[str, tuple[float, float]]:
+    draws = bootstrap.draws(len(seeds[0][0].instances_I), params.num_resamples, params.seed)
+    means_R4 = np.mean([average_precision.summaries(one, draws) for one in seeds], axis=0)
+    means_R4 = means_R4[~np.isnan(means_R4[:, 0])]
+    return {
+        f"{kind}_{name}": bootstrap.interval(means_R4[:, place])
+        for place, name in enumerate(average_precision.Summary._fields)
+    }

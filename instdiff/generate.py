@@ -1,5 +1,10 @@
-"""generate: val layouts + weights -> pictures, for one row of the table (a protocol)."""
+"""generate: val layouts + weights -> pictures, for one row of the table (a protocol).
 
+A batch that is drawn is kept in runs/ until the stage is complete: a kill costs the batch in flight, and what was drawn
+before and after it is what would have been drawn at once.
+"""
+
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,8 +13,8 @@ import torch
 from PIL import Image
 
 from instdiff import atomic, layouts, stage, tables
-from instdiff.conditions import Format
-from instdiff.foundation import clip, vae
+from instdiff.conditions import Compat, Format
+from instdiff.foundation import clip, recipe, vae
 from instdiff.foundation import unet as base
 from instdiff.pipeline import InstanceDiffusionPipeline
 from instdiff.progress import track
@@ -34,9 +39,11 @@ class Params(Strict):
     solver: Literal["plms", "dpm", "unipc"]
     steps: int
     guidance: float
+    negative_prompt: str
     alpha: float  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool
     masked_attention: bool
+    compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: int
     max_rows: int  # in one forward pass
 
@@ -58,13 +65,14 @@ def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row,
     noise = [torch.randn(shape, generator=torch_generator(params.seed, "noise", layout.key)) for layout in batch]
     drawn: list[Image.Image] = pipeline(
         batch,
-        negative_prompt="",
+        negative_prompt=params.negative_prompt,
         num_inference_steps=params.steps,
         guidance_scale=params.guidance,
         alpha=params.alpha,
         mis=row.mis,
         formats=row.formats,
         masked_attention=params.masked_attention,
+        compat=params.compat,
         latents=torch.stack(noise),
         max_rows=params.max_rows,
     ).images
@@ -92,12 +100,20 @@ def run(
     wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     told = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
+    sources = [recipe.of_file(images), recipe.of_file(annotated), *map(recipe.digest, (text, vae, unet, instance))]
+    kept = recipe.scratch(params, "generate", row, *sources)
+    kept.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(wanted), params.batch_size)
-    with atomic.folder(generated) as part:
-        for start in track(starts, len(starts), "batch"):
-            batch = told[start : start + params.batch_size]
+    for start in track(starts, len(starts), "batch"):
+        batch = told[start : start + params.batch_size]
+        if not all((kept / f"{layout.key}.png").is_file() for layout in batch):
             for layout, picture in zip(batch, draw(pipeline, batch, params.rows[row], params), strict=True):
-                picture.save(part / f"{layout.key}.png")
+                picture.save(kept / f".{layout.key}.png")  # under its own name only when it is whole
+                (kept / f".{layout.key}.png").rename(kept / f"{layout.key}.png")
+    with atomic.folder(generated) as part:
+        for layout in told:
+            shutil.copyfile(kept / f"{layout.key}.png", part / f"{layout.key}.png")
+    recipe.clear(kept)
     asked, drawn = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
     return {"pictures": len(wanted), "instances": drawn, "instances_beyond_slots": asked - drawn}
 

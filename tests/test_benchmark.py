@@ -42,7 +42,7 @@ def test_prompts_phrases_places_and_jobs_are_the_references(case: dict[str, Any]
     names = {one.id: one.name for one in instances.categories}
     assert [one.image["file_name"] for one in made] == [one["file_name"] for one in case["pictures"]]
     for one, expected in zip(made, case["pictures"], strict=True):
-        _, rows = benchmark.rows(one, names, seed=0)
+        _, rows = benchmark.rows(one, names, seed=0, compat="reference")
         assert one.image["caption"] == expected["prompt"]
         assert [row["caption"] for row in rows] == expected["phrases"][:30]
         assert len(rows) == expected["n_locations"]
@@ -159,3 +159,31 @@ def test_an_image_without_a_caption_is_named(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         _built(tmp_path, "none")
     assert "captions_val.json: image 107 has no caption" in capsys.readouterr().err
+
+
+def test_only_the_reference_shows_a_pictures_only_mask_as_its_uppermost_row_in_every_row(tmp_path: Path) -> None:
+    content = coco_world.instances()
+    alone = {image for image, count in Counter(one["image_id"] for one in content["annotations"]).items() if count == 1}
+    assert alone
+    keys = {f"{number:012d}" for number in alone}
+    ours = tables.read(_built(tmp_path, "ours") / "annotated.parquet", ANNOTATED)
+    theirs = tables.read(_built(tmp_path, "theirs", "--compat", "reference") / "annotated.parquet", ANNOTATED)
+    for one, other in zip(ours.to_dict("records"), theirs.to_dict("records"), strict=True):
+        mask, shown = (masks.decode(masks.Rle(size=(96, 96), counts=row["mask"])) for row in (one, other))
+        assert np.array_equal(shown, np.tile(mask[0], (96, 1)) if one["key"] in keys else mask)
+        assert list(one["scribble"]) == list(other["scribble"])
+
+
+def test_a_file_of_a_stock_name_that_is_another_is_said_not_to_compare_and_no_other_may_take_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instances, _ = coco_world.write(tmp_path)
+    stock = instances.rename(tmp_path / "instances_val2017.json")
+    words = ["coco", "--instances", str(stock), "--out", str(tmp_path / "out"), "--size", "96"]
+    command.main(words)
+    assert "instances_val2017.json is not COCO's own, which has 19,987,840 bytes" in capsys.readouterr().out
+    assert not json.loads((tmp_path / "out" / "annotations.json").read_text())["info"]["comparable"]
+    stock.write_text(json.dumps(coco_world.instances() | {"images": coco_world.instances()["images"], "licenses": []}))
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert "was built from another instances_val2017.json" in capsys.readouterr().err

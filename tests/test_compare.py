@@ -26,8 +26,8 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
         drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None)
     )
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
-    table, metrics = score.score(name, inputs, EYES, PARAMS)
-    score.write(folder / name, table, metrics, row_of_table.sources(name, inputs, "judge", PARAMS))
+    scored = score.score(name, inputs, EYES, PARAMS)
+    score.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))
     (drawn / "found.json").unlink()
     return drawn
 
@@ -51,8 +51,18 @@ def test_the_difference_is_that_of_the_means_of_the_same_instances(sides: Path) 
     assert found["box_miou"].value == pytest.approx(2 / 7)  # two of seven were left out in A
     assert (found["box_miou"].one, found["box_miou"].other) == pytest.approx((5 / 7, 1.0))
     assert found["box_miou"].paired
-    assert not found["box_ap"].paired
+    assert found["box_ap"].paired
+    assert not found["box_ap/category/square"].paired
     assert found["box_ap"].low <= found["box_ap"].value <= found["box_ap"].high
+
+
+def test_average_precision_is_paired_by_what_it_counted_and_only_bounded_without(sides: Path) -> None:
+    one, other = (difference.read(sides / name / "box") for name in ("a", "b"))
+    paired = _differences(sides)["box_ap"]
+    one.source["num_pictures"] = 5  # of something else
+    bounded = {found.name: found for found in difference.of_metrics(one, other, 200, 0)}["box_ap"]
+    assert (paired.paired, bounded.paired) == (True, False)
+    assert paired.value == bounded.value
 
 
 def test_pairing_leaves_nothing_between_a_result_and_itself(sides: Path) -> None:

@@ -186,6 +186,30 @@ def test_a_detector_without_masks_is_judged_by_its_boxes(sample: Path, tmp_path:
     assert not {"mask_ap", "mask_miou", "pim", "pim_paper_point"} & metrics.keys()
 
 
+def test_the_ends_of_the_scale_are_scored_beside_a_result_and_said_to_lack_where_they_do(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [("--real", "real"), ("--real-detections", "real.json"), ("--none", "other")]
+    given = [word for option, name in files for word in (option, str(sample / name))]
+    _evaluate(sample, tmp_path, "drawn", *given)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert sorted(path.parent.name for path in tmp_path.glob("*/metrics.json")) == ["drawn", "real"]
+    assert "there is no row 'none'" in shown
+    assert "there is no row 'real'" not in shown
+    _evaluate(sample, tmp_path, "drawn", *given, "--none-detections", str(sample / "other.json"))
+    assert "there is no row" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "none" / "provenance.json").read_text())["protocol"]["formats"] == []
+
+
+def test_with_the_real_pictures_given_their_detections_are_an_alarm_at_once(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = _copied(sample, tmp_path)
+    shutil.copy(spoilt / "real.json", spoilt / "drawn.json")
+    real = ("--real", str(spoilt / "real"), "--real-detections", str(spoilt / "real.json"))
+    assert "exactly as in the row 'real'" in _refused(capsys, spoilt, tmp_path / "out", "drawn", *real)
+
+
 def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path: Path) -> None:
     command.main(
         [
@@ -200,6 +224,7 @@ def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path:
     assert spread["value"] == pytest.approx(sum(values) / 2)
     assert spread["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert (spread["min"], spread["max"], spread["seeds"]) == (min(values), max(values), 2)
+    assert spread["low"] < spread["value"] < spread["high"]
 
 
 def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from eval import matches
 from eval.metrics import average_precision as ap
 from eval.metrics import bootstrap
 from instdiff import masks
@@ -146,3 +148,27 @@ def test_intervals_hold_the_value_and_stay_within_zero_and_one() -> None:
     metrics = ap.metrics(ap.matched(_images(30), CATEGORIES, given, found, "bbox"), bootstrap.draws(30, 200, seed=0))
     for metric in metrics.values():
         assert 0 <= metric.low < metric.value < metric.high <= 1
+
+
+def test_what_is_counted_is_written_and_counts_the_same_when_read(tmp_path: Path) -> None:
+    given, found = _random(11, 20)
+    counted = {
+        name: ap.matched(_images(20), CATEGORIES, given, found, kind)
+        for name, kind in (("box", "bbox"), ("mask", "segm"))
+    }
+    matches.write(tmp_path / "matches.parquet", counted)
+    read = matches.read(tmp_path / "matches.parquet", 20)
+    draws = bootstrap.draws(20, 30, seed=0)
+    for name, ones in counted.items():
+        assert np.array_equal(ap.summaries(read[name], draws), ap.summaries(ones, draws), equal_nan=True)
+
+
+def test_a_difference_is_resampled_with_the_same_pictures_on_both_sides() -> None:
+    given, found = _random(2, 25)
+    one = ap.matched(_images(25), CATEGORIES, given, found, "bbox")
+    other = ap.matched(_images(25), CATEGORIES, given, [], "bbox")
+    draws = bootstrap.draws(25, 100, seed=0)
+    ends = ap.differences(other, one, draws)["ap50"]
+    alone = ap.metrics(one, draws)["ap50"]
+    assert ends == pytest.approx((alone.low, alone.high))  # the other side is 0 in every draw
+    assert ap.differences(one, one, draws)["ap"] == (0, 0)

@@ -36,8 +36,8 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )
-    table, metrics = score.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
-    score.write(world / "scores" / row, table, metrics, row_of_table.sources(row, inputs, "judge", SCORE))
+    scored = score.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
+    score.write(world / "scores" / row, scored, row_of_table.sources(row, inputs, "judge", SCORE))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def _rows(world: Path) -> list[dict[str, Any]]:
 
 
 def _score(world: Path, row: str, folder: str) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    return score.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)
+    return score.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)[:2]
 
 
 def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_is_not_asked_is_not_measured(world: Path) -> None:
 
 def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
-    score.write(world / "scores", scores, metrics, {"row": "real"})
+    score.write(world / "scores", score.Scored(scores, metrics, {}), {"row": "real"})
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
     assert set(written["pim"]) == {"value", "n", "low", "high"}

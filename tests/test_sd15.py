@@ -23,12 +23,21 @@ from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
 from ultralytics.nn.tasks import SegmentationModel
 
-from instdiff import config, stage, tables
+from instdiff import config, generate, stage, tables
 from instdiff.foundation import released as importer
-from instdiff.schema import ANNOTATED, SCORES
+from instdiff.schema import ANNOTATED, LEDGER, SCORES
 from instdiff.unet import WEIGHTS_FILE
 
 ROOT = Path(__file__).parents[1]
+GENERATES = {
+    "images": "images/val.parquet",
+    "annotated": "annotated/val.parquet",
+    "text": "foundation/clip/text",
+    "vae": "foundation/vae",
+    "unet": "foundation/unet",
+    "instance": "instance",
+    "generated": "again/box",
+}
 ROWS = ("real", "none", "box", "mask_mis")
 SMALL = (  # nothing else differs from the experiment
     *("shipped=weights", "ingest.limits.min_side=16", "ingest.train.pictures=coco/train2017"),
@@ -141,7 +150,9 @@ def test_pictures_are_drawn_by_the_imported_weights_at_their_size(finished: Path
 def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_comes_from(finished: Path) -> None:
     content = coco_world.instances()
     annotated = tables.read(finished / "data" / "annotated" / "val.parquet", ANNOTATED)
-    assert len(annotated) == sum(not one["iscrowd"] for one in content["annotations"])
+    dropped = tables.read(finished / "data" / "ledger" / "annotate-val.parquet", LEDGER)
+    assert len(annotated) + len(dropped) == sum(not one["iscrowd"] for one in content["annotations"])
+    assert set(dropped["reason"]) <= {"small_mask", "small_box"}
     scores = tables.read(finished / "data" / "scores" / "box" / "instances.parquet", SCORES)
     assert len(scores) == len(annotated)
     source = json.loads((finished / "data" / "scores" / "box" / "provenance.json").read_text())
@@ -158,3 +169,28 @@ def test_training_goes_on_from_the_imported_instance_layers(finished: Path) -> N
     assert one.keys() == other.keys()
     moved = [float((other[name] - tensor).abs().max()) for name, tensor in one.items()]
     assert 0 < max(moved) < 0.01  # two steps of a small rate
+
+
+def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))["generate"]
+    params = generate.Params.model_validate(values)
+    given = {name: Path("data") / where for name, where in GENERATES.items()}
+    drawn, draw = [], generate.draw
+
+    def killed(*arguments: Any) -> Any:
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return draw(*arguments)
+
+    monkeypatch.setattr(generate, "draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        generate.run(**given, row="box", params=params)
+    assert not given["generated"].exists()
+    monkeypatch.setattr(generate, "draw", lambda *arguments: drawn.append(1) or draw(*arguments))
+    generate.run(**given, row="box", params=params)
+    assert len(drawn) == coco_world.NUM_PICTURES  # none twice
+    for path in (finished / "data" / "generated" / "box").iterdir():
+        assert path.read_bytes() == (given["generated"] / path.name).read_bytes()
+    assert not any((finished / "runs").iterdir())

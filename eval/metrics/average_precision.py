@@ -142,6 +142,13 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
     }
 
 
+def differences(one: Sequence[Matched], other: Sequence[Matched], draws_RI: Counts) -> dict[str, tuple[float, float]]:
+    """The 95% interval of other - one of ap, ap50, ap75 and ar, the same pictures drawn again on both sides."""
+    apart_R4 = summaries(other, draws_RI) - summaries(one, draws_RI)
+    apart_R4 = apart_R4[~np.isnan(apart_R4[:, 0])]
+    return {name: interval(apart_R4[:, place]) for place, name in enumerate(Summary._fields)}
+
+
 class _Curves(NamedTuple):
     precision_TR: Floats  # mean over recall levels
     recall_TR: Floats

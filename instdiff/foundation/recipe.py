@@ -39,8 +39,14 @@ def read(shipped: Path) -> dict[str, Any]:
 
 def digest(folder: Path) -> str:
     """A hash of the names and bytes of a folder's files."""
-    sums = [f"{hashlib.sha256(one.read_bytes()).hexdigest()} {one.relative_to(folder)}" for one in files(folder)]
+    sums = [f"{of_file(one)} {one.relative_to(folder)}" for one in files(folder)]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def files(folder: Path) -> list[Path]:

@@ -1,0 +1,130 @@
+"""`instdiff coco`: COCO's benchmark of instance control, from its stock files.
+
+Written are annotations.json (COCO's format: all instances, what `instdiff evaluate --layouts` reads), layouts.json, and
+the tables images.parquet and annotated.parquet that the stage `generate` reads (the first 30 instances of a picture,
+which the reference conditions on).
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pillow
+
+from eval import benchmark, coco, pictures, provenance
+from eval.benchmark import Picture, Request
+from instdiff import atomic, layout_files, layouts, tables
+from instdiff.progress import track
+from instdiff.schema import ANNOTATED, IMAGES
+
+SIZE = 512
+STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}
+Record = dict[str, Any]
+
+
+def write(
+    out: Path, made: Sequence[Picture], instances: coco.Instances, info: Record, request: Request
+) -> dict[str, int]:
+    """Write the four files, all or none."""
+    content: Record = {
+        "info": info,
+        "images": [one.image for one in made],
+        "annotations": [annotation for one in made for annotation in one.annotations],
+        "categories": [one.model_dump() for one in instances.categories],
+    }
+    names = {one.id: one.name for one in instances.categories}
+    images, annotated = [], []
+    for one in track(made, len(made), "pictures"):
+        image, own = benchmark.rows(one, names, request.seed, request.compat)
+        images.append(image)
+        annotated += own
+    with atomic.folder(out) as to:
+        (to / "annotations.json").write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
+        tables.write(to / "images.parquet", images, IMAGES)
+        tables.write(to / "annotated.parquet", annotated, ANNOTATED)
+        kept = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
+        layout_files.write(to / "layouts.json", layouts.from_tables(*kept))
+    return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
+
+
+def unchanged(out: Path, sources: Mapping[str, str]) -> None:
+    """ValueError when a benchmark lies there that was built from other files."""
+    there = out / "annotations.json"
+    if there.is_file():
+        info = json.loads(there.read_text(encoding="utf-8")).get("info", {})
+        differing = [name for name, digest in sources.items() if info.get("sources", {}).get(name, digest) != digest]
+        if differing:
+            raise ValueError(f"{out}: was built from another {' and another '.join(differing)}: name another --out")
+
+
+def warped(folder: Path, made: Sequence[Picture], out: Path) -> None:
+    """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
+    with atomic.folder(out) as to:
+        for one in track(made, len(made), "pictures"):
+            picture = Pillow.fromarray(pictures.read(folder / one.image["file_name"]))
+            side = (one.image["width"], one.image["height"])
+            picture.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(one.image['file_name']).stem}.png")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Build COCO's benchmark of instance control from its stock files."""
+    given = parser().parse_args(arguments)
+    job, num_jobs = given.job
+    request = Request(given.size, tuple(given.attributes), given.compat, given.seed, given.subset, (job, num_jobs))
+    instances = coco.read_instances(given.instances)
+    captions = None if given.captions is None else coco.read_captions(given.captions)
+    try:
+        made = benchmark.built(instances, captions, request)
+    except ValueError as error:
+        raise ValueError(f"{given.captions or given.instances}: {error}") from error
+    if not made:
+        raise ValueError(f"--job {job}/{num_jobs}: no picture falls to this job")
+    files = [path for path in (given.instances, given.captions) if path is not None]
+    changed = [path.name for path in files if path.stat().st_size != STOCK_BYTES.get(path.name, path.stat().st_size)]
+    sources = {path.name: provenance.of_file(path) for path in files}
+    unchanged(given.out, sources)
+    info = {"sources": sources, "request": request._asdict(), "comparable": given.subset is None and not changed}
+    counts = write(given.out, made, instances, info, request)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"written to {given.out}")
+    for name in changed:
+        print(f"{name} is not COCO's own, which has {STOCK_BYTES[name]:,} bytes: not comparable to the table")
+    print(f"annotations.json: sha256 {provenance.of_file(given.out / 'annotations.json')}")
+    if given.pictures is not None:
+        warped(given.pictures, made, given.out.with_name(f"{given.out.name}-real"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="instdiff coco", description=main.__doc__)
+    add = options.add_argument
+    add("--instances", type=Path, required=True, help="the stock instances_val2017.json")
+    add("--captions", type=Path, help="the stock captions_val2017.json; without it prompts are phrases alone")
+    add("--out", type=Path, required=True, help="the folder to write; the real pictures go beside it, to <out>-real")
+    add("--pictures", type=Path, help="the stock val2017 folder, to be warped to the benchmark's size")
+    add("--size", type=int, default=SIZE, help="pixels a side")
+    add(
+        "--attributes",
+        nargs="*",
+        choices=tuple(benchmark.WORDS),
+        default=[],
+        help="put into every phrase, by annotation id",
+    )
+    add(
+        "--compat",
+        choices=("ours", "reference"),
+        default="ours",
+        help="reference: its prompts and its fault with only masks",
+    )
+    add("--seed", type=int, default=0, help="of scribbles, outlines and subsets")
+    add("--subset", type=int, help="that many pictures, stratified: not comparable to the table")
+    add("--job", type=_job, default=(0, 1), metavar="I/N", help="the pictures of job I (from 0) of N")
+    return options
+
+
+def _job(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
+    return int(number), int(of)
