@@ -15,6 +15,7 @@ from eval import coco
 from eval.ground_truth import resized
 from instdiff import masks, strokes
 from instdiff.randomness import generator
+from instdiff.schema import Rle
 
 MAX_INSTANCES = 30
 NUM_SCRIBBLE, NUM_OUTLINE = 20, 256
@@ -117,7 +118,7 @@ def rows(made: Picture, names: Mapping[int, str], seed: int, compat: Compat) -> 
     first = enumerate(made.annotations[:MAX_INSTANCES])
     instances = [_row(key, place, one, names[one["category_id"]], size, seed) for place, one in first]
     if compat == "reference" and len(instances) == 1 and instances[0]["mask"] is not None:
-        mask_HW = masks.decode(masks.Rle(size=(size, size), counts=instances[0]["mask"]))
+        mask_HW = masks.decode(Rle(size=(size, size), counts=instances[0]["mask"]))
         instances[0]["mask"] = masks.encode(np.broadcast_to(mask_HW[:1], mask_HW.shape)).counts
     return image, instances
 

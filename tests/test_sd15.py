@@ -40,8 +40,9 @@ GENERATES = {
 }
 ROWS = ("real", "none", "box", "mask_mis")
 SMALL = (  # nothing else differs from the experiment
-    *("shipped=weights", "ingest.limits.min_side=16", "ingest.train.pictures=coco/train2017"),
-    *("ingest.train.instances=coco/train.json", "ingest.train.captions=coco/captions_val.json"),
+    *("shipped=weights", "ingest.limits.min_side=16", "ingest.work.workers.executor=here"),
+    *("ingest.train.pictures=coco/train2017", "ingest.train.instances=coco/train.json"),
+    "ingest.train.captions=coco/captions_val.json",
     *("ingest.val.pictures=coco/val2017", "ingest.val.instances=coco/instances_val.json"),
     *("ingest.val.captions=coco/captions_val.json", "layout.num_scribble_points=4", "layout.num_outline_points=8"),
     *("train.unifusion.text_width=16", "train.unifusion.token_width=16", "train.unifusion.hidden_width=16"),
