@@ -7,7 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 TAG = "@@progress "
 Item = TypeVar("Item")
@@ -46,6 +56,21 @@ class Watch:
         return self.text
 
 
+class Rate(ProgressColumn):
+    """Units done a second of late, or seconds a unit where one takes longer."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Nothing until two units are done."""
+        rate = task.finished_speed or task.speed
+        if not rate:
+            return Text("")
+        return Text(f"{rate:.3g} {self.unit}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
+
+
 def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
     every = max(1, total // 50)
     for done, item in enumerate(items, start=1):
@@ -60,10 +85,11 @@ def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] |
         TextColumn(unit),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(unit),
         TimeRemainingColumn(),
         TextColumn("{task.fields[said]}"),
     )
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(unit, total=total, said="")
         for item in items:
             yield item
