@@ -120,6 +120,11 @@ def _reason(error: Exception) -> str:
     return "failed"
 
 
+def utf8(text: str) -> str:
+    """The text as a table can hold it: half a character, which JSON may spell, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class Ledger:
     """What could not be done, row by row."""
 
@@ -128,7 +133,7 @@ class Ledger:
 
     def add(self, key: str, index: int, failure: Failure) -> None:
         """Note a failure; index -1 is the whole picture."""
-        self.rows.append({"key": key, "index": index, **failure._asdict()})
+        self.rows.append({"key": key, "index": index, "reason": failure.reason, "detail": utf8(failure.detail)})
 
     def counts(self, verb: str = "failed") -> dict[str, int]:
         """How many rows of each reason, as `<verb>_<reason>`."""

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field, RootModel
 
 from data_prep import parts, regions, sources
-from data_prep.annotators import Failure
+from data_prep.annotators import Failure, utf8
 from data_prep.parts import Annotate, Answer, Keyed, Part, Work
 from data_prep.pictures import Limits, admit
 from data_prep.records import Record
@@ -146,9 +146,9 @@ def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Annot
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
         return {split: (paint, orders(split, wanted, source.seed)) for split, wanted in groups.items()}
-    listed = {"train": keyed(_records(source, source.train))}
+    listed = {"train": keyed(_records(source.train))}
     if source.val is not None:
-        listed["val"] = keyed(_records(source, source.val))
+        listed["val"] = keyed(_records(source.val))
         if not listed["val"]:
             raise ValueError("ingest: the source of validation pictures is empty")
     else:
@@ -184,16 +184,17 @@ def _given(made: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows.select(schema.names)
 
 
-def _records(source: Captioned | Coco | Labelled, part: CaptionedList | CocoFiles | str | None) -> Sequence[Record]:
-    match part:
-        case CaptionedList():
-            return sources.captioned(part.path, part.root)
-        case CocoFiles():
-            return sources.coco(part.pictures, part.instances, part.captions)
-        case str():
-            return sources.labelled(part)
-        case None:
-            return []
+def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
+    try:
+        match part:
+            case CaptionedList():
+                return sources.captioned(part.path, part.root)
+            case CocoFiles():
+                return sources.coco(part.pictures, part.instances, part.captions)
+            case str():
+                return sources.labelled(part)
+    except ImportError as error:  # of the package that a store needs
+        raise ValueError(f"ingest: {error}") from error
 
 
 def keyed(records: Sequence[Record]) -> list[Listed]:
@@ -234,7 +235,7 @@ def admitted(job: Listed, limits: Limits) -> Answer:
         "file": f"{key}.{picture.kind}",
         "width": picture.width,
         "height": picture.height,
-        "caption": loaded.caption,
+        "caption": utf8(loaded.caption),
         "sha256": picture.sha256,
     }
     rows, failures = regions.given(loaded.annotations, key, picture.height, picture.width)

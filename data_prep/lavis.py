@@ -11,9 +11,10 @@ import json
 import os
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image
 
@@ -91,6 +92,7 @@ class Worker:
         os.close(their_in)
         os.close(their_out)
         self._out, self._in = os.fdopen(our_out, "w"), os.fdopen(our_in)
+        self.close = weakref.finalize(self, _end, self._process, self._out, self._in, self._log)
         self.hello = self._answer()
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -102,14 +104,6 @@ class Worker:
             pass  # it is dead; its last words are in the log
         return self._answer()
 
-    def close(self) -> None:
-        """End it by ending its input."""
-        with contextlib.suppress(BrokenPipeError):
-            self._out.close()
-        self._in.close()
-        self._process.wait()
-        self._log.close()
-
     def _answer(self) -> dict[str, Any]:
         line = self._in.readline()
         if line.endswith("\n"):
@@ -120,6 +114,14 @@ class Worker:
         last = " ".join(self._log.read().decode("utf-8", "replace").split())[-SHOWN:]
         self.close()
         raise WorkerDied(f"the LAVIS worker ended with {code}: {last or 'without a word'}")
+
+
+def _end(process: subprocess.Popen[bytes], *files: IO[Any]) -> None:
+    """End a worker by ending its input, once nobody holds it any more, and at the latest with this process."""
+    for file in files:
+        with contextlib.suppress(BrokenPipeError):
+            file.close()
+    process.wait()
 
 
 def _png(crop: Pixels) -> str:

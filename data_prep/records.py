@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import fsspec
 
-from data_prep.annotators import Failure
+from data_prep.annotators import Failure, utf8
 
 
 class Annotation(NamedTuple):
@@ -140,10 +140,13 @@ class Label:
 
 
 def read(url: str) -> bytes:
-    """The bytes of a file or URL."""
-    with fsspec.open(url, "rb") as stream:
-        content: bytes = stream.read()
-        return content
+    """The bytes of a file or URL; OSError, too, where the store's package is not installed."""
+    try:
+        with fsspec.open(url, "rb") as stream:
+            content: bytes = stream.read()
+            return content
+    except ImportError as error:
+        raise OSError(str(error)) from error
 
 
 def unreadable(where: str, error: Exception) -> Failure:
@@ -154,4 +157,4 @@ def unreadable(where: str, error: Exception) -> Failure:
 
 def text_of(value: Any) -> str | None:
     """The value if it is text that says something, without white space around it."""
-    return value.strip() if isinstance(value, str) and value.strip() else None
+    return utf8(value.strip()) if isinstance(value, str) and value.strip() else None

@@ -14,7 +14,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.annotators import Failure
+from data_prep.annotators import Failure, utf8
 from data_prep.records import Annotation, Captioned, File, Label, Member, Record, Wrong, read, text_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -61,7 +61,7 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
     """The pictures of COCO's instances file, each with the caption of the lowest id, "" without one."""
     page, said = _coco_page(instances), _coco_page(captions) if captions is not None else {}
     try:
-        names = {one["id"]: str(one["name"]) for one in page["categories"]}
+        names = {one["id"]: utf8(str(one["name"])) for one in page["categories"]}
         texts: dict[Any, str] = {}
         for one in sorted(said.get("annotations", []), key=lambda one: one["id"], reverse=True):
             texts[one["image_id"]] = str(one["caption"]).strip()

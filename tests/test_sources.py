@@ -202,6 +202,25 @@ def test_every_record_is_a_picture_or_a_reason(two: Path) -> None:
     assert table(two, "images")["key"].is_unique  # the same picture twice is two records
 
 
+def test_text_that_is_none_and_stores_that_are_unknown_cost_no_other_record(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(url: str, mode: str) -> None:
+        raise ImportError("Please install it")
+
+    half = "\ud800"  # of a character, as JSON may spell it
+    (two / "in" / "list.json").write_text(json.dumps([{"image": f"{half}.png", "caption": ""}, RECORDS[0]]))
+    source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": None}}
+    assert ingested(two, **source)["train_failed_unreadable_file"] == 1
+    (two / "in" / "list.json").write_text(json.dumps([{**RECORDS[0], "caption": f"a {half} kite"}]))
+    ingested(two, **source)
+    assert table(two, "images")["caption"].tolist() == ["a ? kite"]
+    monkeypatch.setattr(records.fsspec, "open", missing)
+    refused = records.File("one", "store://one.png", "").load()
+    assert isinstance(refused, Failure)
+    assert refused == ("unreadable_file", "store://one.png: Please install it")
+
+
 def test_records_that_failed_are_tried_again_by_reason_and_no_other_is_read_again(two: Path) -> None:
     records = [*RECORDS, {"image": "late.png", "caption": "late"}]
     (two / "in" / "list.json").write_text(json.dumps(records))
