@@ -15,10 +15,10 @@ from test_layout_files import RLE, STRUCTURES
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import layout_files
+from instdiff import layout_files, masks
 from instdiff.app import generate
-from instdiff.app.overlay import overlay
-from instdiff.schema import Box, Instance, Layout
+from instdiff.app.overlay import overlay, start
+from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [
     {
@@ -214,3 +214,20 @@ def test_the_overlay_shows_each_instance_where_it_is() -> None:
     assert shown[31:, 31:].any()
     assert not shown[:31].any()
     assert not shown[:, :31].any()
+
+
+def test_phrases_stand_at_their_instances_and_none_over_another() -> None:
+    square = np.zeros((64, 64), dtype=bool)
+    square[16:48, 8:40] = True
+    crowd = tuple(Instance(phrase=f"disc {n}", mask=masks.encode(square)) for n in range(4))
+    assert all(start(one) == Point(8 / 64, 16 / 64) for one in crowd)
+    plain = tuple(one.model_copy(update={"phrase": ""}) for one in crowd)
+    paper = Image.new("RGB", (256, 256))
+    inks = []
+    for number in range(4):  # each phrase alone among the others' frames
+        shown = (*crowd[: number + 1], *plain[number + 1 :])
+        before = (*crowd[:number], *plain[number:])
+        with_it, without = (overlay(paper, Layout(key="k", prompt="p", instances=one)) for one in (shown, before))
+        inks.append((np.asarray(with_it) != np.asarray(without)).any(axis=-1))
+    assert all(ink.any() for ink in inks)
+    assert np.sum(inks, axis=0).max() == 1

@@ -129,6 +129,19 @@ def test_a_fault_is_shown_as_one_sentence_and_what_was_drawn_stays(tab: Tab, add
     expect(tab.locator("#written")).to_contain_text("a disc", timeout=PATIENCE)
 
 
+def test_a_picture_to_start_from_is_drawn_over(tab: Tab, address: str, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "begun.png")
+    visit(tab, address)
+    tab.get_by_role("button", name="Start from a picture").click()
+    tab.locator("#begun input[type=file]").set_input_files(tmp_path / "begun.png")
+    tab.locator("#begun img").wait_for()
+    tab.get_by_role("button", name="Draw", exact=True).click()
+    tab.locator("#pictures img").nth(1).wait_for()
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("provenance.json")]
+    assert Image.open(record["image"]["path"]).getpixel((0, 0))[:3] == (255, 0, 0)
+    assert record["options"]["strength"] == 0.8
+
+
 @pytest.mark.parametrize(
     ("kind", "stroke", "says"),
     [

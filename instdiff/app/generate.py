@@ -181,12 +181,14 @@ def opened(path: Path) -> Image.Image:
 
 
 def provenance(options: argparse.Namespace) -> dict[str, Any]:
-    """All that the pictures depend on: options, weights by their digest, libraries, device."""
+    """All that the pictures depend on: options, weights and start picture by their digest, libraries, device."""
     weights = {name: path for name in ("ckpt", "instance", "refiner") if (path := getattr(options, name)) is not None}
     weights |= {f"lora{number}": path for number, path in enumerate(options.lora)}
+    begun = {} if options.image is None else {"path": str(options.image), "sha256": _sha256(options.image)}
     return {
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in _plain(options).items()},
         "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
+        "image": begun,
         "libraries": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
         "machine": platform.machine(),
         "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -201,11 +201,20 @@ class Page:
         return drawn, gr.HTML(value={}, behind=self._behind(drawn)), self._json(prompt, drawn), ""
 
     def drawn(
-        self, prompt: str, drawn: list[Instance], seed: float, steps: float, alpha: float, mis: float
+        self,
+        prompt: str,
+        drawn: list[Instance],
+        seed: float,
+        steps: float,
+        alpha: float,
+        mis: float,
+        begun: str | None,
+        strength: float,
     ) -> list[Image.Image]:
         """Pictures, each followed by itself with the layout; the folder with their record is that of the command."""
-        chosen = {"seed": int(seed), "steps": int(steps), "alpha": alpha, "mis": mis}
-        options = argparse.Namespace(**{**vars(self.options), **chosen})
+        image = None if begun is None else Path(begun)
+        chosen = {"seed": int(seed), "steps": int(steps), "alpha": alpha, "mis": mis, "image": image}
+        options = argparse.Namespace(**{**vars(self.options), **chosen, "strength": strength})
         layout = _layout(prompt, drawn)
         out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
         made = generate.write(self.pipeline, [layout], options, out)
@@ -214,14 +223,21 @@ class Page:
         return [view for picture in large for view in (picture, overlay(picture, layout))]
 
     def _choices(self) -> list[Any]:
-        """Seed, steps, alpha and mis, beginning at those of the command line."""
+        """Seed, steps, alpha, mis, and a picture to start from, beginning at those of the command line."""
         with gr.Row():
             seed = gr.Number(self.options.seed, label="Seed", precision=0, minimum=0)
             steps = gr.Slider(1, 100, self.options.steps, step=1, label="Steps")
         with gr.Row():
             alpha = gr.Slider(0, 1, self.options.alpha, label="alpha: steps in which instances count")
             mis = gr.Slider(0, 1, self.options.mis, label="mis: steps in which they are drawn apart")
-        return [seed, steps, alpha, mis]
+        begun = self.options.image
+        with gr.Accordion("Start from a picture", open=begun is not None):
+            image = gr.Image(
+                None if begun is None else generate.opened(begun), label="Picture", type="filepath", sources=["upload"],
+                elem_id="begun", height=200, buttons=[],
+            )  # fmt: skip
+            strength = gr.Slider(0.01, 1, self.options.strength, label="strength: steps that are drawn anew over it")
+        return [seed, steps, alpha, mis, image, strength]
 
     def _canvas(self, drawn: Sequence[Instance]) -> Any:
         width, height = map(str, self.size)
