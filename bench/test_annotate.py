@@ -1,0 +1,90 @@
+"""The small SAM and BLIP in batches against one instance at a time, taken in turns, in CPU seconds of one run."""
+
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import yaml
+from segment_anything import SamPredictor
+
+from data_prep.blip import Blip
+from data_prep.crops import ModelParams, crop
+from data_prep.sam import SegmentAnything
+from instdiff import config, geometry
+from instdiff import sam as networks
+from instdiff.arrangements import SIZE
+from instdiff.foundation import blip as small
+from instdiff.scenes import scene
+from instdiff.schema import Box
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 2
+
+
+def seconds(does: Callable[[], object]) -> float:
+    """Of CPU time."""
+    began = time.process_time()
+    does()
+    return time.process_time() - began
+
+
+def in_turns(alone: Callable[[], object], together: Callable[[], object]) -> tuple[float, float]:
+    """The median seconds of each, after one round that is not counted."""
+    rounds = [(seconds(alone), seconds(together)) for _ in range(ROUNDS + 1)][1:]
+    return median(one for one, _ in rounds), median(one for _, one in rounds)
+
+
+def peak() -> float:
+    """MB this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def told(what: str, instances: int, alone: float, together: float) -> None:
+    """Print both rates."""
+    print(
+        f"\n{what}, one thread: {instances / alone:.0f} instances/s one at a time,"
+        f" {instances / together:.0f} in batches: {alone / together:.2f}x"
+    )
+
+
+def test_segment_in_batches() -> None:
+    """One at a time: segment-anything's own predictor, which embeds a picture once and is asked box by box."""
+    scenes = [scene(5, number) for number in range(24)]
+    pictures = [one.picture for one in scenes]
+    folder = ROOT / "weights/miniature/sam"
+    predictor, sam = SamPredictor(networks.load(folder)), SegmentAnything(folder, 64)
+    before = peak()
+    for batch_size in (1, 8, 24):
+        sam.fill(pictures[:batch_size], [[part.box for part in one.instances] for one in scenes[:batch_size]])
+        print(f"\nsegment: {batch_size} pictures at once, {peak() - before:.0f} MB above the start")
+    for times in (1, 3):  # three of a scene, and eight, as in a photograph
+        boxes = [[part.box for part in one.instances] * times for one in scenes]
+
+        def alone(boxes: list[list[Box]] = boxes) -> None:
+            for picture, its in zip(pictures, boxes, strict=True):
+                predictor.set_image(picture)
+                for box in its:
+                    predictor.predict(box=np.array(geometry.in_pixels(box, SIZE, SIZE)), multimask_output=False)
+
+        seconds = in_turns(alone, partial(sam.fill, pictures, boxes))
+        told(f"segment, {sum(map(len, boxes)) / len(boxes):.1f} boxes a picture", sum(map(len, boxes)), *seconds)
+
+
+def test_caption_in_batches(tmp_path: Path) -> None:
+    """One at a time: the same processor and model, a crop a call; random weights, so every caption is as long."""
+    page = yaml.safe_load(config.composed(["experiment=annotators"], ROOT / "configs"))
+    sizes = small.Params.model_validate(page["blip"])
+    small.build(sizes).save_pretrained(tmp_path)
+    small.new_processor(sizes.image_size).save_pretrained(tmp_path)
+    blip = Blip(ModelParams.model_validate(page["caption"]["model"] | {"weights": tmp_path}))
+    crops = [crop(one.picture, part.box) for one in (scene(5, n) for n in range(24)) for part in one.instances]
+
+    def together(batch_size: int) -> None:
+        for start in range(0, len(crops), batch_size):
+            blip.describe(crops[start : start + batch_size])
+
+    told("caption", len(crops), *in_turns(lambda: together(1), lambda: together(64)))
