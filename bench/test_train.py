@@ -1,5 +1,7 @@
-"""The training step against the released one written plainly, and what the machinery around a step costs."""
+"""The training step against the released one written plainly: time, memory, and what the machinery around it costs."""
 
+import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -106,6 +108,43 @@ def ours(unet: InstanceUNet, given: Batch, how: train.Params, folder: Path) -> C
         return (training.total - before).item()
 
     return step
+
+
+def cached(unet: InstanceUNet) -> Batch:
+    """A batch as it comes from the cache: neither VAE nor CLIP is there."""
+    draw = torch.Generator().manual_seed(1)
+    layouts = [Layout(key=str(number), prompt="", instances=()) for number in range(BATCH)]
+    given = laid_out(layouts, [torch.ones(0, TEXT)] * BATCH, unet.unifusion.config, None)
+    latents, noise = torch.randn(2, BATCH, 4, 16, 16, generator=draw)
+    return Batch(latents, noise, torch.tensor([200, 700]), torch.randn(BATCH, 77, TEXT, generator=draw), given)
+
+
+def peak(which: str, folder: Path, said: "multiprocessing.Queue[int]") -> None:
+    """Most bytes that three steps took in this process, beyond those of the imports."""
+    torch.set_num_threads(1)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    if which == "plain":
+        step = plainly(*networks(), 1e-4)
+    else:
+        unet = networks()[0]
+        step = ours(unet, cached(unet), params(), folder)
+    for _ in range(3):
+        step()
+    said.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Print the peak of each, in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    peaks = {}
+    for which in ("plain", "ours"):
+        said = spawn.Queue()
+        process = spawn.Process(target=peak, args=(which, tmp_path / which, said))
+        process.start()
+        peaks[which] = said.get() / 1e6
+        process.join()
+    plain, small = peaks["plain"], peaks["ours"]
+    print(f"\nmemory of a step: {plain:.0f} MB plainly, {small:.0f} MB here: {small / plain:.2f} of it")
 
 
 def seconds(step: Callable[[], float], times: int = 1) -> float:

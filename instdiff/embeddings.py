@@ -50,6 +50,7 @@ class Empty:
 
     prompt_LD: Tensor
     phrase_D: Tensor
+    rule: str = ""  # by which the prompts beside it were made from layouts; none: they are the layouts'
 
 
 def read(folder: Path) -> Iterator[Embedded]:
@@ -77,7 +78,8 @@ def keys_of(stored: Any) -> tuple[str, ...]:
 def read_empty(folder: Path) -> Empty:
     """The empty text of a folder."""
     with safe_open(folder / EMPTY_FILE, framework="pt") as stored:
-        return Empty(stored.get_tensor("prompt_LD"), stored.get_tensor("phrase_D"))
+        rule = (stored.metadata() or {}).get("prompts", "")
+        return Empty(stored.get_tensor("prompt_LD"), stored.get_tensor("phrase_D"), rule)
 
 
 def write_one(path: Path, embedded: Embedded) -> None:
@@ -88,7 +90,8 @@ def write_one(path: Path, embedded: Embedded) -> None:
 
 def write_empty(folder: Path, empty: Empty) -> None:
     """The empty text of a folder."""
-    save_file({"prompt_LD": empty.prompt_LD.contiguous(), "phrase_D": empty.phrase_D.contiguous()}, folder / EMPTY_FILE)
+    tensors = {"prompt_LD": empty.prompt_LD.contiguous(), "phrase_D": empty.phrase_D.contiguous()}
+    save_file(tensors, folder / EMPTY_FILE, {"prompts": empty.rule} if empty.rule else None)
 
 
 def join(parts: list[Embedded]) -> Embedded:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from instdiff.schema import Strict
 class Hardware(Strict):
     """How the arithmetic is done; `precision` aside, none of it changes what is learned."""
 
+    parallel: Literal["ddp", "fsdp"]  # "fsdp" cuts weights, gradients, moments and averages over the processes
     precision: Literal["no", "bf16", "fp16"]  # of the forward pass; weights, averages and optimiser stay in fp32
     accumulate: int  # parts in which each process takes its share of a batch
     checkpointing: bool  # computes activations twice instead of keeping them
@@ -31,6 +33,13 @@ class Accelerated(Engine):
 
     def __init__(self, how: Hardware, records: Path) -> None:
         super().__init__()
+        absent = [name for name in how.trackers if find_spec(name) is None]
+        if absent:
+            raise ValueError(
+                f"train.hardware.trackers names {absent[0]}, which is not installed: `pip install {absent[0]}`"
+            )
+        if how.precision == "fp16" and not torch.cuda.is_available():  # accelerate would take full precision
+            raise ValueError("train.hardware.precision is fp16, which needs a GPU; on a CPU it is no or bf16")
         self.how = how
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),

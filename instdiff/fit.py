@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
 from instdiff import atomic
@@ -22,7 +23,7 @@ from instdiff.schema import Strict
 
 Loss = Callable[[int], Tensor]  # number of a batch -> its mean loss, a scalar
 Row = dict[str, float]  # of the log
-Probe = Callable[[int, nn.Module], Row]  # step, averaged weights -> columns of the log
+Probe = Callable[[int, nn.Module], Row]  # step, averaged weights -> columns of the log, the same on every process
 Stop = Callable[[Sequence[Row]], bool]  # the log so far -> is that enough?
 Weights = tuple[Tensor, ...] | list[Tensor]
 Made = TypeVar("Made")
@@ -89,6 +90,17 @@ class Engine:
     def show(self, step: int, row: Row) -> None:
         """Tell the trackers."""
 
+    def whole(self, state: Any) -> Any:
+        """The first process's state for a checkpoint, its tensors whole; every process must ask."""
+        return state
+
+    def part(self, whole: Tensor, like: Tensor) -> Tensor:
+        """What this process holds of a tensor that is cut over the processes as `like` is."""
+        return whole
+
+    def gather(self, model: nn.Module) -> None:
+        """Make the weights of a model whole on every process."""
+
     def state(self) -> dict[str, Any]:
         """What of the engine a checkpoint must hold."""
         return {}
@@ -114,16 +126,16 @@ class Training:
 
     def save(self) -> None:
         """Replace the checkpoint; OSError on every process if there is no room, and then the last one still loads."""
-        self.engine.first_alone(self._write)
+        state: dict[str, Any] = {"trained": self.trained.state_dict(), "averaged": self.averaged.state_dict()}
+        state |= {"optimiser": self.optimiser.state_dict(), "engine": self.engine.state()}
+        state |= {"rows": self.rows, "step": self.step, "total": self.total}
+        self.engine.first_alone(partial(self._write, self.engine.whole(state)))
 
     def averages(self) -> "swapped":
         """While entered, the model holds the averaged weights."""
         return swapped(self.trained, self.averaged.module.parameters())
 
-    def _write(self) -> None:
-        state: dict[str, Any] = {"trained": self.trained.state_dict(), "averaged": self.averaged.state_dict()}
-        state |= {"optimiser": self.optimiser.state_dict(), "engine": self.engine.state()}
-        state |= {"rows": self.rows, "step": self.step, "total": self.total}
+    def _write(self, state: dict[str, Any]) -> None:
         try:
             with atomic.file(self.checkpoint) as part:
                 torch.save(state, part)
@@ -133,11 +145,21 @@ class Training:
             ) from error
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.trained.load_state_dict(state["trained"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for module, name in ((self.trained, "trained"), (self.averaged, "averaged")):
+            module.load_state_dict(self._parts(state[name], module.state_dict()))
+        moments = state["optimiser"]["state"]  # by the number of the parameter
+        parts = {number: self._parts(one, dict.fromkeys(one, self.trained[number])) for number, one in moments.items()}
+        self.optimiser.load_state_dict({**state["optimiser"], "state": parts})
         self.engine.load_state(state.get("engine", {}))
         self.rows, self.step, self.total = state["rows"], state["step"], state.get("total", self.total)
+
+    def _parts(self, tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.engine.part(one, like[name]) for name, one in tensors.items()}
+
+
+def local(weight: Tensor) -> Tensor:
+    """What this process holds of a weight: all of it, unless weights are cut over the processes."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def rate(step: int, how: Optimisation) -> float:
@@ -190,7 +212,7 @@ def fit(
             watch.lap(row, how.log_every)
             if probe is not None:
                 with training.averages():
-                    row |= engine.first_alone(partial(probe, step + 1, model))
+                    row |= probe(step + 1, model)
             training.rows.append(row)
             engine.first_alone(partial(write_rows, speed, watch.rows))
             engine.show(step + 1, row | watch.rows[-1])
@@ -224,7 +246,7 @@ def _averaging(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]
 
     def average(kept: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        torch._foreach_lerp_(list(kept), list(weights), share)
+        torch._foreach_lerp_([local(one) for one in kept], [local(one) for one in weights], share)
 
     return average
 
@@ -242,10 +264,14 @@ class swapped:
         swap(self.parameters, self.values)
 
 
+@torch.no_grad()
 def swap(parameters: Iterable[nn.Parameter], values: Iterable[nn.Parameter]) -> None:
     """Exchange the values of two lists of parameters."""
     for parameter, value in zip(parameters, values, strict=True):
-        parameter.data, value.data = value.data, parameter.data
+        here, there = local(parameter), local(value)
+        held = here.clone()
+        here.copy_(there)
+        there.copy_(held)
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:

@@ -6,6 +6,7 @@ Legend: B pictures, N slots, C channels, h w latent cells, L tokens, D features.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from instdiff import conditions
 from instdiff.appearance import COLOURS
+from instdiff.conditions import Compat
 from instdiff.diffusion import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.engine import Accelerated
 from instdiff.fit import Row
@@ -48,11 +50,21 @@ class ProbeParams(Strict):
 class Probe:
     """Draws, judges and remembers nothing: when to stop is read off the log."""
 
-    def __init__(self, params: ProbeParams, layouts: Sequence[Layout], engine: Accelerated, pictures: Path) -> None:
+    def __init__(
+        self,
+        params: ProbeParams,
+        layouts: Sequence[Layout],
+        engine: Accelerated,
+        pictures: Path,
+        *,
+        masked_attention: bool,
+        compat: Compat | None,
+    ) -> None:
         self.params, self.layouts, self.engine, self.pictures = params, layouts, engine, pictures
+        self.masked_attention, self.compat = masked_attention, compat  # as it is trained
+        self.text = clip.load_text(params.text)
+        self.text.model.to(engine.device)
         if engine.rank == 0:
-            self.text = clip.load_text(params.text)
-            self.text.model.to(engine.device)
             self.autoencoder = vae.load(params.vae).to(engine.device)
             self.detector, self.judge = detector.load(params.detector), clip.load(params.judge)
             pictures.mkdir(parents=True, exist_ok=True)
@@ -62,14 +74,9 @@ class Probe:
         if step % self.params.every:
             return {}
         unet.eval()
-        drawn = self.draw(unet)
+        x_BChw = self.draw(unet)
         unet.train()
-        grid = sheet(drawn)
-        Image.fromarray(grid).save(self.pictures / f"{step:08d}.png")
-        self.engine.show_picture(step, grid)
-        placed, coloured = list(self._placed(drawn)), list(self._coloured(drawn))
-        row = {"in_place": float(np.mean(placed))} if placed else {}
-        return row | ({"right_colour": float(np.mean(coloured))} if coloured else {})
+        return self.engine.first_alone(partial(self._judged, step, x_BChw))
 
     def enough(self, rows: Sequence[Row]) -> bool:
         """Is the best share in place older than `patience` probes?"""
@@ -77,15 +84,29 @@ class Probe:
         patience = self.params.patience
         return patience is not None and len(shares) > patience and max(shares[:-patience]) >= max(shares[-patience:])
 
+    def _judged(self, step: int, x_BChw: Tensor) -> Row:
+        drawn = self.decode(x_BChw)
+        grid = sheet(drawn)
+        Image.fromarray(grid).save(self.pictures / f"{step:08d}.png")
+        self.engine.show_picture(step, grid)
+        placed, coloured = list(self._placed(drawn)), list(self._coloured(drawn))
+        row = {"in_place": float(np.mean(placed))} if placed else {}
+        return row | ({"right_colour": float(np.mean(coloured))} if coloured else {})
+
     @torch.no_grad()
-    def draw(self, unet: InstanceUNet) -> list[Picture]:
-        """One picture a layout with everything given, from noise that is the same in every probe."""
+    def draw(self, unet: InstanceUNet) -> Tensor:
+        """(B, C, h, w): one picture a layout with everything given, from noise that is the same in every probe.
+
+        Every process draws, since each may hold a part of the network; the first one judges.
+        """
         size, device = unet.config.sample_size, self.engine.device
         shape = (len(self.layouts), unet.config.in_channels, size, size)
         x_BChw = torch.randn(shape, generator=torch_generator(0, "probe")).to(device)
         captions = [self._features([one.phrase for one in layout.instances]) for layout in self.layouts]
-        given = laid_out(self.layouts, captions, unet.unifusion.config, None).to(device)
-        grounding = unet.ground(conditions.cat([conditions.null(given), given]))
+        given = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
+        grid = (size, size) if self.masked_attention else None
+        told = conditions.cat([conditions.null(given), given])
+        grounding = unet.ground(told, masked=grid, compat=self.compat)
         tokens = self.text.tokens([*[""] * len(self.layouts), *(layout.prompt for layout in self.layouts)])
         solver = DPMSolverMultistepScheduler(
             num_train_timesteps=NUM_TIMESTEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="scaled_linear"
@@ -94,6 +115,11 @@ class Probe:
         for timestep in solver.timesteps:
             without, along = unet(torch.cat([x_BChw, x_BChw]), timestep.to(device), tokens, grounding).sample.chunk(2)
             x_BChw = solver.step(without + self.params.guidance * (along - without), timestep, x_BChw).prev_sample
+        return x_BChw
+
+    @torch.no_grad()
+    def decode(self, x_BChw: Tensor) -> list[Picture]:
+        """The pictures of some latents."""
         return list(vae.pictures(self.autoencoder.decode(x_BChw / self.autoencoder.config.scaling_factor).sample))
 
     def _features(self, phrases: Sequence[str]) -> Tensor:

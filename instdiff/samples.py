@@ -26,6 +26,7 @@ from instdiff.diffusion import stratified_timesteps, uniform_timesteps
 from instdiff.drops import Odds, apply, kept
 from instdiff.embeddings import Embedded, Empty, join
 from instdiff.progress import Watch
+from instdiff.prompts import Prompts
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Layout, Strict
 from instdiff.unifusion import UniFusionConfig
@@ -39,6 +40,7 @@ class Recipe(Strict):
     window: int  # shards read at a time, whose samples are mixed, in epochs
     mirror: float  # share of samples shown mirrored
     latent_spread: float  # 1 draws latents from the autoencoder's posterior, 0 takes its mean, as the base was trained
+    prompts: Prompts
     drop_caption: float  # share of samples without the prompt
     instance_captions: float  # share of instances told by caption, the rest by category ("random_blip")
     odds: Odds  # of withholding formats
@@ -251,6 +253,12 @@ def laid_out(
         num_outline_points=config.num_outline_points,
         compat=compat,
     )
+
+
+def turned(drawn: Conditions, mirrored_B: Tensor) -> Conditions:
+    """Each row as drawn, or mirrored."""
+    both = conditions.cat([drawn, conditions.mirrored(drawn)])
+    return both.rows(torch.arange(len(drawn)) + len(drawn) * mirrored_B.long())
 
 
 def padded(features: Sequence[Tensor], like_BND: Tensor) -> Tensor:

@@ -3,23 +3,27 @@
 Legend: B batch, V views, I instances of a sample, N slots, D features.
 """
 
+import os
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import fsspec
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from instdiff import atomic, conditions, embeddings, shards, tables
+from instdiff import atomic, embeddings, shards, tables
 from instdiff.conditions import Compat
-from instdiff.samples import Gathered, fitting, laid_out, padded
+from instdiff.samples import Gathered, fitting, laid_out, padded, turned
 from instdiff.schema import INDEX, Layout
 from instdiff.unifusion import UniFusionConfig
 
 OPEN_FILES = 64
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -28,33 +32,77 @@ class Store:
 
     folder: Path
     url: str | None = None
+    limit: int | None = None  # bytes that copies may take in all folders beside this one; the least used go first
+
+    def read(self, name: str, use: Callable[[Path], Read]) -> Read:
+        """What `use` makes of a file; a copy that another process removes in that moment is fetched again."""
+        while True:
+            try:
+                return use(self.path(name))
+            except FileNotFoundError:
+                if self.url is None:
+                    raise
 
     def path(self, name: str) -> Path:
         """The file on the disk; fetched whole, once for all processes that share the folder."""
         here = self.folder / name
-        if self.url is not None and not here.exists():
-            with atomic.file(here) as part, fsspec.open(f"{self.url}/{name}", "rb") as remote, part.open("wb") as copy:
-                while block := remote.read(1 << 24):
-                    copy.write(block)
+        if self.url is not None:
+            if not here.exists():
+                self._fetch(name, here)
+            now = time.time_ns()
+            os.utime(here, ns=(now, now))  # says when it was last of use
         return here
 
+    def _fetch(self, name: str, here: Path) -> None:
+        with fsspec.open(f"{self.url}/{name}", "rb") as remote:
+            self._make_room(name, getattr(remote, "size", None) or 0)
+            with atomic.file(here) as part, part.open("wb") as copy:
+                while block := remote.read(1 << 24):
+                    copy.write(block)
 
-class Streamed:
-    """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample is kept."""
+    def _make_room(self, name: str, needed: int) -> None:
+        if self.limit is None:
+            return
+        if needed > self.limit:
+            raise ValueError(f"{self.url}/{name}: {needed} bytes, and train.data.copies_limit is {self.limit}")
+        copies = [(one, one.stat()) for one in self.folder.parent.rglob("*") if one.is_file()]
+        taken = needed + sum(stat.st_size for _, stat in copies)
+        for copy, stat in sorted(copies, key=lambda one: one[1].st_mtime_ns):
+            if taken > self.limit and not copy.name.startswith("."):  # those are being written
+                copy.unlink(missing_ok=True)
+                taken -= stat.st_size
 
-    def __init__(self, shards_in: Store, embeddings_in: Store, config: UniFusionConfig, compat: Compat | None) -> None:
-        self.shards, self.embeddings, self.config, self.compat = shards_in, embeddings_in, config, compat
-        index = tables.read(shards_in.path(shards.INDEX_FILE), INDEX)
+
+class Indexed:
+    """The samples of some shards by their number; none is kept."""
+
+    def __init__(self, shards_in: Store) -> None:
+        self.shards = shards_in
+        index = shards_in.read(shards.INDEX_FILE, lambda path: tables.read(path, INDEX))
         self.rows = index.to_dict("records")
         of_shard = index.groupby("shard", sort=False).size()
         self.names, self.sizes = tuple(of_shard.index), tuple(int(size) for size in of_shard)
+
+    def sample(self, number: int) -> shards.Sample:
+        """Picture and layout."""
+        row = self.rows[number]
+        return self.shards.read(row["shard"], lambda path: shards.read_one(path.parent, row))
+
+
+class Streamed(Indexed):
+    """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample is kept."""
+
+    def __init__(self, shards_in: Store, embeddings_in: Store, config: UniFusionConfig, compat: Compat | None) -> None:
+        super().__init__(shards_in)
+        self.embeddings, self.config, self.compat = embeddings_in, config, compat
         self.starts = torch.tensor([0, *self.sizes]).cumsum(0)
-        embeddings_in.path(embeddings.EMPTY_FILE)
-        self.empty = embeddings.read_empty(embeddings_in.folder)
+        self.empty = embeddings_in.read(embeddings.EMPTY_FILE, lambda path: embeddings.read_empty(path.parent))
         self.open: OrderedDict[int, _Shard] = OrderedDict()
 
     def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
         """These samples, mirrored or not."""
+        for gone in [number for number, shard in self.open.items() if not shard.path.exists()]:
+            del self.open[gone]  # or its bytes stay on the disk
         shard_B = torch.searchsorted(self.starts, chosen_B, right=True) - 1
         places = list(zip(shard_B.tolist(), (chosen_B - self.starts[shard_B]).tolist(), strict=True))
         parts = [
@@ -62,24 +110,19 @@ class Streamed:
             for (shard, place), view in zip(places, mirrored_B.tolist(), strict=True)
         ]
         latent_mean, latent_std, prompt, captions, categories = zip(*parts, strict=True)
-        layouts = [self._layout(number) for number in chosen_B.tolist()]
+        layouts = [self.sample(number).layout for number in chosen_B.tolist()]
         drawn = laid_out(layouts, captions, self.config, self.compat)
-        both = conditions.cat([drawn, conditions.mirrored(drawn)])
-        shown = both.rows(torch.arange(len(chosen_B)) + len(chosen_B) * mirrored_B.long())
         mean, std, prompts = (torch.stack(one).float() for one in (latent_mean, latent_std, prompt))
         pairs = zip(layouts, categories, strict=True)
         fit = [one[fitting(layout, self.config.max_instances)] for layout, one in pairs]
-        return Gathered(mean, std, prompts, shown, padded(fit, drawn.text_BND))
-
-    def _layout(self, number: int) -> Layout:
-        row = self.rows[number]
-        return shards.read_one(self.shards.path(row["shard"]).parent, row).layout
+        return Gathered(mean, std, prompts, turned(drawn, mirrored_B), padded(fit, drawn.text_BND))
 
     def _shard(self, number: int) -> "_Shard":
         if number not in self.open:
             start, size = int(self.starts[number]), self.sizes[number]
             keys = [row["key"] for row in self.rows[start : start + size]]
-            self.open[number] = _Shard(self.embeddings.path(f"{Path(self.names[number]).stem}.safetensors"), keys)
+            name = f"{Path(self.names[number]).stem}.safetensors"
+            self.open[number] = self.embeddings.read(name, lambda path: _Shard(path, keys))
             if len(self.open) > OPEN_FILES:
                 self.open.popitem(last=False)
         self.open.move_to_end(number)
@@ -91,14 +134,15 @@ class Streamed:
 
 def last(store: Store, count: int) -> list[Layout]:
     """The layouts of the last `count` samples of some shards."""
-    rows = tables.read(store.path(shards.INDEX_FILE), INDEX).tail(count).to_dict("records")
-    return [shards.read_one(store.path(row["shard"]).parent, row).layout for row in rows]
+    indexed = Indexed(store)
+    return [indexed.sample(number).layout for number in range(len(indexed.rows))[-count:]]
 
 
 class _Shard:
     """One file of embeddings, read a sample at a time."""
 
     def __init__(self, path: Path, keys: list[str]) -> None:
+        self.path = path
         self.stored = cast(Any, safe_open(path, framework="pt"))
         if embeddings.keys_of(self.stored) != tuple(keys):
             raise ValueError(f"{path}: the embeddings were made for another shard")

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from instdiff import atomic, embeddings, shards, stage
+from instdiff.conditions import Compat, Conditions
 from instdiff.diffusion import eps_loss, noised
+from instdiff.encoded import Encoded, Encoders
 from instdiff.engine import Accelerated, Hardware
 from instdiff.fit import Optimisation, Row, fit
 from instdiff.foundation import recipe
@@ -21,10 +23,11 @@ from instdiff.probe import Probe, ProbeParams
 from instdiff.randomness import derive
 from instdiff.samples import Batch, Batches, Feed, Memory, Recipe, Source
 from instdiff.schema import Strict
+from instdiff.sharded import engine
 from instdiff.start import Start, merge, start
 from instdiff.streamed import Store, Streamed, last
 from instdiff.unet import InstanceUNet
-from instdiff.unifusion import UniFusionConfig
+from instdiff.unifusion import UniFusion, UniFusionConfig
 
 LOG, PICTURES = "log.csv", "probe"
 
@@ -32,10 +35,12 @@ LOG, PICTURES = "log.csv", "probe"
 class Data(Strict):
     """Where samples are while training runs."""
 
-    source: Literal["memory", "shards"]
-    workers: int  # processes that make batches ahead; 0 makes them between steps
+    source: Literal["memory", "shards", "pictures"]  # "pictures" needs no embeddings: it encodes in every step
+    workers: int  # processes that make batches ahead; 0 makes them between steps; for "pictures" threads that read
+    encoders: Encoders  # of source "pictures"
     url: str | None  # of a folder that holds `shards` and `embeddings`, instead of the stage's own; needs `copies`
     copies: Path | None  # folder on a disk for what was read from the url
+    copies_limit: int | None  # bytes that copies may take; the least used make room for others
 
 
 class Params(Recipe):
@@ -60,19 +65,25 @@ class Objective(nn.Module):
         super().__init__()
         self.unet, self.params = unet, params
         self.grid = latent if params.masked_attention else None
+        unet.unifusion.register_forward_hook(reached)
 
     def forward(self, batch: Batch) -> Tensor:
         """A scalar."""
         grounding = self.unet.ground(batch.conditions, masked=self.grid, compat=self.params.compat)
         noisy_BChw = noised(batch.latents_BChw, batch.noise_BChw, batch.timesteps_B)
         predicted = self.unet(noisy_BChw, batch.timesteps_B, batch.prompts_BLD, grounding).sample
-        loss = eps_loss(predicted.float(), batch.noise_BChw, batch.timesteps_B, self.params.min_snr)
-        return loss if batch.conditions.mask_given_BN.any() else loss + self._nothing()
+        return eps_loss(predicted.float(), batch.noise_BChw, batch.timesteps_B, self.params.min_snr)
 
-    def _nothing(self) -> Tensor:
-        """Zero, and a gradient of zero for what only masks reach: processes wait for each other's gradients."""
-        reached = (self.unet.unifusion.mask_in, self.unet.unifusion.mask_trunk)
-        return 0 * torch.stack([weight.sum() for part in reached for weight in part.parameters()]).sum()
+
+def reached(unifusion: nn.Module, given: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
+    """The same tokens; where no mask is given, with a gradient of zero for what only masks reach.
+
+    Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
+    """
+    if not isinstance(unifusion, UniFusion) or given[0].mask_given_BN.any():
+        return tokens_BTW
+    parts = (unifusion.mask_in, unifusion.mask_trunk)
+    return tokens_BTW + 0 * torch.stack([weight.sum() for part in parts for weight in part.parameters()]).sum()
 
 
 def train(
@@ -87,7 +98,8 @@ def train(
     height, width = batches[0].latents_BChw.shape[-2:]
     objective = engine.prepare(Objective(unet, params, (int(height), int(width))))
     stop = params.optimisation.steps * engine.parts
-    feed = Feed(batches, stop, params.data.workers, engine.device, engine.watch)
+    ahead = 0 if params.data.source == "pictures" else params.data.workers  # encoders stay in this process
+    feed = Feed(batches, stop, ahead, engine.device, engine.watch)
 
     def loss(number: int) -> Tensor:
         batch = feed(number)
@@ -117,23 +129,29 @@ def gates(unet: nn.Module) -> Row:
 def run(*, shards: Path, embeddings: Path, unet: Path, instance: Path, params: Params) -> dict[str, float]:
     """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes."""
     where = stores(shards, embeddings, params.data)
-    scratch = recipe.scratch(params, fingerprint(shards, params), fingerprint(embeddings, params), recipe.digest(unet))
-    engine = Accelerated(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
+    scratch = recipe.scratch(
+        params, fingerprint(shards, params.data), encoding(embeddings, params.data), recipe.digest(unet)
+    )
+    processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u)
     start(model, params.start)
-    probe = (
-        None
-        if params.probe is None
-        else Probe(params.probe, last(where[0], params.probe.layouts), engine, scratch / PICTURES)
-    )
-    steps = train(params, samples(where, params), model, engine, scratch, probe)
+    probe = None if params.probe is None else watching(params, params.probe, where[0], processes, scratch / PICTURES)
+    steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)
+    processes.gather(model)
     merge(model)
     weights = sum(weight.numel() for weight in model.instance_layers().values())
     metrics = {"samples": float(params.batch_size * steps), "parameters": float(weights)}
-    engine.first_alone(partial(write, model, instance, scratch, params, metrics))
-    engine.end()
+    processes.first_alone(partial(write, model, instance, scratch, params, metrics))
+    processes.end()
     return metrics
+
+
+def watching(params: Params, how: ProbeParams, shards: Store, engine: Accelerated, pictures: Path) -> Probe:
+    """The probe, drawing as the layers are trained."""
+    layouts = last(shards, how.layouts)
+    masked, compat = params.masked_attention, params.compat
+    return Probe(how, layouts, engine, pictures, masked_attention=masked, compat=compat)
 
 
 def write(model: InstanceUNet, instance: Path, scratch: Path, params: Params, metrics: dict[str, float]) -> None:
@@ -153,29 +171,49 @@ def stores(shards_in: Path, embeddings_in: Path, data: Data) -> tuple[Store, Sto
         return Store(shards_in), Store(embeddings_in)
     if data.copies is None or data.source == "memory":
         raise ValueError(
-            "train.data.url needs train.data.source: shards, and a folder train.data.copies for what is read"
+            "train.data.url needs train.data.source shards or pictures, and a folder train.data.copies for what is read"
         )
-    return Store(data.copies / "shards", f"{data.url}/shards"), Store(
-        data.copies / "embeddings", f"{data.url}/embeddings"
-    )
+    names = ("shards", "embeddings")
+    first, second = (Store(data.copies / name, f"{data.url}/{name}", data.copies_limit) for name in names)
+    return first, second
 
 
-def samples(where: tuple[Store, Store], params: Params) -> Source:
-    """The samples of these stores."""
-    if params.data.source == "shards":
-        return Streamed(*where, params.unifusion, params.compat)
+def samples(where: tuple[Store, Store], params: Params, device: torch.device) -> Source:
+    """The samples of these stores; ValueError where embeddings were made for other shards or by other rules."""
+    data, sizes, compat = params.data, params.unifusion, params.compat
+    if data.source == "pictures":
+        return Encoded(where[0], data.encoders, params.prompts, sizes, compat, device, data.workers)
+    found = Streamed(*where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
+    made, asked = found.empty.rule, params.prompts.rule
+    if made != asked:
+        raise ValueError(
+            f"{where[1].url or where[1].folder}: prompts were embedded by the rule {made or 'never listed'}, "
+            f"and train.prompts is {asked or 'never listed'}: run `embed` again"
+        )
+    return found
+
+
+def in_memory(where: tuple[Store, Store], sizes: UniFusionConfig, compat: Compat | None) -> Memory:
+    """Every sample of these folders."""
     layouts = [sample.layout for sample in shards.read(where[0].folder)]
     parts = list(embeddings.read(where[1].folder))
     if [layout.key for layout in layouts] != [key for part in parts for key in part.keys]:
         raise ValueError(f"{where[0].folder}: the embeddings were made for other shards")
-    return Memory(layouts, parts, embeddings.read_empty(where[1].folder), params.unifusion, params.compat)
+    return Memory(layouts, parts, embeddings.read_empty(where[1].folder), sizes, compat)
 
 
-def fingerprint(folder: Path, params: Params) -> str:
+def fingerprint(folder: Path, data: Data) -> str:
     """What a run's checkpoints belong to: the bytes of a folder, or its names and sizes where it is streamed."""
-    if params.data.source == "memory":
+    if data.source == "memory":
         return recipe.digest(folder)
     return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in recipe.files(folder))
+
+
+def encoding(embeddings: Path, data: Data) -> str:
+    """The same of what the base reads: the embeddings, or the encoders that make them."""
+    if data.source == "pictures":
+        return recipe.digest(data.encoders.text) + recipe.digest(data.encoders.vae)
+    return fingerprint(embeddings, data)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,17 @@ import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from instdiff import tables
+from instdiff.prompts import Prompts
 from instdiff.schema import GIVEN, IMAGES
 
 SCENES = data.INGEST.model_copy(update={"num_train": 12})
 LIMITS = {"min_side": 1, "max_pixels": 10**6}
-EMBED = embed.Params(batch_size=2, precision="float32")
+EMBED = embed.Params(
+    batch_size=2,
+    precision="float32",
+    cached=True,
+    prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
+)
 Run = Callable[[Path, Path], object]  # from the world, to a folder
 
 

@@ -64,6 +64,20 @@ def test_every_key_of_stable_diffusion_has_one_place() -> None:
     assert not any(tensor.is_meta is False for tensor in base.state_dict().values())
 
 
+def test_every_fuser_of_gligen_has_its_place_and_one_that_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fusers = {name: shape for name, shape in KEYS["model"].items() if ".fuser." in name}  # as in the released model
+    base = {name: KEYS["model"][name] for name in KEYS["sd15_unet_subset"]}
+    held = meta({**base, **fusers, "position_net.linears.0.weight": [512, 832]})
+    monkeypatch.setattr(checkpoint, "read", lambda _: {"model": held})
+    unet = full_unet()
+    assert len(fusers) == sum(".fuser." in name for name in unet.instance_layers())
+    checkpoint.load_gligen_fusers(unet, Path("gligen.pth"))
+    gone = next(iter(fusers))
+    del held[gone]
+    with pytest.raises(ValueError, match=rf"gligen\.pth: lacks 1 \({gone}\)"):
+        checkpoint.load_gligen_fusers(unet, Path("gligen.pth"))
+
+
 def test_weights_that_do_not_fit_are_listed_on_both_sides() -> None:
     weights = meta(KEYS["model"])
     weights["stray"] = weights.pop("scaleu_b_0")

@@ -10,10 +10,17 @@ from tiny_encoders import LENGTH
 
 from data_prep import embed
 from instdiff import embeddings, shards
+from instdiff.encoders import Texts
 from instdiff.foundation import vae as autoencoder
 from instdiff.foundation.clip import load_text
+from instdiff.prompts import Prompts
 
-PARAMS = embed.Params(batch_size=2, precision="float32")
+PARAMS = embed.Params(
+    batch_size=2,
+    precision="float32",
+    cached=True,
+    prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
+)
 
 
 World = tuple[Path, Mapping[str, float]]
@@ -80,7 +87,7 @@ def test_a_text_is_encoded_once() -> None:
         seen.extend(texts)
         return torch.tensor([[float(len(text))] for text in texts])
 
-    texts = embed.Texts(encode, PARAMS)
+    texts = Texts(encode, 2, torch.float32)
     assert texts(["a", "bb", "a", "ccc"]).flatten().tolist() == [1, 2, 1, 3]
     assert texts(["ccc", "dddd"]).flatten().tolist() == [3, 4]
     assert sorted(seen) == ["a", "bb", "ccc", "dddd"]

@@ -12,7 +12,11 @@ from train_world import engine, made
 
 from instdiff import config, shards, train
 from instdiff.foundation import unet as base
+from instdiff.foundation import vae
+from instdiff.pipeline import InstanceDiffusionPipeline
 from instdiff.probe import Probe, ProbeParams, sheet
+from instdiff.randomness import torch_generator
+from instdiff.solvers import scheduler
 from instdiff.streamed import Store, last
 from instdiff.unet import InstanceUNet
 
@@ -32,26 +36,51 @@ PARAMS = ProbeParams(
 )
 
 
+TRAINED = {"masked_attention": True, "compat": None}
+
+
 def pictures(folder: Path, count: int) -> list[np.ndarray]:
     samples = list(shards.read(folder))[-count:]
     return [np.asarray(Image.open(io.BytesIO(sample.picture)).convert("RGB")) for sample in samples]
 
 
-def test_a_probe_tells_right_pictures_from_wrong_ones_and_draws_the_same_twice(
+def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(tmp_path)
-    probe = Probe(PARAMS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe")
+    probe = Probe(PARAMS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
     values = yaml.safe_load(config.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
     sizes = train.Params.model_validate(values).unifusion
     torch.manual_seed(0)
     unet = InstanceUNet.from_base(base.load(SHIPPED / "unet"), sizes, scale_u=True)
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if "alpha_" in name:
+                weight.fill_(0.7)
+    pipeline = InstanceDiffusionPipeline(
+        vae.load(PARAMS.vae), probe.text.model, probe.text.tokenizer, unet, scheduler("dpm")
+    )
+    shape = (4, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    expected = pipeline(
+        probe.layouts,
+        negative_prompt="",
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        alpha=1.0,
+        mis=0.0,
+        masked_attention=True,
+        latents=torch.randn(shape, generator=torch_generator(0, "probe")),
+        max_rows=8,
+        output_type="latent",
+    ).images
     drawn = probe.draw(unet)
-    assert all(np.array_equal(one, other) for one, other in zip(drawn, probe.draw(unet), strict=True))
+    assert torch.allclose(drawn, expected, atol=1e-3)
+    assert torch.equal(drawn, probe.draw(unet))
+    assert len(probe.decode(drawn)) == 4
     right = pictures(tmp_path / "shards", 4)
     rows = []
     for shown in (right, [*right[1:], right[0]]):
-        monkeypatch.setattr(probe, "draw", lambda _, shown=shown: shown)
+        monkeypatch.setattr(probe, "decode", lambda _, shown=shown: shown)
         rows.append(probe(2, unet))
     assert rows[0]["in_place"] > 0.7
     assert rows[0]["right_colour"] > 0.7

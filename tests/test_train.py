@@ -2,7 +2,9 @@
 
 import random
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +12,15 @@ import torch
 import train_world as world
 import yaml
 from safetensors.torch import load
+from torch import nn
 
 from instdiff import checkpoint, config, train
 from instdiff.diffusion import uniform_timesteps
+from instdiff.fit import Training, advance
 from instdiff.samples import Batches, epoch_order
+from instdiff.sharded import engine
 from instdiff.start import Lora, Start, merge, start
-from instdiff.streamed import Store, Streamed
+from instdiff.streamed import Indexed, Store, Streamed
 
 ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
 
@@ -47,11 +52,11 @@ def furthest(one: bytes, other: bytes) -> float:
 
 def batches(root: Path, **changes: object) -> Batches:
     params = world.changed(**changes)
-    return Batches(
-        train.samples(train.stores(root / "shards", root / "embeddings", params.data), params), params, **ONE
-    )
+    stores = train.stores(root / "shards", root / "embeddings", params.data)
+    return Batches(train.samples(stores, params, CPU), params, **ONE)
 
 
+CPU = torch.device("cpu")
 ONE = {"seed": 5, "rank": 0, "world": 1, "parts": 1, "held_out": 0}
 
 
@@ -69,12 +74,37 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
     far = Streamed(*stores, world.PARAMS.unifusion, None)
-    near = train.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS)
+    near = train.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
     assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
     assert torch.equal(ours.category_BND, theirs.category_BND)
     assert torch.equal(ours.conditions.scribble_BNS, theirs.conditions.scribble_BNS)
+
+
+def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").put(str(root / "shards"), "/small/shards", recursive=True)
+    sizes = sorted(path.stat().st_size for path in (root / "shards").iterdir())
+    limit = sizes[0] + sizes[-1] + sizes[-2]  # the index and any two of five shards
+    store = Store(tmp_path / "copies/shards", "memory://small/shards", limit)
+    far, near = Indexed(store), Indexed(Store(root / "shards"))
+    for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
+        assert far.sample(number).picture == near.sample(number).picture
+        kept = list((tmp_path / "copies").rglob("*.*"))
+        assert sum(path.stat().st_size for path in kept) <= limit
+    assert {path.name for path in kept} >= {near.rows[9]["shard"], near.rows[4]["shard"]}  # the last two of use
+    removed = []
+
+    def use(path: Path) -> bytes:
+        if not removed:
+            removed.append(path.unlink())  # by another process, between the look and the reading
+        return path.read_bytes()
+
+    assert store.read(near.rows[4]["shard"], use) == (root / "shards" / near.rows[4]["shard"]).read_bytes()
+    with pytest.raises(ValueError, match=r"small/shards/.*tar: \d+ bytes, and train.data.copies_limit is 10"):
+        Store(tmp_path / "none/shards", "memory://small/shards", 10).path(near.rows[0]["shard"])
 
 
 def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equal(root: Path) -> None:
@@ -159,6 +189,18 @@ def test_two_processes_learn_what_one_does(root: Path, tmp_path: Path, whole: by
     assert furthest((tmp_path / "two/layers/instance_layers.safetensors").read_bytes(), whole) < ROUNDING
 
 
+def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root: Path, tmp_path: Path) -> None:
+    weights = "layers/instance_layers.safetensors"
+    clipped = {"clip": 0.05}  # far below the norms seen, so that every step is cut
+    alone = world.trained(root, tmp_path / "one", world.changed(optimisation=clipped))
+    cut = {"params": world.changed(optimisation=clipped, hardware={"parallel": "fsdp", "accumulate": 2})}
+    assert world.run(root, tmp_path / "two", processes=2, **cut) == [0, 0]
+    assert furthest((tmp_path / "two" / weights).read_bytes(), alone) < ROUNDING
+    assert set(world.run(root, tmp_path / "killed", processes=2, killed_at=3, **cut)) == {-signal.SIGKILL}
+    assert world.run(root, tmp_path / "killed", processes=2, **cut) == [0, 0]
+    assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+
+
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:
     weights = "layers/instance_layers.safetensors"
     assert world.run(root, tmp_path / "broken", processes=2, nan_at=3) == [1, 1]
@@ -166,6 +208,29 @@ def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path,
     assert world.run(root, tmp_path / "broken", processes=2) == [0, 0]
     assert world.run(root, tmp_path / "expected", processes=2) == [0, 0]
     assert (tmp_path / "broken" / weights).read_bytes() == (tmp_path / "expected" / weights).read_bytes()
+
+
+def test_a_full_disk_of_the_first_process_is_said_on_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:
+    assert world.run(root, tmp_path / "full", processes=2, full_at=4) == [1, 1]
+    assert all("no space left at step 4" in (tmp_path / f"said-{n}.txt").read_text() for n in (0, 1))
+    (checkpoint_left,) = tmp_path.glob("runs/*/checkpoint.pt")
+    assert torch.load(checkpoint_left)["step"] == 3
+
+
+def test_trackers_are_told_losses_and_pictures_and_one_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    one = world.engine(tmp_path, trackers=("tensorboard",))
+    for step in (2, 4):
+        one.show(step, {"loss": 1 / step, "step_seconds": 0.5})
+    one.show_picture(4, np.zeros((8, 8, 3), dtype=np.uint8))
+    one.end()
+    told = EventAccumulator(str(tmp_path / "trackers/instdiff"))
+    told.Reload()
+    assert [(row.step, row.value) for row in told.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
+    assert [row.step for row in told.Images("probe")] == [4]
+    with pytest.raises(ValueError, match=r"trackers names wandb, which is not installed: `pip install wandb`"):
+        world.engine(tmp_path, trackers=("tensorboard", "wandb"))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -234,6 +299,46 @@ def test_training_starts_from_the_released_weights(tmp_path: Path) -> None:
 def test_eight_bits_without_bitsandbytes_is_one_clear_sentence(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs bitsandbytes"):
         world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"}))
+
+
+def test_eight_bit_moments_are_asked_of_bitsandbytes_with_our_groups_and_betas(
+    root: Path, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = SimpleNamespace(AdamW8bit=torch.optim.AdamW)  # whose moments have all their bits
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=stand_in))
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", stand_in)
+    assert world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"})) == whole
+
+
+def test_a_step_that_overflows_is_skipped_and_the_scale_is_kept(tmp_path: Path) -> None:
+    def scaled() -> tuple[nn.Linear, Training]:
+        one = world.engine(tmp_path)
+        one.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)  # as accelerate has it with fp16 on a GPU
+        model = nn.Linear(1, 1, bias=False)
+        one.prepare(model)
+        return model, Training(model, world.PARAMS.optimisation, one, tmp_path / "checkpoint.pt")
+
+    model, training = scaled()
+    before = model.weight.item()
+    advance(training, lambda _: model.weight.sum() * 1e38, world.PARAMS.optimisation, 0)
+    assert model.weight.item() == before
+    training.save()
+    advance(training, lambda _: model.weight.sum(), world.PARAMS.optimisation, 1)
+    assert model.weight.item() != before
+    _, again = scaled()
+    assert again.engine.state()["scaler"]["scale"] == 8
+
+
+def test_what_does_not_go_with_cut_weights_or_with_a_cpu_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="precision is fp16, which needs a GPU"):
+        world.engine(tmp_path, precision="fp16")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for odd in ({"precision": "fp16"}, {"optimiser": "adamw_8bit"}, {"compile": True}):
+        hardware = world.PARAMS.hardware.model_copy(update={"parallel": "fsdp", **odd})
+        with pytest.raises(ValueError, match="parallel is fsdp, which goes with precision no or bf16"):
+            engine(hardware, tmp_path)
 
 
 def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:

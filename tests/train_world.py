@@ -16,8 +16,10 @@ from diffusers import UNet2DConditionModel
 from instdiff import embeddings, shards, train
 from instdiff.drops import Odds
 from instdiff.embeddings import Embedded, Empty
+from instdiff.encoded import Encoders
 from instdiff.engine import Accelerated, Hardware
-from instdiff.fit import Diverged, Engine, Loss, Optimisation
+from instdiff.fit import Diverged, Engine, Loss, Optimisation, Training
+from instdiff.prompts import Prompts
 from instdiff.start import Start
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import UniFusionConfig
@@ -44,6 +46,7 @@ PARAMS = train.Params(
     window=2,
     mirror=0.5,
     latent_spread=1.0,
+    prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
     drop_caption=0.3,
     instance_captions=0.5,
     odds=Odds(**ODDS, only_mask=0.0, no_scribble=0.1, only_box=0.1, everything=0.1),
@@ -64,6 +67,7 @@ PARAMS = train.Params(
         log_every=2,
     ),
     hardware=Hardware(
+        parallel="ddp",
         precision="no",
         accumulate=1,
         checkpointing=False,
@@ -72,7 +76,14 @@ PARAMS = train.Params(
         betas=(0.9, 0.99),
         trackers=(),
     ),
-    data=train.Data(source="memory", workers=0, url=None, copies=None),
+    data=train.Data(
+        source="memory",
+        workers=0,
+        encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=4),
+        url=None,
+        copies=None,
+        copies_limit=None,
+    ),
     probe=None,
 )
 
@@ -150,20 +161,28 @@ def forget_processes() -> None:
 
 
 def run(
-    root: Path, out: Path, *, processes: int = 1, killed_at: int | None = None, nan_at: int | None = None
+    root: Path,
+    out: Path,
+    *,
+    params: train.Params = PARAMS,
+    processes: int = 1,
+    killed_at: int | None = None,
+    nan_at: int | None = None,
+    full_at: int | None = None,
 ) -> list[int | None]:
     """The stage in processes of its own; how they ended.
 
-    Each is killed hard when it begins a step, or the last one's loss is not a number there.
+    Each is killed hard when it begins a step, or the last one's loss is not a number there, or the first one's disk is
+    full when it has made that many steps.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     clean = multiprocessing.get_context("forkserver")  # imports once, and holds no threads that a fork would lose
     clean.set_forkserver_preload([__name__, "instdiff.train"])
+    places = [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
     ranks = [
-        clean.Process(target=rank, args=(root, out, shared | {"RANK": str(n), "LOCAL_RANK": str(n)}, killed_at, nan_at))
-        for n in range(processes)
+        clean.Process(target=rank, args=(root, out, params, place, killed_at, nan_at, full_at)) for place in places
     ]
     for one in ranks:
         one.start()
@@ -172,7 +191,15 @@ def run(
     return [one.exitcode for one in ranks]
 
 
-def rank(root: Path, out: Path, environment: dict[str, str], killed_at: int | None, nan_at: int | None) -> None:
+def rank(
+    root: Path,
+    out: Path,
+    params: train.Params,
+    environment: dict[str, str],
+    killed_at: int | None,
+    nan_at: int | None,
+    full_at: int | None,
+) -> None:
     """What one process does."""
     torch.set_num_threads(1)
     os.chdir(out.parent)
@@ -188,9 +215,17 @@ def rank(root: Path, out: Path, environment: dict[str, str], killed_at: int | No
         value = backward(self, loss, number, last=last)
         return value * float("nan") if number == nan_at and self.rank == self.world - 1 else value
 
+    write = Training._write
+
+    def full(self: Training, state: dict[str, Any]) -> None:
+        if self.step == full_at:
+            raise OSError(f"{self.checkpoint}: no space left at step {self.step}")
+        write(self, state)
+
     Engine.gradients, Accelerated.backward = deadly, broken  # type: ignore[method-assign]
+    Training._write = full  # type: ignore[method-assign]
     try:
-        trained(root, out)
-    except Diverged as error:
+        trained(root, out, params)
+    except (Diverged, OSError) as error:
         (out.parent / f"said-{environment['RANK']}.txt").write_text(str(error))
         raise
