@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from data_world import INGEST, SEGMENT, contents, ledger, prepared, sources, tables
+from data_world import CAPTION, INGEST, SEGMENT, contents, ledger, prepared, sources, tables
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
-from data_prep import segment
+from data_prep import caption, segment
 from instdiff import config, masks
 from instdiff import tables as parquet
+from instdiff.arrangements import GROUPS
 from instdiff.foundation import blip, corpus, sam
-from instdiff.schema import GIVEN, MASKS, Rle
+from instdiff.schema import CAPTIONS, GIVEN, MASKS, Rle
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes that no annotator was trained on."""
     root = tmp_path_factory.mktemp("world")
-    prepared(root, ingest=INGEST.model_copy(update={"seed": 5, "num_train": 48}))
+    groups = dict.fromkeys(GROUPS, 10)
+    prepared(root, "val", ingest=INGEST.model_copy(update={"seed": 5, "num_train": 1, "val_groups": groups}))
     return root
 
 
@@ -40,15 +42,29 @@ def values(stage: str) -> Any:
 
 def test_the_small_sam_fills_boxes_with_what_can_be_seen_of_the_instances(world: Path, tmp_path: Path) -> None:
     params = segment.Params.model_validate(values("segment") | {"work": SEGMENT.work})
-    to = {**sources(world), **tables(world, "train", "instances")}
+    to = {**sources(world, "val"), **tables(world, "val", "instances")}
     segment.run(**to, masks=tmp_path / "masks.parquet", ledger=ledger(tmp_path, "segment"), params=params)
-    found, given = parquet.read(tmp_path / "masks.parquet", MASKS), parquet.read(sources(world)["given"], GIVEN)
+    found, given = parquet.read(tmp_path / "masks.parquet", MASKS), parquet.read(sources(world, "val")["given"], GIVEN)
     pairs = [[masks.decode(Rle(size=(64, 64), counts=counts)) for counts in both]
              for both in zip(found["mask"], given["mask"], strict=True)]  # fmt: skip
     reached = [masks.iou(*pair) for pair in pairs]
     assert len(reached) > 100
     assert np.mean(reached) >= 0.85
     assert np.abs(found["score"] - reached).mean() < 0.1
+
+
+def test_the_small_blip_names_the_colour_and_shape_of_crops(world: Path, tmp_path: Path) -> None:
+    params = caption.Params.model_validate(values("caption") | {"work": CAPTION.work})
+    to = {**sources(world, "val"), **tables(world, "val", "instances")}
+    caption.run(**to, captions=tmp_path / "captions.parquet", ledger=ledger(tmp_path, "caption"), params=params)
+    said = parquet.read(tmp_path / "captions.parquet", CAPTIONS)["caption"]
+    given = parquet.read(sources(world, "val")["given"], GIVEN)
+    right = [
+        {row["colour"], row["category"]} <= set(one.split())
+        for one, row in zip(said, given.to_dict("records"), strict=True)
+    ]
+    assert len(right) > 100
+    assert np.mean(right) >= 0.9
 
 
 def small(stage: str) -> Any:
