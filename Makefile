@@ -42,7 +42,7 @@ $(LAVIS): | setup
 repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.optimisation.steps=100" choose values
 	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(OVERRIDES)
 	dvc repro
-	@python -m eval.table metrics.json
+	@python -m eval.table
 	@echo "report: $(CURDIR)/report.html"
 
 smoke: setup ## every stage, small, in a copy of this repository under runs/smoke

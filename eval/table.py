@@ -1,6 +1,7 @@
 """Show a table of metrics, each value ± half of its 95% interval.
 
-python -m eval.table metrics.json               # print it
+python -m eval.table                            # print that of the last run
+python -m eval.table metrics-long.json          # print another
 python -m eval.table metrics.json README.md     # write it between the page's <!-- table --> marks
 """
 
@@ -9,11 +10,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from instdiff import atomic
+from instdiff.stage import PARAMS_FILE
 
 START, END = "<!-- table -->", "<!-- /table -->"
 
@@ -61,6 +64,11 @@ def _plain(marked: str) -> str:
     return Text.from_markup(marked).plain
 
 
+def last() -> Path:
+    """The table that params.yaml keeps."""
+    return Path(yaml.safe_load(PARAMS_FILE.read_text())["kept"]["metrics"])
+
+
 def main(source: Path, page: Path | None) -> None:
     """Print the table, or write it into a page."""
     metrics = json.loads(source.read_text(encoding="utf-8"))
@@ -73,4 +81,4 @@ def main(source: Path, page: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else last(), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

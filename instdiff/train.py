@@ -1,4 +1,4 @@
-"""train: shards and their embeddings -> instance layers on the frozen base.
+"""train: shards and their embeddings -> instance layers on the frozen base; or the shipped layers, as they are.
 
 Legend: B batch, C channels, h w latent cells, L tokens, D features.
 """
@@ -46,6 +46,7 @@ class Data(Strict):
 class Params(Recipe):
     """What is trained, on what share of the conditions, how long, and on what."""
 
+    source: Literal["train", "import"]  # "import" takes the shipped layers
     seed: int
     unifusion: UniFusionConfig
     scale_u: bool
@@ -126,8 +127,12 @@ def gates(unet: nn.Module) -> Row:
     )
 
 
-def run(*, shards: Path, embeddings: Path, unet: Path, instance: Path, params: Params) -> dict[str, float]:
+def run(
+    *, shipped: Path, shards: Path, embeddings: Path, unet: Path, instance: Path, params: Params
+) -> dict[str, float]:
     """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes."""
+    if params.source == "import":
+        return recipe.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
     scratch = recipe.scratch(
         params, fingerprint(shards, params.data), encoding(embeddings, params.data), recipe.digest(unet)

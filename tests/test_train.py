@@ -348,3 +348,9 @@ def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:
     one.gradients(lambda number: objective(batches(root)[number]), 0)
     given = {name for name, weight in unet.named_parameters() if weight.grad is not None}
     assert given == unet.instance_layers().keys()
+
+
+def test_shipped_layers_are_taken_as_they_are(root: Path, tmp_path: Path, whole: bytes) -> None:
+    world.trained(root, root / "shipped")
+    assert world.trained(root, tmp_path / "out", world.changed(source="import")) == whole
+    assert (tmp_path / "out" / train.LOG).is_file()

@@ -27,6 +27,7 @@ from instdiff.unifusion import UniFusionConfig
 WIDTH = 8
 ODDS = {"box": 0.1, "point": 0.1, "scribble": 0.5, "mask": 0.5, "only_point": 0.1, "only_scribble": 0.1}
 PARAMS = train.Params(
+    source="train",
     seed=5,
     unifusion=UniFusionConfig(
         max_instances=12,
@@ -140,7 +141,8 @@ def base() -> UNet2DConditionModel:
 
 def trained(root: Path, out: Path, params: train.Params = PARAMS) -> bytes:
     """The weights that a run of the stage ends with."""
-    train.run(shards=root / "shards", embeddings=root / "embeddings", unet=root / "unet", instance=out, params=params)
+    told = {"shipped": root / "shipped", "shards": root / "shards", "embeddings": root / "embeddings"}
+    train.run(**told, unet=root / "unet", instance=out, params=params)
     return (out / "layers" / "instance_layers.safetensors").read_bytes()
 
 
