@@ -132,6 +132,8 @@ def run(
 ) -> dict[str, float]:
     """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes."""
     if params.source == "import":
+        if not (shipped / "layers").is_dir():
+            raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipe.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
     scratch = recipe.scratch(

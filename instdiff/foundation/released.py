@@ -1,8 +1,8 @@
 """`instdiff import-weights`: published weights -> folders that the foundation stages copy (`source: import`).
 
-Written are those of `<out>/clip/text`, `vae`, `unet`, `clip/judge`, `detector` and `instance/layers` that were asked
-for, each with a recipe that names the files it came from and their SHA-256. Nothing in a file is executed, and a file
-published under a known name must be that file.
+Written are those of `<out>/clip/text`, `vae`, `unet`, `clip/judge`, `detector` and `instance` (its `layers`) that were
+asked for, each with a recipe that names the files it came from and their SHA-256. Nothing in a file is executed, and a
+file published under a known name must be that file.
 """
 
 import argparse
@@ -73,8 +73,10 @@ def stable_diffusion(
             if network is text:
                 words.save_pretrained(part)
             _record(part, came)
-    if layers is not None:
-        assemble.with_layers(unet, layers, str(path)).save_instance_layers(out / "instance" / "layers")
+    with atomic.folder(out / "instance") as part:  # without any, a place to train them for
+        if layers is not None:
+            assemble.with_layers(unet, layers, str(path)).save_instance_layers(part / "layers")
+        _record(part, came)
 
 
 def plain(
