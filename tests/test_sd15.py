@@ -96,6 +96,7 @@ def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
     page = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     path, evaluated = (next(one[name] for one in page["vars"] if name in one) for name in ("path", "evaluated"))
     known = {f"path.{name}": where for name, where in path.items()} | {"shipped": values["shipped"]}
+    known |= {f"kept.{name}": where for name, where in values["kept"].items()}
     for entry in page["stages"].values():
         if "matrix" in entry:
             ((name, items),) = entry["matrix"].items()
