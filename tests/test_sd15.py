@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from test_assemble import one_file, released, sizes
 from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
-from ultralytics.nn.tasks import SegmentationModel
 
 from instdiff import config, generate, stage, tables
 from instdiff.foundation import released as importer
@@ -73,6 +72,10 @@ def coco(folder: Path) -> None:
 
 def yolo(path: Path) -> Path:
     """A YOLOv8-seg of COCO's classes in the sample, with random weights, as ultralytics saves one."""
+    opens = Image.open
+    from ultralytics.nn.tasks import SegmentationModel
+
+    Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
     torch.manual_seed(0)
     model = SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False)
     model.names = {place: one["name"] for place, one in enumerate(coco_world.CATEGORIES)}
