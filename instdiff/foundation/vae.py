@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from instdiff import atomic, stage
 from instdiff.arrangements import GROUPS, SIZE
-from instdiff.fit import Optimisation, fit
+from instdiff.fit import Loss, Optimisation, fit
 from instdiff.foundation import corpus, recipe
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
@@ -24,7 +24,7 @@ from instdiff.schema import Strict
 class Params(Strict):
     """Where the autoencoder comes from and, if it is trained, how."""
 
-    source: Literal["import", "train"]
+    source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or its decoder alone, further
     seed: int
     num_scenes: int
     workers: int
@@ -71,26 +71,20 @@ def build(params: Params) -> AutoencoderKL:
     )
 
 
-def train(params: Params, out: Path) -> dict[str, float]:
-    """Fit an autoencoder to scenes and write it with its scaling factor."""
+def train(params: Params, out: Path, shipped: Path) -> dict[str, float]:
+    """Fit an autoencoder to scenes and write it with its scaling factor, or go on with the shipped one's decoder."""
     torch.manual_seed(params.seed)
-    vae = build(params)
     pool = corpus.rendered(params.seed, params.num_scenes, GROUPS, params.workers).pictures_NHWC
-
-    def loss(step: int) -> Tensor:
-        draw = generator(params.seed, "vae", step)
-        batch = pixels(pool[draw.integers(len(pool), size=params.batch_size)])
-        latent = vae.encode(batch).latent_dist
-        rebuilt = vae.decode(latent.sample(torch_generator(params.seed, "vae", step))).sample
-        loss: Tensor = F.l1_loss(rebuilt, batch) + params.kl_weight * latent.kl().sum() / latent.mean.numel()
-        return loss
-
-    scratch = recipe.scratch(params)
+    further = params.source == "continue"
+    vae = load(shipped) if further else build(params)
+    loss = decoder_loss(vae, pool, params) if further else whole_loss(vae, pool, params)
+    scratch = recipe.scratch(params, *([recipe.digest(shipped)] if further else []))
     fit(vae, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     vae.eval().requires_grad_(False)
     held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC)
     latents = vae.encode(held_out).latent_dist.mode()
-    vae.register_to_config(scaling_factor=1 / latents.std().item())
+    if not further:
+        vae.register_to_config(scaling_factor=1 / latents.std().item())
     error = F.mse_loss(vae.decode(latents).sample.clamp(-1, 1), held_out) / 4
     metrics = {
         "psnr": -10 * error.log10().item(),
@@ -98,9 +92,41 @@ def train(params: Params, out: Path) -> dict[str, float]:
         "latent_mean": latents.mean().item(),
     }
     vae.half().save_pretrained(out)  # shipped small; read back as fp32
-    recipe.record(out, params, metrics)
+    recipe.record(out, params, metrics, before=shipped if further else None)
     recipe.clear(scratch)
     return metrics
+
+
+def whole_loss(vae: AutoencoderKL, pool_NHWC: npt.NDArray[np.uint8], params: Params) -> Loss:
+    """The error of a picture rebuilt from a draw of its posterior, and the posterior's divergence."""
+
+    def loss(step: int) -> Tensor:
+        draw = generator(params.seed, "vae", step)
+        batch = pixels(pool_NHWC[draw.integers(len(pool_NHWC), size=params.batch_size)])
+        latent = vae.encode(batch).latent_dist
+        rebuilt = vae.decode(latent.sample(torch_generator(params.seed, "vae", step))).sample
+        error: Tensor = F.l1_loss(rebuilt, batch) + params.kl_weight * latent.kl().sum() / latent.mean.numel()
+        return error
+
+    return loss
+
+
+def decoder_loss(vae: AutoencoderKL, pool_NHWC: npt.NDArray[np.uint8], params: Params) -> Loss:
+    """The error of a picture rebuilt from the mean of its posterior; the encoder stays as it is.
+
+    So whatever was trained on its latents still fits, and sees its pictures decoded better.
+    """
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True).train()
+    starts = range(0, len(pool_NHWC), 64)
+    latents_NChw = torch.cat([vae.encode(pixels(pool_NHWC[i : i + 64])).latent_dist.mode() for i in starts])
+
+    def loss(step: int) -> Tensor:
+        draw = generator(params.seed, "decoder", step)
+        chosen = draw.integers(len(pool_NHWC), size=params.batch_size)
+        return F.l1_loss(vae.decode(latents_NChw[chosen]).sample, pixels(pool_NHWC[chosen]))
+
+    return loss
 
 
 def run(*, shipped: Path, vae: Path, params: Params) -> dict[str, float]:
@@ -108,7 +134,7 @@ def run(*, shipped: Path, vae: Path, params: Params) -> dict[str, float]:
     if params.source == "import":
         return recipe.copy(shipped, vae)
     with atomic.folder(vae) as part:
-        return train(params, part)
+        return train(params, part, shipped)
 
 
 if __name__ == "__main__":
