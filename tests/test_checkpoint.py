@@ -3,7 +3,6 @@
 import copy
 import gzip
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from golden_weights import equal
+from malicious import Malicious
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -150,16 +150,6 @@ def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> 
 def test_a_part_that_holds_no_named_tensors_is_told_so(part: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="should hold named tensors and does not"):
         checkpoint.split(part, "odd")
-
-
-class Malicious:
-    """Pickles as a call of os.system."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (self.command,)
 
 
 def test_a_malicious_file_is_refused_and_not_executed(tmp_path: Path) -> None:

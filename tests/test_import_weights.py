@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from malicious import Malicious
 from test_assemble import one_file, ours, port, released, sizes
 from tiny_pipeline import TOKENIZER, base, shared
 from torch import Tensor
@@ -140,16 +140,6 @@ def test_a_yolo_file_becomes_a_detector_that_finds_the_same(tmp_path: Path) -> N
     theirs, ours = one.model.model.state_dict(), other.model.model.state_dict()
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
-
-
-class Malicious:
-    """Pickles as a call of os.system."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (self.command,)
 
 
 def test_a_malicious_detector_is_refused_and_not_executed(tmp_path: Path) -> None:
