@@ -17,12 +17,13 @@ from instdiff.geometry import clamp
 from instdiff.schema import ANNOTATED, CAPTIONS, GIVEN, IMAGES, INSTANCES, MASKS, STROKES, Box, Rle, Strict
 
 ROW = ["key", "index"]
+Needed = Literal["category", "box", "mask", "caption", "point", "scribble", "outline"]
 
 
 class Params(Strict):
     """What an instance needs to be kept."""
 
-    required: tuple[Literal["category", "box", "mask", "caption", "point", "scribble", "outline"], ...]
+    required: tuple[Needed, ...]  # an instance without one of these is dropped
     min_visible_area: float  # of the mask, as a share of the picture
     min_box_size: float  # of the box, as a share of the picture
 

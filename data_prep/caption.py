@@ -23,7 +23,7 @@ WORDS = ("colour", "texture", "category")
 class Params(Strict):
     """Who says it, and how."""
 
-    backend: Literal["template", "given", "transformers", "lavis"]
+    backend: Literal["template", "given", "transformers", "lavis"]  # who says it; template fills words in
     template: str  # may name {colour}, {texture} and {category}
     batch_size: int  # instances at once, whatever pictures they are from
     model: ModelParams | None  # of transformers and lavis

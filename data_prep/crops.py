@@ -20,10 +20,10 @@ class ModelParams(Strict):
 
     weights: Path  # of transformers: a model's folder; of lavis: a model's YAML file
     python: Path | None  # of lavis: the interpreter of its environment
-    prompt: str
-    num_beams: int
-    max_tokens: int
-    precision: Literal["float32", "bfloat16"]
+    prompt: str  # the words a caption goes on from; empty: none
+    num_beams: int  # width of the beam search; 1 is greedy
+    max_tokens: int  # longest caption
+    precision: Literal["float32", "bfloat16"]  # of weights and arithmetic
     min_area: int  # square pixels of the box; below, the category is the caption
     name_category: bool  # put the category before a caption that does not say it
 

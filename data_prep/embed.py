@@ -31,7 +31,7 @@ class Params(Strict):
     """How much at once, how finely it is kept, and whether at all."""
 
     batch_size: int  # pictures, or texts
-    precision: Literal["float16", "float32"]
+    precision: Literal["float16", "float32"]  # of what is kept
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts
 

@@ -17,7 +17,7 @@ from instdiff.schema import GIVEN, IMAGES, INSTANCES, Box, Strict
 class Params(Strict):
     """Who says it."""
 
-    backend: Literal["given", "grounding_dino"]
+    backend: Literal["given", "grounding_dino"]  # the boxes of the source, or GroundingDINO's
     batch_size: int  # pictures at once
     detector: DetectorParams | None  # of grounding_dino
     work: Work

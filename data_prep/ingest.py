@@ -28,8 +28,8 @@ from instdiff.schema import GIVEN, GIVEN_CAPTIONED, IMAGES, Strict
 class Scenes(Strict):
     """Painted scenes, and how many."""
 
-    source: Literal["scenes"]
-    seed: int
+    source: Literal["scenes"]  # scenes are painted from their seed, known exactly
+    seed: int  # the same scenes for the same seed
     num_train: int  # pictures of the group "mixed"
     val_groups: dict[str, int]  # group -> pictures
     work: Work
@@ -46,40 +46,40 @@ class Real(Strict):
 class CaptionedList(Strict):
     """Pictures with captions: a .json, .csv or .parquet list, a folder with .txt files, or .tar of img2dataset."""
 
-    path: str
+    path: str  # of the list or folder, or a pattern of tars: data/train.json, s3://bucket/part-*.tar
     root: str | None  # where relative paths in a list start; null: where the list lies
 
 
 class Captioned(Real):
     """Pictures with captions."""
 
-    source: Literal["captioned"]
-    train: CaptionedList
-    val: CaptionedList | None
+    source: Literal["captioned"]  # pictures of your own with captions, no boxes
+    train: CaptionedList  # pictures to train on
+    val: CaptionedList | None  # pictures to evaluate on; null: val_share of train
 
 
 class CocoFiles(Strict):
     """A folder of pictures and COCO's JSON files about them."""
 
-    pictures: str
-    instances: str
-    captions: str | None
+    pictures: str  # the folder
+    instances: str  # instances_*.json
+    captions: str | None  # captions_*.json; null: pictures have no captions
 
 
 class Coco(Real):
     """COCO's pictures with their instances; crowds are no instances."""
 
-    source: Literal["coco"]
-    train: CocoFiles
-    val: CocoFiles | None
+    source: Literal["coco"]  # COCO's files, or files in its format
+    train: CocoFiles  # pictures to train on
+    val: CocoFiles | None  # pictures to evaluate on; null: val_share of train
 
 
 class Labelled(Real):
     """The label_*.json of the reference's generator: folders, or .txt files that list them."""
 
-    source: Literal["labelled"]
-    train: str
-    val: str | None
+    source: Literal["labelled"]  # what the reference's generator wrote
+    train: str  # a folder of label_*.json, or a .txt that lists such files
+    val: str | None  # the same, to evaluate on; null: val_share of train
 
 
 class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled, Field(discriminator="source")]]):

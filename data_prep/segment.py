@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 class Params(Strict):
     """Who says it."""
 
-    backend: Literal["given", "box", "sam", "sam2"]
+    backend: Literal["given", "box", "sam", "sam2"]  # the masks of the source, the boxes filled, or SAM's
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: int  # pictures at once
     max_boxes: int  # of a picture at once: with batch_size, what bounds the memory

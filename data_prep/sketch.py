@@ -17,10 +17,10 @@ POINTS = {"box_centre": box_centre, "inside": inner_centre}
 class Params(Strict):
     """How many points, and where the single one goes."""
 
-    seed: int
-    num_scribble_points: int
-    num_outline_points: int
-    point: Literal["box_centre", "inside"]
+    seed: int  # of the places drawn for scribbles and outlines
+    num_scribble_points: int  # of an instance, within its mask
+    num_outline_points: int  # of an instance, along its mask's edge
+    point: Literal["box_centre", "inside"]  # of the box, or the pixel of the mask nearest to it
 
 
 def run(*, images: Path, masks: Path, strokes: Path, params: Params) -> dict[str, int]:

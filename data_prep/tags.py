@@ -16,20 +16,20 @@ from instdiff.schema import Strict
 class FixedTags(Strict):
     """The same for every picture."""
 
-    source: Literal["categories"]
-    categories: tuple[str, ...]
+    source: Literal["categories"]  # one list for all pictures
+    categories: tuple[str, ...]  # what is looked for
 
 
 class CaptionTags(Strict):
     """The noun phrases of the caption."""
 
-    source: Literal["caption"]
+    source: Literal["caption"]  # what the picture's caption names
 
 
 class VocabularyTags(Strict):
     """The words of a list that CLIP finds likeliest."""
 
-    source: Literal["vocabulary"]
+    source: Literal["vocabulary"]  # the likeliest words of a list
     clip: Path  # a folder with a CLIPModel and its processor
     words: Path | None  # one a line; null: the list of this package
     template: str  # with {word}
@@ -40,9 +40,9 @@ class VocabularyTags(Strict):
 class RamTags(Strict):
     """Recognize Anything, where its package is installed."""
 
-    source: Literal["ram"]
+    source: Literal["ram"]  # what Recognize Anything sees
     weights: Path  # ram_swin_large_14m.pth
-    image_size: int
+    image_size: int  # pixels a side, as its weights were trained: 384
 
 
 Tags = Annotated[FixedTags | CaptionTags | VocabularyTags | RamTags, Field(discriminator="source")]
@@ -52,7 +52,7 @@ class DetectorParams(Strict):
     """GroundingDINO: where it is, what it looks for, and what counts as found."""
 
     weights: Path  # a folder with a GroundingDinoForObjectDetection and its processor
-    tags: Tags
+    tags: Tags  # where the words come from that are looked for
     box_threshold: float  # of a query's best token
     text_threshold: float  # of the tokens that name it
     nms_iou: float  # between boxes of any category

@@ -22,21 +22,21 @@ LOGS = Path("runs/slurm")
 class Slurm(Strict):
     """What one job asks for; `local` runs the jobs on this machine, to try them."""
 
-    cluster: Literal["slurm", "local"]
-    partition: str | None
-    gpus: int
-    cpus: int
-    memory_gb: int
-    minutes: int
+    cluster: Literal["slurm", "local"]  # where jobs run
+    partition: str | None  # null: the cluster's default
+    gpus: int  # of one job
+    cpus: int  # of one job
+    memory_gb: int  # of one job, in GB
+    minutes: int  # after which the cluster ends a job
     at_once: int  # jobs of the array
 
 
 class Workers(Strict):
     """Which executor, and how large."""
 
-    executor: Literal["here", "processes", "slurm", "dask"]
+    executor: Literal["here", "processes", "slurm", "dask"]  # this process, others of this machine, jobs, or a cluster
     processes: int  # of this machine; each takes one GPU in turn where there are any
-    slurm: Slurm | None
+    slurm: Slurm | None  # what jobs ask for, with executor slurm
     dask: str | None  # the scheduler's address
 
 

@@ -16,8 +16,11 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel
 
+from data_prep.parts import Work
+
 ROOT = Path(__file__).parents[1]
 HEAD = "<!-- written by docs/write.py -->\n"
+SHARED: dict[str, type[BaseModel]] = {"work": Work}  # groups of configs/ that several stages hold
 INTRODUCTION = """# Configuration
 
 Values live in `configs/`, one folder a stage; `configs/config.yaml` says which file of each folder the default run
@@ -42,6 +45,8 @@ def configuration() -> str:
         parts.append(f"\n## {name}\n\n{said}\n\nFiles: {files}.\n")
         for title, model in variants(module.Params):
             parts.append(table(title, model))
+    for name, model in SHARED.items():
+        parts.append(table(f"\n## {name}\n\n{inspect.getdoc(model)}\n", model))
     return "".join(parts)
 
 
@@ -69,14 +74,21 @@ def table(title: str, model: type[BaseModel]) -> str:
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Dotted name, type and meaning of every value a model holds."""
+    """Dotted name, type and meaning of every value a model holds, `*` for a name of one's own choice.
+
+    A group of values has a line of its own where it may be null, is one of several, or is told of elsewhere.
+    """
     said = comments(model)
     for name, field in model.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from fields(nested, f"{prefix}{name}.")
-        else:
+        groups = models(field.annotation)
+        if SHARED.get(name) in groups:
+            yield prefix + name, "group", f"values of [{name}](#{name})"
+            continue
+        if groups != [field.annotation]:
             yield prefix + name, spelled(field.annotation), said.get(name, "")
+        any_name = "*." if get_origin(field.annotation) is dict else ""
+        for group in groups:
+            yield from fields(group, f"{prefix}{name}.{any_name}")
 
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
@@ -90,6 +102,7 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 
 def spelled(annotation: Any) -> str:
     """A type in words a person who writes YAML knows."""
+    names = "|".join(model.__name__ for model in models(annotation))
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
@@ -98,6 +111,8 @@ def spelled(annotation: Any) -> str:
     words = {"tuple": "list", "str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
     words |= {"None": "null", "Path": "path", "dict": "map"}
     text = re.sub(r"\w+", lambda word: words.get(word[0], word[0]), text.replace(", ...", ""))
+    text = re.sub(rf"\b({names})\b", "group", text) if names else text
+    text = " | ".join(dict.fromkeys(text.split(" | ")))
     return text.replace(" | ", " or ").replace("'", "`").replace("|", "\\|")
 
 

@@ -18,14 +18,14 @@ class Recipe(Strict):
 
     features: Literal["judge", "inception"]  # inception: `inception.pth` in the judge's folder
     num_resamples: int  # bootstrap draws of fid, which costs more than other metrics
-    kid_subsets: int
+    kid_subsets: int  # drawn, whose mean is kid
     kid_subset_size: int  # pictures
 
 
 class Params(Strict):
     """Values of the stage."""
 
-    seed: int
+    seed: int  # of bootstrap draws and subsets
     square: int | None  # as in detect
     min_score: float  # of a detection that counts for an instance; average precision uses all of them
     num_resamples: int  # bootstrap draws

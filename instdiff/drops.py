@@ -20,16 +20,16 @@ class Odds(Strict):
     code calls it "segment only").
     """
 
-    box: float
-    point: float
-    scribble: float
-    mask: float
-    only_point: float
-    only_scribble: float
-    only_mask: float
-    no_scribble: float
-    only_box: float
-    everything: float
+    box: float  # chance that the box goes, if the mask goes too
+    point: float  # chance that the point goes, if the box goes too
+    scribble: float  # chance that the scribble goes
+    mask: float  # chance that mask and outline go
+    only_point: float  # chance that the point alone stays
+    only_scribble: float  # chance that the scribble alone stays
+    only_mask: float  # chance that mask and outline alone stay
+    no_scribble: float  # chance that all but the scribble stays, if the mask stays
+    only_box: float  # chance that box and point alone stay
+    everything: float  # chance that all instances go
 
 
 class Kept(NamedTuple):

@@ -24,8 +24,8 @@ from instdiff.unifusion import UniFusionConfig
 class Encoders(Strict):
     """What turns texts and pictures into what the base reads."""
 
-    text: Path
-    vae: Path
+    text: Path  # folder of the text encoder
+    vae: Path  # folder of the autoencoder
     batch_size: int  # texts at once
 
 

@@ -23,9 +23,9 @@ class Hardware(Strict):
     accumulate: int  # parts in which each process takes its share of a batch
     checkpointing: bool  # computes activations twice instead of keeping them
     compile: bool  # torch.compile
-    optimiser: Literal["adamw", "adamw_8bit"]
-    betas: tuple[float, float]
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
+    optimiser: Literal["adamw", "adamw_8bit"]  # adamw_8bit keeps its moments in bytes; needs bitsandbytes
+    betas: tuple[float, float]  # AdamW's decay of first and second moments
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]  # where the log goes besides log.csv
 
 
 class Accelerated(Engine):

@@ -33,16 +33,16 @@ COLUMNS = ("step", "loss", "lr")
 class Optimisation(Strict):
     """How long and how fast to train."""
 
-    steps: int
-    learning_rate: float
-    weight_decay: float
+    steps: int  # updates of the weights
+    learning_rate: float  # its peak, after the warmup
+    weight_decay: float  # AdamW's
     warmup: int  # steps
     cooldown: float | Literal["cosine"]  # last share of the steps, over which the rate falls linearly to zero
     clip: float  # largest gradient norm
     ema: float  # decay of the averaged weights
     faster: dict[str, float]  # part of a parameter's name -> factor on its rate
     save_every: int  # steps between checkpoints
-    log_every: int
+    log_every: int  # steps between rows of the log
 
 
 class Diverged(RuntimeError):

@@ -27,24 +27,24 @@ from instdiff.unet import InstanceUNet
 class Row(Strict):
     """What one row of the table keeps of each instance, and the share of steps in which instances are drawn apart."""
 
-    formats: tuple[Format, ...]
-    mis: float
+    formats: tuple[Format, ...]  # of an instance that are kept; the others are withheld
+    mis: float  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
 
 
 class Params(Strict):
     """How pictures are drawn, the same for every row but for what the row keeps."""
 
-    seed: int
-    rows: dict[str, Row]
-    solver: Literal["plms", "dpm", "unipc"]
-    steps: int
-    guidance: float
-    negative_prompt: str
+    seed: int  # of the noise: with a layout's key, the same in every row
+    rows: dict[str, Row]  # of the table: what each is drawn from
+    solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
+    steps: int  # of the solver
+    guidance: float  # scale of classifier-free guidance; 1 is none
+    negative_prompt: str  # what guidance leads away from
     alpha: float  # share of the steps, from the noisiest on, in which instances count
-    scale_u: bool
-    masked_attention: bool
+    scale_u: bool  # whether ScaleU takes part
+    masked_attention: bool  # as in train
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
-    batch_size: int
+    batch_size: int  # pictures drawn at once
     max_rows: int  # in one forward pass
 
 

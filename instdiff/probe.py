@@ -36,15 +36,15 @@ class ProbeParams(Strict):
     """How often, on how many layouts, judged by whom."""
 
     every: int  # steps; a multiple of optimisation.log_every
-    layouts: int
+    layouts: int  # drawn each time
     steps: int  # of the sampler
-    guidance: float
+    guidance: float  # of the sampler
     min_score: float  # of a detection
     patience: int | None  # probes in a row without a higher share in place that end the training
-    text: Path
-    vae: Path
-    detector: Path
-    judge: Path
+    text: Path  # folder of the text encoder
+    vae: Path  # folder of the autoencoder
+    detector: Path  # folder of the detector
+    judge: Path  # folder of the CLIP that names colours and textures
 
 
 class Probe:

@@ -44,7 +44,7 @@ class Recipe(Strict):
     drop_caption: float  # share of samples without the prompt
     instance_captions: float  # share of instances told by caption, the rest by category ("random_blip")
     odds: Odds  # of withholding formats
-    timesteps: Literal["stratified", "uniform"]
+    timesteps: Literal["stratified", "uniform"]  # noise levels: spread over each batch, or drawn one by one
     compat: Compat | None  # "reference" withholds formats from a whole share at once, and reads zeros as given
 
 

@@ -17,17 +17,17 @@ SMALL = ("lora_", ".alpha_", ".scale_u.")  # what is trained with LoRA: its matr
 class Lora(Strict):
     """Low-rank updates of the fusers' matrices (Hu et al. 2021); UniFusion stays as it is."""
 
-    rank: int
+    rank: int  # of an update; 4 to 64 are usual
     alpha: int  # the update is scaled by alpha / rank
-    dropout: float
+    dropout: float  # share of its inputs that is left out in training
 
 
 class Start(Strict):
     """What training starts from."""
 
-    kind: Literal["fresh", "layers", "released", "gligen"]
+    kind: Literal["fresh", "layers", "released", "gligen"]  # from nothing, our layers, a released model, or GLIGEN's
     weights: Path | None  # folder of our layers, file of the released model, or GLIGEN's
-    lora: Lora | None
+    lora: Lora | None  # train low-rank updates and gates alone; null: all layers
 
 
 def start(unet: InstanceUNet, how: Start) -> None:

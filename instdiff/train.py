@@ -47,16 +47,16 @@ class Params(Recipe):
     """What is trained, on what share of the conditions, how long, and on what."""
 
     source: Literal["train", "import"]  # "import" takes the shipped layers
-    seed: int
+    seed: int  # of first weights, order, noise and what is withheld
     unifusion: UniFusionConfig
-    scale_u: bool
-    masked_attention: bool
-    min_snr: float | None
+    scale_u: bool  # whether ScaleU is trained, too
+    masked_attention: bool  # a place of the picture attends only to instances it lies in
+    min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
     start: Start
     optimisation: Optimisation
     hardware: Hardware
     data: Data
-    probe: ProbeParams | None
+    probe: ProbeParams | None  # pictures drawn and judged while training runs; null: none
 
 
 class Objective(nn.Module):

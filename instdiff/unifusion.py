@@ -27,15 +27,15 @@ LOCATED: tuple[Located, ...] = ("box", "point", "scribble", "outline")
 class UniFusionConfig(Strict):
     """Sizes; the masks are brought to mask_size x mask_size before ConvNeXt sees them."""
 
-    max_instances: int
-    text_width: int
-    token_width: int
-    hidden_width: int
-    num_scribble_points: int
-    num_outline_points: int
-    mask_size: int
-    mask_widths: tuple[int, ...]
-    mask_depths: tuple[int, ...]
+    max_instances: int  # slots for the instances of a picture
+    text_width: int  # numbers of a phrase's embedding, as the text encoder gives them
+    token_width: int  # numbers of a token, as the base's attention reads them
+    hidden_width: int  # numbers between the layers of the networks that make tokens
+    num_scribble_points: int  # that a scribble is told by
+    num_outline_points: int  # that an outline is told by
+    mask_size: int  # pixels a side
+    mask_widths: tuple[int, ...]  # channels of each stage of the ConvNeXt that reads masks
+    mask_depths: tuple[int, ...]  # blocks of each of its stages
 
     @model_validator(mode="after")
     def _masks_make_whole_tokens(self) -> "UniFusionConfig":

@@ -25,6 +25,13 @@ def test_a_page_made_from_code_is_up_to_date(page: str) -> None:
     assert said == _writer().PAGES[page](), "write it anew: .venv/bin/python docs/write.py"
 
 
+def test_no_value_is_without_a_meaning() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    said = re.findall(r"^\| `(\S+)` \|.*\|([^|]*)\|$", page, re.MULTILINE)
+    assert len(said) > 200
+    assert [name for name, meaning in said if not meaning.strip()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_links_only_to_files_that_exist(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))

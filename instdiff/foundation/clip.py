@@ -36,17 +36,17 @@ ATTRIBUTES = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tup
 class Params(Strict):
     """Where the two models come from and, if they are trained, how."""
 
-    source: Literal["import", "train"]
+    source: Literal["import", "train"]  # what is shipped, or from nothing
     seeds: dict[str, int]  # of each role
     steps: dict[str, int]  # of each role
-    num_scenes: int
-    workers: int
-    width: int
-    layers: int
-    heads: int
-    image_size: int
-    patch_size: int
-    max_tokens: int
+    num_scenes: int  # painted to train on
+    workers: int  # processes that paint them
+    width: int  # numbers of a token, in both towers
+    layers: int  # of each tower
+    heads: int  # of attention in each layer
+    image_size: int  # pixels a side that the judge sees
+    patch_size: int  # pixels a side of one token of a picture
+    max_tokens: int  # longest text, its two ends counted
     word_spread: float  # standard deviation of the words' first embeddings
     crops: int  # in a batch
     pictures: int  # in a batch

@@ -30,18 +30,18 @@ WEIGHTS, CLASSES = "detector.pt", "classes.json"
 class Params(Strict):
     """Where the detector comes from and, if it is trained, how."""
 
-    source: Literal["import", "train"]
-    seed: int
-    num_scenes: int
-    groups: tuple[str, ...]
-    workers: int
+    source: Literal["import", "train"]  # what is shipped, or from nothing
+    seed: int  # of the scenes and the first weights
+    num_scenes: int  # painted to train on
+    groups: tuple[str, ...]  # of scenes, in turn
+    workers: int  # processes that paint them
     architecture: str  # a model yaml that ultralytics ships; its letter is the size
     image_size: int  # pictures are scaled up to this
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: int  # passes over the scenes
+    batch_size: int  # pictures
+    learning_rate: float  # its peak; falls as a cosine
     min_score: float  # detections below it are not reported
-    nms_iou: float
+    nms_iou: float  # of two boxes that overlap more, the less sure goes
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,17 @@ class Params(Strict):
     """Where the base model comes from and, if it is trained, how."""
 
     source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or what is shipped, further
-    seed: int
-    num_scenes: int
+    seed: int  # of the scenes, the first weights and the noise
+    num_scenes: int  # painted to train on
     groups: tuple[str, ...]  # of scenes, in turn
-    workers: int
+    workers: int  # processes that paint them
     channels: tuple[int, ...]  # of each level
     attention: tuple[bool, ...]  # of each level
-    layers_per_block: int
-    heads: int
+    layers_per_block: int  # residual blocks of a level
+    heads: int  # of attention in each layer
     drop_caption: float  # share of samples trained without words, for guidance
-    min_snr: float | None
-    batch_size: int
+    min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
+    batch_size: int  # pictures
     optimisation: Optimisation
 
 

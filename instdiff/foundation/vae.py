@@ -25,14 +25,14 @@ class Params(Strict):
     """Where the autoencoder comes from and, if it is trained, how."""
 
     source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or its decoder alone, further
-    seed: int
-    num_scenes: int
-    workers: int
+    seed: int  # of the scenes and the first weights
+    num_scenes: int  # painted to train on
+    workers: int  # processes that paint them
     channels: tuple[int, ...]  # of each level; each level but the first halves the side
-    layers_per_block: int
-    latent_channels: int
+    layers_per_block: int  # residual blocks of a level
+    latent_channels: int  # numbers at a place of the latent
     kl_weight: float  # of the mean divergence of a latent number, against the mean absolute error of a pixel
-    batch_size: int
+    batch_size: int  # pictures
     optimisation: Optimisation
 
 
