@@ -1,8 +1,9 @@
 """What changed from A to B: `instdiff compare A B`.
 
 A and B are folders of scores (one row, or rows by name), or revisions: an experiment of DVC's or a commit, whose
-scores and pictures are taken from DVC's cache. Shown as text; as one HTML page with pictures side by side; and as
-files that `dvc plots show` draws.
+scores and pictures are taken from DVC's cache. Several, joined by commas, are seeds of one result, and so are the rows
+`box@1`, `box@2` of a folder: those of B are held against those of A in their order. Shown as text; as one HTML page
+with pictures side by side; and as files that `dvc plots show` draws.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -31,8 +32,16 @@ SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), 
 MAX_SIDE, LINE = 320, (255, 60, 60)  # pixels a side of a picture shown; of the box in it
 
 
-Folders = tuple[Path, Path]
-Rows = dict[str, Folders]  # name -> folders of its scores and of its pictures
+class Seed(NamedTuple):
+    """Where one seed of a row lies; its name is empty where it has no other beside it."""
+
+    name: str
+    scores: Path
+    pictures: Path
+
+
+Rows = dict[str, list[Seed]]  # by name
+Folders = tuple[Path, Path]  # of pictures, A and B
 
 
 class Compared(NamedTuple):
@@ -41,7 +50,7 @@ class Compared(NamedTuple):
     name: str
     one: Side
     other: Side
-    pictures: Folders | None
+    pictures: list[Folders] | None  # by seed
     metrics: list[Difference]
     changed: pd.DataFrame
     told: list[str]  # what a reader must know
@@ -50,8 +59,8 @@ class Compared(NamedTuple):
 def main(arguments: Sequence[str]) -> None:
     """Compare two results, row by row."""
     given = parser().parse_args(arguments)
-    with _found(given.a, given.row) as one, _found(given.b, given.row) as other:
-        rows = [_compared(*sides, given) for sides in _paired(one, other)]
+    with _side(given.a, given.row) as one, _side(given.b, given.row) as other:
+        rows = [_compared(name, a, b, given) for name, a, b in _paired(one, other)]
         for compared in rows:
             show(compared)
         if given.html is not None:
@@ -74,7 +83,7 @@ def show(compared: Compared) -> None:
     for sentence in compared.told:
         console.print(f"[yellow]{sentence}[/yellow]")
     for record in compared.changed.to_dict("records"):
-        console.print(f"  {record['change']:+.2f}  {record['key']} {record['index']}: {record['category']}")
+        console.print(f"  {record['change']:+.2f}  {_place(compared, record)}: {record['category']}")
 
 
 def page(rows: Sequence[Compared], a: str, b: str) -> str:
@@ -87,7 +96,7 @@ def page(rows: Sequence[Compared], a: str, b: str) -> str:
             "metrics": [(_cells(metric), metric.certain) for metric in one.metrics],
             "changed": [
                 {
-                    "what": f"{record['category']}, {record['key']} {record['index']}",
+                    "what": f"{record['category']}, {_place(one, record)}",
                     "change": f"{record['change']:+.2f}",
                     "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(one, record)],
                 }
@@ -111,58 +120,93 @@ def write_plots(folder: Path, rows: Sequence[Compared]) -> None:
             sides = _side_by_side(one, record)
             if sides:
                 (folder / one.name).mkdir(exist_ok=True)
-                _joined(sides).save(folder / one.name / f"{place:02d}-{record['key']}-{record['index']}.png")
+                name = "-".join(_place(one, record).split())
+                _joined(sides).save(folder / one.name / f"{place:02d}-{name}.png")
 
 
-def _compared(name: str, sides: Folders, shown: Folders, given: argparse.Namespace) -> Compared:
-    one, other = (difference.read(side) for side in sides)
+def _compared(name: str, a: Sequence[Seed], b: Sequence[Seed], given: argparse.Namespace) -> Compared:
+    one, other = (difference.read([seed.scores for seed in seeds]) for seeds in (a, b))
     differing = difference.checked(one, other)
     told = [f"not the same on both sides, and numbers may differ for it: {', '.join(differing)}"] if differing else []
     if one.source["pictures"] == other.source["pictures"]:
         told.append("both sides judged the very same pictures")
-    drawn = tuple(given.pictures) if given.pictures else shown
+    if len(a) > 1:
+        names = [", ".join(seed.name or str(seed.scores) for seed in seeds) for seeds in (a, b)]
+        told.append(f"means over {len(a)} seeds; {names[0]} of A against {names[1]} of B, in this order")
+    drawn = [
+        (given.pictures[0] / left.name, given.pictures[1] / right.name)
+        if given.pictures
+        else (left.pictures, right.pictures)
+        for left, right in zip(a, b, strict=True)
+    ]
     return Compared(
         name,
         one,
         other,
-        (drawn[0], drawn[1]) if all(folder.is_dir() for folder in drawn) else None,
+        drawn if all(folder.is_dir() for folders in drawn for folder in folders) else None,
         difference.of_metrics(one, other, given.resamples, given.seed),
         difference.most_changed(one, other, given.count),
         told,
     )
 
 
-def _paired(one: Rows, other: Rows) -> Iterator[tuple[str, Folders, Folders]]:
+def _place(compared: Compared, record: Mapping[Hashable, Any]) -> str:
+    """Key and index of an instance, and the number of its seed where there are several."""
+    seed = f" seed {record['seed'] + 1}" if len(compared.one.folders) > 1 else ""
+    return f"{record['key']} {record['index']}{seed}"
+
+
+def _paired(one: Rows, other: Rows) -> Iterator[tuple[str, list[Seed], list[Seed]]]:
     """Rows of both sides: those of one name or, where each side is a single row, these two."""
     if len(one) == len(other) == 1:
         (name, a), (_, b) = *one.items(), *other.items()
-        yield name, (a[0], b[0]), (a[1], b[1])
+        yield name, a, b
         return
     names = [name for name in one if name in other]
     if not names:
         raise ValueError(f"no row stands on both sides: {', '.join(one)} and {', '.join(other)}")
     for name in names:
-        yield name, (one[name][0], other[name][0]), (one[name][1], other[name][1])
+        yield name, one[name], other[name]
+
+
+@contextmanager
+def _side(given: str, only: str | None) -> Iterator[Rows]:
+    """The rows of A or B, each with its seeds."""
+    with ExitStack() as stack:
+        rows: Rows = {}
+        for where in [given] if Path(given).exists() else given.split(","):
+            for name, seeds in stack.enter_context(_found(where, only)).items():
+                rows.setdefault(name, []).extend(seeds)
+        yield rows
 
 
 @contextmanager
 def _found(where: str, only: str | None) -> Iterator[Rows]:
-    """Row -> the folders of its scores and its pictures, of a folder or of a revision."""
+    """The rows of one folder or revision."""
     folder = Path(where)
     if (folder / "metrics.json").is_file():
-        yield {folder.resolve().name: (folder, folder / "pictures")}
+        yield _rows([(folder.resolve().name, folder, folder / "pictures")])
     elif folder.is_dir():
         rows = sorted(path.parent for path in folder.glob("*/metrics.json"))
-        yield _chosen(where, {path.name: (path, path / "pictures") for path in rows}, only)
+        yield _chosen(where, _rows([(path.name, path, path / "pictures") for path in rows]), only)
     else:
         with TemporaryDirectory() as scratch:
             scores = _of_revision(where, SCORES, Path(scratch))
             rows = sorted(path.parent for path in scores.glob("*/metrics.json"))
-            named = _chosen(where, {path.name: (path, Path(scratch) / path.name) for path in rows}, only)
+            named = _chosen(where, _rows([(path.name, path, Path(scratch) / path.name) for path in rows]), only)
             for name in named:
                 source = REAL_PICTURES if name == row.REAL else GENERATED / name
                 _of_revision(where, source, Path(scratch), name)
             yield named
+
+
+def _rows(folders: Sequence[tuple[str, Path, Path]]) -> Rows:
+    """Folders by name, with their scores and pictures, as rows with seeds."""
+    rows: Rows = {}
+    for full, scores, shown in folders:
+        name, _, seed = full.partition(row.SEED)
+        rows.setdefault(name, []).append(Seed(seed, scores, shown))
+    return rows
 
 
 def _chosen(where: str, rows: Rows, only: str | None) -> Rows:
@@ -189,7 +233,7 @@ def _side_by_side(compared: Compared, record: Mapping[Hashable, Any]) -> list[Im
     if compared.pictures is None:
         return []
     shown = []
-    for folder in compared.pictures:
+    for folder in compared.pictures[int(record["seed"])]:
         found = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in pictures.SUFFIXES]
         if not found:
             return []
@@ -220,10 +264,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(prog="instdiff compare", description=main.__doc__)
     add = options.add_argument
-    add("a", help="a folder of scores, an experiment or a commit")
+    add("a", help="a folder of scores, an experiment or a commit; several with commas between them are seeds")
     add("b", help="the same, to hold against it")
     add("--row", help="compare this row alone")
-    add("--pictures", type=Path, nargs=2, help="the pictures of A and of B; a revision brings its own")
+    add("--pictures", type=Path, nargs=2, help="those of A and B (seeds: folders in them); a revision brings its own")
     add("--count", type=int, default=12, help="how many of the instances that changed most")
     add("--resamples", type=int, default=1000, help="bootstrap draws")
     add("--seed", type=int, default=0, help="of the draws")

@@ -3,9 +3,13 @@
 Means over instances, and average precision as a whole, are resampled anew, both sides by the same draws
 of pictures, so that what makes a picture hard for both cancels. The others (its parts, FID, KID) are shown
 side by side, and called different only where their intervals do not meet.
+
+A side may be several seeds of one row: each instance of each seed is held against the same one of the other side's
+seed, and all seeds of a picture are drawn together.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +26,10 @@ COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")
 
 
 class Side(NamedTuple):
-    """One row of scores, read."""
+    """One row of scores, read; of several seeds, all their instances and the means of their metrics."""
 
-    folder: Path
-    scores: pd.DataFrame
+    folders: tuple[Path, ...]  # one a seed
+    scores: pd.DataFrame  # as SCORES, and `seed`, the place in `folders`
     metrics: dict[str, dict[str, float]]
     source: dict[str, Any]
 
@@ -51,22 +55,48 @@ class Difference(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def read(folder: Path) -> Side:
-    """A row's folder; ValueError names the file that is missing or unreadable."""
+def read(folders: Sequence[Path]) -> Side:
+    """A row's folders, one a seed; ValueError names a file that is missing or unreadable, or what seeds differ in."""
+    seeds = [_read(folder) for folder in folders]
+    for place, one in enumerate(seeds[1:], start=1):
+        differing = checked(seeds[0], one)
+        if differing:
+            raise ValueError(f"{folders[0]} and {folders[place]} are no seeds of one row: their {differing[0]} differs")
+    pictures = [one.source["pictures"] for one in seeds]
+    if len(set(pictures)) < len(pictures):
+        raise ValueError(f"{', '.join(map(str, folders))}: two seeds judged the very same pictures")
+    return Side(
+        tuple(folders),
+        pd.concat([one.scores.assign(seed=place) for place, one in enumerate(seeds)], ignore_index=True),
+        {
+            name: {end: float(np.mean([one.metrics[name][end] for one in seeds])) for end in ("value", "low", "high")}
+            for name in seeds[0].metrics
+            if all(name in one.metrics for one in seeds)
+        },
+        seeds[0].source | {"pictures": pictures},
+    )
+
+
+def _read(folder: Path) -> Side:
     contents = []
     for name in ("metrics.json", "provenance.json"):
         try:
             contents.append(json.loads((folder / name).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / name}: not a readable JSON file ({error})") from error
-    return Side(folder, tables.read(folder / "instances.parquet", SCORES), *contents)
+    return Side((folder,), tables.read(folder / "instances.parquet", SCORES), *contents)
 
 
 def checked(one: Side, other: Side) -> list[str]:
     """What else differs (detector, judge, settings); ValueError when the two were not asked for the same instances."""
+    if len(one.folders) != len(other.folders):
+        counts = f"{len(one.folders)} and {len(other.folders)} seeds"
+        raise ValueError(
+            f"{one.folders[0]} and {other.folders[0]} have {counts}: each needs another to be held against"
+        )
     places = ["key", "index", "category"]
     if not one.scores[places].equals(other.scores[places]):
-        raise ValueError(f"{one.folder} and {other.folder} are not of the same layouts: their instances differ")
+        raise ValueError(f"{one.folders[0]} and {other.folders[0]} are not of the same layouts: their instances differ")
     return [name for name in alarm.differences(one.source, other.source) if name not in MUST_AGREE]
 
 
@@ -92,20 +122,22 @@ def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Di
 
 def of_precision(one: Side, other: Side, num_resamples: int, seed: int) -> dict[str, tuple[float, float]]:
     """The interval of B - A of average precision, by metric; nothing where a side does not hold what it counts."""
-    sides = [_matches(side) for side in (one, other)]
-    if not all(sides) or one.source["num_pictures"] != other.source["num_pictures"]:
+    counted = [_matches(side) for side in (one, other)]
+    if one.source["num_pictures"] != other.source["num_pictures"]:
         return {}
     draws = bootstrap.draws(int(one.source["num_pictures"]), num_resamples, seed)
     found: dict[str, tuple[float, float]] = {}
-    for kind in sides[0].keys() & sides[1].keys():
-        a, b = (side[kind] for side in sides)
-        found |= {f"{kind}_{name}": ends for name, ends in average_precision.differences(a, b, draws).items()}
+    for kind in measures.KINDS:
+        if all(kind in of_seed for seeds in counted for of_seed in seeds):
+            pairs = [(a[kind], b[kind]) for a, b in zip(*counted, strict=True)]
+            found |= {f"{kind}_{name}": ends for name, ends in average_precision.differences(pairs, draws).items()}
     return found
 
 
-def _matches(side: Side) -> measures.Matches:
-    path = side.folder / matches.FILE
-    return matches.read(path, int(side.source["num_pictures"])) if path.is_file() else {}
+def _matches(side: Side) -> list[measures.Matches]:
+    """By seed."""
+    paths = [folder / matches.FILE for folder in side.folders]
+    return [matches.read(path, int(side.source["num_pictures"])) if path.is_file() else {} for path in paths]
 
 
 def instance_values(side: Side) -> dict[str, pd.Series]:
@@ -115,11 +147,11 @@ def instance_values(side: Side) -> dict[str, pd.Series]:
 
 
 def most_changed(one: Side, other: Side, count: int) -> pd.DataFrame:
-    """The instances whose columns moved most, the greatest first: key, index, category, both sides', `change`.
+    """The instances whose columns moved most, the greatest first: key, index, seed, category, both sides', `change`.
 
     The change is the sum of B - A over box IoU, mask IoU and PiM of points, a missing value counting as 0.
     """
-    table = one.scores[["key", "index", "category", "colour", "texture", "box"]].copy()
+    table = one.scores[["key", "index", "seed", "category", "colour", "texture", "box"]].copy()
     for column in COLUMNS:
         table[f"{column}_a"], table[f"{column}_b"] = one.scores[column], other.scores[column]
     judged = ("box_iou", "mask_iou", "pim_point")

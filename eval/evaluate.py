@@ -65,7 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     params = fitting(settings.score, truth)
     looked = None if given.judge is None else Looked(score.look(given.judge, params), provenance.of_folder(given.judge))
     name = given.row or given.protocol or given.pictures[0].resolve().name
-    names = [name] if len(given.pictures) == 1 else [f"{name}@{folder.resolve().name}" for folder in given.pictures]
+    several = [f"{name}{row.SEED}{folder.resolve().name}" for folder in given.pictures]
+    names = several if len(several) > 1 else [name]
     if any(Path(own).name != own for own in names):
         raise ValueError(f"--row: {name!r} cannot be the name of a folder")
     if len(set(names)) < len(names):

@@ -15,7 +15,7 @@ from eval import ground_truth, instances
 from eval.metrics import average_precision, bootstrap, clip_score, frechet, kernel, success
 from eval.metrics.attributes import Judge
 from eval.metrics.bootstrap import Counts, Metric
-from eval.row import SCRIBBLE, Inputs, Params, Recipe
+from eval.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
 Measured = dict[str, Metric]
@@ -43,7 +43,7 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
     values: dict[str, pd.Series] = {
         "mask_miou": scores["mask_iou"],
         "box_miou": scores["box_iou"],
-        "pim": scores["pim_scribble" if row.endswith(SCRIBBLE) else "pim_point"],
+        "pim": scores["pim_scribble" if row.partition(SEED)[0].endswith(SCRIBBLE) else "pim_point"],
         "pim_point": scores["pim_point"],
         "pim_scribble": scores["pim_scribble"],
         "colour_leak": leak,

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from eval import detections, ground_truth, pictures, provenance
+from instdiff import drawn
 from instdiff.schema import Strict
 
 REAL = "real"
 NONE = "none"
+SEED = "@"  # between a row's name and that of one of its seeds
 SHOWN = 10  # sizes of pictures, in provenance
 SCRIBBLE = "scribble"  # protocols that end so have their headline PiM from scribbles, the others from points
 
@@ -77,6 +79,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "row": row,
         "pictures": inputs.pictures.digest,
         "num_pictures": len(inputs.pictures.keys),
+        "drawn_by": drawn.read(inputs.pictures.paths[0].parent),
         "real_pictures": None if inputs.real is None else inputs.real.digest,
         **inputs.truth.digests,
         "detections": inputs.found.digest,

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from instdiff import atomic, layouts, stage, tables
+from instdiff import atomic, drawn, layouts, stage, tables
 from instdiff.conditions import Compat, Format
 from instdiff.foundation import clip, recipe, vae
 from instdiff.foundation import unet as base
@@ -100,8 +100,10 @@ def run(
     wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     told = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
-    sources = [recipe.of_file(images), recipe.of_file(annotated), *map(recipe.digest, (text, vae, unet, instance))]
-    kept = recipe.scratch(params, "generate", row, *sources)
+    asked_in = {"images": recipe.of_file(images), "annotated": recipe.of_file(annotated)}
+    folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
+    weights = {name: recipe.digest(folder) for name, folder in folders.items()}
+    kept = recipe.scratch(params, "generate", row, *asked_in.values(), *weights.values())
     kept.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(wanted), params.batch_size)
     for start in track(starts, len(starts), "batch"):
@@ -113,9 +115,11 @@ def run(
     with atomic.folder(generated) as part:
         for layout in told:
             shutil.copyfile(kept / f"{layout.key}.png", part / f"{layout.key}.png")
+        pictures = [drawn.listed(part, f"{layout.key}.png", layout.key) for layout in told]
+        drawn.write(part, pictures, row=row, asked=asked_in, weights=weights, settings=params.model_dump(mode="json"))
     recipe.clear(kept)
-    asked, drawn = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
-    return {"pictures": len(wanted), "instances": drawn, "instances_beyond_slots": asked - drawn}
+    asked, counted = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
+    return {"pictures": len(wanted), "instances": counted, "instances_beyond_slots": asked - counted}
 
 
 if __name__ == "__main__":

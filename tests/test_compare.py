@@ -42,7 +42,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _differences(sides: Path, a: str = "a", b: str = "b") -> dict[str, difference.Difference]:
-    one, other = (difference.read(sides / name / "box") for name in (a, b))
+    one, other = (difference.read([sides / name / "box"]) for name in (a, b))
     return {found.name: found for found in difference.of_metrics(one, other, num_resamples=200, seed=0)}
 
 
@@ -57,7 +57,7 @@ def test_the_difference_is_that_of_the_means_of_the_same_instances(sides: Path) 
 
 
 def test_average_precision_is_paired_by_what_it_counted_and_only_bounded_without(sides: Path) -> None:
-    one, other = (difference.read(sides / name / "box") for name in ("a", "b"))
+    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     paired = _differences(sides)["box_ap"]
     one.source["num_pictures"] = 5  # of something else
     bounded = {found.name: found for found in difference.of_metrics(one, other, 200, 0)}["box_ap"]
@@ -72,6 +72,53 @@ def test_pairing_leaves_nothing_between_a_result_and_itself(sides: Path) -> None
         assert (one.low, one.high) == (0, 0) or not one.paired
 
 
+def test_seeds_are_pooled_layout_by_layout_and_each_is_held_against_its_own(
+    sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacks = {"a": ({("b", 0): None}, {("b", 0): None, ("d", 0): None}), "b": ({}, {("d", 0): None})}
+    drawn = {}
+    for side, seeds in lacks.items():
+        drawn[side] = tmp_path / f"pictures-{side}"
+        for number, lacking in enumerate(seeds, start=1):
+            folder = _row(sides, tmp_path / side, f"scribble@{number}", lacking, seed=10 * number + ord(side))
+            (drawn[side] / str(number)).parent.mkdir(exist_ok=True)
+            folder.rename(drawn[side] / str(number))
+    html = str(tmp_path / "page.html")
+    compare.main([str(tmp_path / "a"), str(tmp_path / "b"), "--html", html, "--pictures", *map(str, drawn.values())])
+    shown = capsys.readouterr().out
+    assert "row scribble" in shown
+    assert "means over 2 seeds; 1, 2 of A against 1, 2 of B" in " ".join(shown.split())
+    assert shown.count("b 0 seed 1: square") == shown.count("b 0 seed 2: square") == 1
+    assert Path(html).read_text().count("data:image/webp") == 4
+    one, other = (difference.read([tmp_path / side / f"scribble@{n}" for n in (1, 2)]) for side in ("a", "b"))
+    found = {metric.name: metric for metric in difference.of_metrics(one, other, 200, 0)}
+    assert found["box_miou"].value == pytest.approx(2 / 14)  # one of seven in each seed, and three of fourteen lacked
+    assert (found["box_miou"].one, found["box_miou"].other) == pytest.approx((11 / 14, 13 / 14))
+    alone = [
+        difference.of_metrics(*(difference.read([tmp_path / side / f"scribble@{n}"]) for side in ("a", "b")), 200, 0)
+        for n in (1, 2)
+    ]
+    by_seed = [{metric.name: metric for metric in metrics} for metrics in alone]
+    for name in ("box_ap", "mask_miou"):
+        assert found[name].paired
+        assert found[name].value == pytest.approx(sum(seed[name].value for seed in by_seed) / 2)
+    # the same instance is missing in both seeds of A: the seeds of a layout are no news to each other
+    assert (found["mask_miou"].low, found["mask_miou"].high) == pytest.approx(
+        (by_seed[0]["mask_miou"].low, by_seed[0]["mask_miou"].high)
+    )
+    assert found["pim"].value == pytest.approx(found["pim_scribble"].value)
+
+
+def test_seeds_without_a_pair_or_that_are_one_are_refused(sides: Path) -> None:
+    a, b = sides / "a" / "box", sides / "b" / "box"
+    with pytest.raises(ValueError, match="two seeds judged the very same pictures"):
+        difference.read([a, a])
+    with pytest.raises(ValueError, match="have 2 and 1 seeds: each needs another"):
+        difference.checked(difference.read([a, b]), difference.read([b]))
+    one, other = compare._rows([("box@1", a, a)]), compare._rows([("box@2", b, b)])
+    assert list(compare._paired(one, other)) == [("box", one["box"], other["box"])]
+
+
 def test_turning_the_sides_turns_the_sign(sides: Path) -> None:
     there, back = _differences(sides), _differences(sides, "b", "a")
     for name, one in there.items():
@@ -81,19 +128,19 @@ def test_turning_the_sides_turns_the_sign(sides: Path) -> None:
 
 
 def test_the_instances_that_changed_most_come_first_and_unchanged_ones_not_at_all(sides: Path) -> None:
-    changed = difference.most_changed(*(difference.read(sides / name / "box") for name in ("a", "b")), count=5)
+    changed = difference.most_changed(*(difference.read([sides / name / "box"]) for name in ("a", "b")), count=5)
     assert [tuple(place) for place in changed[["key", "index"]].to_numpy()] == [("b", 0), ("d", 0)]
     assert changed["change"].tolist() == pytest.approx([3.0, 3.0])  # box IoU, mask IoU and PiM, from 0 to 1
 
 
 def test_rows_of_other_layouts_are_refused(sides: Path, tmp_path: Path) -> None:
-    one, other = (difference.read(sides / name / "box") for name in ("a", "b"))
+    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     with pytest.raises(ValueError, match="not of the same layouts"):
         difference.checked(one, other._replace(scores=other.scores.iloc[1:].reset_index(drop=True)))
 
 
 def test_what_else_differs_is_said(sides: Path) -> None:
-    one, other = (difference.read(sides / name / "box") for name in ("a", "b"))
+    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     assert difference.checked(one, other) == []
     other.source["judge"] = "another"
     other.source["detected_by"]["detector"] = "another"

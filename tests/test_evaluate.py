@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from eval import detect, ground_truth, pictures
 from instdiff import __main__ as command
-from instdiff import layout_files, layouts, tables
+from instdiff import drawn, layout_files, layouts, tables
 from instdiff.schema import ANNOTATED, IMAGES, SCORES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -103,6 +103,26 @@ def test_every_instance_has_its_line_crowds_and_all_and_the_result_says_where_it
     assert source["protocol"] == {"name": "box", **PARAMS["generate"]["rows"]["box"]}
     assert source["detected_by"]["pictures"] is None  # and nobody claims that it was known
     assert source["sets"]["real"]["count"] == coco_world.NUM_PICTURES
+
+
+def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weights(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = _copied(sample, tmp_path)
+    pictures_of = [drawn.listed(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())]
+    for digest in ("one", "another"):
+        drawn.write(own / "drawn", pictures_of, weights={"unet": digest})
+        row = _evaluate(own, tmp_path / "out", "drawn")
+        assert json.loads((row / "provenance.json").read_text())["drawn_by"]["weights"] == {"unet": digest}
+    assert _metrics(row) == _metrics(_evaluate(sample, tmp_path / "without", "drawn"))
+    assert json.loads((tmp_path / "without/drawn/provenance.json").read_text())["drawn_by"] is None
+    Image.new("RGB", Image.open(own / "drawn" / pictures_of[2]["file"]).size).save(
+        own / "drawn" / pictures_of[2]["file"]
+    )
+    sentence = _refused(capsys, own, tmp_path / "later", "drawn")
+    assert f"{pictures_of[2]['file']} is not the picture that was drawn then" in sentence
+    (own / "drawn" / drawn.RECORD).write_text('{"made": "elsewhere"}')
+    assert "no record of how pictures were drawn" in _refused(capsys, own, tmp_path / "later", "drawn")
 
 
 def test_the_real_pictures_are_refused_in_another_row(

@@ -168,7 +168,7 @@ def test_a_difference_is_resampled_with_the_same_pictures_on_both_sides() -> Non
     one = ap.matched(_images(25), CATEGORIES, given, found, "bbox")
     other = ap.matched(_images(25), CATEGORIES, given, [], "bbox")
     draws = bootstrap.draws(25, 100, seed=0)
-    ends = ap.differences(other, one, draws)["ap50"]
+    ends = ap.differences([(other, one)], draws)["ap50"]
     alone = ap.metrics(one, draws)["ap50"]
     assert ends == pytest.approx((alone.low, alone.high))  # the other side is 0 in every draw
-    assert ap.differences(one, one, draws)["ap"] == (0, 0)
+    assert ap.differences([(one, one)], draws)["ap"] == (0, 0)

@@ -22,7 +22,8 @@ from test_assemble import one_file, released, sizes
 from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
 
-from instdiff import config, generate, stage, tables
+from instdiff import config, drawn, generate, stage, tables
+from instdiff.foundation import recipe
 from instdiff.foundation import released as importer
 from instdiff.schema import ANNOTATED, LEDGER, SCORES
 from instdiff.unet import WEIGHTS_FILE
@@ -144,11 +145,12 @@ def test_every_stage_runs_and_the_report_holds_every_row(finished: Path) -> None
 
 def test_pictures_are_drawn_by_the_imported_weights_at_their_size(finished: Path) -> None:
     for row in ("none", "box", "mask_mis"):
-        drawn = sorted((finished / "data" / "generated" / row).iterdir())
-        assert len(drawn) == coco_world.NUM_PICTURES
-        with Image.open(drawn[0]) as picture:
+        paths = sorted((finished / "data" / "generated" / row).glob("*.png"))
+        assert len(paths) == coco_world.NUM_PICTURES
+        with Image.open(paths[0]) as picture:
             assert picture.size == (16, 16)
-    one, other = (np.asarray(Image.open(next((finished / "data" / "generated" / row).iterdir()))) for row in ROWS[1:3])
+    key = paths[0].name
+    one, other = (np.asarray(Image.open(finished / "data" / "generated" / row / key)) for row in ROWS[1:3])
     assert not np.array_equal(one, other)
 
 
@@ -162,6 +164,9 @@ def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_com
     assert len(scores) == len(annotated)
     source = json.loads((finished / "data" / "scores" / "box" / "provenance.json").read_text())
     assert source["real_pictures"] != source["pictures"]
+    drew = {"text": "foundation/clip/text", "vae": "foundation/vae", "unet": "foundation/unet", "instance": "instance"}
+    assert source["drawn_by"]["weights"] == {name: recipe.digest(finished / "data" / at) for name, at in drew.items()}
+    assert source["drawn_by"]["row"] == "box"
     for name in ("clip/text", "clip/judge", "vae", "unet", "detector"):
         made = json.loads((finished / "data" / "foundation" / name / "recipe.json").read_text())
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in made["params"]["files"].values())
@@ -176,26 +181,41 @@ def test_training_goes_on_from_the_imported_instance_layers(finished: Path) -> N
     assert 0 < max(moved) < 0.01  # two steps of a small rate
 
 
+def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))["generate"]
+    given = {name: Path("data") / where for name, where in GENERATES.items()}
+    given |= {"generated": Path("other"), "instance": Path("weights/instance")}
+    generate.run(**given, row="box", params=generate.Params.model_validate(values))
+    one, other = (drawn.read(folder) for folder in (Path("data/generated/box"), Path("other")))
+    assert one is not None
+    assert other is not None
+    assert {name for name in one if one[name] != other[name]} == {"weights"}
+    assert {name for name in one["weights"] if one["weights"][name] != other["weights"][name]} == {"instance"}
+
+
 def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
     values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))["generate"]
     params = generate.Params.model_validate(values)
     given = {name: Path("data") / where for name, where in GENERATES.items()}
-    drawn, draw = [], generate.draw
+    asked, draw = [], generate.draw
 
     def killed(*arguments: Any) -> Any:
-        if len(drawn) == 3:
+        if len(asked) == 3:
             raise KeyboardInterrupt
-        drawn.append(1)
+        asked.append(1)
         return draw(*arguments)
 
     monkeypatch.setattr(generate, "draw", killed)
     with pytest.raises(KeyboardInterrupt):
         generate.run(**given, row="box", params=params)
     assert not given["generated"].exists()
-    monkeypatch.setattr(generate, "draw", lambda *arguments: drawn.append(1) or draw(*arguments))
+    monkeypatch.setattr(generate, "draw", lambda *arguments: asked.append(1) or draw(*arguments))
     generate.run(**given, row="box", params=params)
-    assert len(drawn) == coco_world.NUM_PICTURES  # none twice
+    assert len(asked) == coco_world.NUM_PICTURES  # none twice
     for path in (finished / "data" / "generated" / "box").iterdir():
         assert path.read_bytes() == (given["generated"] / path.name).read_bytes()
     assert not any((finished / "runs").iterdir())

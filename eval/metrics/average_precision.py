@@ -142,9 +142,14 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
     }
 
 
-def differences(one: Sequence[Matched], other: Sequence[Matched], draws_RI: Counts) -> dict[str, tuple[float, float]]:
-    """The 95% interval of other - one of ap, ap50, ap75 and ar, the same pictures drawn again on both sides."""
-    apart_R4 = summaries(other, draws_RI) - summaries(one, draws_RI)
+def differences(
+    pairs: Sequence[tuple[Sequence[Matched], Sequence[Matched]]], draws_RI: Counts
+) -> dict[str, tuple[float, float]]:
+    """The 95% interval of other - one of ap, ap50, ap75 and ar, the mean over pairs (seeds).
+
+    The same pictures are drawn again on both sides and in all pairs.
+    """
+    apart_R4 = np.mean([summaries(other, draws_RI) - summaries(one, draws_RI) for one, other in pairs], axis=0)
     apart_R4 = apart_R4[~np.isnan(apart_R4[:, 0])]
     return {name: interval(apart_R4[:, place]) for place, name in enumerate(Summary._fields)}
 

@@ -4,17 +4,15 @@ import argparse
 import datetime as dt
 import functools
 import hashlib
-import json
 import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from instdiff import assemble, atomic, layout_files, layouts
+from instdiff import assemble, atomic, drawn, layout_files, layouts
 from instdiff.app.overlay import overlay
 from instdiff.conditions import FORMATS, Format
 from instdiff.foundation import recipe
@@ -22,7 +20,6 @@ from instdiff.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.schema import Layout
 from instdiff.solvers import SCHEDULERS
 
-RECORD = "provenance.json"
 KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "box": ("box", "point"),
     "point": ("point",),
@@ -43,7 +40,6 @@ _PASSED_ON = (
     "max_rows",
 )
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_LIBRARIES = ("instdiff", "torch", "diffusers", "transformers")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,8 +50,8 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("name a layout file")
     wanted = layout_files.read(path, compat=options.compat)
     out = target(options, path)
-    drawn = write(loaded(options), wanted, options, out)
-    print(f"{len(drawn)} pictures in {out}")
+    pictures = write(loaded(options), wanted, options, out)
+    print(f"{len(pictures)} pictures in {out}")
 
 
 def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> argparse.ArgumentParser:
@@ -106,8 +102,8 @@ def target(options: argparse.Namespace, path: Path) -> Path:
     """Where the run's folder goes; ValueError if something that is no earlier run of ours lies there."""
     name = f"gc{options.guidance_scale}-seed{options.seed}-alpha{options.alpha}"
     out: Path = options.output / path.stem / name
-    if out.exists() and not (out / RECORD).is_file():
-        raise ValueError(f"{out}: exists and is no earlier run ({RECORD} is missing); name another --output")
+    if out.exists() and not (out / drawn.RECORD).is_file():
+        raise ValueError(f"{out}: exists and is no earlier run ({drawn.RECORD} is missing); name another --output")
     return out
 
 
@@ -130,18 +126,17 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
 
 def write(
     pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout], options: argparse.Namespace, out: Path
-) -> list[dict[str, Any]]:
+) -> list[dict[str, str]]:
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
-        drawn = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
-        record = {"layouts": [layouts.to_json(layout) for layout in wanted], "pictures": drawn, **provenance(options)}
-        (part / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    return drawn
+        pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
+        drawn.write(part, pictures, layouts=[layouts.to_json(layout) for layout in wanted], **provenance(options))
+    return pictures
 
 
 def draw(
     pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace, folder: Path
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, str]]:
     """Write the pictures of a layout and what was drawn over them; yield what each file holds."""
     images = pipeline(
         layout,
@@ -157,7 +152,7 @@ def draw(
         name = f"{layout.key}-{number}"
         image.save(folder / f"{name}.png")
         overlay(image, layout).save(folder / f"{name}-layout.png")
-        yield {"file": f"{name}.png", "layout": layout.key, "sha256": _sha256(folder / f"{name}.png")}
+        yield drawn.listed(folder, f"{name}.png", layout.key)
 
 
 def formats(options: argparse.Namespace) -> tuple[Format, ...]:
@@ -181,7 +176,7 @@ def opened(path: Path) -> Image.Image:
 
 
 def provenance(options: argparse.Namespace) -> dict[str, Any]:
-    """All that the pictures depend on: options, weights and start picture by their digest, libraries, device."""
+    """All that the pictures depend on: options, weights and start picture by their digest, device."""
     weights = {name: path for name in ("ckpt", "instance", "refiner") if (path := getattr(options, name)) is not None}
     weights |= {f"lora{number}": path for number, path in enumerate(options.lora)}
     begun = {} if options.image is None else {"path": str(options.image), "sha256": _sha256(options.image)}
@@ -189,7 +184,6 @@ def provenance(options: argparse.Namespace) -> dict[str, Any]:
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in _plain(options).items()},
         "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
         "image": begun,
-        "libraries": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
         "machine": platform.machine(),
         "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
