@@ -27,6 +27,10 @@ def environment(port: int) -> dict[str, str]:
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that was asked for is seen
+        # Who runs is kept on the disk, so that a killed server does not take a deployment for busy for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",  # seconds until it is free again
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",  # until a waiting run asks again
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         pages.ADDRESS: f"http://{HOST}:{port + 1}",

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,19 +12,27 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 import toy_graph
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import sync_playwright
 from prefect.artifacts import Artifact
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    ArtifactCollectionFilter,
+    ArtifactCollectionFilterKey,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -33,6 +42,8 @@ from flows import gpus, pipeline, tree
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+METRICS = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=["metrics"]))
 PATIENCE = 300  # seconds until a run that does not end is an error
 
 
@@ -72,7 +83,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "push": "team",
             "message": "custom-webhook/team",
-            "deployments": {"rebuild": toy_graph.DEPLOYMENT, "monthly": monthly},
+            "deployments": {
+                "rebuild": toy_graph.DEPLOYMENT,
+                "monthly": monthly,
+                "often": toy_graph.DEPLOYMENT | {"targets": ["a"]},
+            },
         },
     )
     toy_graph.run("git", "init", "-q", "--bare", "-b", "main", str(folder / "team.git"), at=folder)
@@ -91,33 +106,63 @@ def port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.fixture
+def tab() -> Iterator[Tab]:
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+        opened.set_default_timeout(PATIENCE * 1000)  # milliseconds
+        yield opened
+        browser.close()
+
+
+class Ui:
+    """`make ui` in the toy; what it started outlives a kill of it."""
+
+    def __init__(self, repository: Path, port: int, log: Path) -> None:
+        self.repository, self.port, self.log = repository, port, log
+        self.server = 0  # the process of the Prefect server
+
+    def start(self) -> None:
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5", "PYTHONUNBUFFERED": "1"}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        command = [sys.executable, "-m", "flows.serve", "--port", str(self.port)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.repository, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        until(self._serves, "the deployments are served")
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        started = [one for one in children if b"prefect\0server" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        self.server = int(started[0]) if started else self.server  # one that answers already is not started again
+
+    def _serves(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return "Your deployments are being served" in self.log.read_text()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+        with suppress(ProcessLookupError):
+            os.kill(self.server, signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
-def client(repository: Path, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    """`make ui` in the toy, and a client of it."""
-    log = (tmp_path_factory.mktemp("log") / "serve.log").open("w+")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5", "PYTHONUNBUFFERED": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    served = subprocess.Popen(
-        [sys.executable, "-m", "flows.serve", "--port", str(port)],
-        cwd=repository,
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-
-    def serving() -> bool:
-        assert served.poll() is None, Path(log.name).read_text()
-        return "Your deployments are being served" in Path(log.name).read_text()
-
+def ui(repository: Path, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    one = Ui(repository, port, tmp_path_factory.mktemp("log") / "serve.log")
     try:
-        until(serving, "the deployments are served")
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}), get_client(sync_client=True) as one:
-            yield one
-            APILogWorker.drain_all()  # nothing is left to send to a server that has ended
+        one.start()
+        yield one
     finally:
-        served.terminate()
-        served.wait(60)
-        log.close()
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def client(ui: Ui) -> Iterator[SyncPrefectClient]:
+    """A client of its server."""
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{ui.port}/api"}), get_client(sync_client=True) as one:
+        yield one
+        APILogWorker.drain_all()  # nothing is left to send to a server that has ended
 
 
 def ask(client: SyncPrefectClient, **parameters: object) -> FlowRun:
@@ -150,6 +195,11 @@ def waiting(repository: Path) -> int:
     """The process of stage d, once it has begun."""
     part = repository / "d.part"
     return int(until(lambda: part.is_file() and part.read_text(), "d begins"))
+
+
+def holder(repository: Path) -> int:
+    """The process of the flow that works in the tree."""
+    return int((repository / tree.LOCK).read_text().split("process ")[1].split(",")[0])
 
 
 def test_a_run_leaves_its_tasks_artifacts_experiment_and_a_message(
@@ -209,8 +259,7 @@ def test_a_kill_mid_stage_costs_that_stage_alone(client: SyncPrefectClient, repo
     (repository / "d.part").unlink()
     run = ask(client, overrides=overrides)
     stage = waiting(repository)
-    flow = int((repository / ".dvc" / "tmp" / "flow.lock").read_text().split("process ")[1].split(",")[0])
-    os.kill(flow, signal.SIGKILL)
+    os.kill(holder(repository), signal.SIGKILL)
     assert ended(client, run).state_name == "Crashed"
     until(lambda: toy_graph.gone(stage), "the stage ends with its flow")
 
@@ -240,15 +289,62 @@ def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_fro
     assert (repository / "e").is_file()
 
 
-def test_a_schedule_of_the_settings_has_its_next_run_waiting(client: SyncPrefectClient) -> None:
-    def waits() -> FlowRun | None:
-        return next((one for one in client.read_flow_runs() if one.auto_scheduled), None)
+def test_the_browser_shows_form_graph_and_artifacts_and_asks_nobody_else(
+    client: SyncPrefectClient, port: int, tab: Tab
+) -> None:
+    asked: set[str] = set()
+    tab.on("request", lambda request: asked.add(urlsplit(request.url).hostname or "this page"))
+    form = client.read_deployment_by_name("instdiff/rebuild")
+    tab.goto(f"http://127.0.0.1:{port}/deployments/deployment/{form.id}/run")
+    for words in ("a file of configs/experiment, or default", "how many stages may run side by side."):
+        tab.get_by_text(words).first.wait_for()
+    before = {one.id for one in client.read_flow_runs()}
+    tab.get_by_role("button", name="Submit").click()
+    run = until(lambda: next((one for one in client.read_flow_runs() if one.id not in before), None), "the form asks")
+    assert ended(client, run).state_name == "Completed"
 
-    run = until(waits, "the scheduler plans a run")
-    assert run.deployment_id == client.read_deployment_by_name("instdiff/monthly").id
+    tab.goto(f"http://127.0.0.1:{port}/runs/flow-run/{run.id}")
+    tab.get_by_text("6 Task runs").first.wait_for()
+    tab.locator("canvas").first.wait_for()
+    tab.goto(f"http://127.0.0.1:{port}/artifacts")
+    for key in ("stages", "metrics", "metrics-changes", "samples", "ledger", "report"):
+        tab.get_by_text(key, exact=True).first.wait_for()
+    # By the client: where a browser's event loop runs, `Artifact.get` would answer with a coroutine.
+    (table,) = client.read_latest_artifacts(artifact_filter=METRICS)
+    tab.goto(f"http://127.0.0.1:{port}/artifacts/artifact/{table.latest_id}")
+    tab.get_by_text("0.500 ± 0.100").first.wait_for()
+    assert asked <= {"127.0.0.1", "this page"}
+
+
+def scheduled(client: SyncPrefectClient, deployment: str) -> list[FlowRun]:
+    """Runs of a deployment that a schedule made, the next one first."""
+    one = client.read_deployment_by_name(f"instdiff/{deployment}").id
+    found = [run for run in client.read_flow_runs() if run.auto_scheduled and run.deployment_id == one]
+    return sorted(found, key=lambda run: run.expected_start_time or datetime.max.replace(tzinfo=UTC))
+
+
+def test_a_schedule_of_the_settings_has_its_next_run_waiting(client: SyncPrefectClient) -> None:
+    run = until(lambda: scheduled(client, "monthly"), "the scheduler plans a run")[0]
     assert run.parameters["targets"] == ["a"]
     assert run.expected_start_time is not None
     assert (run.expected_start_time.day, run.expected_start_time.hour) == (1, 3)
+
+
+def test_what_a_schedule_starts_is_kept_as_an_experiment_of_its_name_and_time(
+    client: SyncPrefectClient, repository: Path
+) -> None:
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=9", at=repository)
+    toy_graph.dvc("repro", "-q", "a", at=repository)  # so that the run has something to do
+    often = client.read_deployment_by_name("instdiff/often").id
+    every = IntervalSchedule(interval=timedelta(minutes=1), anchor_date=datetime.now(UTC) + timedelta(seconds=4))
+    (schedule,) = client.create_deployment_schedules(often, [(every, True)])
+    run = ended(client, until(lambda: scheduled(client, "often"), "the run is planned")[0])
+    client.delete_deployment_schedule(often, schedule.id)
+    assert run.state_name == "Completed"
+    assert set(tasks(client, run)) == {"a"}
+    assert (repository / "a").read_text() == "a{'value': 1}"
+    kept = toy_graph.run("git", "for-each-ref", "--format=%(refname)", "refs/exps", at=repository)
+    assert f"/often-{run.expected_start_time:%Y%m%d-%H%M%S}\n" in kept
 
 
 def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
