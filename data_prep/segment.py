@@ -25,7 +25,7 @@ class Params(Strict):
     backend: Literal["given", "box", "sam", "sam2"]  # the masks of the source, the boxes filled, or SAM's
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: int  # pictures at once
-    max_boxes: int  # of a picture at once: with batch_size, what bounds the memory
+    max_boxes: int  # decoded at once, of however many pictures: with batch_size, what bounds the memory
     work: Work
 
 
@@ -111,7 +111,7 @@ class Asked:
         self._model = model
 
     def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
-        """A mask for each box; the pictures of the batch are embedded together."""
+        """A mask for each box; the pictures of the batch are embedded together, and their boxes decoded."""
         filled = self._model.fill([one.picture.pixels() for one in batch], [one.boxes for one in batch])
         return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
 

@@ -1,6 +1,6 @@
 """SAM of any size in segment-anything's own classes: built, kept in a folder, asked for the mask of a box.
 
-Legend: N boxes of one picture, D features, h, w latent cells.
+Legend: N boxes, D features, h, w latent cells.
 """
 
 import json
@@ -82,14 +82,19 @@ def save(sam: Sam, sizes: Sizes, folder: Path) -> None:
     (folder / SIZES).write_text(json.dumps(sizes.model_dump(), indent=2) + "\n")
 
 
-def decoded(sam: Sam, embedding_1Dhw: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, 1, 4h, 4w) of the mask of each box, in pixels of the SAM's own size, and its IoU as SAM guesses it."""
-    sparse, dense = sam.prompt_encoder(points=None, boxes=boxes_N4, masks=None)
+def decoded(sam: Sam, embeddings_NDhw: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, 1, 4h, 4w) of the mask of each box, in pixels of the SAM's own size, and its IoU as SAM guesses it.
+
+    Each box has the embedding of its own picture, or all share one (1, D, h, w).
+    """
+    sparse, dense_NDhw = sam.prompt_encoder(points=None, boxes=boxes_N4, masks=None)
     logits, scores = sam.mask_decoder(
-        image_embeddings=embedding_1Dhw,
+        image_embeddings=boxes_N4.new_zeros(
+            1, 1, 1, 1
+        ),  # the decoder takes one picture, and adds it to each dense prompt
         image_pe=sam.prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
+        dense_prompt_embeddings=embeddings_NDhw + dense_NDhw,
         multimask_output=False,
     )
     return logits, scores
