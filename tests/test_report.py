@@ -17,7 +17,7 @@ from test_score import PARAMS as SCORE
 
 from eval import detect, detections, figures, ground_truth, page, pictures, report, score
 from eval import row as row_of_table
-from instdiff import layouts, tables
+from instdiff import drawn, layouts, tables
 from instdiff.schema import LEDGER, Box, Instance
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _scored(world, "real", world / "real")
     for row, left_out in DRAWN.items():
         eval_world.draw(world / "generated" / row, dict(left_out), background=90)
+        drawn.write(world / "generated" / row, [], weights={"unet": "hash-of-the-unet"})
         _scored(world, row, world / "generated" / row)
     (world / "instance").mkdir()
     (world / "instance" / "log.csv").write_text(
@@ -136,6 +137,14 @@ def test_a_row_that_equals_the_real_one_raises_an_alarm_on_the_page(world: Path)
     shutil.copy(world / "scores" / "real" / "metrics.json", world / "scores" / "box" / "metrics.json")
     assert _run(world)["alarms"] == 1
     assert "Row box equals the real row in every metric" in (world / "report.html").read_text()
+
+
+def test_rows_drawn_by_other_weights_raise_an_alarm(world: Path) -> None:
+    _run(world)
+    assert (world / "report.html").read_text().count("hash-of-the-unet") == 1
+    _alter(world / "scores" / "box" / "provenance.json", drawn_by={"weights": {"unet": "another"}})
+    assert _run(world)["alarms"] == 1
+    assert "not all drawn by the same weights" in (world / "report.html").read_text()
 
 
 def test_a_table_without_the_real_row_raises_an_alarm(world: Path) -> None:
