@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import nn
 
 from instdiff import checkpoint, config, train
-from instdiff.diffusion import uniform_timesteps
+from instdiff.diffusion import eps_loss, uniform_timesteps
 from instdiff.fit import Training, advance
 from instdiff.samples import Batches, epoch_order
 from instdiff.sharded import engine
@@ -156,6 +156,15 @@ def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: P
     assert (by_caption ^ by_category).all()
     assert by_caption.any()
     assert by_category.any()
+
+
+def test_min_snr_weighs_a_clean_sample_down_and_a_noisy_one_fully() -> None:
+    noise = torch.zeros(2, 4, 2, 2)
+    predicted = noise + torch.tensor([2.0, 1.0]).view(2, 1, 1, 1)
+    steps = torch.tensor([0, 999])
+    assert eps_loss(predicted, noise, steps, None).item() == pytest.approx((4 + 1) / 2)
+    cleanest = (1 - 0.00085) / 0.00085  # the signal to noise ratio of step 0; that of step 999 is below 5
+    assert eps_loss(predicted, noise, steps, 5.0).item() == pytest.approx((4 * 5 / cleanest + 1) / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["default", "long", "paper", "small"])
