@@ -88,4 +88,5 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this file's folder, whose lavis.py is not LAVIS
     main()

@@ -1,4 +1,4 @@
-"""instdiff validate-shards: read everything in a folder of shards and name what is wrong with it."""
+"""instdiff validate shards: read everything in a folder of shards and name what is wrong with it."""
 
 import argparse
 import io
@@ -19,7 +19,7 @@ from instdiff.shards import Sample, read_index, read_one
 
 def main(arguments: Sequence[str]) -> None:
     """Print a line a fault; end with code 1 when there was one."""
-    options = argparse.ArgumentParser(prog="instdiff validate-shards", description=__doc__)
+    options = argparse.ArgumentParser(prog="instdiff validate shards", description=__doc__)
     options.add_argument("folder", type=Path, help="what the stage shard wrote")
     folder = options.parse_args(arguments).folder
     found = list(faults(folder))

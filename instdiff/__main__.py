@@ -11,7 +11,7 @@ from importlib import import_module
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "export-labelled": ("data_prep.export_labelled", "write shards as the reference's training files"),
     "push-shards": ("data_prep.push_shards", "copy shards to S3 or another store"),
-    "validate-shards": ("data_prep.validate_shards", "read every sample of a folder of shards and name its faults"),
+    "validate shards": ("data_prep.validate_shards", "read every sample of a folder of shards and name its faults"),
     "coco": ("eval.build", "build COCO's benchmark of instance control from its stock files"),
     "compare": ("eval.compare", "what changed between two results, and which instances most"),
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in {"-h", "--help"}:
         print(usage())
         return
-    name, *rest = given
+    name, rest = _named(given)
     if name not in COMMANDS:
         sys.exit(f"instdiff: there is no command {name!r}\n\n{usage()}")
     try:
@@ -41,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         print(f"instdiff {name}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _named(given: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command, of two words or one, and its arguments."""
+    words = 2 if " ".join(given[:2]) in COMMANDS else 1
+    return " ".join(given[:words]), given[words:]
 
 
 def usage() -> str:

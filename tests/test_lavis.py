@@ -101,6 +101,11 @@ def test_a_worker_that_does_not_start_says_why(params: ModelParams, script: Path
         lavis.Lavis(params.model_copy(update={"python": None}))
 
 
+def test_the_worker_never_takes_our_own_module_for_lavis(params: ModelParams) -> None:
+    with pytest.raises(lavis.WorkerDied, match="No module named 'lavis'$"):  # this environment has none
+        lavis.Lavis(params)
+
+
 def test_the_stage_records_the_worker(
     tmp_path: Path, params: ModelParams, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

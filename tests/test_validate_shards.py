@@ -31,7 +31,7 @@ def copied(world: Path, to: Path) -> Path:
 
 
 def test_sound_shards_have_no_fault_and_the_command_says_so(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command.main(["validate-shards", str(world / "shards")])
+    command.main(["validate", "shards", str(world / "shards")])
     assert "3 shards, 5 samples" in capsys.readouterr().out
 
 
