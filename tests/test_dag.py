@@ -17,7 +17,7 @@ from dvc.utils.hydra import compose_and_dump
 from instdiff import config, stage
 
 ROOT = Path(__file__).parents[1]
-PAGES = [yaml.safe_load((ROOT / path).read_text()) for path in ("dvc.yaml", "weights/miniature/dvc.yaml")]
+PAGES = [yaml.safe_load((ROOT / path).read_text()) for path in ("dvc.yaml", "weights/miniature/annotators.yaml")]
 STAGES: dict[str, dict[str, Any]] = {
     name: entry.get("do", entry) for page in PAGES for name, entry in page["stages"].items()
 }
