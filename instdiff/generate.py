@@ -16,7 +16,7 @@ from instdiff import atomic, drawn, layouts, stage, tables
 from instdiff.conditions import Compat, Format
 from instdiff.foundation import clip, recipe, vae
 from instdiff.foundation import unet as base
-from instdiff.pipeline import InstanceDiffusionPipeline
+from instdiff.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.schema import ANNOTATED, IMAGES, Layout, Strict
@@ -42,7 +42,8 @@ class Params(Strict):
     negative_prompt: str  # what guidance leads away from
     alpha: float  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
-    masked_attention: bool  # as in train
+    merge: Merge  # of what is drawn apart: the mean, or each instance in its own place
+    masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: int  # pictures drawn at once
     max_rows: int  # in one forward pass
@@ -70,6 +71,7 @@ def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row,
         guidance_scale=params.guidance,
         alpha=params.alpha,
         mis=row.mis,
+        merge=params.merge,
         formats=row.formats,
         masked_attention=params.masked_attention,
         compat=params.compat,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instdiff import conditions, sampling
+from instdiff import attention_mask, conditions, sampling
 from instdiff.conditions import FORMATS, Compat, Conditions, Format
 from instdiff.foundation import vae as pixels
 from instdiff.foundation.clip import TextEncoder
@@ -39,6 +39,8 @@ NEGATIVE_PROMPT = (  # of the released script
     "low quality"
 )
 REFINER_STEPS = 20
+Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn apart
+MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -52,6 +54,7 @@ class Rows:
     picture_R: Tensor  # the picture each row belongs to
     null_text_1LD: Tensor
     null_grounding: Grounding | None
+    region_RHW: Tensor | None = None  # latent cells of each row's place
 
 
 class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -98,8 +101,9 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         guidance_scale: float = 7.5,
         alpha: float = 0.75,
         mis: float = 0.36,
+        merge: Merge = "mean",
         formats: Collection[Format] = FORMATS,
-        masked_attention: bool = False,
+        masked_attention: MaskedAttention = False,
         generator: Generators | None = None,
         latents: Tensor | None = None,
         image: Image.Image | Sequence[Image.Image] | None = None,
@@ -118,12 +122,15 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
         them the picture is drawn from the text alone. `height` and `width` are in pixels.
 
-        For the share `alpha` of the steps instances count, for the share `mis` they are drawn apart. `generator` is one
-        for the whole batch or one a picture; `latents` (P, C, h, w) takes the place of the noise it draws. With `image`
-        only the share `strength` of the steps is taken, from that picture under the same noise. A `refiner` (SDXL
-        image-to-image) goes over each picture with `cascade_strength`. At most `max_rows` rows share a forward pass.
-        `compat="reference"` gives the numbers of the released code where it differs; `output_type` is "pil" or
-        "latent". ValueError says in one sentence what does not fit.
+        For the share `alpha` of the steps instances count, for the share `mis` they are drawn apart; then the picture
+        goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
+        `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
+
+        `generator` is one for the whole batch or one a picture; `latents` (P, C, h, w) takes the place of the noise it
+        draws. With `image` only the share `strength` of the steps is taken, from that picture under the same noise. A
+        `refiner` (SDXL image-to-image) goes over each picture with `cascade_strength`. At most `max_rows` rows share a
+        forward pass. `compat="reference"` gives the numbers of the released code where it differs; `output_type` is
+        "pil" or "latent". ValueError says in one sentence what does not fit.
         """
         layouts = as_layouts(prompt, instances)
         device = self._execution_device
@@ -142,8 +149,10 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             num_images_per_prompt,
             negative_prompt,
             formats,
-            masked=size if masked_attention else None,
+            size=size,
+            masked=masked_attention,
             apart=is_apart,
+            merge=merge,
             max_rows=max_rows,
             compat=compat,
             device=device,
@@ -170,6 +179,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             clean_BCHW=clean_PChw,
             first=first,
             after_step=after_step,
+            region_RHW=rows.region_RHW,
             compat=compat,
         )
         images: Any = latents_PChw
@@ -188,8 +198,10 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         negative_prompt: str,
         formats: Collection[Format],
         *,
-        masked: tuple[int, int] | None,
+        size: tuple[int, int],
+        masked: MaskedAttention,
         apart: bool,
+        merge: Merge,
         max_rows: int,
         compat: Compat | None,
         device: torch.device,
@@ -206,10 +218,13 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
         row_R, picture_R = spread(layout_of.tolist(), picture_of, len(layouts))
         parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
-        grounding = cat_groundings([self._ground(part, masked, compat, device) for part in parts]).rows(row_R)
-        null = self._ground(conditions.null(whole.rows(slice(1))), masked, compat, device)
+        grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
+        null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
-        return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null)
+        region_RHW = None
+        if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
+            region_RHW = attention_mask.regions(given, *size)[row_R, 0].unflatten(1, size).to(device)
+        return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null, region_RHW)
 
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
@@ -229,11 +244,18 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         return conditions.keep(collated, formats)
 
     def _ground(
-        self, given: Conditions, masked: tuple[int, int] | None, compat: Compat | None, device: torch.device
+        self,
+        given: Conditions,
+        size: tuple[int, int],
+        masked: MaskedAttention,
+        compat: Compat | None,
+        device: torch.device,
     ) -> Grounding:
         """Tokens on the device of the forward passes; made where the network's weights are now."""
         at_home = self.unet.unifusion.mask_position.device
-        made: Grounding = self.unet.ground(given.to(at_home), masked=masked, compat=compat)
+        made: Grounding = self.unet.ground(
+            given.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
+        )
         return made.to(device)
 
     def _noise(

@@ -47,12 +47,14 @@ def sample_multi_instance(
     clean_BCHW: Tensor | None = None,
     first: int = 0,
     after_step: Callable[[], object] | None = None,
+    region_RHW: Tensor | None = None,
     compat: Compat | None = None,
 ) -> Tensor:
     """Draw pictures and instances apart for the first `share` of the steps, then go on from their mean (paper, 3.4).
 
     Row r belongs to picture `picture_R[r]`; the first B rows are the pictures themselves, in order, and their history
-    goes on after the merge. At share 1 the mean is returned; the released code returned the last instance (compat).
+    goes on after the merge. With `region_RHW` (bool, latent cells) an instance counts in its region only, and there
+    instead of the picture. At share 1 what is merged is returned; the released code gave the last instance (compat).
     """
     num_pictures, last = len(noise_BCHW), solver.num_steps
     split = num_steps_apart(last, share)
@@ -65,7 +67,7 @@ def sample_multi_instance(
     x_RCHW, state = _walk(denoise_rows, x_RCHW, state, solver, gates, range(first, split), after_step)
     if split == last and compat == "reference":
         return x_RCHW[[int((picture_R == picture).nonzero()[-1]) for picture in range(num_pictures)]]
-    merged_BCHW = mean_by_picture(x_RCHW, picture_R, num_pictures)
+    merged_BCHW = merge(x_RCHW, picture_R, num_pictures, region_RHW)
     state = solver.rows(state, slice(num_pictures))
     return _walk(denoise_pictures, merged_BCHW, state, solver, gates, range(split, last), after_step)[0]
 
@@ -77,11 +79,24 @@ def num_steps_apart(num_steps: int, share: float) -> int:
     return int(num_steps * share)
 
 
-def mean_by_picture(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int) -> Tensor:
-    """(B, C, H, W): the mean over the rows of each picture."""
-    sums = x_RCHW.new_zeros(num_pictures, *x_RCHW.shape[1:]).index_add(0, picture_R, x_RCHW)
-    counts = torch.bincount(picture_R, minlength=num_pictures).to(x_RCHW)
-    return sums / counts[:, None, None, None]
+def merge(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int, region_RHW: Tensor | None = None) -> Tensor:
+    """(B, C, H, W): the mean over the rows of each picture.
+
+    With regions, the mean over the instances whose region a cell lies in, and the picture itself where there is none.
+    """
+    if region_RHW is None:
+        weight_RCHW = torch.ones_like(x_RCHW[:, :1, :1, :1])
+    else:
+        weight_RCHW = region_RHW[:, None].to(x_RCHW)
+        weight_RCHW[:num_pictures] = 0
+        covered_BCHW = _sums(weight_RCHW, picture_R, num_pictures) > 0
+        weight_RCHW[:num_pictures] = (~covered_BCHW).to(x_RCHW)
+    sums_BCHW = _sums(x_RCHW * weight_RCHW, picture_R, num_pictures)
+    return sums_BCHW / _sums(weight_RCHW, picture_R, num_pictures)
+
+
+def _sums(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int) -> Tensor:
+    return x_RCHW.new_zeros(num_pictures, *x_RCHW.shape[1:]).index_add(0, picture_R, x_RCHW)
 
 
 def apart(conditions: Conditions) -> tuple[Conditions, Tensor]:

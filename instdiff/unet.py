@@ -109,13 +109,18 @@ class InstanceUNet(UNet2DConditionModel):
         *,
         gate: float = 1.0,
         masked: tuple[int, int] | None = None,
+        finest: bool = False,
         compat: Compat | None = None,
     ) -> Grounding:
-        """Tokens of the conditions and, for latents of `masked` = (height, width), the masks of every level."""
+        """Tokens of the conditions and, for latents of `masked` = (height, width), the masks of every level.
+
+        `finest` masks the level of the most tokens alone.
+        """
         if masked is None:
             return Grounding(self.unifusion(conditions), gate=gate)
         num_mask_tokens = self.unifusion.config.num_mask_tokens
-        allowed = attention_mask.build(conditions, self.attention_grids(masked), num_mask_tokens, compat)
+        grids = self.attention_grids(masked)[: 1 if finest else None]
+        allowed = attention_mask.build(conditions, grids, num_mask_tokens, compat)
         return Grounding(self.unifusion(conditions), allowed, gate)
 
     @torch.no_grad()

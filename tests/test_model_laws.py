@@ -21,7 +21,7 @@ from instdiff import attention_mask, masks
 from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
 from instdiff.drops import Odds, drop
 from instdiff.fuser import cat as cat_groundings
-from instdiff.sampling import gates, guided, sample, sample_multi_instance
+from instdiff.sampling import gates, guided, merge, sample, sample_multi_instance
 from instdiff.scaleu import scale_low_frequencies
 from instdiff.schema import Box, Instance, Layout, Point
 from instdiff.solvers import Denoise, Plms, Scheduled
@@ -437,6 +437,15 @@ def test_a_multi_instance_sampler_without_instances_is_the_plain_one(number: int
     rows = torch.arange(2)
     apart = sample_multi_instance(denoise, denoise, noise, solver, opened, picture_R=rows, share=0.4)
     assert torch.allclose(apart, sample(denoise, noise, solver, opened), atol=1e-4)
+
+
+def test_a_merge_by_regions_takes_each_instance_in_its_place_and_the_picture_where_none_is() -> None:
+    # two pictures and three instances, four cells each: the first picture has two instances, which share a cell
+    rows = torch.tensor([[1.0] * 4, [2.0] * 4, [10.0] * 4, [20.0] * 4, [30.0] * 4]).view(5, 1, 1, 4)
+    places = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]).bool().view(5, 1, 4)
+    merged = merge(rows, torch.tensor([0, 1, 0, 0, 1]), 2, places)
+    assert merged.flatten(1).tolist() == [[10, 15, 20, 1], [2, 2, 2, 30]]
+    assert merge(rows, torch.tensor([0, 1, 0, 0, 1]), 2)[:, 0, 0, 0].tolist() == [pytest.approx(31 / 3), 16]
 
 
 @torch.no_grad()

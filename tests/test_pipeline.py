@@ -86,7 +86,11 @@ def test_instances_count_by_all_that_is_said_of_them() -> None:
     assert not torch.allclose(plain, latents(shared(), TWO, alpha=0.2), atol=1e-3)
     assert not torch.allclose(plain, latents(shared(), TWO, mis=0.0), atol=1e-3)
     assert not torch.allclose(plain, latents(shared(), TWO, negative_prompt=""), atol=1e-3)
-    assert not torch.allclose(plain, latents(shared(), TWO, masked_attention=True), atol=1e-3)
+    assert not torch.allclose(plain, latents(shared(), TWO, merge="regions"), atol=1e-3)
+    masked = [latents(shared(), TWO, masked_attention=how) for how in (True, "finest")]
+    assert not torch.allclose(plain, masked[0], atol=1e-3)
+    assert not torch.allclose(plain, masked[1], atol=1e-3)
+    assert not torch.allclose(masked[0], masked[1], atol=1e-3)
 
 
 def test_unifusion_runs_once_for_a_layout_and_once_for_nothing() -> None:

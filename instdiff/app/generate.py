@@ -31,6 +31,7 @@ _PASSED_ON = (
     "guidance_scale",
     "alpha",
     "mis",
+    "merge",
     "height",
     "width",
     "strength",
@@ -77,6 +78,7 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     add("seed", type=int, default=0)
     add("alpha", type=float, default=0.75, help="share of the steps in which instances count")
     add("mis", type=float, default=0.36, help="share of the steps in which instances are drawn apart")
+    add("merge", choices=["mean", "regions"], default="mean", help="of what was drawn apart")
     add("cascade_strength", type=float, default=0.35, help="of the refiner, where there is one")
     add("refiner", type=Path, help="folder of the SDXL refiner")
     add("test_config", help="formats that count, by a released configuration: box, point, scribble or mask")
