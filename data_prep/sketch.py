@@ -1,12 +1,15 @@
 """sketch: draw a point, a scribble and an outline for each mask.   masks -> strokes"""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from data_prep import parts
+from data_prep.parts import Answer, Work
 from instdiff import masks as run_lengths
 from instdiff import stage, tables
 from instdiff.masks import Mask
-from instdiff.progress import track
 from instdiff.randomness import generator
 from instdiff.schema import IMAGES, MASKS, STROKES, Rle, Strict
 from instdiff.strokes import Points, box_centre, inner_centre, outline, scribble
@@ -21,15 +24,36 @@ class Params(Strict):
     num_scribble_points: int  # of an instance, within its mask
     num_outline_points: int  # of an instance, along its mask's edge
     point: Literal["box_centre", "inside"]  # of the box, or the pixel of the mask nearest to it
+    work: Work
+
+
+class Masked(NamedTuple):
+    """A picture's size and its rows of the MASKS table."""
+
+    key: str
+    size: tuple[int, int]  # height, width
+    rows: list[dict[str, Any]]
 
 
 def run(*, images: Path, masks: Path, strokes: Path, params: Params) -> dict[str, int]:
     """From masks to strokes; one row an instance, null where there is no mask to draw from."""
     sizes = {row["key"]: (row["height"], row["width"]) for row in tables.read(images, IMAGES).to_dict("records")}
-    todo = tables.read(masks, MASKS).to_dict("records")
-    rows = [_row(row, sizes[row["key"]], masks, params) for row in track(todo, len(todo), "instances")]
-    drawn = {f"with_{name}": sum(row[name] is not None for row in rows) for name in ("point", "scribble", "outline")}
-    return {"instances": tables.write(strokes, rows, STROKES), **drawn}
+    found = tables.rows_of(tables.read(masks, MASKS))
+    todo = [Masked(key, sizes[key], rows) for key, rows in found.items()]
+    scratch = parts.place(strokes, parts.digest("sketch", params, [images, masks]))
+    its = parts.cut(todo, partial(sketch_all, masks=masks, params=params), scratch, STROKES, params.work)
+    parts.make_all(its, params.work)
+    made = parts.joined([part.rows() for part in its], STROKES)
+    count = tables.write(strokes, made, STROKES)
+    parts.clear(scratch, keep=False)
+    drawn = {f"with_{name}": count - made[name].null_count for name in ("point", "scribble", "outline")}
+    return {"instances": count, **drawn}
+
+
+def sketch_all(todo: Sequence[Masked], masks: Path, params: Params) -> Iterator[Answer]:
+    """The strokes of each picture's instances; ValueError names a mask that is none."""
+    for one in todo:
+        yield Answer(one.key, [_row(row, one.size, masks, params) for row in one.rows], [])
 
 
 def sketch(mask_HW: Mask, key: str, index: int, params: Params) -> dict[str, Points | None]:
@@ -41,7 +65,7 @@ def sketch(mask_HW: Mask, key: str, index: int, params: Params) -> dict[str, Poi
     }
 
 
-def _row(row: dict[Any, Any], size: tuple[int, int], masks: Path, params: Params) -> dict[str, Any]:
+def _row(row: dict[str, Any], size: tuple[int, int], masks: Path, params: Params) -> dict[str, Any]:
     place = {"key": row["key"], "index": row["index"]}
     if row["mask"] is None:
         return {**place, "point": None, "scribble": None, "outline": None}

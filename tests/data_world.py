@@ -16,7 +16,7 @@ SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=
 CAPTION = caption.Params(
     backend="template", template="a {colour} {texture} {category}", batch_size=3, model=None, work=WORK
 )
-SKETCH = sketch.Params(seed=3, num_scribble_points=20, num_outline_points=256, point="inside")
+SKETCH = sketch.Params(seed=3, num_scribble_points=20, num_outline_points=256, point="inside", work=WORK)
 ANNOTATE = annotate.Params(required=FORMATS, min_visible_area=0.005, min_box_size=0.01)
 SHARD = shard.Params(samples_per_shard=2, megabytes_per_shard=1)
 

@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -295,6 +296,33 @@ def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Pa
     tables.write(to["masks"], drawn, MASKS)
     with pytest.raises(ValueError, match=r"masks\.parquet: mask of train-mixed-000000 0: the runs"):
         sketch.run(**to, params=SKETCH)
+
+
+def test_an_end_while_sketching_costs_the_part_in_flight(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = world
+    to = {**tables_of(root, "train", "images", "masks"), "strokes": tmp_path / "strokes.parquet"}
+    drawn: list[str] = []
+    fatal = {"train-mixed-000003"}
+    draw = sketch.sketch
+
+    def watched(mask_HW: masks.Mask, key: str, *rest: Any) -> Any:
+        drawn.append(key)
+        if key in fatal:
+            raise KeyboardInterrupt
+        return draw(mask_HW, key, *rest)
+
+    monkeypatch.setattr(sketch, "sketch", watched)
+    with pytest.raises(KeyboardInterrupt):
+        sketch.run(**to, params=SKETCH)
+    assert not to["strokes"].exists()
+    drawn.clear()
+    fatal.clear()
+    sketch.run(**to, params=SKETCH)
+    assert sorted(set(drawn)) == [f"train-mixed-{number:06d}" for number in (2, 3, 4)]
+    assert [path.name for path in tmp_path.iterdir()] == ["strokes.parquet"]
+    assert to["strokes"].read_bytes() == (root / "strokes" / "train.parquet").read_bytes()
 
 
 # ---- annotate -------------------------------------------------------------------------------------------------------
