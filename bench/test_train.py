@@ -1,7 +1,9 @@
 """The training step against the released one written plainly: time, memory, and what the machinery around it costs."""
 
 import multiprocessing
+import random
 import resource
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_world
 import yaml
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
@@ -145,6 +148,26 @@ def test_memory(tmp_path: Path) -> None:
         process.join()
     plain, small = peaks["plain"], peaks["ours"]
     print(f"\nmemory of a step: {plain:.0f} MB plainly, {small:.0f} MB here: {small / plain:.2f} of it")
+
+
+def test_fifty_kills(tmp_path: Path) -> None:
+    """Print how a run ends that is killed fifty times: in the bits and the log of one that is left alone."""
+    train_world.made(tmp_path)
+    how = train_world.changed(optimisation={"steps": 60, "save_every": 3})
+    began = time.perf_counter()
+    for name in ("whole", "killed"):  # a folder each, in which its checkpoints lie
+        (tmp_path / name).mkdir()
+        for step in sorted(random.Random(0).sample(range(60), 50)) if name == "killed" else ():
+            ended = train_world.run(tmp_path, tmp_path / name / "out", params=how, killed_at=step)
+            assert ended == [-signal.SIGKILL]
+        assert train_world.run(tmp_path, tmp_path / name / "out", params=how) == [0]
+    one, other = (tmp_path / name / "out" for name in ("whole", "killed"))
+    assert (one / train.LOG).read_bytes() == (other / train.LOG).read_bytes()
+    weights = Path("layers/instance_layers.safetensors")
+    assert (one / weights).read_bytes() == (other / weights).read_bytes()
+    print(
+        f"\n50 kills in 60 steps, a checkpoint each third: same weights, same log; {time.perf_counter() - began:.0f} s"
+    )
 
 
 def seconds(step: Callable[[], float], times: int = 1) -> float:

@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from eval import detect, ground_truth, pictures
 from instdiff import __main__ as command
 from instdiff import drawn, layout_files, layouts, tables
+from instdiff.foundation import detector
 from instdiff.schema import ANNOTATED, IMAGES, SCORES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -228,6 +229,36 @@ def test_with_the_real_pictures_given_their_detections_are_an_alarm_at_once(
     shutil.copy(spoilt / "real.json", spoilt / "drawn.json")
     real = ("--real", str(spoilt / "real"), "--real-detections", str(spoilt / "real.json"))
     assert "exactly as in the row 'real'" in _refused(capsys, spoilt, tmp_path / "out", "drawn", *real)
+
+
+def test_detections_made_here_are_served_again_only_for_the_same_pictures_by_the_same_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eval_world.write(tmp_path)
+    eval_world.draw(tmp_path / "drawn", {}, 90)
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "weights").write_bytes(b"one")
+    values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    loaded = []
+    monkeypatch.setattr(detector, "load", lambda folder: loaded.append(folder) or eval_world.PixelDetector())
+    layouts_in = ("--layouts", str(tmp_path / "annotated.parquet"), "--images", str(tmp_path / "images.parquet"))
+    more = ("--detector", str(tmp_path / "detector"), "--params", str(tmp_path / "params.yaml"))
+
+    def found() -> float:
+        out = ("--row", "box", "--out", str(tmp_path / "out"))
+        command.main(["evaluate", "--pictures", str(tmp_path / "drawn"), *layouts_in, *more, *out])
+        return _metrics(tmp_path / "out" / "box")["box_miou"]["value"]
+
+    assert (found(), found()) == (1.0, 1.0)
+    assert len(loaded) == 1
+    shutil.rmtree(tmp_path / "drawn")
+    eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
+    assert found() == pytest.approx(6 / 7)
+    assert len(loaded) == 2
+    (tmp_path / "detector" / "weights").write_bytes(b"another")
+    found()
+    assert len(loaded) == 3
 
 
 def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path: Path) -> None:
