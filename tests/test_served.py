@@ -370,3 +370,37 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
     mended = pipeline.pipeline(overrides=["meet=true"], return_state=True)
     assert mended.is_completed()
     assert outcome() == {"a": "Skipped", "b": "Skipped", "c": "Skipped", "d": "ran", "e": "ran", "f": "Skipped"}
+
+
+def test_a_kill_of_what_serves_mid_stage_leaves_a_tree_that_the_next_run_goes_on_from(
+    client: SyncPrefectClient, ui: Ui, repository: Path
+) -> None:
+    for one in ("go", "d.part"):
+        (repository / one).unlink(missing_ok=True)
+    overrides = ["d.waits=true", "a.value=10"]
+    ask(client, overrides=overrides)
+    waiting(repository)
+    ui.process.kill()
+    ui.process.wait()
+    ui.start()
+    (repository / "go").touch()
+    again = ended(client, ask(client, overrides=overrides))
+    assert again.state_name == "Completed"
+    assert {stage: tasks(client, again)[stage] for stage in "ab"} == {"a": "Skipped", "b": "Skipped"}
+    assert (repository / "e").read_text().endswith("a{'value': 10}")
+
+
+def test_a_kill_of_the_server_costs_no_stage_its_work(client: SyncPrefectClient, ui: Ui, repository: Path) -> None:
+    for one in ("go", "d.part"):
+        (repository / one).unlink(missing_ok=True)
+    ask(client, overrides=["d.waits=true", "a.value=11"])
+    stage = waiting(repository)
+    os.kill(ui.server, signal.SIGKILL)
+    (repository / "go").touch()
+    until(lambda: toy_graph.gone(stage), "the stage goes on to its end")
+    os.kill(holder(repository), signal.SIGKILL)  # it would try for a minute to tell the server
+    ui.process.kill()
+    with tree.held("a person", print, repository / tree.LOCK):  # once the stage's DVC has ended too
+        said = toy_graph.dvc("repro", at=repository)
+    assert "Stage 'd' didn't change" in said
+    assert (repository / "e").read_text().endswith("a{'value': 11}")
