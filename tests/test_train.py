@@ -7,15 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
-import tiny_encoders
 import torch
 import train_world as world
 import yaml
-from PIL import Image
 from safetensors.torch import load
-from test_probe import PARAMS as PROBE
 from torch import nn
 
 from instdiff import checkpoint, config, train
@@ -221,26 +217,6 @@ def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root
     assert set(world.run(root, tmp_path / "killed", processes=2, killed_at=3, **cut)) == {-signal.SIGKILL}
     assert world.run(root, tmp_path / "killed", processes=2, **cut) == [0, 0]
     assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
-
-
-def test_a_probe_of_cut_weights_draws_what_one_process_draws_and_lets_training_go_on(
-    root: Path, tmp_path: Path
-) -> None:
-    tiny_encoders.write(tmp_path, world.WIDTH)
-    shown = {"layouts": 2, "patience": None, "text": tmp_path / "text", "vae": tmp_path / "vae"}
-    probe = PROBE.model_copy(update=shown)
-    logs, sheets = {}, {}
-    for parallel, processes in (("ddp", 1), ("fsdp", 2)):
-        params = world.changed(probe=probe, hardware={"parallel": parallel})
-        assert world.run(root, tmp_path / parallel, params=params, processes=processes) == [0] * processes
-        logs[parallel] = pd.read_csv(tmp_path / parallel / train.LOG)
-        pages = sorted((tmp_path / parallel / train.PICTURES).iterdir())
-        assert [page.name for page in pages] == ["00000002.png", "00000004.png", "00000006.png"]
-        sheets[parallel] = np.stack([np.asarray(Image.open(page), dtype=int) for page in pages])
-    assert np.abs(sheets["fsdp"] - sheets["ddp"]).max() <= 1  # level of 255
-    assert (sheets["ddp"][0] != sheets["ddp"][2]).any()  # of weights that move
-    assert "in_place" in logs["fsdp"]
-    pd.testing.assert_frame_equal(logs["fsdp"], logs["ddp"], atol=1e-4, rtol=0)
 
 
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from instdiff.foundation.clip import new_tokenizer
 LENGTH = 40  # tokens of a text
 
 
-def write(root: Path, width: int = 16) -> None:
-    """As the folders text and vae below `root`; `width` is that of the texts."""
+def write(root: Path) -> None:
+    """As the folders text and vae below `root`."""
     torch.manual_seed(0)
     tokenizer = new_tokenizer(LENGTH)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
+        hidden_size=16,
+        intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=LENGTH,
