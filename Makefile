@@ -46,6 +46,7 @@ repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train
 	@echo "report: $(CURDIR)/report.html"
 
 smoke: setup ## every stage, small, in a copy of this repository under runs/smoke
+	mkdir -p runs
 	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py -k "not kill"
 
 test: setup lint ## the contracts, then every test
