@@ -69,8 +69,9 @@ def _admitted(encoded: bytes, size: tuple[int, int] | None, limits: Limits) -> A
             return Failure("too_small", f"{width}x{height} pixels, {limits.min_side} at least")
         if image.mode in {"I", "F"}:
             return Failure("unusual_depth", f"mode {image.mode}: neither 8 nor 16 bits a channel")
+        deep = any(";16" in str(tile.args) for tile in image.tile)  # where the mode says 8 bits, loading cuts them
         image.load()
-        why = _why_converted(image)
+        why = _why_converted(image) or (f"mode_{image.mode}_16" if deep else None)
         turned = ImageOps.exif_transpose(image) if why == "rotated" and size != image.size else image
         if size is not None and size != turned.size:
             return Failure("size_mismatch", f"{turned.width}x{turned.height}, but annotated at {size[0]}x{size[1]}")
@@ -96,7 +97,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """8 bits a channel: 16-bit grey at its high byte, what is transparent on white."""
+    """8 bits a channel: 16 bits at their high byte, what is transparent on white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -64,7 +64,7 @@ def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row,
     """One picture a layout; the noise of a picture depends on the seed and its key alone."""
     shape = (pipeline.unet.config.in_channels, *[pipeline.unet.config.sample_size] * 2)
     noise = [torch.randn(shape, generator=torch_generator(params.seed, "noise", layout.key)) for layout in batch]
-    drawn: list[Image.Image] = pipeline(
+    images: list[Image.Image] = pipeline(
         batch,
         negative_prompt=params.negative_prompt,
         num_inference_steps=params.steps,
@@ -78,7 +78,7 @@ def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row,
         latents=torch.stack(noise),
         max_rows=params.max_rows,
     ).images
-    return drawn
+    return images
 
 
 def first(layout: Layout, slots: int) -> Layout:

@@ -88,10 +88,9 @@ def decoded(sam: Sam, embeddings_NDhw: Tensor, boxes_N4: Tensor) -> tuple[Tensor
     Each box has the embedding of its own picture, or all share one (1, D, h, w).
     """
     sparse, dense_NDhw = sam.prompt_encoder(points=None, boxes=boxes_N4, masks=None)
+    # The decoder takes one picture and adds it to each dense prompt; ours are added before, each to its own.
     logits, scores = sam.mask_decoder(
-        image_embeddings=boxes_N4.new_zeros(
-            1, 1, 1, 1
-        ),  # the decoder takes one picture, and adds it to each dense prompt
+        image_embeddings=boxes_N4.new_zeros(1, 1, 1, 1),
         image_pe=sam.prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=embeddings_NDhw + dense_NDhw,

@@ -92,7 +92,7 @@ def test_each_odd_picture_has_its_outcome() -> None:
     assert (decoded(made["animated"]) == 10).all()
 
 
-def test_sixteen_bits_of_rgb_are_kept_and_read_as_their_high_bytes() -> None:
+def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
     pixels_HWC = np.random.default_rng(1).integers(0, 1 << 16, (24, 32, 3), dtype=np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels_HWC)
     header = (32).to_bytes(4, "big") + (24).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])  # bits, RGB
@@ -102,7 +102,7 @@ def test_sixteen_bits_of_rgb_are_kept_and_read_as_their_high_bytes() -> None:
     admitted = pictures.admit(deep, None, LIMITS)
     assert np.array_equal(decoded(admitted), pixels_HWC >> 8)
     assert isinstance(admitted, pictures.Admitted)
-    assert (admitted.encoded, admitted.converted) == (deep, None)
+    assert (admitted.kind, admitted.converted) == ("png", "mode_RGB_16")
 
 
 @pytest.mark.parametrize(
