@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import tiny_encoders
 import torch
 import train_world as world
 import yaml
@@ -17,11 +19,13 @@ from torch import nn
 from instdiff import checkpoint, config, train
 from instdiff.diffusion import eps_loss, uniform_timesteps
 from instdiff.fit import Training, advance
+from instdiff.probe import ProbeParams
 from instdiff.samples import Batches, epoch_order
 from instdiff.sharded import engine
 from instdiff.start import Lora, Start, merge, start
 from instdiff.streamed import Indexed, Store, Streamed
 
+SHIPPED = Path(__file__).parents[1] / "weights" / "miniature"
 ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
 
 
@@ -217,6 +221,20 @@ def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root
     assert set(world.run(root, tmp_path / "killed", processes=2, killed_at=3, **cut)) == {-signal.SIGKILL}
     assert world.run(root, tmp_path / "killed", processes=2, **cut) == [0, 0]
     assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Path, parallel: str) -> None:
+    tiny_encoders.write(tmp_path, world.WIDTH)
+    judges = {"detector": SHIPPED / "detector", "judge": SHIPPED / "clip/judge"}
+    drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "min_score": 0.25, "patience": None}
+    probe = ProbeParams(**drawn, **judges, text=tmp_path / "text", vae=tmp_path / "vae")
+    world.trained(root, tmp_path / "one", world.changed(probe=probe))
+    cut = world.changed(probe=probe, hardware={"parallel": parallel})
+    assert world.run(root, tmp_path / "two", processes=2, params=cut) == [0, 0]
+    one, two = (pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
+    assert one["right_colour"].notna().all()
+    pd.testing.assert_frame_equal(one, two, rtol=1e-3)
 
 
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:

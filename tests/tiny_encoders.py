@@ -11,13 +11,13 @@ from instdiff.foundation.clip import new_tokenizer
 LENGTH = 40  # tokens of a text
 
 
-def write(root: Path) -> None:
-    """As the folders text and vae below `root`."""
+def write(root: Path, width: int = 16) -> None:
+    """As the folders text and vae below `root`; a text's tokens have `width` numbers."""
     torch.manual_seed(0)
     tokenizer = new_tokenizer(LENGTH)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
+        hidden_size=width,
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,

@@ -108,9 +108,11 @@ def _private_settings() -> Iterator[None]:
         wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": folder}
         for name, value in wanted.items():
             os.environ.setdefault(name, value)
-        opens = Image.open
-        from ultralytics import settings
+        opens, world = Image.open, os.environ.pop("WORLD_SIZE", None)
+        from ultralytics import settings  # which, told of other processes, would wait for all of them to import it
 
+        if world is not None:
+            os.environ["WORLD_SIZE"] = world
         Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
         settings.update(
             {
