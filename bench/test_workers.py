@@ -1,0 +1,67 @@
+"""Rates of the data stages against the number of processes that share their parts; all must write the same bytes.
+
+OMP_NUM_THREADS=1 pytest -s bench/test_workers.py
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import data_world
+import pytest
+import yaml
+
+from data_prep import caption, ground, ingest, segment, sketch
+from instdiff import config
+
+ROOT = Path(__file__).parents[1]
+PICTURES, PART = 480, 40
+MODULES = {"ingest": ingest, "ground": ground, "segment": segment, "caption": caption, "sketch": sketch}
+
+
+def params(processes: int) -> dict[str, Any]:
+    """Of each stage: scenes, the miniature's small SAM and BLIP, and so many processes (0: the caller does it all)."""
+    executor = f"work.workers.executor={'processes' if processes else 'here'}"
+    values = [f"ingest.num_train={PICTURES}", f"work.part_size={PART}", executor]
+    values += [f"work.workers.processes={processes}"] * bool(processes)
+    composed = yaml.safe_load(config.composed(["experiment=annotators", *values], ROOT / "configs"))
+    return {name: module.Params.model_validate(composed[name]) for name, module in MODULES.items()}
+
+
+def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
+    """The stages of the training pictures, in order."""
+    given, to = data_world.sources(root), partial(data_world.tables, root, "train")
+    ledger = {name: data_world.ledger(root, name) for name in MODULES}
+    ingested = {name: root / name for name in ("pictures", "images", "given")}
+    return {
+        "ingest": partial(ingest.run, **ingested, ledger=root / "ledger/ingest", params=how["ingest"]),
+        "ground": partial(ground.run, **given, **to("instances"), ledger=ledger["ground"], params=how["ground"]),
+        "segment": partial(
+            segment.run, **given, **to("instances", "masks"), ledger=ledger["segment"], params=how["segment"]
+        ),
+        "caption": partial(
+            caption.run, **given, **to("instances", "captions"), ledger=ledger["caption"], params=how["caption"]
+        ),
+        "sketch": partial(sketch.run, **to("images", "masks", "strokes"), params=how["sketch"]),
+    }
+
+
+def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print pictures a second of each stage, by the clock, the start of its processes included."""
+    tables = {}
+    for processes in (0, 1, 2):
+        root = tmp_path / str(processes)
+        root.mkdir()
+        how = params(processes)
+        monkeypatch.chdir(root)  # parts are kept in runs/ of the working directory
+        (root / "weights").symlink_to(ROOT / "weights")
+        print(f"\n{processes or 'no'} processes:", end="")
+        for name, run in stages(root, how).items():
+            began = time.perf_counter()
+            run()
+            print(f" {name} {PICTURES / (time.perf_counter() - began):.1f}", end="", flush=True)
+        names = ("masks", "captions", "strokes")
+        tables[processes] = [path.read_bytes() for path in data_world.tables(root, "train", *names).values()]
+    assert tables[0] == tables[1] == tables[2]
