@@ -17,17 +17,19 @@ from data_prep import caption, ground, ingest, segment, sketch
 from instdiff import config
 
 ROOT = Path(__file__).parents[1]
-PICTURES, PART = 480, 40
+PICTURES, PART = 1920, 160
 MODULES = {"ingest": ingest, "ground": ground, "segment": segment, "caption": caption, "sketch": sketch}
 
 
 def params(processes: int) -> dict[str, Any]:
     """Of each stage: scenes, the miniature's small SAM and BLIP, and so many processes (0: the caller does it all)."""
-    executor = f"work.workers.executor={'processes' if processes else 'here'}"
-    values = [f"ingest.num_train={PICTURES}", f"work.part_size={PART}", executor]
-    values += [f"work.workers.processes={processes}"] * bool(processes)
-    composed = yaml.safe_load(config.composed(["experiment=annotators", *values], ROOT / "configs"))
-    return {name: module.Params.model_validate(composed[name]) for name, module in MODULES.items()}
+    values = ["experiment=annotators", f"ingest.num_train={PICTURES}"]
+    composed = yaml.safe_load(config.composed(values, ROOT / "configs"))
+    workers = data_world.WORKERS.model_copy(
+        update={"executor": "processes" if processes else "here", "processes": max(1, processes)}
+    )
+    work = data_world.WORK.model_copy(update={"part_size": PART, "workers": workers}).model_dump()
+    return {name: module.Params.model_validate(composed[name] | {"work": work}) for name, module in MODULES.items()}
 
 
 def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
@@ -50,18 +52,20 @@ def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
 
 def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Print pictures a second of each stage, by the clock, the start of its processes included."""
-    tables = {}
+    tables, rates = {}, {}
     for processes in (0, 1, 2):
         root = tmp_path / str(processes)
         root.mkdir()
         how = params(processes)
         monkeypatch.chdir(root)  # parts are kept in runs/ of the working directory
         (root / "weights").symlink_to(ROOT / "weights")
-        print(f"\n{processes or 'no'} processes:", end="")
         for name, run in stages(root, how).items():
             began = time.perf_counter()
             run()
-            print(f" {name} {PICTURES / (time.perf_counter() - began):.1f}", end="", flush=True)
+            rates[name, processes] = PICTURES / (time.perf_counter() - began)
         names = ("masks", "captions", "strokes")
         tables[processes] = [path.read_bytes() for path in data_world.tables(root, "train", *names).values()]
+    for name in MODULES:
+        none, one, two = (rates[name, processes] for processes in (0, 1, 2))
+        print(f"\n{name}: {none:.0f} pictures/s here, {one:.0f} in one process, {two:.0f} in two", end="")
     assert tables[0] == tables[1] == tables[2]

@@ -122,7 +122,8 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
     else:
         pipeline.to(options.device)
     if options.compile:
-        pipeline.unet.compile()
+        # Frozen, weights lie as a CPU's kernels want them, in a second copy.
+        pipeline.unet.compile(options={"freezing": options.device == "cpu"})
     return pipeline
 
 
