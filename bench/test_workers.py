@@ -52,14 +52,12 @@ def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
 
 def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Print pictures a second of each stage, by the clock, the start of its processes included."""
+    monkeypatch.chdir(ROOT)  # where the paths of weights begin
     tables, rates = {}, {}
     for processes in (0, 1, 2):
         root = tmp_path / str(processes)
         root.mkdir()
-        how = params(processes)
-        monkeypatch.chdir(root)  # parts are kept in runs/ of the working directory
-        (root / "weights").symlink_to(ROOT / "weights")
-        for name, run in stages(root, how).items():
+        for name, run in stages(root, params(processes)).items():
             began = time.perf_counter()
             run()
             rates[name, processes] = PICTURES / (time.perf_counter() - began)
