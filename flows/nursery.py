@@ -4,6 +4,7 @@ The nursery is a process of its own and has no threads, so that forking is safe.
 or dies however suddenly, it ends every command that still runs with all that the command started, and then itself.
 """
 
+import gc
 import json
 import os
 import signal
@@ -97,8 +98,12 @@ class _Pipe:
 
 def serve(line: socket.socket) -> None:
     """Fork for every request until the line is closed; then end what still runs."""
-    import dvc.commands.repro
-    import dvc.repo  # noqa: F401  # what every fork needs
+    import dvc.cli.parser
+    import dvc.repo.stage  # noqa: F401  # what every fork needs
+
+    # A fork mostly reads and writes dvc.lock, and would go through all that is imported here again and again meanwhile.
+    gc.freeze()
+    gc.set_threshold(100_000)
 
     living: list[int] = []
     while True:
