@@ -19,7 +19,7 @@ from dvc.api import DVCFileSystem
 from pydantic import ValidationError
 from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.metrics import Change, Metric
 from instdiff.schema import Strict
@@ -94,7 +94,8 @@ def experiments() -> set[str]:
 
 def table(found: Sequence[Line], metrics: Sequence[str]) -> Table:
     """Each value with half of its 95% interval; marked where it leaves the interval that HEAD gave it."""
-    shown = Table("row", "run", *(name.replace("_accuracy", "").replace("_", " ") for name in metrics), box=MARKDOWN)
+    heads = (name.replace("_accuracy", "").replace("_", " ") for name in metrics)
+    shown = Table("row", Column("run", no_wrap=True), *heads, box=MARKDOWN)
     before: dict[str, Metric] = {}
     for line in found:
         if line.run == "HEAD":
