@@ -75,8 +75,9 @@ def show(compared: Compared) -> None:
     """Print the differences of a row, and the instances that changed most."""
     console = Console()
     shown = Table(title=f"row {compared.name}", box=None, padding=(0, 1))
-    for column in ("metric", "A", "B", "B - A", "95% of B - A", ""):
+    for column in ("metric", "A", "B", "B - A", "95% of B - A"):
         shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    shown.add_column("", justify="right")  # gives way to the numbers
     for one in compared.metrics:
         shown.add_row(*_cells(one))
     console.print(shown)

@@ -171,6 +171,18 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
     assert sorted(path.name for path in (plots / "box").iterdir()) == ["00-b-0.png", "01-d-0.png"]
 
 
+def test_no_number_is_cut_in_a_terminal_of_80_columns(
+    sides: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    longest = difference.Difference("box_ap/category/triangle", 0.657, 0.043, -0.659, -0.567, paired=False)
+    compare.show(compare.Compared("box", one, other, None, [longest], difference.most_changed(one, other, 0), []))
+    shown = capsys.readouterr().out
+    assert longest.name in shown
+    assert "0.657  0.043  -0.614  -0.659 to -0.567" in shown
+
+
 def test_folders_without_a_row_in_common_are_refused(
     sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
