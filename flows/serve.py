@@ -53,7 +53,8 @@ def start(port: int, patience: float = 240) -> subprocess.Popen[bytes]:
         RuntimeError: it ended, or did not answer within `patience` seconds.
     """
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    server = subprocess.Popen(command)
+    # In a session of its own: what interrupts this process leaves the server up, to be told what stops, and then ended.
+    server = subprocess.Popen(command, start_new_session=True)
     deadline = time.monotonic() + patience
     while not healthy(port):
         if server.poll() is not None or time.monotonic() > deadline:
@@ -93,7 +94,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4200, help="the server's; reports are served at the next one")
     port = parser.parse_args().port
     chosen = settings.read()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends the server too, as by Ctrl-C
+    for asked in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends the server too, as by Ctrl-C
+        signal.signal(asked, signal.default_int_handler)
     os.environ.update(environment(port))
     shown = pages.start(HOST, port + 1, Path(".dvc/cache"))
     server = None if healthy(port) else start(port)

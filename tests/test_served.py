@@ -131,7 +131,12 @@ class Ui:
         command = [sys.executable, "-m", "flows.serve", "--port", str(self.port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.repository, env=environment, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self.repository,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         until(self._serves, "the deployments are served")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -386,6 +391,14 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
     mended = pipeline.pipeline(overrides=["meet=true"], return_state=True)
     assert mended.is_completed()
     assert outcome() == {"a": "Skipped", "b": "Skipped", "c": "Skipped", "d": "ran", "e": "ran", "f": "Skipped"}
+
+
+def test_what_a_terminal_ends_all_at_once_does_not_hold_the_server_that_is_ended_last(ui: Ui) -> None:
+    assert os.getpgid(ui.server) != ui.process.pid  # Ctrl-C reaches the group of what it started
+    os.killpg(ui.process.pid, signal.SIGTERM)
+    ui.process.wait(60)
+    assert toy_graph.gone(ui.server)
+    ui.start()
 
 
 def test_a_kill_of_what_serves_mid_stage_leaves_a_tree_that_the_next_run_goes_on_from(
