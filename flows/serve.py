@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows import pages, settings
@@ -46,22 +47,29 @@ def healthy(port: int) -> bool:
         return False
 
 
-def start(port: int, patience: float = 240) -> subprocess.Popen[bytes]:
-    """Start a server and wait until it answers.
+@contextmanager
+def running(port: int, patience: float = 240) -> Iterator[None]:
+    """A server that answers, ended with the context; one that answers already is left as it is.
 
     Raises:
         RuntimeError: it ended, or did not answer within `patience` seconds.
     """
+    if healthy(port):
+        yield
+        return
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     # In a session of its own: what interrupts this process leaves the server up, to be told what stops, and then ended.
     server = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + patience
-    while not healthy(port):
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.terminate()
-            raise RuntimeError(f"no Prefect server at {HOST}:{port}; is the port taken? (--port chooses another)")
-        time.sleep(1)
-    return server
+    try:
+        deadline = time.monotonic() + patience
+        while not healthy(port):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no Prefect server at {HOST}:{port}; is the port taken? (--port chooses another)")
+            time.sleep(1)
+        yield
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def deployments(chosen: settings.Settings) -> None:
@@ -98,15 +106,12 @@ def main() -> None:
         signal.signal(asked, signal.default_int_handler)
     os.environ.update(environment(port))
     shown = pages.start(HOST, port + 1, Path(".dvc/cache"))
-    server = None if healthy(port) else start(port)
-    print(f"http://{HOST}:{port}", flush=True)
     try:
-        deployments(chosen)
+        with running(port):
+            print(f"http://{HOST}:{port}", flush=True)
+            deployments(chosen)
     finally:
         shown.shutdown()
-        if server is not None:
-            server.terminate()
-            server.wait(30)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows import gpus, pipeline, tree
+from flows import gpus, pipeline, serve, tree
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")
@@ -391,6 +391,29 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
     mended = pipeline.pipeline(overrides=["meet=true"], return_state=True)
     assert mended.is_completed()
     assert outcome() == {"a": "Skipped", "b": "Skipped", "c": "Skipped", "d": "ran", "e": "ran", "f": "Skipped"}
+
+
+def test_an_interrupt_while_the_server_starts_leaves_none_behind(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def recorded(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*words, **options))
+        return started[-1]
+
+    def healthy(_: int) -> bool:
+        if started:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", recorded)
+    monkeypatch.setattr(serve, "healthy", healthy)
+    with pytest.raises(KeyboardInterrupt), serve.running(port):
+        pass
+    assert [server.poll() is not None for server in started] == [True]
 
 
 def test_what_a_terminal_ends_all_at_once_does_not_hold_the_server_that_is_ended_last(ui: Ui) -> None:
