@@ -12,11 +12,11 @@ from segment_anything import SamPredictor
 
 from data_prep.blip import Blip
 from data_prep.crops import ModelParams, crop
-from data_prep.sam import SegmentAnything
 from instdiff import config, geometry
-from instdiff import sam as networks
 from instdiff.arrangements import SIZE
 from instdiff.foundation import blip as small
+from instdiff.networks import sam as networks
+from instdiff.networks.sam_masks import SegmentAnything
 from instdiff.scenes import scene
 from instdiff.schema import Box
 

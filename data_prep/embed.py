@@ -17,8 +17,8 @@ from data_prep.weights import fingerprint
 from instdiff import atomic, stage
 from instdiff.embeddings import Embedded, Empty, write_empty, write_one
 from instdiff.encoders import Texts, latents, pixels
-from instdiff.foundation import vae as autoencoder
-from instdiff.foundation.clip import TextEncoder, load_text
+from instdiff.networks import vae as autoencoder
+from instdiff.networks.clip import TextEncoder, load_text
 from instdiff.progress import track
 from instdiff.prompts import Prompts, prompt
 from instdiff.schema import Strict

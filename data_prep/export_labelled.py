@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from instdiff import atomic, geometry
-from instdiff.foundation.clip import load_text
+from instdiff.networks.clip import load_text
 from instdiff.progress import track
 from instdiff.schema import Box, Instance, Rle
 from instdiff.shards import Sample, read, read_index

@@ -132,10 +132,10 @@ def segmenter(params: Params, given: Path, _digest: str) -> Segmenter:
 
 def _model(backend: Literal["sam", "sam2"], weights: Path, max_boxes: int) -> Fills:
     if backend == "sam":
-        from data_prep.sam import SegmentAnything
+        from instdiff.networks.sam_masks import SegmentAnything
 
         return SegmentAnything(weights, max_boxes)
-    from data_prep.sam2 import Sam2
+    from instdiff.networks.sam2 import Sam2
 
     return Sam2(weights, max_boxes)
 

@@ -90,7 +90,7 @@ def made_by(pictures: Pictures, source: str, params: Params) -> dict[str, object
 
 def run(*, pictures: Path, images: Path, detector: Path, detections: Path, params: Params) -> dict[str, int]:
     """Pictures -> detections"""
-    from instdiff.foundation import detector as detectors
+    from instdiff.networks import detector as detectors
 
     found = find(pictures, tables.read(images, IMAGES), params.square)
     return write(detections, detectors.load(detector), provenance.of_folder(detector), found, params)

@@ -169,7 +169,7 @@ def _found(
         return results.read(file, pictures, classes, image_ids)
     if not given.detector.is_dir():
         raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")
-    from instdiff.foundation import detector
+    from instdiff.networks import detector
 
     source = provenance.of_folder(given.detector)
     kept = given.out / "detections" / f"{name}.json"

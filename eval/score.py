@@ -91,12 +91,12 @@ def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
 
 def look(judge: Path, params: Params) -> Eyes:
     """The judge of a folder, and whose features sets of pictures are compared in."""
-    from instdiff.foundation import clip
+    from instdiff.networks import clip
 
     judging = clip.load(judge)
     if params.sets.features == "judge":
         return Eyes(judging, judging)
-    from eval import inception
+    from instdiff.networks import inception
 
     return Eyes(judging, inception.load(judge / inception.WEIGHTS))
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from instdiff import checkpoint, comfy
-from instdiff.foundation import clip
-from instdiff.foundation import unet as base
-from instdiff.foundation import vae as autoencoder
+from instdiff.networks import base_unet as base
+from instdiff.networks import clip
+from instdiff.networks import vae as autoencoder
 from instdiff.pipeline import InstanceDiffusionPipeline
 from instdiff.solvers import scheduler
 from instdiff.unet import WEIGHTS_FILE, InstanceUNet

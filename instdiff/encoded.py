@@ -13,7 +13,7 @@ from torch import Tensor
 from instdiff.conditions import Compat
 from instdiff.embeddings import Empty
 from instdiff.encoders import Texts, latents, pixels
-from instdiff.foundation import clip, vae
+from instdiff.networks import clip, vae
 from instdiff.prompts import Prompts, prompt
 from instdiff.samples import Gathered, fitting, laid_out, padded, turned
 from instdiff.schema import Strict

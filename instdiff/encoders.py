@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from instdiff.foundation import vae as autoencoder
+from instdiff.networks import vae as autoencoder
 from instdiff.shards import Sample
 
 

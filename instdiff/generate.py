@@ -14,8 +14,9 @@ from PIL import Image
 
 from instdiff import atomic, drawn, layouts, stage, tables
 from instdiff.conditions import Compat, Format
-from instdiff.foundation import clip, recipe, vae
-from instdiff.foundation import unet as base
+from instdiff.foundation import recipe
+from instdiff.networks import base_unet as base
+from instdiff.networks import clip, vae
 from instdiff.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.progress import track
 from instdiff.randomness import torch_generator

@@ -26,10 +26,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from instdiff import attention_mask, conditions, sampling
 from instdiff.conditions import FORMATS, Compat, Conditions, Format
-from instdiff.foundation import vae as pixels
-from instdiff.foundation.clip import TextEncoder
 from instdiff.fuser import Grounding
 from instdiff.fuser import cat as cat_groundings
+from instdiff.networks import vae as pixels
+from instdiff.networks.clip import TextEncoder
 from instdiff.schema import Instance, Layout
 from instdiff.solvers import solver
 from instdiff.unet import InstanceUNet

@@ -21,8 +21,8 @@ from instdiff.conditions import Compat
 from instdiff.diffusion import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.engine import Accelerated
 from instdiff.fit import Row
-from instdiff.foundation import clip, detector, vae
 from instdiff.geometry import iou
+from instdiff.networks import clip, detector, vae
 from instdiff.randomness import torch_generator
 from instdiff.samples import laid_out
 from instdiff.schema import Layout, Strict

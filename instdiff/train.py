@@ -18,7 +18,7 @@ from instdiff.encoded import Encoded, Encoders
 from instdiff.engine import Accelerated, Hardware
 from instdiff.fit import Optimisation, Row, fit
 from instdiff.foundation import recipe
-from instdiff.foundation import unet as base
+from instdiff.networks import base_unet as base
 from instdiff.probe import Probe, ProbeParams
 from instdiff.randomness import derive
 from instdiff.samples import Batch, Batches, Feed, Memory, Recipe, Source

@@ -3,6 +3,7 @@ import sys
 
 from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.foundation import byte_pairs, clip
+from instdiff.networks import clip as clip_networks
 from instdiff.scenes import BACKGROUNDS
 
 
@@ -12,7 +13,7 @@ def test_the_most_frequent_pair_comes_first_and_the_alphabet_decides_between_equ
 
 def test_every_word_of_the_world_is_one_token() -> None:
     words = [*COLOURS, *TEXTURES, *SHAPES, *BACKGROUNDS, "a", "and", "on", "background"]
-    ids = clip.token_ids(clip.new_tokenizer(8), words, 8)
+    ids = clip_networks.token_ids(clip.new_tokenizer(8), words, 8)
     assert (ids == ids[0, -1]).sum(1).tolist() == [6] * len(words)  # one start, one word, then ends
     assert len(set(ids[:, 1].tolist())) == len(words)
 

@@ -11,8 +11,8 @@ from tiny_encoders import LENGTH
 from data_prep import embed
 from instdiff import embeddings, shards
 from instdiff.encoders import Texts
-from instdiff.foundation import vae as autoencoder
-from instdiff.foundation.clip import load_text
+from instdiff.networks import vae as autoencoder
+from instdiff.networks.clip import load_text
 from instdiff.prompts import Prompts
 
 PARAMS = embed.Params(

@@ -15,8 +15,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from instdiff import __main__ as command
 from instdiff import assemble
-from instdiff.foundation import clip, detector, known, recipe
+from instdiff.foundation import known, recipe
 from instdiff.foundation import released as importer
+from instdiff.networks import clip, detector
 
 SHIPPED = TOKENIZER.parents[1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models.inception import InceptionA, InceptionE
 
-from eval import inception
+from instdiff.networks import inception
 
 
 def test_what_lies_beyond_the_border_does_not_count_in_the_mean() -> None:

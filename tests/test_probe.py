@@ -11,8 +11,8 @@ from PIL import Image
 from train_world import engine, made
 
 from instdiff import config, shards, train
-from instdiff.foundation import unet as base
-from instdiff.foundation import vae
+from instdiff.networks import base_unet as base
+from instdiff.networks import vae
 from instdiff.pipeline import InstanceDiffusionPipeline
 from instdiff.probe import Probe, ProbeParams, sheet
 from instdiff.randomness import torch_generator

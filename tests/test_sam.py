@@ -9,11 +9,12 @@ from data_world import SEGMENT, contents, ledger, prepared, sources, tables
 from segment_anything import SamPredictor
 from transformers import Sam2Model, Sam2Processor
 
-from data_prep import sam, segment
+from data_prep import segment
 from data_prep.annotators import pictures_of
 from instdiff import geometry, masks
-from instdiff import sam as networks
 from instdiff import tables as parquet
+from instdiff.networks import sam as networks
+from instdiff.networks import sam_masks
 from instdiff.schema import IMAGES, INSTANCES, LEDGER, MASKS, Box, Rle
 
 SIZES = networks.Sizes(
@@ -63,7 +64,7 @@ def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weig
     boxes = parquet.read(tmp_path / "instances" / "train.parquet", INSTANCES)["box"]
     images = parquet.read(tmp_path / "images" / "train.parquet", IMAGES)
     pictures = {picture.key: picture for picture in pictures_of(tmp_path / "pictures" / "train", images)}
-    predictor = SamPredictor(sam.load(weights))
+    predictor = SamPredictor(sam_masks.load(weights))
     for row, box in zip(ours.to_dict("records"), boxes, strict=True):
         picture = pictures[row["key"]]
         predictor.set_image(picture.pixels())
@@ -117,7 +118,7 @@ def test_a_run_again_writes_the_same_bytes(tmp_path: Path, weights: Path) -> Non
 def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"other\.pth: not the weights of a released SAM"):
-        sam.load(tmp_path / "other.pth")
+        sam_masks.load(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("backend", ["sam", "sam2"])

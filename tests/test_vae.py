@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from instdiff import config
 from instdiff.arrangements import GROUPS
 from instdiff.foundation import corpus, recipe, vae
+from instdiff.networks import vae as vae_networks
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights" / "miniature" / "vae"
@@ -25,12 +26,12 @@ def further(tmp_path_factory: pytest.TempPathFactory) -> AutoencoderKL:
         patch.chdir(folder)
         vae.run(shipped=SHIPPED, vae=folder / "vae", params=params)
     assert recipe.read(folder / "vae")["before"] == recipe.read(SHIPPED)
-    return vae.load(folder / "vae")
+    return vae_networks.load(folder / "vae")
 
 
 def test_a_decoder_that_goes_on_leaves_every_latent_as_it_was(further: AutoencoderKL) -> None:
-    before = vae.load(SHIPPED)
-    pictures = vae.pixels(corpus.rendered(0, 7, GROUPS, 1).pictures_NHWC)
+    before = vae_networks.load(SHIPPED)
+    pictures = vae_networks.pixels(corpus.rendered(0, 7, GROUPS, 1).pictures_NHWC)
     with torch.no_grad():
         theirs, ours = (one.encode(pictures).latent_dist for one in (before, further))
         assert torch.equal(theirs.mean, ours.mean)

@@ -1,17 +1,12 @@
-"""detector: scenes -> a YOLOv8-seg that finds shapes and their masks; the only importer of ultralytics (AGPL-3.0)."""
+"""detector: scenes -> a YOLOv8-seg that finds shapes and their masks."""
 
 import json
-import os
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from skimage.measure import find_contours
@@ -19,12 +14,9 @@ from skimage.measure import find_contours
 from instdiff import atomic, stage
 from instdiff.appearance import SHAPES
 from instdiff.foundation import corpus, recipe
+from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
 from instdiff.scenes import Scene
-from instdiff.schema import Box, Strict
-
-Picture = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-WEIGHTS, CLASSES = "detector.pt", "classes.json"
+from instdiff.schema import Strict
 
 
 class Params(Strict):
@@ -44,94 +36,12 @@ class Params(Strict):
     nms_iou: float  # of two boxes that overlap more, the less sure goes
 
 
-@dataclass(frozen=True)
-class Detection:
-    """One thing found: its class, how sure, where (box in fractions, mask at the picture's size)."""
-
-    category: str
-    score: float
-    box: Box
-    mask: Mask
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A YOLO segmentation model and what it is asked for."""
-
-    model: Any
-    classes: tuple[str, ...]
-    image_size: int
-    min_score: float
-    nms_iou: float
-
-    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
-        """What is seen in each picture (H, W, 3) uint8 RGB, surest first; masks touch only what they cover."""
-        with _private_settings():
-            results = self.model.predict(
-                [one[..., ::-1].copy() for one in pictures],  # ultralytics takes BGR arrays
-                imgsz=self.image_size,
-                conf=self.min_score,
-                iou=self.nms_iou,
-                retina_masks=True,
-                device="cpu",
-                verbose=False,
-                save=False,
-            )
-        return [list(self._found(result)) for result in results]
-
-    def _found(self, result: Any) -> Iterator[Detection]:
-        if result.masks is None:
-            return
-        height, width = result.orig_shape
-        for row, mask in zip(result.boxes.data.tolist(), result.masks.data.cpu().numpy() > 0.5, strict=True):
-            x0, y0, x1, y1, score, number = row
-            box = Box(x0 / width, y0 / height, x1 / width, y1 / height)
-            yield Detection(self.classes[int(number)], score, box, mask)
-
-
-def load(folder: Path) -> Detector:
-    """The detector of a folder."""
-    settings = json.loads((folder / CLASSES).read_text())
-    with _private_settings():
-        from ultralytics.models.yolo.model import YOLO
-
-        model = YOLO(folder / WEIGHTS)
-    return Detector(
-        model, tuple(settings["classes"]), settings["image_size"], settings["min_score"], settings["nms_iou"]
-    )
-
-
-@contextmanager
-def _private_settings() -> Iterator[None]:
-    """Ultralytics neither downloads, installs, reports nor writes outside a folder of its own."""
-    with TemporaryDirectory() as folder:
-        wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": folder}
-        for name, value in wanted.items():
-            os.environ.setdefault(name, value)
-        opens, world = Image.open, os.environ.pop("WORLD_SIZE", None)
-        from ultralytics import settings  # which, told of other processes, would wait for all of them to import it
-
-        if world is not None:
-            os.environ["WORLD_SIZE"] = world
-        Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
-        settings.update(
-            {
-                name: False
-                for name in ("sync", "mlflow", "tensorboard", "wandb", "dvc", "comet", "clearml")
-                if name in settings
-            }
-        )
-        yield
-
-
 def train(params: Params, out: Path) -> dict[str, float]:
     """Fit a detector to scenes and write it with its classes."""
     scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers).scenes
-    with TemporaryDirectory() as scratch, _private_settings():
-        from ultralytics.models.yolo.model import YOLO
-
+    with TemporaryDirectory() as scratch, private_settings():
         data = _dataset(Path(scratch), scenes, params.image_size)
-        model = YOLO(params.architecture)
+        model = yolo(params.architecture)
         model.train(
             data=str(data),
             epochs=params.epochs,
@@ -171,61 +81,10 @@ def train(params: Params, out: Path) -> dict[str, float]:
     return metrics
 
 
-def imported(weights: Path, out: Path, asked: Mapping[str, float]) -> None:
-    """A YOLO segmentation file of ultralytics', of any classes, as a folder of ours; `asked` as in `Detector`.
-
-    Such a file is a pickle of the whole network. Nothing in it is executed: torch's restricted reader builds layers of
-    torch and of ultralytics alone, and what is kept is a network made anew with the weights read.
-    """
-    with _private_settings():
-        from ultralytics.nn.tasks import SegmentationModel
-
-        try:
-            with torch.serialization.safe_globals(_layers()):
-                held = torch.load(weights, map_location="cpu", weights_only=True)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            AttributeError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{weights}: refused; not a network of ultralytics' layers alone ({reason})") from error
-        found = (held.get("ema") or held.get("model")) if isinstance(held, dict) else None
-        if not isinstance(found, SegmentationModel):
-            raise ValueError(f"{weights}: holds no segmentation network but a {type(found).__name__}")
-        names = [found.names[number] for number in sorted(found.names)]
-        model = SegmentationModel(found.yaml, nc=len(names), verbose=False)
-        model.load_state_dict(found.state_dict())
-        model.names = dict(enumerate(names))
-        _write(model.half(), {"version": None, "license": None} | held, out / WEIGHTS)
-    (out / CLASSES).write_text(json.dumps({"classes": names, **asked}, indent=2) + "\n")
-
-
-def _layers() -> list[Any]:
-    """Every type that the network of a YOLO file is made of."""
-    from ultralytics.nn import tasks
-    from ultralytics.nn.modules import block, conv, head
-
-    modules = [torch.nn, torch.nn.modules.container, tasks, block, conv, head]
-    types = {one for module in modules for one in vars(module).values() if isinstance(one, type)}
-    return [set, *sorted((one for one in types if issubclass(one, torch.nn.Module)), key=str)]
-
-
 def _keep_the_model(trained: Path, out: Path) -> None:
     """Leave out the trainer's folders, dates and Git state: they say nothing of the model and differ in every run."""
     written = torch.load(trained, map_location="cpu", weights_only=False)  # a moment ago, by the trainer above
-    _write(written["model"], written, out)
-
-
-def _write(model: Any, written: Mapping[str, Any], out: Path) -> None:
-    """A file that ultralytics reads, of the network alone."""
-    model.args, model.criterion = {}, None
-    kept = {name: written[name] for name in ("version", "license")}
-    torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, **kept}, out)
+    write_network(written["model"], written, out)
 
 
 def _dataset(folder: Path, scenes: Sequence[Scene], size: int) -> Path:

@@ -17,9 +17,10 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import assemble, atomic, checkpoint
 from instdiff.assemble import Sizes
-from instdiff.foundation import clip, detector, known, open_clip, recipe
-from instdiff.foundation import unet as base
-from instdiff.foundation import vae as autoencoder
+from instdiff.foundation import known, open_clip, recipe
+from instdiff.networks import base_unet as base
+from instdiff.networks import clip, detector
+from instdiff.networks import vae as autoencoder
 from instdiff.schema import Strict
 
 DETECTION = {"min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO

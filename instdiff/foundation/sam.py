@@ -18,8 +18,8 @@ from instdiff import atomic, geometry, stage
 from instdiff.arrangements import GROUPS, SIZE
 from instdiff.fit import Optimisation, fit
 from instdiff.foundation import corpus, recipe
+from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
-from instdiff.sam import Sizes, build, decoded, load, save
 from instdiff.scenes import Scene
 from instdiff.schema import Strict
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from instdiff import atomic, stage
 from instdiff.diffusion import eps_loss, noised, stratified_timesteps
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import clip, corpus, recipe, vae
+from instdiff.foundation import corpus, recipe
+from instdiff.networks import clip, vae
+from instdiff.networks.base_unet import load
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
@@ -37,12 +39,6 @@ class Params(Strict):
     min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
     batch_size: int  # pictures
     optimisation: Optimisation
-
-
-def load(folder: Path) -> UNet2DConditionModel:
-    """The frozen base model of a folder, in fp32."""
-    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-    return unet.requires_grad_(False).eval()
 
 
 def build(params: Params, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:

@@ -17,6 +17,7 @@ from instdiff import atomic, stage
 from instdiff.arrangements import GROUPS, SIZE
 from instdiff.fit import Loss, Optimisation, fit
 from instdiff.foundation import corpus, recipe
+from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
 
@@ -34,26 +35,6 @@ class Params(Strict):
     kl_weight: float  # of the mean divergence of a latent number, against the mean absolute error of a pixel
     batch_size: int  # pictures
     optimisation: Optimisation
-
-
-def pixels(pictures_BHWC: npt.NDArray[np.uint8]) -> Tensor:
-    """Pictures as the autoencoder takes them: (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pictures_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uint8]:
-    """The way back: (B, H, W, 3) uint8, rounded to the nearest level, or down."""
-    scaled = (pixels_BCHW.clamp(-1, 1) + 1) * 127.5
-    levels = scaled.round() if rounded else scaled.floor()
-    array: npt.NDArray[np.uint8] = levels.byte().permute(0, 2, 3, 1).cpu().numpy()
-    return array
-
-
-def load(folder: Path) -> AutoencoderKL:
-    """The frozen autoencoder of a folder, in fp32 and evaluation mode."""
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
-    vae.requires_grad_(False).eval()
-    return vae
 
 
 def build(params: Params) -> AutoencoderKL:

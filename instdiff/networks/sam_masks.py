@@ -1,4 +1,4 @@
-"""SAM as a segmenter, with segment-anything's own classes: pictures are embedded in batches, and so are boxes decoded.
+"""SAM asked for the masks of boxes: pictures are embedded in batches, and so are boxes decoded.
 
 Legend: B pictures, M boxes of all, N of some or one, D features, h, w latent cells, H, W pixels, S SAM's own side.
 """
@@ -16,8 +16,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import scaled_dot_product_attention
 
 from instdiff import geometry
-from instdiff import sam as networks
 from instdiff.masks import Mask
+from instdiff.networks import sam as networks
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]

@@ -1,0 +1,1 @@
+"""What each network is and how it is asked; nothing here trains one. Open clip.py first."""

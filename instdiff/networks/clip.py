@@ -1,0 +1,155 @@
+"""CLIP: its text tower for the generator, both towers for a judge, and how each prepares what it reads.
+
+Legend: N pictures or crops, M texts, L tokens, D features.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from instdiff.schema import Box
+
+Picture = npt.NDArray[np.uint8]
+HALF = (0.5, 0.5, 0.5)
+PREPARATION_FILE = "preprocessor_config.json"  # of transformers
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a picture goes through before the vision tower: by default squeezed into a square, values in [-1, 1]."""
+
+    mean: tuple[float, ...] = HALF  # of each channel, taken off values in [0, 1]
+    spread: tuple[float, ...] = HALF  # what they are then divided by
+    middle: bool = False  # of a picture that is no square only the square in its middle is seen
+
+    def __call__(self, pictures: Sequence[Picture], size: int) -> Tensor:
+        """Pictures of any size as (N, 3, S, S)."""
+        pixels_N3SS = resized([middle(one) for one in pictures] if self.middle else pictures, size)
+        if self.mean == self.spread == HALF:
+            return pixels_N3SS
+        mean_311, spread_311 = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.spread))
+        return ((pixels_N3SS + 1) / 2 - mean_311) / spread_311
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The text tower of a CLIP: what the generator reads."""
+
+    model: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden state of every token after the final norm, (N, L, D), padded to the model's length."""
+        states: Tensor = self.model(self._ids(prompts)).last_hidden_state
+        return states
+
+    @torch.no_grad()
+    def pooled(self, phrases: Sequence[str]) -> Tensor:
+        """Hidden state at the end-of-text token, before projection, (N, D) (spec of the reference: "before")."""
+        states: Tensor = self.model(self._ids(phrases)).pooler_output
+        return states
+
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        return token_ids(self.tokenizer, texts, self.model.config.max_position_embeddings).to(self.model.device)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both towers: how well a picture fits a text."""
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+    prepared: Preparation = Preparation()
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[Picture]) -> Tensor:
+        """Unit vectors (N, D) of pictures or crops of any size, (H, W, 3) uint8."""
+        size = self.model.config.vision_config.image_size
+        parts = [self._images(self.prepared(pictures[i : i + 256], size)) for i in range(0, len(pictures), 256)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (M, D) of texts."""
+        return self._texts(texts)
+
+    def _images(self, pixels_N3SS: Tensor) -> Tensor:
+        return F.normalize(self.model.visual_projection(self.model.vision_model(pixels_N3SS).pooler_output), dim=-1)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        length = self.model.config.text_config.max_position_embeddings
+        states = self.model.text_model(token_ids(self.tokenizer, texts, length)).pooler_output
+        return F.normalize(self.model.text_projection(states), dim=-1)
+
+    def contrast(self, pixels_N3SS: Tensor, texts: Sequence[str]) -> Tensor:
+        """Symmetric cross-entropy of N pictures with their texts (Radford et al. 2021); equal texts are one target."""
+        distinct = list(dict.fromkeys(texts))
+        target = torch.tensor([distinct.index(text) for text in texts])
+        logits_NM = self._images(pixels_N3SS) @ self._texts(distinct).T * self.model.logit_scale.exp().clamp(max=100)
+        of_text_MN = F.one_hot(target, len(distinct)).T.float()
+        of_text_MN = of_text_MN / of_text_MN.sum(1, keepdim=True)
+        return (F.cross_entropy(logits_NM, target) + F.cross_entropy(logits_NM.T, of_text_MN)) / 2
+
+
+def load_text(folder: Path) -> TextEncoder:
+    """The frozen text encoder of a folder."""
+    model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
+    return TextEncoder(model, CLIPTokenizer.from_pretrained(folder))
+
+
+def load(folder: Path) -> Clip:
+    """The frozen CLIP of a folder, which prepares pictures as the folder says, if it does."""
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
+    return Clip(model, CLIPTokenizer.from_pretrained(folder), preparation(folder / PREPARATION_FILE))
+
+
+def preparation(path: Path) -> Preparation:
+    """What transformers' file of an image processor asks for; ours where there is no such file."""
+    if not path.is_file():
+        return Preparation()
+    try:
+        asked = json.loads(path.read_text(encoding="utf-8"))
+        mean, spread = (tuple(map(float, asked[f"image_{name}"])) for name in ("mean", "std"))
+        return Preparation(mean, spread, bool(asked["do_center_crop"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not an image processor's settings ({error!r})") from error
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> Tensor:
+    """Token ids (N, L), padded to `length`, longer texts cut."""
+    ids: Tensor = tokenizer(
+        list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def crop(picture: Picture, box: Box) -> Picture:
+    """The pixels that a box touches."""
+    height, width = picture.shape[:2]
+    x0, y0 = int(np.floor(box.x0 * width)), int(np.floor(box.y0 * height))
+    x1, y1 = int(np.ceil(box.x1 * width)), int(np.ceil(box.y1 * height))
+    return picture[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
+
+
+def middle(picture: Picture) -> Picture:
+    """The greatest square in the middle."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[top : top + side, left : left + side]
+
+
+def resized(pictures: Sequence[Picture], size: int) -> Tensor:
+    """Pictures of any size as the vision tower takes them: (N, 3, S, S) in [-1, 1], bicubic."""
+    square = [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in pictures]
+    return torch.from_numpy(np.stack(square)).permute(0, 3, 1, 2).float() / 127.5 - 1
