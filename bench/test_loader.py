@@ -19,7 +19,8 @@ from data_prep.export_labelled import label
 from instdiff import masks, shards, strokes, tables
 from instdiff.masks import Mask
 from instdiff.randomness import generator
-from instdiff.schema import INDEX, Instance, Layout, Point, Rle
+from instdiff.schema import Instance, Layout, Point, Rle
+from instdiff.shards import INDEX
 
 NUM_INSTANCES, NUM_SLOTS = 10, 30
 COUNT = 24  # pictures

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from instdiff import tables
-from instdiff.schema import LEDGER, Box
+from instdiff.schema import Box
+from instdiff.tables import LEDGER
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_prep.annotators import Failure
 from data_prep.crops import ModelParams, Pixels
-from data_prep.weights import fingerprint
+from instdiff.provenance import fingerprint
 
 
 class Blip:

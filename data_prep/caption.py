@@ -11,11 +11,14 @@ from pydantic import field_validator
 
 from data_prep import parts
 from data_prep.annotators import Failure, Picture, outcomes, pictures_of
+from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from data_prep.crops import Crops, ModelParams, Subject
 from data_prep.parts import Answer, Output, Work
-from data_prep.weights import fingerprint
 from instdiff import stage, tables
-from instdiff.schema import CAPTIONS, GIVEN, GIVEN_CAPTIONED, IMAGES, INSTANCES, Box, Strict
+from instdiff.provenance import fingerprint
+from instdiff.schema import Box, Strict
+from instdiff.tables import IMAGES
+from instdiff.work import resume
 
 WORDS = ("colour", "texture", "category")
 
@@ -148,7 +151,7 @@ def run(
     found = tables.rows_of(tables.read(instances, INSTANCES))
     todo = described(pictures_of(pictures, tables.read(images, IMAGES)), found)
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
-    digest = parts.digest("caption", params, [images, given, instances], *weights)
+    digest = resume.digest(__name__, params, images, given, instances, *weights)
     annotate = partial(caption, given=given, params=params, digest=digest)
     return parts.annotated(todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
 

@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from data_prep import parts
-from data_prep.weights import fingerprint
 from instdiff import atomic, stage
 from instdiff.embeddings import Embedded, Empty, write_empty, write_one
 from instdiff.encoders import Texts, latents, pixels
@@ -21,8 +20,10 @@ from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
 from instdiff.progress import track
 from instdiff.prompts import Prompts, prompt
+from instdiff.provenance import fingerprint
 from instdiff.schema import Strict
 from instdiff.shards import INDEX_FILE, Sample, read_index, read_one
+from instdiff.work import resume
 
 PRECISION = {"float16": torch.float16, "float32": torch.float32}
 
@@ -48,7 +49,7 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params
     shard_rows = {Path(str(name)).stem: rows for name, rows in index.groupby("shard", sort=False)}
     counts = {"shards": len(shard_rows), "samples": 0, "instances": 0}
     weights = [fingerprint(text), fingerprint(vae)]
-    scratch = parts.place(embeddings, parts.digest("embed", params, [shards / INDEX_FILE], device, *weights))
+    scratch = parts.place(embeddings, resume.digest(__name__, params, shards / INDEX_FILE, device, *weights))
     for name, rows in track(shard_rows.items(), len(shard_rows), "shards"):
         made = scratch / f"{name}.safetensors"
         if not made.exists():

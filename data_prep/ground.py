@@ -7,11 +7,14 @@ from typing import Literal, Protocol
 
 from data_prep import parts
 from data_prep.annotators import Failure, Found, Picture, outcomes, pictures_of
+from data_prep.columns import GIVEN, INSTANCES
 from data_prep.parts import Answer, Output, Work
 from data_prep.tags import DetectorParams
-from data_prep.weights import fingerprint
 from instdiff import stage, tables
-from instdiff.schema import GIVEN, IMAGES, INSTANCES, Box, Strict
+from instdiff.provenance import fingerprint
+from instdiff.schema import Box, Strict
+from instdiff.tables import IMAGES
+from instdiff.work import resume
 
 
 class Params(Strict):
@@ -81,7 +84,7 @@ def run(*, pictures: Path, images: Path, given: Path, instances: Path, ledger: P
     """From images to instances; a picture in which nothing was found is a row of the ledger."""
     todo = pictures_of(pictures, tables.read(images, IMAGES))
     weights = [] if params.detector is None else [fingerprint(path) for path in params.detector.weight_paths()]
-    digest = parts.digest("ground", params, [images, given], *weights)
+    digest = resume.digest(__name__, params, images, given, *weights)
     annotate = partial(ground, given=given, params=params, digest=digest)
     counts = parts.annotated(todo, annotate, Output(instances, INSTANCES, ledger), digest, params.work)
     return {"pictures": len(todo), **counts}

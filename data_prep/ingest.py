@@ -16,13 +16,16 @@ from pydantic import Field, RootModel
 
 from data_prep import parts, regions, sources
 from data_prep.annotators import Failure, utf8
+from data_prep.columns import GIVEN, GIVEN_CAPTIONED
 from data_prep.parts import Annotate, Answer, Keyed, Part, Work
 from data_prep.pictures import Limits, admit
 from data_prep.records import Record
 from instdiff import atomic, masks, scenes, stage, tables
 from instdiff.arrangements import GROUPS
 from instdiff.randomness import derive, generator
-from instdiff.schema import GIVEN, GIVEN_CAPTIONED, IMAGES, Strict
+from instdiff.schema import Strict
+from instdiff.tables import IMAGES
+from instdiff.work import resume
 
 
 class Scenes(Strict):
@@ -113,7 +116,7 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
     source = params.root
     schema = GIVEN if isinstance(source, Scenes) else GIVEN_CAPTIONED
     jobs = _jobs(source)
-    scratch = parts.place(images, parts.digest("ingest", source, [], _content(jobs)))
+    scratch = parts.place(images, resume.digest(__name__, source, _content(jobs)))
     splits = {
         split: parts.cut(listed, work, scratch / split, INGESTED, source.work) for split, (work, listed) in jobs.items()
     }

@@ -21,7 +21,7 @@ from PIL import Image
 from data_prep import lavis_worker
 from data_prep.annotators import Failure
 from data_prep.crops import ModelParams, Pixels
-from data_prep.weights import fingerprint
+from instdiff.provenance import fingerprint
 
 OTHERS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead the worker into our environment
 SHOWN = 300  # characters of a dead worker's last words

@@ -4,7 +4,6 @@ Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the
 their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from data_prep.annotators import Failure, Ledger
 from data_prep.workers import Workers, executor
 from instdiff import atomic, tables
 from instdiff.progress import track
-from instdiff.schema import LEDGER, Strict
+from instdiff.schema import Strict
+from instdiff.tables import LEDGER
 
 Row = dict[str, Any]
 FILES = "files"
@@ -134,15 +134,6 @@ def ledger_of(parts: Sequence[Part]) -> Ledger:
 def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     """One table of many, or of none."""
     return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
-
-
-def digest(stage: str, params: Strict, inputs: Sequence[Path], *more: str) -> str:
-    """What decides the content of a stage's parts: its parameters but for `work`, its input files, and the code."""
-    root = Path(__file__).parents[1]
-    code = sorted(path for package in ("data_prep", "instdiff") for path in (root / package).rglob("*.py"))
-    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*inputs, *code)]
-    text = "\n".join([stage, params.model_dump_json(exclude={"work"}), *more, *sums])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def make(part: Part) -> int:

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from data_prep import parts
 from data_prep.annotators import Failure, Picture, outcomes, pictures_of
+from data_prep.columns import GIVEN, INSTANCES, MASKS
 from data_prep.parts import Answer, Output, Work
-from data_prep.weights import fingerprint
 from instdiff import geometry, masks, stage, tables
 from instdiff.masks import Mask
-from instdiff.schema import GIVEN, IMAGES, INSTANCES, MASKS, Box, Rle, Strict
+from instdiff.provenance import fingerprint
+from instdiff.schema import Box, Rle, Strict
+from instdiff.tables import IMAGES
+from instdiff.work import resume
 
 Pixels = NDArray[np.uint8]
 
@@ -176,7 +179,7 @@ def run(
     found = tables.rows_of(tables.read(instances, INSTANCES))
     todo = prompted(pictures_of(pictures, tables.read(images, IMAGES)), found)
     weights = [] if params.weights is None else [fingerprint(params.weights)]
-    digest = parts.digest("segment", params, [images, given, instances], *weights)
+    digest = resume.digest(__name__, params, images, given, instances, *weights)
     annotate = partial(segment, given=given, params=params, digest=digest)
     return parts.annotated(todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
 

@@ -16,8 +16,10 @@ from data_prep import parts
 from data_prep.annotators import Picture, pictures_of
 from instdiff import atomic, layouts, stage, tables
 from instdiff.progress import track
-from instdiff.schema import ANNOTATED, IMAGES, INDEX, Layout, Strict
-from instdiff.shards import INDEX_FILE, Sample, encode
+from instdiff.schema import Layout, Strict
+from instdiff.shards import INDEX, INDEX_FILE, Sample, encode
+from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work import resume
 
 Entry = tuple[Picture, Layout, str]  # with the hash of the picture's file
 MEGABYTE = 1_000_000
@@ -36,7 +38,7 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: 
     table = tables.read(images, IMAGES)
     laid_out = layouts.from_tables(table, tables.read(annotated, ANNOTATED))
     todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
-    scratch = parts.place(shards, parts.digest("shard", params, [images, annotated]))
+    scratch = parts.place(shards, resume.digest(__name__, params, images, annotated))
     full = cut(todo, params)
     made = [scratch / f"{number:05d}" for number in range(len(full))]
     for part, entries in track(zip(made, full, strict=True), len(made), "shards"):

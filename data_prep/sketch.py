@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from data_prep import parts
+from data_prep.columns import MASKS, STROKES
 from data_prep.parts import Answer, Work
 from instdiff import masks as run_lengths
 from instdiff import stage, tables
 from instdiff.masks import Mask
 from instdiff.randomness import generator
-from instdiff.schema import IMAGES, MASKS, STROKES, Rle, Strict
+from instdiff.schema import Rle, Strict
 from instdiff.strokes import Points, box_centre, inner_centre, outline, scribble
+from instdiff.tables import IMAGES
+from instdiff.work import resume
 
 POINTS = {"box_centre": box_centre, "inside": inner_centre}
 
@@ -40,7 +43,7 @@ def run(*, images: Path, masks: Path, strokes: Path, params: Params) -> dict[str
     sizes = {row["key"]: (row["height"], row["width"]) for row in tables.read(images, IMAGES).to_dict("records")}
     found = tables.rows_of(tables.read(masks, MASKS))
     todo = [Masked(key, sizes[key], rows) for key, rows in found.items()]
-    scratch = parts.place(strokes, parts.digest("sketch", params, [images, masks]))
+    scratch = parts.place(strokes, resume.digest(__name__, params, images, masks))
     its = parts.cut(todo, partial(sketch_all, masks=masks, params=params), scratch, STROKES, params.work)
     parts.make_all(its, params.work)
     made = parts.joined([part.rows() for part in its], STROKES)

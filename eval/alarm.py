@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.columns import SCORES
 from eval.row import NONE, REAL
 from instdiff import tables
-from instdiff.schema import SCORES
 
 COMPARED = ("box_iou", "mask_iou", "detection_score")
 SAME = 0.9  # share of the instances found in both: two drawings of a layout are never found so alike

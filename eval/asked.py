@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval import coco, ground_truth, provenance
+from eval import coco, ground_truth
 from eval.ground_truth import GroundTruth, joined
-from instdiff import layout_files, masks
+from instdiff import layout_files, masks, provenance
 from instdiff.schema import Box, Instance, Layout
 
 

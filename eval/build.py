@@ -13,11 +13,11 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from eval import benchmark, coco, pictures, provenance
+from eval import benchmark, coco, pictures
 from eval.benchmark import Picture, Request
-from instdiff import atomic, layout_files, layouts, tables
+from instdiff import atomic, layout_files, layouts, provenance, tables
 from instdiff.progress import track
-from instdiff.schema import ANNOTATED, IMAGES
+from instdiff.tables import ANNOTATED, IMAGES
 
 SIZE = 512
 STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}

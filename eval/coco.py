@@ -15,9 +15,8 @@ import pandas as pd
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from eval import provenance
 from eval.ground_truth import GroundTruth, joined
-from instdiff import masks
+from instdiff import masks, provenance
 from instdiff.schema import Box, Rle, Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from eval import detections, ground_truth, provenance
+from eval import detections, ground_truth
 from eval.pictures import Pictures, Pixels, find
-from instdiff import masks, stage, tables
+from instdiff import masks, provenance, stage, tables
 from instdiff.progress import track
-from instdiff.schema import IMAGES, Box, Strict
+from instdiff.schema import Box, Strict
+from instdiff.tables import IMAGES
 
 
 class Params(Strict):

@@ -18,8 +18,7 @@ from typing import Annotated, Any
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from eval import provenance
-from instdiff import atomic, masks
+from instdiff import atomic, masks, provenance
 from instdiff.schema import Rle, Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from eval import alarm, matches, measures
+from eval.columns import SCORES
 from eval.metrics import average_precision, bootstrap
 from instdiff import tables
-from instdiff.schema import SCORES
 
 MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
 COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")

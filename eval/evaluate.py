@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import yaml
 from rich.console import Console
 
-from eval import alarm, asked, coco, detect, detections, provenance, results, row, score, seeds
+from eval import alarm, asked, coco, detect, detections, results, row, score, seeds
 from eval.ground_truth import GroundTruth
 from eval.measures import Eyes
 from eval.pictures import Pictures, find
 from eval.row import Inputs, Params
 from eval.table import table
+from instdiff import provenance
 from instdiff.schema import Strict
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
-from eval import provenance
-from instdiff import masks, tables
+from instdiff import masks, provenance, tables
 from instdiff.geometry import in_pixels
-from instdiff.schema import ANNOTATED, IMAGES, Box, Rle
+from instdiff.schema import Box, Rle
+from instdiff.tables import ANNOTATED, IMAGES
 
 
 @dataclass(frozen=True)

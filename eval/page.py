@@ -18,7 +18,8 @@ from eval import figures
 from eval import pictures as shown
 from eval.ground_truth import GroundTruth
 from instdiff import layouts, tables
-from instdiff.schema import LEDGER, Layout
+from instdiff.schema import Layout
+from instdiff.tables import LEDGER
 
 SIZES = ("small", "medium", "large")
 MISPLACED = 0.5  # mask IoU below which an instance counts as misplaced

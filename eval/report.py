@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from eval import figures, ground_truth, page
+from eval.columns import SCORES
 from eval.score import HEADLINE, REAL
 from instdiff import atomic, stage, tables
 from instdiff.metrics import LOWER_IS_BETTER
-from instdiff.schema import SCORES, Strict
+from instdiff.schema import Strict
 
 CONTROLS = (REAL, "none")
 SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared

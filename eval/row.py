@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from eval import detections, ground_truth, pictures, provenance
-from instdiff import drawn
+from eval import detections, ground_truth, pictures
+from instdiff import provenance
 from instdiff.schema import Strict
 
 REAL = "real"
@@ -79,7 +79,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "row": row,
         "pictures": inputs.pictures.digest,
         "num_pictures": len(inputs.pictures.keys),
-        "drawn_by": drawn.read(inputs.pictures.paths[0].parent),
+        "drawn_by": provenance.read(inputs.pictures.paths[0].parent),
         "real_pictures": None if inputs.real is None else inputs.real.digest,
         **inputs.truth.digests,
         "detections": inputs.found.digest,

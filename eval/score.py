@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from eval import detections as detected
-from eval import ground_truth, instances, matches, measures, provenance
+from eval import ground_truth, instances, matches, measures
 from eval import pictures as shown
+from eval.columns import SCORES
 from eval.measures import Eyes
 from eval.metrics import bootstrap
 from eval.metrics.bootstrap import Metric
 from eval.row import REAL, Inputs, Params, checked, sources
-from instdiff import atomic, stage, tables
-from instdiff.schema import SCORES
+from instdiff import atomic, provenance, stage, tables
 
 __all__ = ["HEADLINE", "REAL", "Params", "run", "score"]
 

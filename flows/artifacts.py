@@ -23,7 +23,7 @@ from flows import metrics
 from flows.dag import Graph
 from flows.pages import ADDRESS
 from instdiff import tables
-from instdiff.schema import LEDGER
+from instdiff.tables import LEDGER
 
 MAX_WIDTH = 1400  # pixels of a picture that is kept in Prefect's database
 

@@ -12,17 +12,18 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from instdiff import atomic, drawn, layouts, stage, tables
+from instdiff import atomic, layouts, provenance, stage, tables
 from instdiff.conditions import Compat, Format
-from instdiff.foundation import recipe
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
-from instdiff.schema import ANNOTATED, IMAGES, Layout, Strict
+from instdiff.schema import Layout, Strict
 from instdiff.solvers import scheduler
+from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.unet import InstanceUNet
+from instdiff.work import resume
 
 
 class Row(Strict):
@@ -103,10 +104,10 @@ def run(
     wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     told = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
-    asked_in = {"images": recipe.of_file(images), "annotated": recipe.of_file(annotated)}
+    asked_in = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
-    weights = {name: recipe.digest(folder) for name, folder in folders.items()}
-    kept = recipe.scratch(params, "generate", row, *asked_in.values(), *weights.values())
+    weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
+    kept = resume.folder(resume.digest(__name__, params, row, *asked_in.values(), *weights.values()))
     kept.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(wanted), params.batch_size)
     for start in track(starts, len(starts), "batch"):
@@ -118,9 +119,11 @@ def run(
     with atomic.folder(generated) as part:
         for layout in told:
             shutil.copyfile(kept / f"{layout.key}.png", part / f"{layout.key}.png")
-        pictures = [drawn.listed(part, f"{layout.key}.png", layout.key) for layout in told]
-        drawn.write(part, pictures, row=row, asked=asked_in, weights=weights, settings=params.model_dump(mode="json"))
-    recipe.clear(kept)
+        pictures = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in told]
+        provenance.write(
+            part, pictures, row=row, asked=asked_in, weights=weights, settings=params.model_dump(mode="json")
+        )
+    resume.clear(kept)
     asked, counted = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
     return {"pictures": len(wanted), "instances": counted, "instances_beyond_slots": asked - counted}
 

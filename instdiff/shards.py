@@ -24,15 +24,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instdiff import layouts, tables
-from instdiff.schema import INDEX, Instance, Layout, Point
+from instdiff.schema import Instance, Layout, Point
+from instdiff.tables import columns
 
 INDEX_FILE = "index.parquet"
+INDEX = columns(  # where each picture's sample lies in the shards: bytes [offset, offset + size) of the tar
+    shard=pa.string(), key=pa.string(), num_instances=pa.int32(), offset=pa.int64(), size=pa.int64(), sha256=pa.string()
+)
 LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"
 LONG = ("scribble", "outline")
 LARGEST = np.iinfo(np.uint16).max

@@ -19,7 +19,8 @@ from torch import Tensor
 from instdiff import atomic, embeddings, shards, tables
 from instdiff.conditions import Compat
 from instdiff.samples import Gathered, fitting, laid_out, padded, turned
-from instdiff.schema import INDEX, Layout
+from instdiff.schema import Layout
+from instdiff.shards import INDEX
 from instdiff.unifusion import UniFusionConfig
 
 OPEN_FILES = 64

@@ -11,13 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from instdiff import atomic, embeddings, shards, stage
+from instdiff import atomic, embeddings, provenance, recipes, shards, stage
 from instdiff.conditions import Compat, Conditions
 from instdiff.diffusion import eps_loss, noised
 from instdiff.encoded import Encoded, Encoders
 from instdiff.engine import Accelerated, Hardware
 from instdiff.fit import Optimisation, Row, fit
-from instdiff.foundation import recipe
 from instdiff.networks import base_unet as base
 from instdiff.probe import Probe, ProbeParams
 from instdiff.randomness import derive
@@ -28,6 +27,7 @@ from instdiff.start import Start, merge, start
 from instdiff.streamed import Store, Streamed, last
 from instdiff.unet import InstanceUNet
 from instdiff.unifusion import UniFusion, UniFusionConfig
+from instdiff.work import resume
 
 LOG, PICTURES = "log.csv", "probe"
 
@@ -134,11 +134,10 @@ def run(
     if params.source == "import":
         if not (shipped / "layers").is_dir():
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
-        return recipe.copy(shipped, instance)
+        return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
-    scratch = recipe.scratch(
-        params, fingerprint(shards, params.data), encoding(embeddings, params.data), recipe.digest(unet)
-    )
+    inputs = (fingerprint(shards, params.data), encoding(embeddings, params.data), unet)
+    scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u)
@@ -168,8 +167,8 @@ def write(model: InstanceUNet, instance: Path, scratch: Path, params: Params, me
         if (scratch / PICTURES).is_dir():
             shutil.copytree(scratch / PICTURES, part / PICTURES)
         model.save_instance_layers(part / "layers")
-        recipe.record(part, params, metrics)
-    recipe.clear(scratch)
+        recipes.record(part, params, metrics)
+    resume.clear(scratch)
 
 
 def stores(shards_in: Path, embeddings_in: Path, data: Data) -> tuple[Store, Store]:
@@ -212,14 +211,14 @@ def in_memory(where: tuple[Store, Store], sizes: UniFusionConfig, compat: Compat
 def fingerprint(folder: Path, data: Data) -> str:
     """What a run's checkpoints belong to: the bytes of a folder, or its names and sizes where it is streamed."""
     if data.source == "memory":
-        return recipe.digest(folder)
-    return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in recipe.files(folder))
+        return provenance.of_folder(folder)
+    return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in provenance.files(folder))
 
 
 def encoding(embeddings: Path, data: Data) -> str:
     """The same of what the base reads: the embeddings, or the encoders that make them."""
     if data.source == "pictures":
-        return recipe.digest(data.encoders.text) + recipe.digest(data.encoders.vae)
+        return provenance.of_folder(data.encoders.text) + provenance.of_folder(data.encoders.vae)
     return fingerprint(embeddings, data)
 
 

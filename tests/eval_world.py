@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from instdiff import masks, tables
-from instdiff.schema import ANNOTATED, IMAGES, Box
+from instdiff.schema import Box
+from instdiff.tables import ANNOTATED, IMAGES
 
 SIZE = 32
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}

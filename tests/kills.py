@@ -14,9 +14,10 @@ import data_world as data
 import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
+from data_prep.columns import GIVEN
 from instdiff import tables
 from instdiff.prompts import Prompts
-from instdiff.schema import GIVEN, IMAGES
+from instdiff.tables import IMAGES
 
 SCENES = data.INGEST.model_copy(update={"num_train": 12})
 LIMITS = {"min_side": 1, "max_pixels": 10**6}

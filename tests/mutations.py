@@ -15,8 +15,9 @@ from data_world import WORK
 from PIL import Image
 
 from data_prep import ingest
+from data_prep.columns import GIVEN_CAPTIONED
 from instdiff import masks, tables
-from instdiff.schema import GIVEN_CAPTIONED, IMAGES, LEDGER
+from instdiff.tables import IMAGES, LEDGER
 
 LIMITS = {"min_side": 4, "max_pixels": 100_000}
 SIZE = (32, 24)  # width, height

@@ -13,11 +13,12 @@ from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
 from data_prep import caption, segment
+from data_prep.columns import CAPTIONS, GIVEN, MASKS
 from instdiff import config, masks
 from instdiff import tables as parquet
 from instdiff.arrangements import GROUPS
 from instdiff.foundation import blip, corpus, sam
-from instdiff.schema import CAPTIONS, GIVEN, MASKS, Rle
+from instdiff.schema import Rle
 
 ROOT = Path(__file__).parents[1]
 

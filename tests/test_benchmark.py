@@ -13,7 +13,7 @@ from eval import asked, benchmark, coco
 from eval import pictures as shown
 from instdiff import __main__ as command
 from instdiff import layout_files, masks, tables
-from instdiff.schema import ANNOTATED, IMAGES
+from instdiff.tables import ANNOTATED, IMAGES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "eval_meta.json").read_text())
 

@@ -11,9 +11,10 @@ from data_world import tables as tables_of
 
 from data_prep import caption
 from data_prep.annotators import Failure, Picture
+from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from data_prep.crops import Crops, ModelParams, Pixels, Subject, crop
 from instdiff import geometry, tables
-from instdiff.schema import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES, Box
+from instdiff.schema import Box
 
 MODEL = ModelParams(
     weights=Path("w"),

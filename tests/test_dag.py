@@ -9,12 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import grimp
 import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
 from instdiff import config, stage
+from instdiff.work import resume
 
 ROOT = Path(__file__).parents[1]
 PAGES = [yaml.safe_load((ROOT / path).read_text()) for path in ("dvc.yaml", "weights/miniature/annotators.yaml")]
@@ -23,19 +23,8 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
-STARTERS = {
-    "instdiff.stage",
-    "instdiff.progress",
-    "instdiff.atomic",
-}  # start stages, show them, rename: no bytes of theirs
-PACKAGES = ("instdiff", "data_prep", "eval")
 
 each_stage = pytest.mark.parametrize("name", STAGES)
-
-
-@pytest.fixture(scope="module")
-def imports() -> grimp.ImportGraph:
-    return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
 def command(name: str) -> list[str]:
@@ -54,11 +43,6 @@ def module(name: str) -> ModuleType:
 def declared(name: str, kind: str) -> list[str]:
     entries = STAGES[name].get(kind, [])
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-
-
-def source(imports: grimp.ImportGraph, name: str) -> str:
-    path = name.replace(".", "/")
-    return f"{path}/__init__.py" if imports.find_children(name) or name in PACKAGES else f"{path}.py"
 
 
 def test_params_yaml_is_compiled_from_configs() -> None:
@@ -121,16 +105,6 @@ def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> N
 
 
 @each_stage
-def test_the_deps_name_all_the_code_a_stage_runs(name: str, imports: grimp.ImportGraph) -> None:
-    main = command(name)[2]
-    reached = {main, *imports.find_upstream_modules(main)} - STARTERS
-    code = {
-        one
-        for one in reached
-        if one == main or imports.find_modules_directly_imported_by(one) or not is_package(imports, one)
-    }
-    assert {path for path in declared(name, "deps") if path.endswith(".py")} == {source(imports, one) for one in code}
-
-
-def is_package(imports: grimp.ImportGraph, name: str) -> bool:
-    return source(imports, name).endswith("__init__.py")
+def test_the_deps_name_all_the_code_a_stage_runs(name: str) -> None:
+    code = {resume.source(module).relative_to(ROOT).as_posix() for module in resume.modules(command(name)[2])}
+    assert {path for path in declared(name, "deps") if path.endswith(".py")} == code

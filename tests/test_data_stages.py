@@ -31,10 +31,12 @@ from pydantic import ValidationError
 
 from data_prep import caption, ground, ingest, parts, segment, sketch
 from data_prep.annotators import Failure, Ledger, outcomes
+from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
 from instdiff import masks, tables
 from instdiff.arrangements import SIZE
 from instdiff.geometry import pixel
-from instdiff.schema import ANNOTATED, CAPTIONS, GIVEN, IMAGES, INSTANCES, LEDGER, MASKS, STROKES, Rle
+from instdiff.schema import Rle
+from instdiff.tables import ANNOTATED, IMAGES, LEDGER
 
 World = tuple[Path, dict[str, Mapping[str, float]]]
 

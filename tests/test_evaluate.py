@@ -16,10 +16,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval import detect, ground_truth, pictures
+from eval.columns import SCORES
 from instdiff import __main__ as command
-from instdiff import drawn, layout_files, layouts, tables
+from instdiff import layout_files, layouts, provenance, tables
 from instdiff.foundation import detector
-from instdiff.schema import ANNOTATED, IMAGES, SCORES
+from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 
@@ -110,9 +111,11 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = _copied(sample, tmp_path)
-    pictures_of = [drawn.listed(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())]
+    pictures_of = [
+        provenance.picture_line(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())
+    ]
     for digest in ("one", "another"):
-        drawn.write(own / "drawn", pictures_of, weights={"unet": digest})
+        provenance.write(own / "drawn", pictures_of, weights={"unet": digest})
         row = _evaluate(own, tmp_path / "out", "drawn")
         assert json.loads((row / "provenance.json").read_text())["drawn_by"]["weights"] == {"unet": digest}
     assert _metrics(row) == _metrics(_evaluate(sample, tmp_path / "without", "drawn"))
@@ -122,7 +125,7 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
     )
     sentence = _refused(capsys, own, tmp_path / "later", "drawn")
     assert f"{pictures_of[2]['file']} is not the picture that was drawn then" in sentence
-    (own / "drawn" / drawn.RECORD).write_text('{"made": "elsewhere"}')
+    (own / "drawn" / provenance.RECORD).write_text('{"made": "elsewhere"}')
     assert "no record of how pictures were drawn" in _refused(capsys, own, tmp_path / "later", "drawn")
 
 

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from data_prep import ground, tags
 from data_prep.annotators import Found, Picture, pictures_of
+from data_prep.columns import INSTANCES
 from data_prep.grounding_dino import GroundingDino, unrepeated
 from data_prep.tags import noun_phrases
 from instdiff import geometry, tables
-from instdiff.schema import IMAGES, INSTANCES, LEDGER, Box
+from instdiff.schema import Box
+from instdiff.tables import IMAGES, LEDGER
 
 CATEGORIES = {"source": "categories", "categories": ["red circle", "blue square", "triangle", "green circle", "square"]}
 

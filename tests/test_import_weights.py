@@ -14,8 +14,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from instdiff import __main__ as command
-from instdiff import assemble
-from instdiff.foundation import known, recipe
+from instdiff import assemble, provenance, recipes
 from instdiff.foundation import released as importer
 from instdiff.networks import clip, detector
 
@@ -35,8 +34,8 @@ def test_a_file_of_stable_diffusion_becomes_the_folders_that_the_stages_copy(tmp
         assert all(torch.equal(tensor, theirs[key]) for key, tensor in getattr(pipe, name).state_dict().items())
     sum_of = hashlib.sha256((tmp_path / "sd.safetensors").read_bytes()).hexdigest()
     for name in ("vae", "unet", "clip/text"):
-        recipe.copy(out / name, tmp_path / "copied" / name)
-        assert recipe.read(tmp_path / "copied" / name)["params"]["files"]["sd.safetensors"] == sum_of
+        recipes.copy(out / name, tmp_path / "copied" / name)
+        assert recipes.read(tmp_path / "copied" / name)["params"]["files"]["sd.safetensors"] == sum_of
 
 
 def test_the_instance_layers_of_a_released_file_come_with_its_base(tmp_path: Path) -> None:
@@ -163,4 +162,4 @@ def test_what_is_not_there_is_named_in_one_sentence_before_anything_is_written(
 def test_another_file_under_a_published_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(ValueError, match="is not the file published under this name"):
-        known.checked(tmp_path)
+        provenance.checked(tmp_path)

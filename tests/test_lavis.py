@@ -11,9 +11,9 @@ from data_world import tables as tables_of
 
 from data_prep import caption, lavis, lavis_worker
 from data_prep.annotators import Failure, outcomes
+from data_prep.columns import CAPTIONS
 from data_prep.crops import ModelParams, Pixels
 from instdiff import tables
-from instdiff.schema import CAPTIONS
 
 STAND_IN = f"""
 import base64, io, os, sys

@@ -14,9 +14,10 @@ from data_world import WORK, WORKERS, contents, prepared, sources
 
 from data_prep import ground, parts, workers
 from data_prep.annotators import Failure, outcomes
+from data_prep.columns import INSTANCES
 from data_prep.parts import Answer, Output
 from instdiff import tables
-from instdiff.schema import INSTANCES, LEDGER
+from instdiff.tables import LEDGER
 
 NUM_ITEMS = 23
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from eval import pictures
 from instdiff import tables
-from instdiff.schema import IMAGES
+from instdiff.tables import IMAGES
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from test_score import PARAMS as SCORE
 
 from eval import detect, detections, figures, ground_truth, page, pictures, report, score
 from eval import row as row_of_table
-from instdiff import drawn, layouts, tables
-from instdiff.schema import LEDGER, Box, Instance
+from instdiff import layouts, provenance, tables
+from instdiff.schema import Box, Instance
+from instdiff.tables import LEDGER
 
 ROOT = Path(__file__).parents[1]
 PARAMS = report.Params(
@@ -48,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _scored(world, "real", world / "real")
     for row, left_out in DRAWN.items():
         eval_world.draw(world / "generated" / row, dict(left_out), background=90)
-        drawn.write(world / "generated" / row, [], weights={"unet": "hash-of-the-unet"})
+        provenance.write(world / "generated" / row, [], weights={"unet": "hash-of-the-unet"})
         _scored(world, row, world / "generated" / row)
     (world / "instance").mkdir()
     (world / "instance" / "log.csv").write_text(

@@ -11,11 +11,13 @@ from transformers import Sam2Model, Sam2Processor
 
 from data_prep import segment
 from data_prep.annotators import pictures_of
+from data_prep.columns import INSTANCES, MASKS
 from instdiff import geometry, masks
 from instdiff import tables as parquet
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
-from instdiff.schema import IMAGES, INSTANCES, LEDGER, MASKS, Box, Rle
+from instdiff.schema import Box, Rle
+from instdiff.tables import IMAGES, LEDGER
 
 SIZES = networks.Sizes(
     image_size=64,

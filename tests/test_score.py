@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from eval import detect, detections, ground_truth, pictures, score
+from eval.columns import SCORES
 from eval.measures import Eyes
 from eval.metrics.bootstrap import Metric
 from eval.row import Inputs, Params, Recipe, checked
 from instdiff import appearance, tables
-from instdiff.schema import ANNOTATED, IMAGES, SCORES
+from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = Params(
     seed=0,

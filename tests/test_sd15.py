@@ -22,10 +22,10 @@ from test_assemble import one_file, released, sizes
 from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
 
-from instdiff import config, drawn, generate, stage, tables
-from instdiff.foundation import recipe
+from eval.columns import SCORES
+from instdiff import config, generate, provenance, stage, tables
 from instdiff.foundation import released as importer
-from instdiff.schema import ANNOTATED, LEDGER, SCORES
+from instdiff.tables import ANNOTATED, LEDGER
 from instdiff.unet import WEIGHTS_FILE
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +165,9 @@ def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_com
     source = json.loads((finished / "data" / "scores" / "box" / "provenance.json").read_text())
     assert source["real_pictures"] != source["pictures"]
     drew = {"text": "foundation/clip/text", "vae": "foundation/vae", "unet": "foundation/unet", "instance": "instance"}
-    assert source["drawn_by"]["weights"] == {name: recipe.digest(finished / "data" / at) for name, at in drew.items()}
+    assert source["drawn_by"]["weights"] == {
+        name: provenance.of_folder(finished / "data" / at) for name, at in drew.items()
+    }
     assert source["drawn_by"]["row"] == "box"
     for name in ("clip/text", "clip/judge", "vae", "unet", "detector"):
         made = json.loads((finished / "data" / "foundation" / name / "recipe.json").read_text())
@@ -189,7 +191,7 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
     given = {name: Path("data") / where for name, where in GENERATES.items()}
     given |= {"generated": Path("other"), "instance": Path("weights/instance")}
     generate.run(**given, row="box", params=generate.Params.model_validate(values))
-    one, other = (drawn.read(folder) for folder in (Path("data/generated/box"), Path("other")))
+    one, other = (provenance.read(folder) for folder in (Path("data/generated/box"), Path("other")))
     assert one is not None
     assert other is not None
     assert {name for name in one if one[name] != other[name]} == {"weights"}

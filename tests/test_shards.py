@@ -14,7 +14,8 @@ from PIL import Image
 
 from data_prep import shard
 from instdiff import layouts, masks, shards, tables
-from instdiff.schema import ANNOTATED, IMAGES, Box, Instance, Layout, Point, Rle
+from instdiff.schema import Box, Instance, Layout, Point, Rle
+from instdiff.tables import ANNOTATED, IMAGES
 
 SIZE = (3, 4)  # of the masks
 finite = st.floats(0, 1)

@@ -19,9 +19,11 @@ from PIL import Image
 
 from data_prep import ingest, pictures, records, regions
 from data_prep.annotators import Failure
+from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.records import Annotation
 from instdiff import masks, tables
-from instdiff.schema import GIVEN_CAPTIONED, IMAGES, LEDGER, Rle
+from instdiff.schema import Rle
+from instdiff.tables import IMAGES, LEDGER
 
 LIMITS = pictures.Limits(min_side=8, max_pixels=10_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)

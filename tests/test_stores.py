@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from data_prep import ingest, push_shards
 from instdiff import tables
-from instdiff.schema import IMAGES
+from instdiff.tables import IMAGES
 
 
 @pytest.fixture

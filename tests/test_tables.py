@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep.columns import CAPTIONS, MASKS
 from instdiff import tables
-from instdiff.schema import ANNOTATED, CAPTIONS, MASKS
+from instdiff.tables import ANNOTATED
 
 ROWS = [
     {"key": "b", "index": 0, "mask": "121", "score": 0.5},

@@ -7,9 +7,9 @@ import torch
 import yaml
 from diffusers import AutoencoderKL
 
-from instdiff import config
+from instdiff import config, recipes
 from instdiff.arrangements import GROUPS
-from instdiff.foundation import corpus, recipe, vae
+from instdiff.foundation import corpus, vae
 from instdiff.networks import vae as vae_networks
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def further(tmp_path_factory: pytest.TempPathFactory) -> AutoencoderKL:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         vae.run(shipped=SHIPPED, vae=folder / "vae", params=params)
-    assert recipe.read(folder / "vae")["before"] == recipe.read(SHIPPED)
+    assert recipes.read(folder / "vae")["before"] == recipes.read(SHIPPED)
     return vae_networks.load(folder / "vae")
 
 

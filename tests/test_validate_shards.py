@@ -10,9 +10,11 @@ import torch
 from data_world import SHARD, WORK, contents, prepared, sharded
 
 from data_prep import export_labelled, ingest, shard, validate_shards
+from data_prep.columns import GIVEN_CAPTIONED
 from instdiff import __main__ as command
 from instdiff import masks, shards, tables
-from instdiff.schema import GIVEN_CAPTIONED, INDEX, Layout
+from instdiff.schema import Layout
+from instdiff.shards import INDEX
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from instdiff import tables
-from instdiff.schema import LEDGER
+from instdiff.tables import LEDGER
 
 STAGE = """
 import json, os, pathlib, sys, time, yaml

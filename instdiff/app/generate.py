@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import functools
-import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from instdiff import assemble, atomic, drawn, layout_files, layouts
+from instdiff import assemble, atomic, layout_files, layouts, provenance
 from instdiff.app.overlay import overlay
 from instdiff.conditions import FORMATS, Format
-from instdiff.foundation import recipe
 from instdiff.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.schema import Layout
 from instdiff.solvers import SCHEDULERS
@@ -44,7 +42,7 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw every layout of the file; the folder appears when all is drawn."""
+    """Draw every layout of the file; the folder appears when all is provenance."""
     options = parser().parse_args(arguments)
     path: Path | None = options.layout or options.input_json
     if path is None:
@@ -104,8 +102,8 @@ def target(options: argparse.Namespace, path: Path) -> Path:
     """Where the run's folder goes; ValueError if something that is no earlier run of ours lies there."""
     name = f"gc{options.guidance_scale}-seed{options.seed}-alpha{options.alpha}"
     out: Path = options.output / path.stem / name
-    if out.exists() and not (out / drawn.RECORD).is_file():
-        raise ValueError(f"{out}: exists and is no earlier run ({drawn.RECORD} is missing); name another --output")
+    if out.exists() and not (out / provenance.RECORD).is_file():
+        raise ValueError(f"{out}: exists and is no earlier run ({provenance.RECORD} is missing); name another --output")
     return out
 
 
@@ -133,7 +131,7 @@ def write(
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
         pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
-        drawn.write(part, pictures, layouts=[layouts.to_json(layout) for layout in wanted], **provenance(options))
+        provenance.write(part, pictures, layouts=[layouts.to_json(layout) for layout in wanted], **record(options))
     return pictures
 
 
@@ -155,7 +153,7 @@ def draw(
         name = f"{layout.key}-{number}"
         image.save(folder / f"{name}.png")
         overlay(image, layout).save(folder / f"{name}-layout.png")
-        yield drawn.listed(folder, f"{name}.png", layout.key)
+        yield provenance.picture_line(folder, f"{name}.png", layout.key)
 
 
 def formats(options: argparse.Namespace) -> tuple[Format, ...]:
@@ -178,11 +176,11 @@ def opened(path: Path) -> Image.Image:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
 
 
-def provenance(options: argparse.Namespace) -> dict[str, Any]:
+def record(options: argparse.Namespace) -> dict[str, Any]:
     """All that the pictures depend on: options, weights and start picture by their digest, device."""
     weights = {name: path for name in ("ckpt", "instance", "refiner") if (path := getattr(options, name)) is not None}
     weights |= {f"lora{number}": path for number, path in enumerate(options.lora)}
-    begun = {} if options.image is None else {"path": str(options.image), "sha256": _sha256(options.image)}
+    begun = {} if options.image is None else {"path": str(options.image), "sha256": provenance.of_file(options.image)}
     return {
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in _plain(options).items()},
         "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
@@ -200,12 +198,7 @@ def _plain(options: argparse.Namespace) -> dict[str, Any]:
 
 @functools.cache  # weights are those that were loaded, and gigabytes
 def _digest(path: Path) -> str:
-    return recipe.digest(path) if path.is_dir() else _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return provenance.of_folder(path) if path.is_dir() else provenance.of_file(path)
 
 
 def _refiner(options: argparse.Namespace) -> Any:

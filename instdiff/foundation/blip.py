@@ -19,14 +19,15 @@ from transformers import (
     BlipProcessor,
 )
 
-from instdiff import atomic, geometry, stage
+from instdiff import atomic, geometry, recipes, stage
 from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.arrangements import GROUPS
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import corpus
 from instdiff.randomness import generator
 from instdiff.scenes import Scene
 from instdiff.schema import Strict
+from instdiff.work import resume
 
 Picture = npt.NDArray[np.uint8]
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *COLOURS, *TEXTURES, *SHAPES)
@@ -120,13 +121,13 @@ def train(params: Params, out: Path) -> dict[str, float]:
         ).loss
         return said
 
-    scratch = recipe.scratch(params)
+    scratch = resume.folder(resume.digest(__name__, params))
     fit(blip, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     blip.half().save_pretrained(out)  # shipped small; read back as fp32
     processor.save_pretrained(out)
     metrics = accuracies(out, corpus.rendered(params.seed + 1, 400, GROUPS, params.workers).scenes)
-    recipe.record(out, params, metrics)
-    recipe.clear(scratch)
+    recipes.record(out, params, metrics)
+    resume.clear(scratch)
     return metrics
 
 

@@ -13,15 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff import atomic, stage
+from instdiff import atomic, recipes, stage
 from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.arrangements import GROUPS
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import byte_pairs, corpus, recipe
+from instdiff.foundation import byte_pairs, corpus
 from instdiff.networks.clip import Clip, crop, resized
 from instdiff.randomness import generator
 from instdiff.scenes import phrase
 from instdiff.schema import Strict
+from instdiff.work import resume
 
 ATTRIBUTES = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tuple(SHAPES)}
 
@@ -98,7 +99,7 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
         )
 
     optimisation = params.optimisation.model_copy(update={"steps": params.steps[role]})
-    scratch = recipe.scratch(params, role)
+    scratch = resume.folder(resume.digest(__name__, params, role))
     fit(clip.model, loss, optimisation, scratch=scratch, log=out / "log.csv")
     clip.model.eval()
     metrics = accuracies(clip, corpus.rendered(seed + 1, 400, GROUPS, params.workers))
@@ -108,8 +109,8 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
         saved.load_state_dict(clip.model.text_model.state_dict())
     saved.half().save_pretrained(out)  # shipped small; read back as fp32
     tokenizer.save_pretrained(out)
-    recipe.record(out, params, metrics)
-    recipe.clear(scratch)
+    recipes.record(out, params, metrics)
+    resume.clear(scratch)
     return metrics
 
 
@@ -141,7 +142,7 @@ def word_features(clip: Clip, attribute: str) -> Tensor:
 def run(*, shipped: Path, clip: Path, role: str, params: Params) -> dict[str, float]:
     """Nothing, or a shipped folder -> clip of one role."""
     if params.source == "import":
-        return recipe.copy(shipped, clip)
+        return recipes.copy(shipped, clip)
     with atomic.folder(clip) as part:
         return train(params, part, role)
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from skimage.measure import find_contours
 
-from instdiff import atomic, stage
+from instdiff import atomic, recipes, stage
 from instdiff.appearance import SHAPES
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import corpus
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
 from instdiff.scenes import Scene
 from instdiff.schema import Strict
@@ -77,7 +77,7 @@ def train(params: Params, out: Path) -> dict[str, float]:
     kept = {"classes": list(SHAPES), **params.model_dump(include={"image_size", "min_score", "nms_iou"})}
     (out / CLASSES).write_text(json.dumps(kept, indent=2) + "\n")
     metrics = {"pictures_seen": float(params.num_scenes * params.epochs)}
-    recipe.record(out, params, metrics)
+    recipes.record(out, params, metrics)
     return metrics
 
 
@@ -119,7 +119,7 @@ def _polygon(mask: Mask) -> str:
 def run(*, shipped: Path, detector: Path, params: Params) -> dict[str, float]:
     """Nothing, or a shipped folder -> detector."""
     if params.source == "import":
-        return recipe.copy(shipped, detector)
+        return recipes.copy(shipped, detector)
     with atomic.folder(detector) as part:
         return train(params, part)
 

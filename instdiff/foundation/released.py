@@ -15,9 +15,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff import assemble, atomic, checkpoint
+from instdiff import assemble, atomic, checkpoint, provenance, recipes
 from instdiff.assemble import Sizes
-from instdiff.foundation import known, open_clip, recipe
+from instdiff.foundation import open_clip
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, detector
 from instdiff.networks import vae as autoencoder
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], sizes: Sizes | None = None) -> None:
         raise ValueError("--inception goes into the judge's folder: name --judge, too")
     if lacking := [f"--{name} {path}" for name, path in named.items() if not path.exists()]:
         raise ValueError(f"not there: {', '.join(lacking)}")
-    sources = {name: Source(files=known.checked(path)) for name, path in named.items()}
+    sources = {name: Source(files=provenance.checked(path)) for name, path in named.items()}
     if "base" in named:
         stable_diffusion(given.base, given.tokenizer, given.instance, given.out, sizes or Sizes(), sources)
     if "judge" in named:
@@ -138,4 +138,4 @@ def parser() -> argparse.ArgumentParser:
 
 def _record(folder: Path, sources: Sequence[Source]) -> None:
     files = {name: digest for one in sources for name, digest in one.files.items()}
-    recipe.record(folder, Source(files=files), {})
+    recipes.record(folder, Source(files=files), {})

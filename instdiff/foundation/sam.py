@@ -14,14 +14,15 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, geometry, stage
+from instdiff import atomic, geometry, recipes, stage
 from instdiff.arrangements import GROUPS, SIZE
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import corpus
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
 from instdiff.scenes import Scene
 from instdiff.schema import Strict
+from instdiff.work import resume
 
 
 class Params(Strict):
@@ -82,12 +83,12 @@ def train(params: Params, out: Path) -> dict[str, float]:
         draw = generator(params.seed, "sam", step)
         return objective(*_filled(sam, [scenes[i] for i in draw.integers(len(scenes), size=params.batch_size)]))
 
-    scratch = recipe.scratch(params)
+    scratch = resume.folder(resume.digest(__name__, params))
     fit(sam, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     save(sam, params.sizes, out)
     metrics = accuracy(load(out), corpus.rendered(params.seed + 1, 400, GROUPS, params.workers).scenes)
-    recipe.record(out, params, metrics)
-    recipe.clear(scratch)
+    recipes.record(out, params, metrics)
+    resume.clear(scratch)
     return metrics
 
 

@@ -12,15 +12,16 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
-from instdiff import atomic, stage
+from instdiff import atomic, recipes, stage
 from instdiff.diffusion import eps_loss, noised, stratified_timesteps
 from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import corpus
 from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
+from instdiff.work import resume
 
 
 class Params(Strict):
@@ -94,19 +95,19 @@ def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folde
         return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
 
     inputs = [text_folder, vae_folder, *([shipped] if params.source == "continue" else [])]
-    scratch = recipe.scratch(params, *map(recipe.digest, inputs))
+    scratch = resume.folder(resume.digest(__name__, params, *inputs))
     fit(unet, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     unet.half().save_pretrained(out)  # shipped small; read back as fp32
     metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
-    recipe.record(out, params, metrics, before=shipped if params.source == "continue" else None)
-    recipe.clear(scratch)
+    recipes.record(out, params, metrics, before=shipped if params.source == "continue" else None)
+    resume.clear(scratch)
     return metrics
 
 
 def run(*, shipped: Path, text: Path, vae: Path, unet: Path, params: Params) -> dict[str, float]:
     """Nothing, or a shipped folder; the text encoder and the autoencoder it must fit -> unet."""
     if params.source == "import":
-        return recipe.copy(shipped, unet)
+        return recipes.copy(shipped, unet)
     with atomic.folder(unet) as part:
         return train(params, part, shipped, text, vae)
 

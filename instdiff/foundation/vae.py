@@ -13,13 +13,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, stage
+from instdiff import atomic, recipes, stage
 from instdiff.arrangements import GROUPS, SIZE
 from instdiff.fit import Loss, Optimisation, fit
-from instdiff.foundation import corpus, recipe
+from instdiff.foundation import corpus
 from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
+from instdiff.work import resume
 
 
 class Params(Strict):
@@ -59,7 +60,7 @@ def train(params: Params, out: Path, shipped: Path) -> dict[str, float]:
     further = params.source == "continue"
     vae = load(shipped) if further else build(params)
     loss = decoder_loss(vae, pool, params) if further else whole_loss(vae, pool, params)
-    scratch = recipe.scratch(params, *([recipe.digest(shipped)] if further else []))
+    scratch = resume.folder(resume.digest(__name__, params, *([shipped] if further else [])))
     fit(vae, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
     vae.eval().requires_grad_(False)
     held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC)
@@ -73,8 +74,8 @@ def train(params: Params, out: Path, shipped: Path) -> dict[str, float]:
         "latent_mean": latents.mean().item(),
     }
     vae.half().save_pretrained(out)  # shipped small; read back as fp32
-    recipe.record(out, params, metrics, before=shipped if further else None)
-    recipe.clear(scratch)
+    recipes.record(out, params, metrics, before=shipped if further else None)
+    resume.clear(scratch)
     return metrics
 
 
@@ -113,7 +114,7 @@ def decoder_loss(vae: AutoencoderKL, pool_NHWC: npt.NDArray[np.uint8], params: P
 def run(*, shipped: Path, vae: Path, params: Params) -> dict[str, float]:
     """Nothing, or a shipped folder -> vae."""
     if params.source == "import":
-        return recipe.copy(shipped, vae)
+        return recipes.copy(shipped, vae)
     with atomic.folder(vae) as part:
         return train(params, part, shipped)
 

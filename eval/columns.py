@@ -1,0 +1,23 @@
+"""The columns of the table of scores: one instance of the pictures of one row, judged."""
+
+import pyarrow as pa
+
+from instdiff.tables import BOX, columns, with_columns
+
+SCORES = with_columns(
+    columns(row=pa.string(), key=pa.string(), index=pa.int32(), group=pa.string(), category=pa.string()),
+    colour=pa.string(),
+    texture=pa.string(),
+    box=BOX,  # as it was asked for
+    area=pa.float64(),  # share of the picture that the given mask covers, or the box where no mask is given
+    box_iou=pa.float64(),  # with the best detection of the own category; 0: none
+    mask_iou=pa.float64(),
+    detection_score=pa.float64(),  # of the best detection by box
+    pim_point=pa.float64(),  # share of the record's own stroke covered; 0: no detection, null: no stroke
+    pim_scribble=pa.float64(),
+    judged_colour=pa.string(),
+    judged_texture=pa.string(),
+    judged_shape=pa.string(),
+    leak=pa.bool_(),  # judged to have a neighbour's colour; null: no neighbour of another colour
+    clip_local=pa.float64(),  # cosine of the judge's features of the given box's crop and of the phrase
+)

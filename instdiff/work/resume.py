@@ -1,0 +1,86 @@
+"""Half-done work between kills: it is named by a digest of all that decides it, no less and no more.
+
+That is the stage's parameters but for `work`, its inputs, and what the code does that the stage imports. Comments,
+docstrings and formatting do nothing, and neither do the modules that only start a stage, show it or rename its files.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import grimp
+
+from instdiff import atomic, provenance
+from instdiff.schema import Strict
+
+PACKAGES = ("instdiff", "data_prep", "eval")
+STARTERS = frozenset({"instdiff.stage", "instdiff.progress", "instdiff.atomic"})  # no byte of an output is theirs
+
+
+def digest(stage: str, params: Strict, *inputs: Path | str) -> str:
+    """What a half-done run of a stage belongs to: its module, parameters, code, and inputs.
+
+    An input is a file or folder, which stands for its bytes, or a text, such as a hash that is known already.
+    """
+    sums = [_sum(each) if isinstance(each, Path) else each for each in inputs]
+    text = "\n".join([stage, params.model_dump_json(exclude={"work"}), *sums, code(stage)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder(digest: str) -> Path:
+    """Where a run keeps its checkpoints, or what it has finished, between kills."""
+    return Path("runs") / digest
+
+
+def clear(scratch: Path) -> None:
+    """Remove what lies between kills, once the result is written."""
+    atomic.remove(scratch)
+
+
+def code(stage: str) -> str:
+    """A hash of what the stage's code does: the syntax trees of all modules it imports."""
+    sums = [hashlib.sha256(syntax(source(name).read_text(encoding="utf-8")).encode()) for name in modules(stage)]
+    return hashlib.sha256("\n".join(each.hexdigest() for each in sums).encode()).hexdigest()
+
+
+@cache
+def modules(stage: str) -> tuple[str, ...]:
+    """The stage's module and all first-party modules that it imports, directly or not, in the order of the names."""
+    graph = _graph()
+    reached = {stage, *graph.find_upstream_modules(stage)} - STARTERS
+    rooms = {name for name in reached if graph.find_children(name) or name in PACKAGES}
+    return tuple(sorted(name for name in reached if name not in rooms or graph.find_modules_directly_imported_by(name)))
+
+
+def _sum(path: Path) -> str:
+    return provenance.of_folder(path) if path.is_dir() else provenance.of_file(path)
+
+
+def source(module: str) -> Path:
+    """The file of a first-party module."""
+    place = Path(__file__).parents[2] / module.replace(".", "/")
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def syntax(text: str) -> str:
+    """What the code says, without comments, docstrings and formatting."""
+    tree = ast.parse(text)
+    for node in _with_docstrings(tree):
+        node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _with_docstrings(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            yield node
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
