@@ -12,13 +12,14 @@ from segment_anything import SamPredictor
 
 from data_prep.blip import Blip
 from data_prep.crops import ModelParams, crop
-from instdiff import config, geometry
-from instdiff.arrangements import SIZE
+from instdiff import config
 from instdiff.foundation import blip as small
+from instdiff.layouts import geometry
 from instdiff.networks import sam as networks
 from instdiff.networks.sam_masks import SegmentAnything
-from instdiff.scenes import scene
 from instdiff.schema import Box
+from instdiff.world.arrangements import SIZE
+from instdiff.world.scenes import scene
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 5

@@ -14,13 +14,15 @@ from PIL import Image
 from test_sketch import SIZE, blobs, ours, plainly
 
 from data_prep import shard
-from data_prep.annotators import Picture
 from data_prep.export_labelled import label
-from instdiff import masks, shards, strokes, tables
-from instdiff.masks import Mask
+from instdiff import tables
+from instdiff.data import shards
+from instdiff.data.shards import INDEX
+from instdiff.layouts import masks, strokes
+from instdiff.layouts.masks import Mask
 from instdiff.randomness import generator
 from instdiff.schema import Instance, Layout, Point, Rle
-from instdiff.shards import INDEX
+from instdiff.work.pictures import Picture
 
 NUM_INSTANCES, NUM_SLOTS = 10, 30
 COUNT = 24  # pictures

@@ -18,13 +18,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from instdiff import checkpoint, conditions, fuser, sampling, scaleu
-from instdiff.conditions import Conditions
-from instdiff.fuser import GatedSelfAttention, Grounding
+from instdiff.checkpoints import official
+from instdiff.model import conditions, scaleu
+from instdiff.model import grounding as fuser
+from instdiff.model.attention import GatedSelfAttention
+from instdiff.model.conditions import Conditions
+from instdiff.model.grounding import Grounding
+from instdiff.model.unet import InstanceUNet
+from instdiff.model.unifusion import UniFusionConfig
+from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling.solvers import Plms
 from instdiff.schema import Box, Instance, Layout
-from instdiff.solvers import Plms
-from instdiff.unet import InstanceUNet
-from instdiff.unifusion import UniFusionConfig
 
 FULL = os.environ.get("INSTDIFF_BENCH") == "full"
 STEPS = 5 if FULL else 50  # of the walks that are compared
@@ -40,7 +44,7 @@ SMALL = {
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
 }
-SMALL_UNIFUSION = checkpoint.OFFICIAL_UNIFUSION.model_copy(
+SMALL_UNIFUSION = official.OFFICIAL_UNIFUSION.model_copy(
     update={"text_width": 64, "token_width": 64, "hidden_width": 96, "mask_widths": (16, 32, 64, 128)}
 )
 
@@ -49,8 +53,8 @@ SMALL_UNIFUSION = checkpoint.OFFICIAL_UNIFUSION.model_copy(
 def network() -> InstanceUNet:
     """Random weights, every gate and scale away from zero."""
     torch.manual_seed(0)
-    sizes: UniFusionConfig = checkpoint.OFFICIAL_UNIFUSION if FULL else SMALL_UNIFUSION
-    base = checkpoint.SD15_UNET if FULL else SMALL
+    sizes: UniFusionConfig = official.OFFICIAL_UNIFUSION if FULL else SMALL_UNIFUSION
+    base = official.SD15_UNET if FULL else SMALL
     unet = InstanceUNet(**base, unifusion_config=sizes.model_dump(mode="json"), scale_u=True).eval()
     with torch.no_grad():
         for name, parameter in unet.instance_layers().items():
@@ -78,7 +82,7 @@ def told(unet: InstanceUNet, count: int) -> Conditions:
         left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))
         whole.mask_BNHW[0, slot, sizes.mask_size // 5 : sizes.mask_size * 9 // 10, left:right] = True
         whole.mask_given_BN[0, slot] = True
-    return sampling.apart(whole)[0]
+    return multi_instance.apart(whole)[0]
 
 
 @contextmanager
@@ -111,8 +115,8 @@ def released_schedule(
 ) -> Tensor:
     """One input after the other, two forward passes of one row an evaluation, UniFusion and fusers in each of them."""
     solver, nothing = Plms.of(STEPS), conditions.null(given.rows([0]))
-    gates = sampling.gates(solver.num_steps, ALPHA)
-    split = sampling.num_steps_apart(solver.num_steps, MIS)
+    gates = guidance.gates(solver.num_steps, ALPHA)
+    split = multi_instance.num_steps_apart(solver.num_steps, MIS)
 
     def guided(row: int) -> Callable[[Tensor, Tensor, float], Tensor]:
         def denoise(x_1CHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
@@ -144,11 +148,13 @@ def our_schedule(
     """What the pipeline does between the text encoder and the autoencoder."""
     solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
-    denoise = sampling.guided(
+    denoise = guidance.guided(
         unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R
     )
-    gates = sampling.gates(solver.num_steps, ALPHA)
-    return sampling.sample_multi_instance(denoise, denoise, noise_1CHW, solver, gates, picture_R=picture_R, share=MIS)
+    gates = guidance.gates(solver.num_steps, ALPHA)
+    return multi_instance.sample_multi_instance(
+        denoise, denoise, noise_1CHW, solver, gates, picture_R=picture_R, share=MIS
+    )
 
 
 @contextmanager
@@ -226,7 +232,7 @@ def test_one_row_with_less_work() -> None:
 def rows_of_a_walk(num_steps: int) -> Counter[str]:
     """How many rows of each kind a walk of the setting takes."""
     solver = Plms.of(num_steps)
-    gates, split = sampling.gates(num_steps, ALPHA), sampling.num_steps_apart(num_steps, MIS)
+    gates, split = guidance.gates(num_steps, ALPHA), multi_instance.num_steps_apart(num_steps, MIS)
     rows: Counter[str] = Counter()
     for index, gate in enumerate(gates):
         apart = INSTANCES + 1 if index < split else 1
@@ -247,7 +253,7 @@ def test_memory_grows_with_the_instances() -> None:
         parts = [unet.ground(given.rows(slice(start, start + 4))) for start in range(0, len(given), 4)]
         text = torch.randn(len(given), 77, unet.config.cross_attention_dim)
         null = unet.ground(conditions.null(given.rows([0])))
-        denoise = sampling.guided(unet, text, fuser.cat(parts), text[:1], null, guidance=GUIDANCE, max_rows=2)
+        denoise = guidance.guided(unet, text, fuser.cat(parts), text[:1], null, guidance=GUIDANCE, max_rows=2)
         denoise(torch.randn(1, 4, side, side), torch.tensor(500), 1.0)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{count} instances, {len(given)} rows: {peak:.2f} GiB")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from skimage.measure import find_contours
 
-from instdiff import strokes
-from instdiff.masks import Mask
+from instdiff.layouts import strokes
+from instdiff.layouts.masks import Mask
 from instdiff.randomness import generator
 
 SIZE, NUM_SCRIBBLE, NUM_OUTLINE = 512, 20, 256

@@ -18,14 +18,16 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from instdiff import config, train
-from instdiff.diffusion import noised
-from instdiff.engine import Accelerated
-from instdiff.fit import Training, advance
-from instdiff.samples import Batch, laid_out
+from instdiff import config
+from instdiff.data.batches import Batch
+from instdiff.data.samples import laid_out
+from instdiff.model.noise_schedule import noised
+from instdiff.model.unet import InstanceUNet
 from instdiff.schema import Box, Instance, Layout
-from instdiff.start import start
-from instdiff.unet import InstanceUNet
+from instdiff.training import train
+from instdiff.training.accelerated import Accelerated
+from instdiff.training.initial_weights import start
+from instdiff.training.loop import Training, advance
 
 ROOT = Path(__file__).parents[1]
 STEPS, BATCH, TEXT = 20, 2, 64

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from data_prep.annotators import Failure, Ledger
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
-from instdiff import masks as run_lengths
 from instdiff import stage, tables
-from instdiff.geometry import clamp
+from instdiff.layouts import masks as run_lengths
+from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box, Rle, Strict
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work.ledger import Ledger
+from instdiff.work.outcomes import Failure
 
 ROW = ["key", "index"]
 Needed = Literal["category", "box", "mask", "caption", "point", "scribble", "outline"]

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from data_prep.annotators import Failure
 from data_prep.crops import ModelParams, Pixels
 from instdiff.provenance import fingerprint
+from instdiff.work.outcomes import Failure
 
 
 class Blip:

@@ -9,16 +9,16 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import field_validator
 
-from data_prep import parts
-from data_prep.annotators import Failure, Picture, outcomes, pictures_of
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from data_prep.crops import Crops, ModelParams, Subject
-from data_prep.parts import Answer, Output, Work
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
 from instdiff.tables import IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.parts import Answer, Output, Work
+from instdiff.work.pictures import Picture, pictures_of
 
 WORDS = ("colour", "texture", "category")
 

@@ -8,9 +8,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.annotators import Failure, Picture
-from instdiff import geometry
+from instdiff.layouts import geometry
 from instdiff.schema import Box, Strict
+from instdiff.work.outcomes import Failure
+from instdiff.work.pictures import Picture
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 

@@ -12,18 +12,17 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from data_prep import parts
 from instdiff import atomic, stage
-from instdiff.embeddings import Embedded, Empty, write_empty, write_one
-from instdiff.encoders import Texts, latents, pixels
+from instdiff.data.embeddings import Embedded, Empty, write_empty, write_one
+from instdiff.data.encoders import Texts, latents, pixels
+from instdiff.data.shards import INDEX_FILE, Sample, read_index, read_one
+from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
 from instdiff.progress import track
-from instdiff.prompts import Prompts, prompt
 from instdiff.provenance import fingerprint
 from instdiff.schema import Strict
-from instdiff.shards import INDEX_FILE, Sample, read_index, read_one
-from instdiff.work import resume
+from instdiff.work import parts, resume
 
 PRECISION = {"float16": torch.float16, "float32": torch.float32}
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from instdiff import atomic, geometry
+from instdiff import atomic
+from instdiff.data.shards import Sample, read, read_index
+from instdiff.layouts import geometry
 from instdiff.networks.clip import load_text
 from instdiff.progress import track
 from instdiff.schema import Box, Instance, Rle
-from instdiff.shards import Sample, read, read_index
 
 NUM_SCRIBBLE = 20  # points, as many as the reference reads
 Features = Callable[[Sequence[str]], Tensor]  # texts -> (texts, D)

@@ -5,16 +5,17 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from data_prep import parts
-from data_prep.annotators import Failure, Found, Picture, outcomes, pictures_of
 from data_prep.columns import GIVEN, INSTANCES
-from data_prep.parts import Answer, Output, Work
+from data_prep.grounded import Found
 from data_prep.tags import DetectorParams
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
 from instdiff.tables import IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.parts import Answer, Output, Work
+from instdiff.work.pictures import Picture, pictures_of
 
 
 class Params(Strict):

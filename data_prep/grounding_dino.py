@@ -11,10 +11,12 @@ import torch
 from torchvision.ops import nms
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
-from data_prep.annotators import Failure, Found, Picture
+from data_prep.grounded import Found
 from data_prep.tags import DetectorParams, tagger
-from instdiff.geometry import clamp
+from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box
+from instdiff.work.outcomes import Failure
+from instdiff.work.pictures import Picture
 
 
 class GroundingDino:

@@ -14,18 +14,21 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field, RootModel
 
-from data_prep import parts, regions, sources
-from data_prep.annotators import Failure, utf8
+from data_prep import regions, sources
 from data_prep.columns import GIVEN, GIVEN_CAPTIONED
-from data_prep.parts import Annotate, Answer, Keyed, Part, Work
 from data_prep.pictures import Limits, admit
 from data_prep.records import Record
-from instdiff import atomic, masks, scenes, stage, tables
-from instdiff.arrangements import GROUPS
+from instdiff import atomic, stage, tables
+from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
 from instdiff.schema import Strict
 from instdiff.tables import IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.ledger import utf8
+from instdiff.work.outcomes import Failure
+from instdiff.work.parts import Annotate, Answer, Keyed, Part, Work
+from instdiff.world import scenes
+from instdiff.world.arrangements import GROUPS
 
 
 class Scenes(Strict):

@@ -19,9 +19,9 @@ from typing import IO, Any
 from PIL import Image
 
 from data_prep import lavis_worker
-from data_prep.annotators import Failure
 from data_prep.crops import ModelParams, Pixels
 from instdiff.provenance import fingerprint
+from instdiff.work.outcomes import Failure
 
 OTHERS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead the worker into our environment
 SHOWN = 300  # characters of a dead worker's last words

@@ -11,8 +11,8 @@ from typing import Any
 
 import fsspec
 
+from instdiff.data.shards import INDEX_FILE, read_index
 from instdiff.progress import track
-from instdiff.shards import INDEX_FILE, read_index
 
 BLOCK = 1 << 24
 NOTE = ".sha256"  # beside a file that is there whole

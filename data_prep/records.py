@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import fsspec
 
-from data_prep.annotators import Failure, utf8
+from instdiff.work.ledger import utf8
+from instdiff.work.outcomes import Failure
 
 
 class Annotation(NamedTuple):

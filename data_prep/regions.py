@@ -7,10 +7,10 @@ from typing import Any, TypeGuard
 import numpy as np
 from pycocotools import mask as coco
 
-from data_prep.annotators import Failure
 from data_prep.records import Annotation
-from instdiff import geometry, masks
+from instdiff.layouts import geometry, masks
 from instdiff.schema import Box, Rle
+from instdiff.work.outcomes import Failure
 
 Row = dict[str, Any]
 

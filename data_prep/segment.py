@@ -8,16 +8,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import parts
-from data_prep.annotators import Failure, Picture, outcomes, pictures_of
 from data_prep.columns import GIVEN, INSTANCES, MASKS
-from data_prep.parts import Answer, Output, Work
-from instdiff import geometry, masks, stage, tables
-from instdiff.masks import Mask
+from instdiff import stage, tables
+from instdiff.layouts import geometry, masks
+from instdiff.layouts.masks import Mask
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Rle, Strict
 from instdiff.tables import IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.parts import Answer, Output, Work
+from instdiff.work.pictures import Picture, pictures_of
 
 Pixels = NDArray[np.uint8]
 

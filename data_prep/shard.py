@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow.parquet as pq
 from webdataset import TarWriter
 
-from data_prep import parts
-from data_prep.annotators import Picture, pictures_of
-from instdiff import atomic, layouts, stage, tables
+from instdiff import atomic, stage, tables
+from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
+from instdiff.layouts import from_tables
 from instdiff.progress import track
 from instdiff.schema import Layout, Strict
-from instdiff.shards import INDEX, INDEX_FILE, Sample, encode
 from instdiff.tables import ANNOTATED, IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.pictures import Picture, pictures_of
 
 Entry = tuple[Picture, Layout, str]  # with the hash of the picture's file
 MEGABYTE = 1_000_000
@@ -36,7 +36,7 @@ class Params(Strict):
 def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: Params) -> dict[str, int]:
     """From pictures, images and annotated to shards and their index, in the order of images."""
     table = tables.read(images, IMAGES)
-    laid_out = layouts.from_tables(table, tables.read(annotated, ANNOTATED))
+    laid_out = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
     todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
     scratch = parts.place(shards, resume.digest(__name__, params, images, annotated))
     full = cut(todo, params)

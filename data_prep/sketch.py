@@ -5,17 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from data_prep import parts
 from data_prep.columns import MASKS, STROKES
-from data_prep.parts import Answer, Work
-from instdiff import masks as run_lengths
 from instdiff import stage, tables
-from instdiff.masks import Mask
+from instdiff.layouts import masks as run_lengths
+from instdiff.layouts.masks import Mask
+from instdiff.layouts.strokes import Points, box_centre, inner_centre, outline, scribble
 from instdiff.randomness import generator
 from instdiff.schema import Rle, Strict
-from instdiff.strokes import Points, box_centre, inner_centre, outline, scribble
 from instdiff.tables import IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.parts import Answer, Work
 
 POINTS = {"box_centre": box_centre, "inside": inner_centre}
 

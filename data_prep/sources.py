@@ -14,8 +14,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.annotators import Failure, utf8
 from data_prep.records import Annotation, Captioned, File, Label, Member, Record, Wrong, read, text_of
+from instdiff.work.ledger import utf8
+from instdiff.work.outcomes import Failure
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from data_prep.annotators import Picture
 from instdiff.schema import Strict
+from instdiff.work.pictures import Picture
 
 
 class FixedTags(Strict):

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from instdiff import masks
+from instdiff.data.shards import Sample, read_index, read_one
+from instdiff.layouts import masks
 from instdiff.progress import track
 from instdiff.schema import Instance, Point
-from instdiff.shards import Sample, read_index, read_one
 
 
 def main(arguments: Sequence[str]) -> None:

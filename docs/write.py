@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel
 
-from data_prep.parts import Work
+from instdiff.work.parts import Work
 
 ROOT = Path(__file__).parents[1]
 HEAD = "<!-- written by docs/write.py -->\n"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_prep import lavis
-from data_prep.annotators import Failure, outcomes
 from data_prep.crops import ModelParams
+from instdiff.work.outcomes import Failure, outcomes
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".lavis" / "bin" / "python"

@@ -8,7 +8,8 @@ import pandas as pd
 
 from eval import coco, ground_truth
 from eval.ground_truth import GroundTruth, joined
-from instdiff import layout_files, masks, provenance
+from instdiff import provenance
+from instdiff.layouts import files, masks
 from instdiff.schema import Box, Instance, Layout
 
 
@@ -34,7 +35,7 @@ def read(path: Path, images: Path | None, size: int | None) -> GroundTruth:
 
 def written(path: Path, size: int | None) -> GroundTruth:
     """Layouts as ground truth; an instance needs a category, and a box or a mask to take it from."""
-    wanted = layout_files.read(path, max_instances=None)
+    wanted = files.read(path, max_instances=None)
     pictures, rows = [], []
     for number, layout in enumerate(wanted):
         where = f"{path}: record {number}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from eval import coco
 from eval.ground_truth import resized
-from instdiff import masks, strokes
+from instdiff.layouts import masks, strokes
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 

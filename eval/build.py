@@ -15,7 +15,9 @@ from PIL import Image as Pillow
 
 from eval import benchmark, coco, pictures
 from eval.benchmark import Picture, Request
-from instdiff import atomic, layout_files, layouts, provenance, tables
+from instdiff import atomic, provenance, tables
+from instdiff.layouts import files as layout_files
+from instdiff.layouts import from_tables
 from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
 
@@ -45,7 +47,7 @@ def write(
         tables.write(to / "images.parquet", images, IMAGES)
         tables.write(to / "annotated.parquet", annotated, ANNOTATED)
         kept = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
-        layout_files.write(to / "layouts.json", layouts.from_tables(*kept))
+        layout_files.write(to / "layouts.json", from_tables.from_tables(*kept))
     return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
 
 

@@ -16,7 +16,8 @@ from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from eval.ground_truth import GroundTruth, joined
-from instdiff import masks, provenance
+from instdiff import provenance
+from instdiff.layouts import masks
 from instdiff.schema import Box, Rle, Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

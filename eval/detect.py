@@ -6,7 +6,8 @@ from typing import Protocol
 
 from eval import detections, ground_truth
 from eval.pictures import Pictures, Pixels, find
-from instdiff import masks, provenance, stage, tables
+from instdiff import provenance, stage, tables
+from instdiff.layouts import masks
 from instdiff.progress import track
 from instdiff.schema import Box, Strict
 from instdiff.tables import IMAGES

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from instdiff import atomic, masks, provenance
+from instdiff import atomic, provenance
+from instdiff.layouts import masks
 from instdiff.schema import Rle, Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from skimage.measure import approximate_polygon, find_contours
 
 from eval.pictures import Pixels
-from instdiff import masks
+from instdiff.layouts import masks
 from instdiff.schema import Instance
 
 WIDTH, HEIGHT = 300.0, 120.0  # of a curve, in SVG units

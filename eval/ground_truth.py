@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
-from instdiff import masks, provenance, tables
-from instdiff.geometry import in_pixels
+from instdiff import provenance, tables
+from instdiff.layouts import masks
+from instdiff.layouts.geometry import in_pixels
 from instdiff.schema import Box, Rle
 from instdiff.tables import ANNOTATED, IMAGES
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from eval.ground_truth import GroundTruth
 from eval.metrics import attributes, clip_score, colour_leak, mask_iou, matching, points_in_mask
 from eval.pictures import Pictures
-from instdiff.geometry import columns, rows
+from instdiff.layouts.geometry import columns, rows
 from instdiff.progress import track
 from instdiff.randomness import generator
 from instdiff.schema import Box

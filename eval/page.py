@@ -17,7 +17,8 @@ from PIL import Image
 from eval import figures
 from eval import pictures as shown
 from eval.ground_truth import GroundTruth
-from instdiff import layouts, tables
+from instdiff import tables
+from instdiff.layouts import from_tables
 from instdiff.schema import Layout
 from instdiff.tables import LEDGER
 
@@ -139,7 +140,7 @@ class Sources(NamedTuple):
 
 def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None, max_side: int) -> Sources:
     """Find every row's pictures."""
-    by_key = {one.key: one for one in layouts.from_tables(truth.images, truth.instances)}
+    by_key = {one.key: one for one in from_tables.from_tables(truth.images, truth.instances)}
     return Sources(truth, by_key, {row: shown.find(at, truth.images, square) for row, at in folders.items()}, max_side)
 
 

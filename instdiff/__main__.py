@@ -16,10 +16,10 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "compare": ("eval.compare", "what changed between two results, and which instances most"),
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
-    "import-weights": ("instdiff.foundation.released", "make published weights the foundation of a run"),
+    "import-weights": ("instdiff.app.import_weights", "make published weights the foundation of a run"),
     "page": ("instdiff.app.page", "draw layouts with the mouse on a local web page and see their pictures"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
-    "launch": ("instdiff.launch", "train on a SLURM cluster"),
+    "launch": ("instdiff.training.launch", "train on a SLURM cluster"),
     "grid": ("flows.grid", "queue a grid of experiments, or show the table of those that have run"),
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep import annotate, caption, ground, ingest, parts, segment, shard, sketch, workers
+from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+from instdiff.work import parts, workers
 
 FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
 WORKERS = workers.Workers(executor="here", processes=1, slurm=None, dask=None)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from instdiff import masks, tables
+from instdiff import tables
+from instdiff.layouts import masks
 from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
 

@@ -10,11 +10,11 @@ from golden_weights import drawn
 from safetensors.torch import load_file
 from torch import Tensor
 
-from instdiff import checkpoint
-from instdiff.conditions import FORMATS, Conditions, Format, keep
-from instdiff.keymap import official_unet, table
-from instdiff.unet import InstanceUNet
-from instdiff.unifusion import UniFusionConfig
+from instdiff.checkpoints import official as checkpoint
+from instdiff.checkpoints.key_tables import official_unet, table
+from instdiff.model.conditions import FORMATS, Conditions, Format, keep
+from instdiff.model.unet import InstanceUNet
+from instdiff.model.unifusion import UniFusionConfig
 
 FOLDER = Path(__file__).parent / "golden"
 UNIFUSION = UniFusionConfig(

@@ -16,7 +16,7 @@ import tiny_encoders
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
 from instdiff import tables
-from instdiff.prompts import Prompts
+from instdiff.layouts.prompts import Prompts
 from instdiff.tables import IMAGES
 
 SCENES = data.INGEST.model_copy(update={"num_train": 12})

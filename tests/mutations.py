@@ -16,7 +16,8 @@ from PIL import Image
 
 from data_prep import ingest
 from data_prep.columns import GIVEN_CAPTIONED
-from instdiff import masks, tables
+from instdiff import tables
+from instdiff.layouts import masks
 from instdiff.tables import IMAGES, LEDGER
 
 LIMITS = {"min_side": 4, "max_pixels": 100_000}

@@ -14,11 +14,13 @@ from transformers import BlipForConditionalGeneration
 
 from data_prep import caption, segment
 from data_prep.columns import CAPTIONS, GIVEN, MASKS
-from instdiff import config, masks
+from instdiff import config
 from instdiff import tables as parquet
-from instdiff.arrangements import GROUPS
-from instdiff.foundation import blip, corpus, sam
+from instdiff.foundation import blip, sam
+from instdiff.layouts import masks
 from instdiff.schema import Rle
+from instdiff.world import corpus
+from instdiff.world.arrangements import GROUPS
 
 ROOT = Path(__file__).parents[1]
 

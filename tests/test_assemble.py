@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tiny_pipeline import SIZES, TOKENIZER, base, shared
 from torch import Tensor
 
-from instdiff import assemble, checkpoint, comfy, keymap
-from instdiff.pipeline import InstanceDiffusionPipeline
+from instdiff.checkpoints import assemble, comfyui, key_tables, official
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 
 
 def sizes() -> assemble.Sizes:
@@ -27,14 +27,14 @@ def sizes() -> assemble.Sizes:
 def official_parts() -> dict[str, dict[str, Tensor]]:
     """The tiny networks under the released names: UNet, VAE and text encoder."""
     pipe = shared()
-    vae = {keymap.official_vae(name, 2): tensor for name, tensor in pipe.vae.state_dict().items()}
-    text = {keymap.official_text(name): tensor for name, tensor in pipe.text_encoder.state_dict().items()}
-    unet = {name: tensor.contiguous() for name, tensor in checkpoint.official(pipe.unet).items()}
+    vae = {key_tables.official_vae(name, 2): tensor for name, tensor in pipe.vae.state_dict().items()}
+    text = {key_tables.official_text(name): tensor for name, tensor in pipe.text_encoder.state_dict().items()}
+    unet = {name: tensor.contiguous() for name, tensor in official.official(pipe.unet).items()}
     return {"model": unet, "autoencoder": vae, "text_encoder": text}
 
 
 def plain_unet() -> dict[str, Tensor]:
-    return {n: t for n, t in official_parts()["model"].items() if not checkpoint.is_instance_layer(n)}
+    return {n: t for n, t in official_parts()["model"].items() if not official.is_instance_layer(n)}
 
 
 def stable_diffusion() -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ def port(folder: Path) -> Path:
     shared().save_pretrained(folder)
     config = {**base().config, "_class_name": "UNet2DConditionModel", "attention_type": "gated"}
     (folder / "unet" / "config.json").write_text(json.dumps(config))
-    weights = {name: tensor.contiguous() for name, tensor in checkpoint.official(shared().unet, port=True).items()}
+    weights = {name: tensor.contiguous() for name, tensor in official.official(shared().unet, port=True).items()}
     save_file(weights, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return folder
 
@@ -104,7 +104,7 @@ def layers(folder: Path) -> Path:
 
 
 def three_files(folder: Path) -> Path:
-    comfy.write(shared().unet, folder / "comfy")
+    comfyui.write(shared().unet, folder / "comfy")
     return folder / "comfy"
 
 

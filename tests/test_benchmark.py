@@ -12,7 +12,8 @@ import pytest
 from eval import asked, benchmark, coco
 from eval import pictures as shown
 from instdiff import __main__ as command
-from instdiff import layout_files, masks, tables
+from instdiff import tables
+from instdiff.layouts import files, masks
 from instdiff.tables import ANNOTATED, IMAGES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "eval_meta.json").read_text())
@@ -80,7 +81,7 @@ def test_the_ground_truth_keeps_every_annotation_and_the_layouts_the_first_thirt
     assert truth.instances["crowd"].sum() == 1
     counts = Counter(tables.read(out / "annotated.parquet", ANNOTATED)["key"])
     assert max(counts.values()) == 30
-    assert [one.key for one in layout_files.read(out / "layouts.json")] == list(truth.images["key"])
+    assert [one.key for one in files.read(out / "layouts.json")] == list(truth.images["key"])
     assert list(truth.images["key"]) == sorted(truth.images["key"])  # by id
     assert (truth.images[["width", "height"]] == 96).all(axis=None)
 

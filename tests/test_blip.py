@@ -10,11 +10,13 @@ from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
 from data_prep import caption
-from data_prep.annotators import Failure, Picture
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from data_prep.crops import Crops, ModelParams, Pixels, Subject, crop
-from instdiff import geometry, tables
+from instdiff import tables
+from instdiff.layouts import geometry
 from instdiff.schema import Box
+from instdiff.work.outcomes import Failure
+from instdiff.work.pictures import Picture
 
 MODEL = ModelParams(
     weights=Path("w"),

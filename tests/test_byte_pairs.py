@@ -1,10 +1,10 @@
 import subprocess
 import sys
 
-from instdiff.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.foundation import byte_pairs, clip
 from instdiff.networks import clip as clip_networks
-from instdiff.scenes import BACKGROUNDS
+from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
+from instdiff.world.scenes import BACKGROUNDS
 
 
 def test_the_most_frequent_pair_comes_first_and_the_alphabet_decides_between_equals() -> None:

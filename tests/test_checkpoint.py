@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from instdiff import checkpoint, comfy
-from instdiff.unet import InstanceUNet
+from instdiff.checkpoints import comfyui
+from instdiff.checkpoints import official as checkpoint
+from instdiff.model.unet import InstanceUNet
 
 KEYS = json.loads(gzip.decompress((golden.FOLDER / "full_keys.json.gz").read_bytes()))
 
@@ -130,12 +131,12 @@ def test_a_written_official_file_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> None:
-    comfy.write(golden.unet(), tmp_path / "comfy")
+    comfyui.write(golden.unet(), tmp_path / "comfy")
     fusers = checkpoint.read(tmp_path / "comfy" / "fusers.ckpt")
     assert list(fusers["input_blocks"]) == ["1", "2", "4", "5"]
     assert fusers["middle_block"]["1"]["params"] == {"context_dim": 64, "n_heads": 4, "d_head": 16}
     assert list(checkpoint.read(tmp_path / "comfy" / "scaleu.ckpt")["8"]) == ["scaleu_b", "scaleu_s"]
-    weights = comfy.read(tmp_path / "comfy")
+    weights = comfyui.read(tmp_path / "comfy")
     official = checkpoint.official(golden.unet())
     assert all(torch.equal(official[name], tensor) for name, tensor in weights.items())
     unet = copy.deepcopy(golden.unet())

@@ -29,14 +29,17 @@ from data_world import tables as tables_of
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import caption, ground, ingest, parts, segment, sketch
-from data_prep.annotators import Failure, Ledger, outcomes
+from data_prep import caption, ground, ingest, segment, sketch
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
-from instdiff import masks, tables
-from instdiff.arrangements import SIZE
-from instdiff.geometry import pixel
+from instdiff import tables
+from instdiff.layouts import masks
+from instdiff.layouts.geometry import pixel
 from instdiff.schema import Rle
 from instdiff.tables import ANNOTATED, IMAGES, LEDGER
+from instdiff.work import parts
+from instdiff.work.ledger import Ledger
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.world.arrangements import SIZE
 
 World = tuple[Path, dict[str, Mapping[str, float]]]
 

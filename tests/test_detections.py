@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eval import detections
-from instdiff import masks
+from instdiff.layouts import masks
 
 SIZES = [(8, 10), (8, 10)]
 

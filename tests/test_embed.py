@@ -9,11 +9,11 @@ from PIL import Image
 from tiny_encoders import LENGTH
 
 from data_prep import embed
-from instdiff import embeddings, shards
-from instdiff.encoders import Texts
+from instdiff.data import embeddings, shards
+from instdiff.data.encoders import Texts
+from instdiff.layouts.prompts import Prompts
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import load_text
-from instdiff.prompts import Prompts
 
 PARAMS = embed.Params(
     batch_size=2,

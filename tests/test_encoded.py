@@ -9,11 +9,12 @@ import train_world as world
 from data_world import prepared, sharded
 
 from data_prep import embed
-from instdiff import train
-from instdiff.encoded import Encoders
-from instdiff.prompts import Prompts
-from instdiff.samples import Batches, Source
-from instdiff.streamed import Store
+from instdiff.data import source as train
+from instdiff.data.batches import Batches
+from instdiff.data.from_pictures import Encoders
+from instdiff.data.from_shards import Store
+from instdiff.data.samples import Source
+from instdiff.layouts.prompts import Prompts
 
 LISTED = Prompts(listed="always", count_dup=True, add_inst_cap_2_global=True)
 PLAIN = world.PARAMS.prompts

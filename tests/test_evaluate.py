@@ -18,8 +18,10 @@ from pycocotools.cocoeval import COCOeval
 from eval import detect, ground_truth, pictures
 from eval.columns import SCORES
 from instdiff import __main__ as command
-from instdiff import layout_files, layouts, provenance, tables
+from instdiff import provenance, tables
 from instdiff.foundation import detector
+from instdiff.layouts import files as layout_files
+from instdiff.layouts import from_tables
 from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -285,7 +287,7 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     eval_world.write(tmp_path)
     eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
     images, annotated = tmp_path / "images.parquet", tmp_path / "annotated.parquet"
-    wanted = layouts.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
+    wanted = from_tables.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
     detect.write(

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from instdiff.fit import Diverged, Optimisation, fit, rate
+from instdiff.training.engine import Optimisation
+from instdiff.training.loop import Diverged, fit, rate
 
 HOW = Optimisation(
     steps=30,

@@ -15,9 +15,10 @@ from test_layout_files import RLE, STRUCTURES
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import layout_files, masks
 from instdiff.app import generate
-from instdiff.app.overlay import overlay, start
+from instdiff.layouts import files as layout_files
+from instdiff.layouts import masks
+from instdiff.layouts.overlay import overlay, start
 from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [

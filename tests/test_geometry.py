@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdiff import geometry
+from instdiff.layouts import geometry
 from instdiff.schema import Box
 
 edge = st.floats(0, 1)

@@ -12,8 +12,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from instdiff import attention_mask, checkpoint, masks
-from instdiff.conditions import Conditions, collate, keep, null, select
+from instdiff.checkpoints import official
+from instdiff.layouts import masks
+from instdiff.model import attention_mask
+from instdiff.model.conditions import Conditions, collate, keep, null, select
 from instdiff.schema import Box, Instance, Layout, Point
 
 CLOSE = 2e-5
@@ -117,7 +119,7 @@ def vae() -> AutoencoderKL:
         latent_channels=4,
         scaling_factor=VAE_SCALE,
     )
-    checkpoint.load_vae(model, golden.inputs("vae", "weights/"), "vae.safetensors")
+    official.load_vae(model, golden.inputs("vae", "weights/"), "vae.safetensors")
     return model.eval()
 
 

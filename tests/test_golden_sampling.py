@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from instdiff.conditions import cat, null, select
-from instdiff.diffusion import alphas_cumprod, noised
-from instdiff.sampling import apart, gates, guided, reloading, sample, sample_multi_instance
-from instdiff.solvers import Denoise, Plms
-from instdiff.unet import InstanceUNet
+from instdiff.model.conditions import cat, null, select
+from instdiff.model.noise_schedule import alphas_cumprod, noised
+from instdiff.model.unet import InstanceUNet
+from instdiff.sampling.guidance import gates, guided, reloading
+from instdiff.sampling.multi_instance import apart, sample, sample_multi_instance
+from instdiff.sampling.solvers import Denoise, Plms
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
 CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]

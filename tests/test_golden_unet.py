@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from instdiff import attention_mask
-from instdiff.conditions import keep, null
-from instdiff.diffusion import noised
-from instdiff.drops import Odds, apply, kept
-from instdiff.fuser import Grounding
-from instdiff.scaleu import scale_low_frequencies
-from instdiff.unifusion import fourier
+from instdiff.data.format_dropout import Odds, apply, kept
+from instdiff.model import attention_mask
+from instdiff.model.conditions import keep, null
+from instdiff.model.grounding import Grounding
+from instdiff.model.noise_schedule import noised
+from instdiff.model.scaleu import scale_low_frequencies
+from instdiff.model.unifusion import fourier
 
 CLOSE = 2e-5
 REFERENCE_ODDS = Odds(

@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep import ground, tags
-from data_prep.annotators import Found, Picture, pictures_of
 from data_prep.columns import INSTANCES
+from data_prep.grounded import Found
 from data_prep.grounding_dino import GroundingDino, unrepeated
 from data_prep.tags import noun_phrases
-from instdiff import geometry, tables
+from instdiff import tables
+from instdiff.layouts import geometry
 from instdiff.schema import Box
 from instdiff.tables import IMAGES, LEDGER
+from instdiff.work.pictures import Picture, pictures_of
 
 CATEGORIES = {"source": "categories", "categories": ["red circle", "blue square", "triangle", "green circle", "square"]}
 

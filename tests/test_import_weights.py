@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from instdiff import __main__ as command
-from instdiff import assemble, provenance, recipes
-from instdiff.foundation import released as importer
+from instdiff import provenance, recipes
+from instdiff.app import import_weights as importer
+from instdiff.checkpoints import assemble
 from instdiff.networks import clip, detector
 
 SHIPPED = TOKENIZER.parents[1]

@@ -8,7 +8,7 @@ import submitit
 import yaml
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
-from instdiff.launch import Job, Stage, submit
+from instdiff.training.launch import Job, Stage, submit
 
 SLURM = Path(__file__).parents[1] / "configs/launch/slurm.yaml"
 HERE = {"cluster": "local", "nodes": 1, "gpus_per_node": 0, "minutes": 5}
@@ -38,7 +38,7 @@ def test_a_stage_that_fails_fails_the_job(tmp_path: Path) -> None:
 
 
 def test_a_job_out_of_time_is_submitted_again_as_it_was() -> None:
-    stage = Stage(("python", "-m", "instdiff.train"))
+    stage = Stage(("python", "-m", "instdiff.training.train"))
     again = stage.checkpoint()
     assert isinstance(again, DelayedSubmission)
     assert again.function == stage

@@ -10,10 +10,10 @@ from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
 from data_prep import caption, lavis, lavis_worker
-from data_prep.annotators import Failure, outcomes
 from data_prep.columns import CAPTIONS
 from data_prep.crops import ModelParams, Pixels
 from instdiff import tables
+from instdiff.work.outcomes import Failure, outcomes
 
 STAND_IN = f"""
 import base64, io, os, sys

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from instdiff import __main__ as command
-from instdiff import layout_files, layouts, masks
+from instdiff.layouts import files, from_tables, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 MASK = np.zeros((48, 64), dtype=bool)
@@ -79,14 +79,14 @@ def written(folder: Path, record: object) -> Path:
 
 
 def test_layouts_survive_being_written(tmp_path: Path) -> None:
-    layout_files.write(tmp_path / "layouts.json", [BOTH, BARE])
-    assert layout_files.read(tmp_path / "layouts.json") == [BOTH, BARE]
+    files.write(tmp_path / "layouts.json", [BOTH, BARE])
+    assert files.read(tmp_path / "layouts.json") == [BOTH, BARE]
     assert "null" not in (tmp_path / "layouts.json").read_text()
 
 
 def test_a_single_layout_needs_no_list(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text('{"key": "k", "prompt": "p", "instances": [{"phrase": "a"}]}')
-    assert layout_files.read(tmp_path / "one.json") == [Layout(key="k", prompt="p", instances=(Instance(phrase="a"),))]
+    assert files.read(tmp_path / "one.json") == [Layout(key="k", prompt="p", instances=(Instance(phrase="a"),))]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_bad_layout_is_one_sentence_with_file_record_and_field(tmp_path: Path,
     path = tmp_path / "layouts.json"
     path.write_text(json.dumps([{**GOOD, "key": "first"}, record]))
     with pytest.raises(ValueError, match=r"layouts\.json") as error:
-        layout_files.read(path)
+        files.read(path)
     assert names in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -115,13 +115,13 @@ def test_a_bad_layout_is_one_sentence_with_file_record_and_field(tmp_path: Path,
 def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.json: not a readable JSON file"):
-        layout_files.read(tmp_path / "broken.json")
+        files.read(tmp_path / "broken.json")
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_the_structures_of_the_released_demos_are_read(tmp_path: Path, name: str) -> None:
     record = STRUCTURES[name]
-    (layout,) = layout_files.read(written(tmp_path, record))
+    (layout,) = files.read(written(tmp_path, record))
     assert layout.key == "scene"
     assert [one.phrase for one in layout.instances] == [anno["caption"] for anno in record["annos"]]
     for one, anno in zip(layout.instances, record["annos"], strict=True):
@@ -133,7 +133,7 @@ def test_the_structures_of_the_released_demos_are_read(tmp_path: Path, name: str
 
 def test_released_pixels_become_fractions(tmp_path: Path) -> None:
     anno = {"caption": "a", "bbox": [64, 128, 128, 256], "point": [600, 256], "scribble": [0, 0, 512, 256]}
-    (one,) = layout_files.read(written(tmp_path, released(anno)))[0].instances
+    (one,) = files.read(written(tmp_path, released(anno)))[0].instances
     assert one.box == Box(0.125, 0.25, 0.375, 0.75)
     assert one.point == Point(1.0, 0.5)  # past the border: on it
     assert one.scribble == (Point(0, 0), Point(1, 0.5))
@@ -142,7 +142,7 @@ def test_released_pixels_become_fractions(tmp_path: Path) -> None:
 def test_the_released_reading_loses_what_the_released_script_loses(tmp_path: Path) -> None:
     first = {"caption": "a", "bbox": [0, 0, 512, 256], "mask": RLE}
     path = written(tmp_path, released(first, {"caption": "b", "point": [256, 0]}))
-    (layout,) = layout_files.read(path, compat="reference")
+    (layout,) = files.read(path, compat="reference")
     (one,) = layout.instances  # one point, so one instance, which gets it
     assert one == Instance(phrase="a", box=Box(0, 0, 1, 0.5), point=Point(0.5, 0))
 
@@ -153,7 +153,7 @@ def test_a_mask_may_be_a_picture_and_a_scribble_a_polyline(tmp_path: Path) -> No
     Image.fromarray(np.stack([np.full_like(shade, 255)] * 3 + [shade], axis=-1)).save(tmp_path / "clear.png")
     corners = [[0, 0], [0.5, 0], [0.5, 0.5]]
     instances = [{"phrase": "a", "mask": name, "polyline": corners} for name in ("grey.png", "clear.png")]
-    (layout,) = layout_files.read(written(tmp_path, {"prompt": "p", "instances": instances}))
+    (layout,) = files.read(written(tmp_path, {"prompt": "p", "instances": instances}))
     for one in layout.instances:
         assert np.array_equal(masks.decode(one.mask), MASK)
         assert one.scribble[0] == (0, 0)
@@ -195,7 +195,7 @@ def test_a_mask_may_be_a_picture_and_a_scribble_a_polyline(tmp_path: Path) -> No
 )
 def test_every_fault_names_its_record_and_field(tmp_path: Path, record: object, says: str) -> None:
     with pytest.raises(ValueError, match=r"scene\.json: ") as error:
-        layout_files.read(written(tmp_path, record))
+        files.read(written(tmp_path, record))
     assert says in str(error.value)
 
 
@@ -229,5 +229,5 @@ def test_validate_tells_all_faults_and_remarks_and_what_remains(
 
 
 def test_a_layout_reads_its_own_json(tmp_path: Path) -> None:
-    path = written(tmp_path, [layouts.to_json(BOTH)])
-    assert layout_files.read(path) == [BOTH]
+    path = written(tmp_path, [from_tables.to_json(BOTH)])
+    assert files.read(path) == [BOTH]

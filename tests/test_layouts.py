@@ -1,6 +1,6 @@
 import pandas as pd
 
-from instdiff import layouts, masks
+from instdiff.layouts import from_tables, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 IMAGES = pd.DataFrame(
@@ -28,7 +28,7 @@ BARE = {**dict.fromkeys(FULL), "key": "two", "index": 0, "caption": "something"}
 
 
 def test_tables_become_layouts_and_null_becomes_none() -> None:
-    two, none = layouts.from_tables(IMAGES, pd.DataFrame([FULL, BARE], dtype=object))
+    two, none = from_tables.from_tables(IMAGES, pd.DataFrame([FULL, BARE], dtype=object))
     assert none == Layout(key="none", prompt="Bare.", instances=())
     assert two.prompt == "Both."
     assert two.instances == (

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from instdiff import __main__ as command
-from instdiff import masks
+from instdiff.layouts import masks
 
 ROOT = Path(__file__).parents[1]
 Rng = np.random.Generator

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from instdiff import geometry, masks
-from instdiff.masks import Mask
+from instdiff.layouts import geometry, masks
+from instdiff.layouts.masks import Mask
 from instdiff.schema import Box, Rle
 
 any_mask = some.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from eval import matches
 from eval.metrics import average_precision as ap
 from eval.metrics import bootstrap
-from instdiff import masks
+from instdiff.layouts import masks
 
 SIZE = 32
 CATEGORIES = [{"id": 1, "name": "square"}, {"id": 2, "name": "bar"}, {"id": 3, "name": "never"}]

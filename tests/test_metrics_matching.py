@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.metrics import mask_iou, matching
-from instdiff import masks
+from instdiff.layouts import masks
 
 ALL = np.ones((2, 2), bool)
 

@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 
 from eval.metrics import matching
 from eval.metrics.points_in_mask import Picture, covered, paper, paper_point, paper_scribble, strict
-from instdiff import masks, strokes
+from instdiff.layouts import masks, strokes
 from instdiff.schema import Rle
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pim.json").read_text())

@@ -17,16 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from instdiff import attention_mask, masks
-from instdiff.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
-from instdiff.drops import Odds, drop
-from instdiff.fuser import cat as cat_groundings
-from instdiff.sampling import gates, guided, merge, sample, sample_multi_instance
-from instdiff.scaleu import scale_low_frequencies
+from instdiff.data.format_dropout import Odds, drop
+from instdiff.layouts import masks
+from instdiff.model import attention_mask
+from instdiff.model.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
+from instdiff.model.grounding import cat as cat_groundings
+from instdiff.model.scaleu import scale_low_frequencies
+from instdiff.model.unet import InstanceUNet
+from instdiff.model.unifusion import LOCATED
+from instdiff.sampling.guidance import gates, guided
+from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
+from instdiff.sampling.solvers import Denoise, Plms, Scheduled
 from instdiff.schema import Box, Instance, Layout, Point
-from instdiff.solvers import Denoise, Plms, Scheduled
-from instdiff.unet import InstanceUNet
-from instdiff.unifusion import LOCATED
 
 SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})
 WORDS = {word: torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed, word in enumerate("abc")}

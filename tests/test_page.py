@@ -16,8 +16,8 @@ from playwright.sync_api import expect, sync_playwright
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import masks
 from instdiff.app import generate, page
+from instdiff.layouts import masks
 from instdiff.schema import Box, Point, Rle
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import pytest
 from data_world import WORK, WORKERS, contents, prepared, sources
 
-from data_prep import ground, parts, workers
-from data_prep.annotators import Failure, outcomes
+from data_prep import ground
 from data_prep.columns import INSTANCES
-from data_prep.parts import Answer, Output
 from instdiff import tables
 from instdiff.tables import LEDGER
+from instdiff.work import parts, workers
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.parts import Answer, Output
 
 NUM_ITEMS = 23
 

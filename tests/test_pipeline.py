@@ -26,9 +26,10 @@ from tiny_pipeline import base, build, shared, vae, words
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from instdiff import masks, sampling
-from instdiff.conditions import FORMATS
-from instdiff.pipeline import InstanceDiffusionPipeline
+from instdiff.layouts import masks
+from instdiff.model.conditions import FORMATS
+from instdiff.sampling import multi_instance
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Box, Instance, Layout, Point
 
 MASK = np.zeros((32, 32), dtype=bool)
@@ -276,4 +277,4 @@ def test_the_released_numbers_come_under_their_own_setting() -> None:
     mean, released = (latents(shared(), last, mis=1.0, compat=compat) for compat in (None, "reference"))
     assert not torch.allclose(mean, released, atol=1e-2)
     assert set(FORMATS) == {"box", "point", "scribble", "outline", "mask"}
-    assert sampling.num_steps_apart(50, 0.36) == 18
+    assert multi_instance.num_steps_apart(50, 0.36) == 18

@@ -10,15 +10,17 @@ import yaml
 from PIL import Image
 from train_world import engine, made
 
-from instdiff import config, shards, train
+from instdiff import config
+from instdiff.data import shards
+from instdiff.data.from_shards import Store, last
+from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import vae
-from instdiff.pipeline import InstanceDiffusionPipeline
-from instdiff.probe import Probe, ProbeParams, sheet
 from instdiff.randomness import torch_generator
-from instdiff.solvers import scheduler
-from instdiff.streamed import Store, last
-from instdiff.unet import InstanceUNet
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
+from instdiff.sampling.solvers import scheduler
+from instdiff.training import train
+from instdiff.training.probe import Probe, ProbeParams, sheet
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights" / "miniature"

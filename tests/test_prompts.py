@@ -2,7 +2,7 @@
 
 import pytest
 
-from instdiff.prompts import Prompts, prompt
+from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.schema import Instance, Layout
 
 DOGS = (

@@ -17,7 +17,8 @@ from test_score import PARAMS as SCORE
 
 from eval import detect, detections, figures, ground_truth, page, pictures, report, score
 from eval import row as row_of_table
-from instdiff import layouts, provenance, tables
+from instdiff import provenance, tables
+from instdiff.layouts import from_tables
 from instdiff.schema import Box, Instance
 from instdiff.tables import LEDGER
 
@@ -211,7 +212,7 @@ def test_curves_leave_out_the_clock_and_gaps() -> None:
 
 def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
-    layout = layouts.from_tables(truth.images, truth.instances)[0]  # a square of pixels 2 to 12 of 32
+    layout = from_tables.from_tables(truth.images, truth.instances)[0]  # a square of pixels 2 to 12 of 32
     (path,) = re.findall(r'd="([^"]*)"', figures.overlay(layout.instances))
     numbers = [float(one) for one in re.findall(r"[\d.]+", path)]
     assert min(numbers) == pytest.approx(2 / 32, abs=0.5 / 32) and max(numbers) == pytest.approx(12 / 32, abs=0.5 / 32)

@@ -10,14 +10,14 @@ from segment_anything import SamPredictor
 from transformers import Sam2Model, Sam2Processor
 
 from data_prep import segment
-from data_prep.annotators import pictures_of
 from data_prep.columns import INSTANCES, MASKS
-from instdiff import geometry, masks
 from instdiff import tables as parquet
+from instdiff.layouts import geometry, masks
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
 from instdiff.schema import Box, Rle
 from instdiff.tables import IMAGES, LEDGER
+from instdiff.work.pictures import pictures_of
 
 SIZES = networks.Sizes(
     image_size=64,

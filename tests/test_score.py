@@ -14,8 +14,9 @@ from eval.columns import SCORES
 from eval.measures import Eyes
 from eval.metrics.bootstrap import Metric
 from eval.row import Inputs, Params, Recipe, checked
-from instdiff import appearance, tables
+from instdiff import tables
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.world import appearance
 
 PARAMS = Params(
     seed=0,

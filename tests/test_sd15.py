@@ -23,10 +23,11 @@ from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
 
 from eval.columns import SCORES
-from instdiff import config, generate, provenance, stage, tables
-from instdiff.foundation import released as importer
+from instdiff import config, provenance, stage, tables
+from instdiff.app import import_weights as importer
+from instdiff.model.unet import WEIGHTS_FILE
+from instdiff.sampling import generate
 from instdiff.tables import ANNOTATED, LEDGER
-from instdiff.unet import WEIGHTS_FILE
 
 ROOT = Path(__file__).parents[1]
 GENERATES = {

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep import shard
-from instdiff import layouts, masks, shards, tables
+from instdiff import tables
+from instdiff.data import shards
+from instdiff.layouts import from_tables, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 from instdiff.tables import ANNOTATED, IMAGES
 
@@ -83,7 +85,7 @@ def test_a_stroke_outside_the_picture_is_refused() -> None:
 def test_shards_hold_every_picture_and_layout_in_order(world: World) -> None:
     root, counts = world
     images = tables.read(root / "images" / "train.parquet", IMAGES)
-    expected = layouts.from_tables(images, tables.read(root / "annotated" / "train.parquet", ANNOTATED))
+    expected = from_tables.from_tables(images, tables.read(root / "annotated" / "train.parquet", ANNOTATED))
     read = list(shards.read(root / "shards"))
     assert [sample.layout for sample in read] == expected
     assert [sample.picture for sample in read] == [

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep import ingest, pictures, records, regions
-from data_prep.annotators import Failure
 from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.records import Annotation
-from instdiff import masks, tables
+from instdiff import tables
+from instdiff.layouts import masks
 from instdiff.schema import Rle
 from instdiff.tables import IMAGES, LEDGER
+from instdiff.work.outcomes import Failure
 
 LIMITS = pictures.Limits(min_side=8, max_pixels=10_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdiff import geometry, masks, strokes
-from instdiff.masks import Mask
+from instdiff.layouts import geometry, masks, strokes
+from instdiff.layouts.masks import Mask
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 

@@ -16,14 +16,17 @@ import yaml
 from safetensors.torch import load
 from torch import nn
 
-from instdiff import checkpoint, config, train
-from instdiff.diffusion import eps_loss, uniform_timesteps
-from instdiff.fit import Training, advance
-from instdiff.probe import ProbeParams
-from instdiff.samples import Batches, epoch_order
-from instdiff.sharded import engine
-from instdiff.start import Lora, Start, merge, start
-from instdiff.streamed import Indexed, Store, Streamed
+from instdiff import config
+from instdiff.checkpoints import official as checkpoint
+from instdiff.data import source
+from instdiff.data.batches import Batches, epoch_order
+from instdiff.data.from_shards import Indexed, Store, Streamed
+from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
+from instdiff.training import train
+from instdiff.training.fsdp import engine
+from instdiff.training.initial_weights import Lora, Start, merge, start
+from instdiff.training.loop import Training, advance
+from instdiff.training.probe import ProbeParams
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "miniature"
 ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
@@ -56,8 +59,8 @@ def furthest(one: bytes, other: bytes) -> float:
 
 def batches(root: Path, **changes: object) -> Batches:
     params = world.changed(**changes)
-    stores = train.stores(root / "shards", root / "embeddings", params.data)
-    return Batches(train.samples(stores, params, CPU), params, **ONE)
+    stores = source.stores(root / "shards", root / "embeddings", params.data)
+    return Batches(source.samples(stores, params, CPU), params, **ONE)
 
 
 CPU = torch.device("cpu")
@@ -78,7 +81,7 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
     far = Streamed(*stores, world.PARAMS.unifusion, None)
-    near = train.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
+    near = source.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
     assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)

@@ -8,9 +8,10 @@ import yaml
 from diffusers import AutoencoderKL
 
 from instdiff import config, recipes
-from instdiff.arrangements import GROUPS
-from instdiff.foundation import corpus, vae
+from instdiff.foundation import vae
 from instdiff.networks import vae as vae_networks
+from instdiff.world import corpus
+from instdiff.world.arrangements import GROUPS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights" / "miniature" / "vae"

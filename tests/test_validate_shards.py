@@ -12,9 +12,11 @@ from data_world import SHARD, WORK, contents, prepared, sharded
 from data_prep import export_labelled, ingest, shard, validate_shards
 from data_prep.columns import GIVEN_CAPTIONED
 from instdiff import __main__ as command
-from instdiff import masks, shards, tables
+from instdiff import tables
+from instdiff.data import shards
+from instdiff.data.shards import INDEX
+from instdiff.layouts import masks
 from instdiff.schema import Layout
-from instdiff.shards import INDEX
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from instdiff.pipeline import InstanceDiffusionPipeline
-from instdiff.solvers import scheduler
-from instdiff.unet import InstanceUNet
-from instdiff.unifusion import UniFusionConfig
+from instdiff.model.unet import InstanceUNet
+from instdiff.model.unifusion import UniFusionConfig
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
+from instdiff.sampling.solvers import scheduler
 
 TOKENIZER = Path(__file__).parents[1] / "weights" / "miniature" / "clip" / "text"
 SIZES = UniFusionConfig(

@@ -13,16 +13,18 @@ from accelerate.state import AcceleratorState
 from data_world import INGEST, SKETCH, prepared, sharded
 from diffusers import UNet2DConditionModel
 
-from instdiff import embeddings, shards, train
-from instdiff.drops import Odds
-from instdiff.embeddings import Embedded, Empty
-from instdiff.encoded import Encoders
-from instdiff.engine import Accelerated, Hardware
-from instdiff.fit import Diverged, Engine, Loss, Optimisation, Training
-from instdiff.prompts import Prompts
-from instdiff.start import Start
-from instdiff.unet import InstanceUNet
-from instdiff.unifusion import UniFusionConfig
+from instdiff.data import embeddings, shards, source
+from instdiff.data.embeddings import Embedded, Empty
+from instdiff.data.format_dropout import Odds
+from instdiff.data.from_pictures import Encoders
+from instdiff.layouts.prompts import Prompts
+from instdiff.model.unet import InstanceUNet
+from instdiff.model.unifusion import UniFusionConfig
+from instdiff.training import train
+from instdiff.training.accelerated import Accelerated, Hardware
+from instdiff.training.engine import Engine, Loss, Optimisation
+from instdiff.training.initial_weights import Start
+from instdiff.training.loop import Diverged, Training
 
 WIDTH = 8
 ODDS = {"box": 0.1, "point": 0.1, "scribble": 0.5, "mask": 0.5, "only_point": 0.1, "only_scribble": 0.1}
@@ -77,7 +79,7 @@ PARAMS = train.Params(
         betas=(0.9, 0.99),
         trackers=(),
     ),
-    data=train.Data(
+    data=source.Data(
         source="memory",
         workers=0,
         encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=4),
@@ -181,7 +183,7 @@ def run(
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     clean = multiprocessing.get_context("forkserver")  # imports once, and holds no threads that a fork would lose
-    clean.set_forkserver_preload([__name__, "instdiff.train"])
+    clean.set_forkserver_preload([__name__, "instdiff.training.train"])
     places = [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
     ranks = [
         clean.Process(target=rank, args=(root, out, params, place, killed_at, nan_at, full_at)) for place in places

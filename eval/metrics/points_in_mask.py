@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from eval.metrics.matching import Flags, Floats, Indices, RunLengths, in_order, mask_ious, one_to_one, run_lengths
-from instdiff import geometry, masks, strokes
+from instdiff.layouts import geometry, masks, strokes
 from instdiff.schema import Rle
 
 

@@ -1,1 +1,1 @@
-"""What people start by hand: drawing layouts, checking them, and the page on which they are drawn."""
+"""The commands that people start by hand. Open generate.py first."""

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from instdiff import assemble, atomic, layout_files, layouts, provenance
-from instdiff.app.overlay import overlay
-from instdiff.conditions import FORMATS, Format
-from instdiff.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
+from instdiff import atomic, provenance
+from instdiff.checkpoints import assemble
+from instdiff.layouts import files, from_tables
+from instdiff.layouts.overlay import overlay
+from instdiff.model.conditions import FORMATS, Format
+from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
+from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
-from instdiff.solvers import SCHEDULERS
 
 KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "box": ("box", "point"),
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     path: Path | None = options.layout or options.input_json
     if path is None:
         raise ValueError("name a layout file")
-    wanted = layout_files.read(path, compat=options.compat)
+    wanted = files.read(path, compat=options.compat)
     out = target(options, path)
     pictures = write(loaded(options), wanted, options, out)
     print(f"{len(pictures)} pictures in {out}")
@@ -131,7 +133,7 @@ def write(
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
         pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
-        provenance.write(part, pictures, layouts=[layouts.to_json(layout) for layout in wanted], **record(options))
+        provenance.write(part, pictures, layouts=[from_tables.to_json(layout) for layout in wanted], **record(options))
     return pictures
 
 

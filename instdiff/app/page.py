@@ -17,11 +17,11 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageDraw
 
-from instdiff import layout_files, layouts, masks
 from instdiff.app import generate
-from instdiff.app.overlay import overlay
-from instdiff.masks import Mask
-from instdiff.pipeline import InstanceDiffusionPipeline
+from instdiff.layouts import files, from_tables, masks
+from instdiff.layouts.masks import Mask
+from instdiff.layouts.overlay import overlay
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 Strokes = Mapping[str, Sequence[Sequence[float]]]  # of one instance: kind -> places, in fractions of the picture
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--port", type=int, default=7860)
     options = parser.parse_args(arguments)
     path: Path | None = options.layout or options.input_json
-    begun = None if path is None else layout_files.read(path, compat=options.compat)[0]
+    begun = None if path is None else files.read(path, compat=options.compat)[0]
     made = Page(generate.loaded(options), options).blocks(begun)
     print(f"draw at {serve(made, options.port)} (pictures go to {options.output}); Ctrl-C ends it", flush=True)
     made.block_thread()
@@ -105,7 +105,7 @@ def place(kind: str, stroke: Sequence[Point], size: Size) -> Box | Rle | tuple[P
                 raise ValueError("go round the mask")
             return masks.encode(enclosed(stroke, size))
         case "scribble":
-            return layout_files.along(stroke)
+            return files.along(stroke)
         case "point":
             return stroke[-1]
         case _:
@@ -193,7 +193,7 @@ class Page:
 
     def opened(self, path: str) -> tuple[Any, ...]:
         """The first layout of a file."""
-        layout = layout_files.read(Path(path), compat=self.options.compat)[0]
+        layout = files.read(Path(path), compat=self.options.compat)[0]
         return layout.prompt, *self.shown(layout.prompt, list(layout.instances))
 
     def shown(self, prompt: str, drawn: list[Instance]) -> tuple[Any, ...]:
@@ -258,7 +258,7 @@ class Page:
         return "data:image/png;base64," + base64.b64encode(page.getvalue()).decode()
 
     def _json(self, prompt: str, drawn: Sequence[Instance]) -> dict[str, Any]:
-        return layouts.to_json(_layout(prompt, drawn))
+        return from_tables.to_json(_layout(prompt, drawn))
 
 
 def _layout(prompt: str, drawn: Sequence[Instance]) -> Layout:

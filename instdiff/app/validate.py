@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from instdiff import layout_files
+from instdiff.layouts import files
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print faults and remarks; exit code 1 if there is a fault."""
     parser = argparse.ArgumentParser(prog="instdiff validate", description=__doc__)
     parser.add_argument("layouts", type=Path, nargs="+", help="JSON files, ours or in the form of the released demos")
-    parser.add_argument("--max-instances", type=int, default=layout_files.MAX_INSTANCES, help="slots of the model")
+    parser.add_argument("--max-instances", type=int, default=files.MAX_INSTANCES, help="slots of the model")
     options = parser.parse_args(arguments)
-    checked = [layout_files.check(path, max_instances=options.max_instances) for path in options.layouts]
+    checked = [files.check(path, max_instances=options.max_instances) for path in options.layouts]
     for one in checked:
         for fault in one.faults:
             print(f"fault   {_line(fault)}")

@@ -1,1 +1,1 @@
-"""The models the pipeline stands on: trained here for the miniature world, imported for the full-size one."""
+"""The stages that train, or import, what the instance layers stand on and what judges them. Open clip.py first."""

@@ -19,15 +19,17 @@ from transformers import (
     BlipProcessor,
 )
 
-from instdiff import atomic, geometry, recipes, stage
-from instdiff.appearance import COLOURS, SHAPES, TEXTURES
-from instdiff.arrangements import GROUPS
-from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus
+from instdiff import atomic, recipes, stage
+from instdiff.layouts import geometry
 from instdiff.randomness import generator
-from instdiff.scenes import Scene
 from instdiff.schema import Strict
+from instdiff.training.engine import Optimisation
+from instdiff.training.loop import fit
 from instdiff.work import resume
+from instdiff.world import corpus
+from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
+from instdiff.world.arrangements import GROUPS
+from instdiff.world.scenes import Scene
 
 Picture = npt.NDArray[np.uint8]
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *COLOURS, *TEXTURES, *SHAPES)

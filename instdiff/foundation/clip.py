@@ -14,15 +14,17 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, recipes, stage
-from instdiff.appearance import COLOURS, SHAPES, TEXTURES
-from instdiff.arrangements import GROUPS
-from instdiff.fit import Optimisation, fit
-from instdiff.foundation import byte_pairs, corpus
+from instdiff.foundation import byte_pairs
 from instdiff.networks.clip import Clip, crop, resized
 from instdiff.randomness import generator
-from instdiff.scenes import phrase
 from instdiff.schema import Strict
+from instdiff.training.engine import Optimisation
+from instdiff.training.loop import fit
 from instdiff.work import resume
+from instdiff.world import corpus
+from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
+from instdiff.world.arrangements import GROUPS
+from instdiff.world.scenes import phrase
 
 ATTRIBUTES = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tuple(SHAPES)}
 

@@ -12,11 +12,11 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from instdiff import atomic, recipes, stage
-from instdiff.appearance import SHAPES
-from instdiff.foundation import corpus
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
-from instdiff.scenes import Scene
 from instdiff.schema import Strict
+from instdiff.world import corpus
+from instdiff.world.appearance import SHAPES
+from instdiff.world.scenes import Scene
 
 
 class Params(Strict):

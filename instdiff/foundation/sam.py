@@ -14,15 +14,17 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, geometry, recipes, stage
-from instdiff.arrangements import GROUPS, SIZE
-from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus
+from instdiff import atomic, recipes, stage
+from instdiff.layouts import geometry
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
-from instdiff.scenes import Scene
 from instdiff.schema import Strict
+from instdiff.training.engine import Optimisation
+from instdiff.training.loop import fit
 from instdiff.work import resume
+from instdiff.world import corpus
+from instdiff.world.arrangements import GROUPS, SIZE
+from instdiff.world.scenes import Scene
 
 
 class Params(Strict):

@@ -13,15 +13,16 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from instdiff import atomic, recipes, stage
-from instdiff.diffusion import eps_loss, noised, stratified_timesteps
-from instdiff.fit import Optimisation, fit
-from instdiff.foundation import corpus
+from instdiff.model.noise_schedule import eps_loss, noised, stratified_timesteps
 from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
+from instdiff.training.engine import Optimisation
+from instdiff.training.loop import fit
 from instdiff.work import resume
+from instdiff.world import corpus
 
 
 class Params(Strict):

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, recipes, stage
-from instdiff.arrangements import GROUPS, SIZE
-from instdiff.fit import Loss, Optimisation, fit
-from instdiff.foundation import corpus
 from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
+from instdiff.training.engine import Loss, Optimisation
+from instdiff.training.loop import fit
 from instdiff.work import resume
+from instdiff.world import corpus
+from instdiff.world.arrangements import GROUPS, SIZE
 
 
 class Params(Strict):

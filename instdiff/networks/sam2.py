@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam2Model, Sam2Processor
 
-from instdiff import geometry
-from instdiff.masks import Mask
+from instdiff.layouts import geometry
+from instdiff.layouts.masks import Mask
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]

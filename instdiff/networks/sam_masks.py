@@ -15,8 +15,8 @@ from segment_anything.modeling.transformer import Attention
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import scaled_dot_product_attention
 
-from instdiff import geometry
-from instdiff.masks import Mask
+from instdiff.layouts import geometry
+from instdiff.layouts.masks import Mask
 from instdiff.networks import sam as networks
 from instdiff.schema import Box
 

@@ -61,7 +61,8 @@ def _sum(path: Path) -> str:
 def source(module: str) -> Path:
     """The file of a first-party module."""
     place = Path(__file__).parents[2] / module.replace(".", "/")
-    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    package = place / "__init__.py"
+    return package if package.is_file() else place.with_suffix(".py")
 
 
 def syntax(text: str) -> str:

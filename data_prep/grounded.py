@@ -1,0 +1,13 @@
+"""TODO"""
+
+from typing import NamedTuple
+
+from instdiff.schema import Box
+
+
+class Found(NamedTuple):
+    """One instance that a grounder sees."""
+
+    category: str | None
+    box: Box
+    score: float

@@ -1,0 +1,141 @@
+"""`instdiff import-weights`: published weights -> folders that the foundation stages copy (`source: import`).
+
+Written are those of `<out>/clip/text`, `vae`, `unet`, `clip/judge`, `detector` and `instance` (its `layers`) that were
+asked for, each with a recipe that names the files it came from and their SHA-256. Nothing in a file is executed, and a
+file published under a known name must be that file.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from instdiff import atomic, provenance, recipes
+from instdiff.checkpoints import assemble, official, open_clip
+from instdiff.checkpoints.assemble import Sizes
+from instdiff.networks import base_unet as base
+from instdiff.networks import clip, detector
+from instdiff.networks import vae as autoencoder
+from instdiff.schema import Strict
+
+DETECTION = {"min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO
+INCEPTION = "inception.pth"  # where the evaluation looks for it
+OPEN_CLIP = {"image_mean": clip.HALF, "image_std": clip.HALF, "do_center_crop": True}  # laion2b_s32b_b82k's
+
+
+class Source(Strict):
+    """Where a folder's weights come from: SHA-256 by the name of each file read."""
+
+    files: dict[str, str]
+
+
+def main(arguments: Sequence[str], sizes: Sizes | None = None) -> None:
+    """Bring in what was named; nothing is written unless every file is there and is what its name says."""
+    given = parser().parse_args(arguments)
+    asked = {name: vars(given)[name] for name in ("base", "tokenizer", "instance", "judge", "inception", "detector")}
+    named = {name: path for name, path in asked.items() if path is not None}
+    if not named.keys() - {"tokenizer"}:
+        raise ValueError("nothing to bring in: name --base, --judge, --detector")
+    if given.inception is not None and given.judge is None:
+        raise ValueError("--inception goes into the judge's folder: name --judge, too")
+    if lacking := [f"--{name} {path}" for name, path in named.items() if not path.exists()]:
+        raise ValueError(f"not there: {', '.join(lacking)}")
+    sources = {name: Source(files=provenance.checked(path)) for name, path in named.items()}
+    if "base" in named:
+        stable_diffusion(given.base, given.tokenizer, given.instance, given.out, sizes or Sizes(), sources)
+    if "judge" in named:
+        with atomic.folder(given.out / "clip" / "judge") as part:
+            judge(given.judge, given.tokenizer, part)
+            if given.inception is not None:
+                shutil.copy(given.inception, part / INCEPTION)
+            _record(part, [sources[name] for name in ("judge", "tokenizer", "inception") if name in sources])
+    if "detector" in named:
+        with atomic.folder(given.out / "detector") as part:
+            detector.imported(given.detector, part, {"image_size": given.image_size, **DETECTION})
+            _record(part, [sources["detector"]])
+    print(f"written to {given.out}: set `shipped: {given.out}` and the sources of clip, vae, unet, detector to import")
+
+
+def stable_diffusion(
+    path: Path, tokenizer: Path | None, instance: Path | None, out: Path, sizes: Sizes, sources: Mapping[str, Source]
+) -> None:
+    """Text encoder, autoencoder and base UNet of a file or a folder of diffusers, and the instance layers there are."""
+    vae, text, words, unet, whole = plain(path, tokenizer, sizes)
+    layers = instance or (path if whole else None)
+    came = [sources[name] for name in ("base", "tokenizer", "instance") if name in sources]
+    for name, network in (("vae", vae), ("unet", unet), ("clip/text", text)):
+        with atomic.folder(out / name) as part:
+            network.save_pretrained(part)
+            if network is text:
+                words.save_pretrained(part)
+            _record(part, came)
+    with atomic.folder(out / "instance") as part:  # without any, a place to train them for
+        if layers is not None:
+            assemble.with_layers(unet, layers, str(path)).save_instance_layers(part / "layers")
+        _record(part, came)
+
+
+def plain(
+    path: Path, tokenizer: Path | None, sizes: Sizes
+) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, UNet2DConditionModel, bool]:
+    """The networks of a base without its instance layers, and whether it has any."""
+    if path.is_file():
+        vae, text, words, weights = assemble.networks(path, tokenizer, sizes)
+        own = {name: tensor for name, tensor in weights.items() if not official.is_instance_layer(name)}
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**sizes.unet)
+        official.load_unet(unet, own, str(path))
+        return vae, text, words, unet.to(torch.float32), len(own) < len(weights)
+    for name in ("vae", "unet", "text_encoder", "tokenizer"):
+        if not (path / name).is_dir():
+            raise ValueError(f"{path}: not a Stable Diffusion in diffusers' form: it has no {name}")
+    config = json.loads((path / "unet" / "config.json").read_text())
+    if config.get("_class_name") != "UNet2DConditionModel" or config.get("attention_type", "default") != "default":
+        raise ValueError(f"{path / 'unet'}: has instance layers; bring in a plain base, and name them by --instance")
+    encoder = clip.load_text(path / "text_encoder")
+    words = CLIPTokenizer.from_pretrained(tokenizer or path / "tokenizer")
+    return autoencoder.load(path / "vae"), encoder.model, words, base.load(path / "unet"), False
+
+
+def judge(path: Path, tokenizer: Path | None, out: Path) -> None:
+    """A CLIP of transformers' form, or a file of OpenCLIP's with a folder of words, into a folder."""
+    if path.is_file():
+        if tokenizer is None:
+            raise ValueError(
+                f"{path}: weights hold no words: name a folder with vocab.json and merges.txt (--tokenizer)"
+            )
+        words = CLIPTokenizer.from_pretrained(tokenizer)
+        open_clip.model(official.read(path), words, str(path)).save_pretrained(out)
+        (out / clip.PREPARATION_FILE).write_text(json.dumps(OPEN_CLIP, indent=2) + "\n")
+    else:
+        words = CLIPTokenizer.from_pretrained(path)
+        CLIPModel.from_pretrained(path, dtype=torch.float32).save_pretrained(out)
+        if (path / clip.PREPARATION_FILE).is_file():
+            shutil.copy(path / clip.PREPARATION_FILE, out)
+    words.save_pretrained(out)
+    clip.load(out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="instdiff import-weights", description=main.__doc__)
+    add = options.add_argument
+    add("--out", type=Path, required=True, help="the folder to write: `shipped` of the run")
+    add("--base", type=Path, help="a Stable Diffusion 1.5 or released InstanceDiffusion file, or a folder of diffusers")
+    add("--tokenizer", type=Path, help="a folder with vocab.json and merges.txt, where --base or --judge is a file")
+    add("--instance", type=Path, help="instance layers: a released file, a folder of ours, ComfyUI's three files")
+    add("--judge", type=Path, help="a CLIP: a folder of transformers, or OpenCLIP's file")
+    add("--inception", type=Path, help="FID's Inception as pytorch-fid reads it; goes beside --judge")
+    add("--detector", type=Path, help="a YOLO segmentation file of ultralytics', such as yolov8m-seg.pt")
+    add("--image-size", type=int, default=640, help="pixels a side that the detector scales pictures to")
+    return options
+
+
+def _record(folder: Path, sources: Sequence[Source]) -> None:
+    files = {name: digest for one in sources for name, digest in one.files.items()}
+    recipes.record(folder, Source(files=files), {})

@@ -1,0 +1,77 @@
+"""Encoded samples: read from the shards and put through the frozen encoders when they are asked for, nothing cached.
+
+Legend: B batch, V views, C channels, h w latent cells, L tokens, D features.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from instdiff.data.embeddings import Empty
+from instdiff.data.encoders import Texts, latents, pixels
+from instdiff.data.from_shards import Indexed, Store
+from instdiff.data.samples import Gathered, fitting, laid_out, padded, turned
+from instdiff.layouts.prompts import Prompts, prompt
+from instdiff.model.conditions import Compat
+from instdiff.model.unifusion import UniFusionConfig
+from instdiff.networks import clip, vae
+from instdiff.schema import Strict
+
+
+class Encoders(Strict):
+    """What turns texts and pictures into what the base reads."""
+
+    text: Path  # folder of the text encoder
+    vae: Path  # folder of the autoencoder
+    batch_size: int  # texts at once
+
+
+class Encoded(Indexed):
+    """Pictures are read by `threads` at once; encoders run where the training runs."""
+
+    def __init__(
+        self,
+        shards_in: Store,
+        how: Encoders,
+        prompts: Prompts,
+        config: UniFusionConfig,
+        compat: Compat | None,
+        device: torch.device,
+        threads: int,
+    ) -> None:
+        super().__init__(shards_in)
+        self.prompts, self.config, self.compat = prompts, config, compat
+        encoder = clip.load_text(how.text)
+        encoder.model.to(device)
+        self.tokens, self.pooled = (
+            Texts(one, how.batch_size, torch.float32) for one in (encoder.tokens, encoder.pooled)
+        )
+        self.vae = vae.load(how.vae).to(device)
+        self.empty = Empty(self.tokens([""])[0], self.pooled([""])[0], prompts.rule)
+        self.readers = ThreadPoolExecutor(max(1, threads))
+
+    def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
+        """These samples, mirrored or not."""
+        samples = list(self.readers.map(self.sample, chosen_B.tolist()))
+        layouts = [sample.layout for sample in samples]
+        prompt_BLD = self.tokens([prompt(layout, self.prompts) for layout in layouts])
+        phrases = [[one.phrase for one in layout.instances] for layout in layouts]
+        names = [[one.category or one.phrase for one in layout.instances] for layout in layouts]
+        self.pooled(
+            [text for texts in (*phrases, *names) for text in texts] or [""]
+        )  # all at once, kept for what follows
+        captions, categories = ([self._features(texts) for texts in of_all] for of_all in (phrases, names))
+        for texts in (self.tokens, self.pooled):
+            texts.forget()
+        drawn = laid_out(layouts, captions, self.config, self.compat)
+        seen_BCHW = pixels(samples, self.vae)
+        shown_BCHW = torch.where(mirrored_B.to(seen_BCHW.device)[:, None, None, None], seen_BCHW.flip(-1), seen_BCHW)
+        mean, std = (one.cpu() for one in latents(shown_BCHW, self.vae))
+        fit = [one[fitting(of, self.config.max_instances)] for of, one in zip(layouts, categories, strict=True)]
+        return Gathered(mean, std, prompt_BLD, turned(drawn, mirrored_B), padded(fit, drawn.text_BND))
+
+    def _features(self, phrases: Sequence[str]) -> Tensor:
+        return self.pooled(["", *phrases])[1:]

@@ -1,0 +1,86 @@
+"""Where the samples of a training run are, and what its checkpoints belong to."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from instdiff import provenance
+from instdiff.data import embeddings, shards
+from instdiff.data.batches import Recipe
+from instdiff.data.from_pictures import Encoded, Encoders
+from instdiff.data.from_shards import Store, Streamed
+from instdiff.data.in_memory import Memory
+from instdiff.data.samples import Source
+from instdiff.model.conditions import Compat
+from instdiff.model.unifusion import UniFusionConfig
+from instdiff.schema import Strict
+
+
+class Data(Strict):
+    """Where samples are while training runs."""
+
+    source: Literal["memory", "shards", "pictures"]  # "pictures" needs no embeddings: it encodes in every step
+    workers: int  # processes that make batches ahead; 0 makes them between steps; for "pictures" threads that read
+    encoders: Encoders  # of source "pictures"
+    url: str | None  # of a folder that holds `shards` and `embeddings`, instead of the stage's own; needs `copies`
+    copies: Path | None  # folder on a disk for what was read from the url
+    copies_limit: int | None  # bytes that copies may take; the least used make room for others
+
+
+class SampleParams(Recipe):
+    """Which samples training is shown: where they are, of what sizes, and what of each."""
+
+    unifusion: UniFusionConfig
+    data: Data
+
+
+def stores(shards_in: Path, embeddings_in: Path, data: Data) -> tuple[Store, Store]:
+    """Where shards and embeddings are read: these folders, or the url in their place."""
+    if data.url is None:
+        return Store(shards_in), Store(embeddings_in)
+    if data.copies is None or data.source == "memory":
+        raise ValueError(
+            "train.data.url needs train.data.source shards or pictures, and a folder train.data.copies for what is read"
+        )
+    names = ("shards", "embeddings")
+    first, second = (Store(data.copies / name, f"{data.url}/{name}", data.copies_limit) for name in names)
+    return first, second
+
+
+def samples(where: tuple[Store, Store], params: SampleParams, device: torch.device) -> Source:
+    """The samples of these stores; ValueError where embeddings were made for other shards or by other rules."""
+    data, sizes, prompts, compat = params.data, params.unifusion, params.prompts, params.compat
+    if data.source == "pictures":
+        return Encoded(where[0], data.encoders, prompts, sizes, compat, device, data.workers)
+    found = Streamed(*where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
+    made, asked = found.empty.rule, prompts.rule
+    if made != asked:
+        raise ValueError(
+            f"{where[1].url or where[1].folder}: prompts were embedded by the rule {made or 'never listed'}, "
+            f"and train.prompts is {asked or 'never listed'}: run `embed` again"
+        )
+    return found
+
+
+def in_memory(where: tuple[Store, Store], sizes: UniFusionConfig, compat: Compat | None) -> Memory:
+    """Every sample of these folders."""
+    layouts = [sample.layout for sample in shards.read(where[0].folder)]
+    parts = list(embeddings.read(where[1].folder))
+    if [layout.key for layout in layouts] != [key for part in parts for key in part.keys]:
+        raise ValueError(f"{where[0].folder}: the embeddings were made for other shards")
+    return Memory(layouts, parts, embeddings.read_empty(where[1].folder), sizes, compat)
+
+
+def fingerprint(folder: Path, data: Data) -> str:
+    """What a run's checkpoints belong to: the bytes of a folder, or its names and sizes where it is streamed."""
+    if data.source == "memory":
+        return provenance.of_folder(folder)
+    return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in provenance.files(folder))
+
+
+def encoding(embeddings: Path, data: Data) -> str:
+    """The same of what the base reads: the embeddings, or the encoders that make them."""
+    if data.source == "pictures":
+        return provenance.of_folder(data.encoders.text) + provenance.of_folder(data.encoders.vae)
+    return fingerprint(embeddings, data)

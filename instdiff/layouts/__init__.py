@@ -1,0 +1,1 @@
+"""Layouts: geometry, masks and strokes of instances, and the files in which people write them. Open files.py first."""

@@ -1,0 +1,131 @@
+"""Instance-masked attention: which visual token may look at which token (paper, section 3.2; released code's rule).
+
+Shapes: B pictures, N slots, L = h * w visual tokens, row by row, T instance tokens, K = L + T.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from instdiff.model.conditions import Compat, Conditions
+from instdiff.model.unifusion import LOCATED, Located
+
+_REFERENCE_GRID = (64, 64)  # the only one the released code masks
+# How far an instance is taken to reach, as a fraction of the picture, where nothing says how large it is: a scribble
+# runs through all of it, a point is its middle.
+SCRIBBLE_REACH, POINT_REACH = 0.08, 0.2
+
+
+def build(
+    conditions: Conditions,
+    grids: Sequence[tuple[int, int]],
+    num_mask_tokens: int,
+    compat: Compat | None = None,
+) -> dict[int, Tensor]:
+    """`Grounding.allowed` for these levels of (height, width) visual tokens.
+
+    A picture none of whose instances has a place is not masked; in another, an instance without one may be anywhere.
+    `compat="reference"` masks 64 x 64 tokens only, by the boxes only, with rows and columns exchanged, and leaves the
+    tokens of points and scribbles open to all.
+    """
+    if compat == "reference":
+        return {
+            h * w: allowed(transposed_boxes(conditions, h, w), _boxed(conditions), num_mask_tokens, ("box", "outline"))
+            for h, w in grids
+            if (h, w) == _REFERENCE_GRID
+        }
+    placed_B = _located(conditions).any(dim=1)
+    return {h * w: allowed(regions(conditions, h, w), placed_B, num_mask_tokens, LOCATED) for h, w in grids}
+
+
+def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: Collection[Located]) -> Tensor:
+    """(B, L, K) bool: may the visual token look at the token? Where `placed_B` is False, always.
+
+    Visual at visual: when some instance holds both, or at itself. Visual at a token of an instance: inside the instance
+    for the formats that are `bound`, everywhere for the others and for the tokens of the masks.
+    """
+    num_pictures, _, num_visual = region_BNL.shape
+    region = region_BNL.float()
+    together_BLL = (region.transpose(1, 2) @ region) > 0
+    together_BLL.diagonal(dim1=1, dim2=2).fill_(True)
+    inside_BLN = region_BNL.transpose(1, 2)
+    always_BLN = torch.ones_like(inside_BLN)
+    located = [inside_BLN if name in bound else always_BLN for name in LOCATED]
+    always_BLT = always_BLN.new_ones(num_pictures, num_visual, num_mask_tokens)
+    return torch.cat([together_BLL, *located, always_BLT], dim=2) | ~placed_B[:, None, None]
+
+
+def regions(conditions: Conditions, height: int, width: int) -> Tensor:
+    """(B, N, L) bool: cells at least half covered by the mask, or the most covered; without a mask, by the box.
+
+    Without both, the cells near the scribble, or else near the point. A filled slot without a place is everywhere.
+    """
+    mask_BNL = _most(F.adaptive_avg_pool2d(conditions.mask_BNHW.float(), (height, width)).flatten(2))
+    box_BNL = _most(box_coverage(conditions.box_BN4, height, width).flatten(2))
+    scribble_BNL = near(conditions.scribble_BNS, height, width, SCRIBBLE_REACH)
+    point_BNL = near(conditions.point_BN2, height, width, POINT_REACH)
+    region_BNL = conditions.filled_BN[:, :, None].expand_as(box_BNL)
+    for given_BN, known_BNL in (
+        (conditions.point_given_BN, point_BNL),
+        (conditions.scribble_given_BN, scribble_BNL),
+        (conditions.box_given_BN, box_BNL),
+        (conditions.mask_given_BN, mask_BNL),
+    ):
+        region_BNL = torch.where(given_BN[:, :, None], known_BNL, region_BNL)
+    return region_BNL
+
+
+def _most(covered_BNL: Tensor) -> Tensor:
+    """Cells at least half covered; where there is none, those covered the most."""
+    most_BN1 = covered_BNL.amax(dim=2, keepdim=True)
+    return (covered_BNL >= 0.5) | ((covered_BNL == most_BN1) & (most_BN1 > 0) & (most_BN1 < 0.5))
+
+
+def near(points_BNF: Tensor, height: int, width: int, reach: float) -> Tensor:
+    """(B, N, L) bool: cells that hold one of the points x, y, x, y, ... or whose middle is at most `reach` from it."""
+    size_2 = points_BNF.new_tensor([width, height])
+    y, x = torch.meshgrid(
+        torch.arange(height, device=points_BNF.device), torch.arange(width, device=points_BNF.device), indexing="ij"
+    )
+    middle_L2 = (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) / size_2
+    apart_BNKL2 = points_BNF.unflatten(-1, (-1, 2))[:, :, :, None] - middle_L2
+    holds_BNKL = (apart_BNKL2.abs() <= 0.5 / size_2).all(dim=-1)
+    near_BNL: Tensor = ((apart_BNKL2.square().sum(-1) <= reach**2) | holds_BNKL).any(dim=2)
+    return near_BNL
+
+
+def box_coverage(box_BN4: Tensor, height: int, width: int) -> Tensor:
+    """(B, N, h, w): the share of each cell that the box covers."""
+
+    def covered(start: Tensor, stop: Tensor, size: int) -> Tensor:
+        edge = torch.arange(size + 1, device=start.device)
+        low = torch.maximum(start[..., None] * size, edge[:-1])
+        return (torch.minimum(stop[..., None] * size, edge[1:]) - low).clamp(min=0)
+
+    x0, y0, x1, y1 = box_BN4.unbind(-1)
+    return covered(y0, y1, height)[..., :, None] * covered(x0, x1, width)[..., None, :]
+
+
+def transposed_boxes(conditions: Conditions, height: int, width: int) -> Tensor:
+    """(B, N, L) bool: the released code's regions, whose first axis is x; edges round half to even."""
+    x0, y0, x1, y1 = (
+        (conditions.box_BN4 * conditions.box_BN4.new_tensor([width, height, width, height])).round().unbind(-1)
+    )
+    along_x = torch.arange(width, device=x0.device)
+    along_y = torch.arange(height, device=x0.device)
+    inside_x = (along_x >= x0[..., None]) & (along_x < x1[..., None])
+    inside_y = (along_y >= y0[..., None]) & (along_y < y1[..., None])
+    return (inside_x[..., :, None] & inside_y[..., None, :]).flatten(2) & conditions.filled_BN[:, :, None]
+
+
+def _located(conditions: Conditions) -> Tensor:
+    """(B, N): something says where the instance is."""
+    point_or_box_BN = conditions.point_given_BN | conditions.box_given_BN
+    return point_or_box_BN | conditions.scribble_given_BN | conditions.mask_given_BN
+
+
+def _boxed(conditions: Conditions) -> Tensor:
+    """(B,): some instance has a box or a mask; the released code masks nothing where none has."""
+    return (conditions.box_given_BN | conditions.outline_given_BN | conditions.mask_given_BN).any(dim=1)

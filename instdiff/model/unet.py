@@ -1,0 +1,227 @@
+"""The UNet of diffusers with instance layers: UniFusion, gated self-attention in every transformer block, ScaleU.
+
+    unet = InstanceUNet.from_base(base, UniFusionConfig(max_instances=6, ...), scale_u=True)   # gates 0: same as base
+    unet.freeze_base()                                           # only instance_layers() require gradients
+    conditions = collate(layouts, phrase_features, max_instances=6, mask_size=64, ...)       # instdiff.conditions
+    grounding = unet.ground(conditions)                          # tokens, once per layout (differentiable)
+    grounding = unet.ground(conditions, masked=(16, 16))         # with instance-masked attention, latents 16 x 16
+    noise = unet(latents_B4HW, timestep_B, text_BLD, grounding).sample                       # gate 1
+    noise = unet(latents_B4HW, timestep_B, text_BLD, grounding.at(0.5)).sample               # 0: fusers are skipped
+    noise = unet(latents_B4HW, timestep_B, text_BLD).sample      # no grounding at all: fusers are skipped
+    told = unet.told(text_BLD, grounding)                        # with keys and values of all attention layers, to
+    noise = unet(latents_B4HW, timestep_B, told.text_RLD, told.grounding, told.keys).sample      # use in many steps
+    unet.save_instance_layers(folder)                            # config.json + instance_layers.safetensors
+    unet = InstanceUNet.from_base_and_layers(base, folder)       # the base and what was saved
+
+A forward pass is a function of its arguments: nothing is set from outside, nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin, UNet2DConditionModel  # noqa: F401 - a pipeline's loader looks for ModelMixin here
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from instdiff import atomic
+from instdiff.model import attention_mask
+from instdiff.model.attention import GatedSelfAttention, RememberedText
+from instdiff.model.conditions import Compat, Conditions
+from instdiff.model.grounding import Grounding, Keys, Told, heads, keys_to
+from instdiff.model.scaleu import ScaleU
+from instdiff.model.unifusion import UniFusion, UniFusionConfig
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "instance_layers.safetensors"
+
+
+class InstanceUNet(UNet2DConditionModel):
+    """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
+
+    def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:
+        super().__init__(**base | {"attention_type": "gated"})
+        config = UniFusionConfig.model_validate(unifusion_config)
+        self.register_to_config(unifusion_config=config.model_dump(mode="json"), scale_u=scale_u)
+        self.unifusion = UniFusion(config)
+        for name, block in self.transformers().items():
+            attention = block.attn1
+            fuser = f"{name}.fuser"
+            block.fuser = GatedSelfAttention(fuser, attention.query_dim, config.token_width, attention.heads)
+            for part in ("attn1", "attn2"):
+                getattr(block, part).set_processor(RememberedText(f"{name}.{part}"))
+        if scale_u:
+            _add_scale_u(self)
+
+    @classmethod
+    def from_base(cls, base: UNet2DConditionModel, unifusion: UniFusionConfig, *, scale_u: bool) -> InstanceUNet:
+        """A copy of `base` with fresh instance layers: gates and scales are 0, so it computes what `base` computes."""
+        known = UNet2DConditionModel._get_init_keys(UNet2DConditionModel)
+        config = {name: value for name, value in base.config.items() if name in known}
+        unet = cls(**config, unifusion_config=unifusion.model_dump(mode="json"), scale_u=scale_u)
+        missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
+        if unexpected or set(missing) != set(unet.instance_layers()):
+            raise ValueError(f"the base does not fit: missing {missing[:5]}, unexpected {unexpected[:5]}")
+        if base.dtype != unet.dtype:
+            unet.to(dtype=base.dtype)
+        unet.to(base.device)
+        return unet
+
+    @classmethod
+    def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
+        """`base` with the instance layers that `save_instance_layers` wrote."""
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        sizes = UniFusionConfig.model_validate(config["unifusion_config"])
+        unet = cls.from_base(base, sizes, scale_u=config["scale_u"])
+        unet.load_instance_layers(folder)
+        return unet
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        grounding: Grounding | None = None,
+        keys: Keys | None = None,
+        **options: Any,
+    ) -> UNet2DConditionOutput | tuple[Tensor]:
+        """Predicted noise (B, 4, h, w) at `.sample`; `options` are those of UNet2DConditionModel.
+
+        `keys` are those of the text in the cross-attentions, from `told`; without them they are made from the text.
+        """
+        given = dict(options.pop("cross_attention_kwargs", None) or {})
+        if grounding is not None and grounding.gate != 0:
+            given["gligen"] = {"grounding": grounding}
+        if keys:
+            given["keys"] = keys
+        options["cross_attention_kwargs"] = given or None
+        return super().forward(sample, timestep, encoder_hidden_states, **options)
+
+    def ground(
+        self,
+        conditions: Conditions,
+        *,
+        gate: float = 1.0,
+        masked: tuple[int, int] | None = None,
+        finest: bool = False,
+        compat: Compat | None = None,
+    ) -> Grounding:
+        """Tokens of the conditions and, for latents of `masked` = (height, width), the masks of every level.
+
+        `finest` masks the level of the most tokens alone.
+        """
+        if masked is None:
+            return Grounding(self.unifusion(conditions), gate=gate)
+        num_mask_tokens = self.unifusion.config.num_mask_tokens
+        grids = self.attention_grids(masked)[: 1 if finest else None]
+        allowed = attention_mask.build(conditions, grids, num_mask_tokens, compat)
+        return Grounding(self.unifusion(conditions), allowed, gate)
+
+    @torch.no_grad()
+    def told(self, text_BLD: Tensor, grounding: Grounding | None = None) -> Told:
+        """Text and grounding with the keys and values that every layer makes of them; made where the weights are."""
+        home, precision = self.conv_in.weight.device, self.conv_in.weight.dtype
+        text = text_BLD.to(home, precision)
+        tokens = None if grounding is None else grounding.tokens_BTW.to(home, precision)
+        of_text, of_tokens = {}, {}
+        for name, block in self.transformers().items():
+            look = block.attn2
+            of_text[f"{name}.attn2"] = heads(look, look.to_k(text)), heads(look, look.to_v(text))
+            if tokens is not None:
+                of_tokens[block.fuser.name] = block.fuser.keys(tokens)
+        if grounding is not None:
+            grounding = replace(grounding, keys=keys_to(of_tokens, grounding.tokens_BTW.device))
+        return Told(text_BLD, grounding, keys_to(of_text, text_BLD.device))
+
+    def transformers(self) -> dict[str, BasicTransformerBlock]:
+        """The transformer blocks by name."""
+        return {name: block for name, block in self.named_modules() if isinstance(block, BasicTransformerBlock)}
+
+    def attention_grids(self, latent: tuple[int, int]) -> list[tuple[int, int]]:
+        """(height, width) of the levels that have transformer blocks, for latents of this size."""
+        last = len(self.down_blocks) - 1
+        depths = {depth for depth, block in enumerate(self.down_blocks) if hasattr(block, "attentions")} | {last}
+        return [(-(-latent[0] // 2**depth), -(-latent[1] // 2**depth)) for depth in sorted(depths)]
+
+    def instance_layers(self) -> dict[str, nn.Parameter]:
+        """Parameters of UniFusion, fusers and ScaleU by name: all that is trained."""
+        return {name: parameter for name, parameter in self.named_parameters() if is_instance_layer(name)}
+
+    def freeze_base(self) -> InstanceUNet:
+        """Let only the instance layers require gradients."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(is_instance_layer(name))
+        return self
+
+    def disable_scale_u(self) -> InstanceUNet:
+        """Set every ScaleU to the identity."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if ".scale_u." in name:
+                    parameter.zero_()
+        return self
+
+    def save_instance_layers(self, folder: Path) -> None:
+        """Write the instance layers and their sizes; the folder appears when it is complete."""
+        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self.instance_layers().items()}
+        config = {name: self.config[name] for name in ("unifusion_config", "scale_u")}
+        with atomic.folder(folder) as part:
+            save_file(tensors, part / WEIGHTS_FILE)
+            (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+    def load_instance_layers(self, folder: Path) -> None:
+        """Read what `save_instance_layers` wrote; ValueError lists what is missing and what is not known."""
+        tensors = load_file(folder / WEIGHTS_FILE)
+        missing, unknown = (
+            self.instance_layers().keys() - tensors.keys(),
+            tensors.keys() - self.instance_layers().keys(),
+        )
+        if missing or unknown:
+            raise ValueError(f"{folder}: missing {sorted(missing)}, not known {sorted(unknown)}")
+        self.load_state_dict(tensors, strict=False)
+
+    def position_net(self, grounding: Grounding) -> Grounding:
+        """What diffusers passes on to every fuser under the name `objs`."""
+        return grounding
+
+    def _set_pos_net_if_use_gligen(self, *_: Any, **__: Any) -> None:
+        """Build no GLIGEN tokenizer: `unifusion` stands in its place."""
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Names in the configuration; those of the base come through `**base`."""
+        own = set(inspect.signature(InstanceUNet.__init__).parameters) - {"base"}
+        return own | set(inspect.signature(UNet2DConditionModel.__init__).parameters)
+
+
+def is_instance_layer(name: str) -> bool:
+    """Does the parameter belong to UniFusion, a fuser or ScaleU?"""
+    return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
+
+
+def _add_scale_u(unet: UNet2DConditionModel) -> None:
+    """Give each residual block of the way up a ScaleU that changes its input, features joined with skip features."""
+    skips = [unet.conv_in.out_channels]
+    for block in unet.down_blocks:
+        skips += [layer.out_channels for layer in [*block.resnets, *(block.downsamplers or [])]]
+    for block in unet.up_blocks:
+        for resnet in block.resnets:
+            resnet.scale_u = ScaleU(resnet.in_channels - skips.pop())
+            resnet.register_forward_pre_hook(_Scaled(resnet.scale_u))
+
+
+class _Scaled:
+    """A hook that scales the first input; an object, so that a copied model gets a hook of its own."""
+
+    def __init__(self, scale_u: ScaleU) -> None:
+        self.scale_u = scale_u
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self.scale_u(inputs[0]), *inputs[1:])

@@ -1,0 +1,349 @@
+"""InstanceDiffusionPipeline: a prompt and instances (a phrase, and any way to say where) -> pictures.
+
+    pipe = InstanceDiffusionPipeline.from_pretrained(folder)
+    cat = Instance(phrase="a grey cat", box=Box(0.1, 0.2, 0.5, 0.9))
+    picture = pipe("a cat and a dog", [cat, {"phrase": "a brown dog", "point": (0.7, 0.5)}]).images[0]
+
+Legend: B layouts, P pictures (several a layout), R rows of a batch (pictures, then instances drawn alone),
+N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from instdiff.model import attention_mask, conditions
+from instdiff.model.conditions import FORMATS, Compat, Conditions, Format
+from instdiff.model.grounding import Grounding
+from instdiff.model.grounding import cat as cat_groundings
+from instdiff.model.unet import InstanceUNet
+from instdiff.networks import vae as pixels
+from instdiff.networks.clip import TextEncoder
+from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling.solvers import solver
+from instdiff.schema import Instance, Layout
+
+NEGATIVE_PROMPT = (  # of the released script
+    "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
+    "low quality"
+)
+REFINER_STEPS = 20
+Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn apart
+MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What every row of a batch is told, and whose row it is; the first rows are the pictures."""
+
+    text_RLD: Tensor
+    grounding: Grounding | None
+    picture_R: Tensor  # the picture each row belongs to
+    null_text_1LD: Tensor
+    null_grounding: Grounding | None
+    region_RHW: Tensor | None = None  # latent cells of each row's place
+
+
+class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+    """Draws pictures of layouts with a Stable Diffusion that has instance layers.
+
+    LoRA weights, `save_pretrained`, `from_pretrained`, `to`, `enable_model_cpu_offload` are those of diffusers;
+    `pipe.unet.compile()` compiles the network.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: InstanceUNet,
+        scheduler: Any,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder and its tokenizer."""
+        return TextEncoder(self.text_encoder, self.tokenizer)
+
+    @property
+    def scale(self) -> int:
+        """Pixels along a side of one latent cell."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Layout | Sequence[str | Layout],
+        instances: Sequence[Any] = (),
+        *,
+        negative_prompt: str = NEGATIVE_PROMPT,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        alpha: float = 0.75,
+        mis: float = 0.36,
+        merge: Merge = "mean",
+        formats: Collection[Format] = FORMATS,
+        masked_attention: MaskedAttention = False,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        image: Image.Image | Sequence[Image.Image] | None = None,
+        strength: float = 1.0,
+        refiner: DiffusionPipeline | None = None,
+        cascade_strength: float = 0.35,
+        max_rows: int = 16,
+        compat: Compat | None = None,
+        after_step: Callable[[], object] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> Any:
+        """Pictures at `.images`: those of the first layout, then of the next.
+
+        `prompt` is a text or a Layout, or several; for a text, `instances` lists its instances (for several texts, a
+        list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
+        them the picture is drawn from the text alone. `height` and `width` are in pixels.
+
+        For the share `alpha` of the steps instances count, for the share `mis` they are drawn apart; then the picture
+        goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
+        `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
+
+        `generator` is one for the whole batch or one a picture; `latents` (P, C, h, w) takes the place of the noise it
+        draws. With `image` only the share `strength` of the steps is taken, from that picture under the same noise. A
+        `refiner` (SDXL image-to-image) goes over each picture with `cascade_strength`. At most `max_rows` rows share a
+        forward pass. `compat="reference"` gives the numbers of the released code where it differs; `output_type` is
+        "pil" or "latent". ValueError says in one sentence what does not fit.
+        """
+        layouts = as_layouts(prompt, instances)
+        device = self._execution_device
+        count = len(layouts) * num_images_per_prompt
+        steps = solver(self.scheduler, num_inference_steps)
+        gates = guidance.gates(steps.num_steps, alpha)
+        noise_PChw = self._noise(count, height, width, generator, latents, device)
+        clean_PChw = None if image is None else self._encode(image, noise_PChw)
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
+        first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
+        is_apart = bool(formats) and multi_instance.num_steps_apart(steps.num_steps, mis) > first
+        size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
+        rows = self._rows(
+            layouts,
+            num_images_per_prompt,
+            negative_prompt,
+            formats,
+            size=size,
+            masked=masked_attention,
+            apart=is_apart,
+            merge=merge,
+            max_rows=max_rows,
+            compat=compat,
+            device=device,
+        )
+
+        denoise = guidance.guided(
+            self.unet,
+            rows.text_RLD,
+            rows.grounding,
+            rows.null_text_1LD,
+            rows.null_grounding,
+            guidance=guidance_scale,
+            max_rows=max_rows,
+            picture_R=rows.picture_R,
+        )
+        latents_PChw = multi_instance.sample_multi_instance(
+            denoise,
+            denoise,
+            noise_PChw,
+            steps,
+            gates,
+            picture_R=rows.picture_R,
+            share=mis if is_apart else 0,
+            clean_BCHW=clean_PChw,
+            first=first,
+            after_step=after_step,
+            region_RHW=rows.region_RHW,
+            compat=compat,
+        )
+        images: Any = latents_PChw
+        if output_type == "pil":
+            images = self._decode(latents_PChw, max_rows, compat)
+            if refiner is not None and cascade_strength > 0:
+                prompts = [layout.prompt for layout in layouts for _ in range(num_images_per_prompt)]
+                images = refined(refiner, images, prompts, cascade_strength)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _rows(
+        self,
+        layouts: Sequence[Layout],
+        num_images: int,
+        negative_prompt: str,
+        formats: Collection[Format],
+        *,
+        size: tuple[int, int],
+        masked: MaskedAttention,
+        apart: bool,
+        merge: Merge,
+        max_rows: int,
+        compat: Compat | None,
+        device: torch.device,
+    ) -> Rows:
+        """What all rows are told, made once for all steps."""
+        picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
+        null_text_1LD = self.text.tokens([negative_prompt])
+        prompts = [layout.prompt for layout in layouts]
+        if not formats:
+            text_RLD = self.text.tokens(prompts)[picture_of]
+            return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
+        whole = self.conditions(layouts, formats, compat)
+        given, layout_of = multi_instance.apart(whole) if apart else (whole, torch.arange(len(layouts)))
+        phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
+        row_R, picture_R = spread(layout_of.tolist(), picture_of, len(layouts))
+        parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
+        grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
+        null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
+        text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
+        region_RHW = None
+        if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
+            region_RHW = attention_mask.regions(given, *size)[row_R, 0].unflatten(1, size).to(device)
+        return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null, region_RHW)
+
+    def conditions(
+        self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
+    ) -> Conditions:
+        """What the layers are told of the layouts, on the CPU: completed, of these formats."""
+        phrases = sorted({instance.phrase for layout in layouts for instance in layout.instances}) or [""]
+        sizes = self.unet.unifusion.config
+        collated = conditions.collate(
+            [conditions.complete(layout, compat) for layout in layouts],
+            dict(zip(phrases, self.text.pooled(phrases), strict=True)),
+            max_instances=sizes.max_instances,
+            mask_size=sizes.mask_size,
+            num_scribble_points=sizes.num_scribble_points,
+            num_outline_points=sizes.num_outline_points,
+            compat=compat,
+        )
+        return conditions.keep(collated, formats)
+
+    def _ground(
+        self,
+        given: Conditions,
+        size: tuple[int, int],
+        masked: MaskedAttention,
+        compat: Compat | None,
+        device: torch.device,
+    ) -> Grounding:
+        """Tokens on the device of the forward passes; made where the network's weights are now."""
+        at_home = self.unet.unifusion.mask_position.device
+        made: Grounding = self.unet.ground(
+            given.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
+        )
+        return made.to(device)
+
+    def _noise(
+        self,
+        count: int,
+        height: int | None,
+        width: int | None,
+        generator: Generators | None,
+        latents: Tensor | None,
+        device: torch.device,
+    ) -> Tensor:
+        """(P, C, h, w) in float32: what is given, or drawn."""
+        side = self.unet.config.sample_size * self.scale
+        height, width = height or side, width or side
+        if height % self.scale or width % self.scale or min(height, width) < self.scale:
+            raise ValueError(f"height {height} and width {width} must be multiples of {self.scale}")
+        shape = (count, self.unet.config.in_channels, height // self.scale, width // self.scale)
+        if latents is not None:
+            if latents.shape[:2] != shape[:2]:
+                raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
+            return latents.to(device, torch.float32)
+        if not isinstance(generator, torch.Generator | None):
+            generator = list(generator)
+            if len(generator) != count:
+                raise ValueError(f"{len(generator)} generators for {count} pictures: give one, or one a picture")
+        drawn: Tensor = randn_tensor(shape, generator, device, torch.float32)
+        return drawn
+
+    def _encode(self, image: Image.Image | Sequence[Image.Image], noise_PChw: Tensor) -> Tensor:
+        """(P, C, h, w): means of the latents of one picture for all, or one a picture, brought to the noise's size."""
+        images = [image] if isinstance(image, Image.Image) else list(image)
+        if len(images) not in {1, len(noise_PChw)}:
+            raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
+        size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
+        array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
+        given = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
+        latents: Tensor = self.vae.encode(given).latent_dist.mode().float() * self.vae.config.scaling_factor
+        return latents.expand(len(noise_PChw), -1, -1, -1)
+
+    def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
+        scaled = (latents_PChw / self.vae.config.scaling_factor).to(self.vae.dtype)
+        parts = [self.vae.decode(part).sample.float() for part in scaled.split(max_rows)]
+        arrays = (pixels.pictures(part, rounded=compat != "reference") for part in parts)
+        return [Image.fromarray(picture) for array in arrays for picture in array]
+
+
+def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
+    """Layouts of what is given; ValueError when lists do not fit each other, or an instance is none."""
+    if isinstance(prompt, str | Layout):
+        prompt, instances = [prompt], [instances]
+    if not instances:
+        instances = [()] * len(prompt)
+    if not prompt or len(prompt) != len(instances):
+        raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
+    return [_layout(one, listed, number) for number, (one, listed) in enumerate(zip(prompt, instances, strict=True))]
+
+
+def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
+    if isinstance(prompt, Layout):
+        if instances:
+            raise ValueError("a Layout has its own instances: give no others")
+        return prompt
+    known = tuple(one if isinstance(one, Instance) else Instance.model_validate(one) for one in instances)
+    return Layout(key=f"layout {number}", prompt=prompt, instances=known)
+
+
+def spread(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
+    """Which row of the layouts each row of the pictures repeats, and whose it is: pictures, then their instances.
+
+    `layout_of` tells the layout of each row, `picture_of` that of each picture; the first rows are the layouts.
+    """
+    alone: dict[int, list[int]] = {number: [] for number in range(num_layouts)}
+    for row, layout in enumerate(layout_of[num_layouts:], start=num_layouts):
+        alone[layout].append(row)
+    instances = [(row, picture) for picture, layout in enumerate(picture_of) for row in alone[layout]]
+    return [*picture_of, *(row for row, _ in instances)], [*range(len(picture_of)), *(who for _, who in instances)]
+
+
+def refined(
+    refiner: DiffusionPipeline, images: Sequence[Image.Image], prompts: Sequence[str], strength: float
+) -> list[Image.Image]:
+    """The pictures after an image-to-image pipeline with the same prompts, noised from seed 0 on."""
+    done = []
+    for number, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+        noise = torch.Generator().manual_seed(number)
+        drawn = refiner(
+            prompt=prompt, image=image, strength=strength, num_inference_steps=REFINER_STEPS, generator=noise
+        )
+        done.append(drawn.images[0])
+    return done

@@ -1,0 +1,160 @@
+"""probe: pictures of fixed layouts while training runs, and whether instances are where and what they should be.
+
+The loss hardly shows whether control is learned; this does. The layouts are the last of the shards, and are not trained
+on; the detector and the judge are the foundation's.
+Legend: B pictures, N slots, C channels, h w latent cells, L tokens, D features.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from PIL import Image
+from torch import Tensor
+
+from instdiff.data.samples import laid_out
+from instdiff.layouts.geometry import iou
+from instdiff.model import conditions
+from instdiff.model.conditions import Compat
+from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
+from instdiff.model.unet import InstanceUNet
+from instdiff.networks import clip, detector, vae
+from instdiff.randomness import torch_generator
+from instdiff.schema import Layout, Strict
+from instdiff.training.accelerated import Accelerated
+from instdiff.training.engine import Row
+from instdiff.world.appearance import COLOURS
+
+Picture = clip.Picture
+MIN_IOU = 0.5  # of box and detection, for an instance to be in place
+
+
+class ProbeParams(Strict):
+    """How often, on how many layouts, judged by whom."""
+
+    every: int  # steps; a multiple of optimisation.log_every
+    layouts: int  # drawn each time
+    steps: int  # of the sampler
+    guidance: float  # of the sampler
+    min_score: float  # of a detection
+    patience: int | None  # probes in a row without a higher share in place that end the training
+    text: Path  # folder of the text encoder
+    vae: Path  # folder of the autoencoder
+    detector: Path  # folder of the detector
+    judge: Path  # folder of the CLIP that names colours and textures
+
+
+class Probe:
+    """Draws, judges and remembers nothing: when to stop is read off the log."""
+
+    def __init__(
+        self,
+        params: ProbeParams,
+        layouts: Sequence[Layout],
+        engine: Accelerated,
+        pictures: Path,
+        *,
+        masked_attention: bool,
+        compat: Compat | None,
+    ) -> None:
+        self.params, self.layouts, self.engine, self.pictures = params, layouts, engine, pictures
+        self.masked_attention, self.compat = masked_attention, compat  # as it is trained
+        self.text = clip.load_text(params.text)
+        self.text.model.to(engine.device)
+        if engine.rank == 0:
+            self.autoencoder = vae.load(params.vae).to(engine.device)
+            self.detector, self.judge = detector.load(params.detector), clip.load(params.judge)
+            pictures.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, step: int, unet: InstanceUNet) -> Row:
+        """Share of instances in place, share of right colour (of those whose phrase names one); {} between probes."""
+        if step % self.params.every:
+            return {}
+        unet.eval()
+        x_BChw = self.draw(unet)
+        unet.train()
+        return self.engine.first_alone(partial(self._judged, step, x_BChw))
+
+    def enough(self, rows: Sequence[Row]) -> bool:
+        """Is the best share in place older than `patience` probes?"""
+        shares = [row["in_place"] for row in rows if "in_place" in row]
+        patience = self.params.patience
+        return patience is not None and len(shares) > patience and max(shares[:-patience]) >= max(shares[-patience:])
+
+    def _judged(self, step: int, x_BChw: Tensor) -> Row:
+        drawn = self.decode(x_BChw)
+        grid = sheet(drawn)
+        Image.fromarray(grid).save(self.pictures / f"{step:08d}.png")
+        self.engine.show_picture(step, grid)
+        placed, coloured = list(self._placed(drawn)), list(self._coloured(drawn))
+        row = {"in_place": float(np.mean(placed))} if placed else {}
+        return row | ({"right_colour": float(np.mean(coloured))} if coloured else {})
+
+    @torch.no_grad()
+    def draw(self, unet: InstanceUNet) -> Tensor:
+        """(B, C, h, w): one picture a layout with everything given, from noise that is the same in every probe.
+
+        Every process draws, since each may hold a part of the network; the first one judges.
+        """
+        size, device = unet.config.sample_size, self.engine.device
+        shape = (len(self.layouts), unet.config.in_channels, size, size)
+        x_BChw = torch.randn(shape, generator=torch_generator(0, "probe")).to(device)
+        captions = [self._features([one.phrase for one in layout.instances]) for layout in self.layouts]
+        given = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
+        grid = (size, size) if self.masked_attention else None
+        told = conditions.cat([conditions.null(given), given])
+        grounding = unet.ground(told, masked=grid, compat=self.compat)
+        tokens = self.text.tokens([*[""] * len(self.layouts), *(layout.prompt for layout in self.layouts)])
+        solver = DPMSolverMultistepScheduler(
+            num_train_timesteps=NUM_TIMESTEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="scaled_linear"
+        )
+        solver.set_timesteps(self.params.steps)
+        for timestep in solver.timesteps:
+            without, along = unet(torch.cat([x_BChw, x_BChw]), timestep.to(device), tokens, grounding).sample.chunk(2)
+            x_BChw = solver.step(without + self.params.guidance * (along - without), timestep, x_BChw).prev_sample
+        return x_BChw
+
+    @torch.no_grad()
+    def decode(self, x_BChw: Tensor) -> list[Picture]:
+        """The pictures of some latents."""
+        return list(vae.pictures(self.autoencoder.decode(x_BChw / self.autoencoder.config.scaling_factor).sample))
+
+    def _features(self, phrases: Sequence[str]) -> Tensor:
+        return self.text.pooled(["", *phrases])[1:].cpu()
+
+    def _placed(self, drawn: Sequence[Picture]) -> Iterator[bool]:
+        for layout, found in zip(self.layouts, self.detector.detect(drawn), strict=True):
+            for instance in layout.instances:
+                if instance.box is not None:
+                    yield any(
+                        one.category == instance.category
+                        and one.score >= self.params.min_score
+                        and iou(one.box, instance.box) >= MIN_IOU
+                        for one in found
+                    )
+
+    def _coloured(self, drawn: Sequence[Picture]) -> Iterator[bool]:
+        """Does the judge prefer an instance's phrase to the same with another colour in its place?"""
+        for layout, picture in zip(self.layouts, drawn, strict=True):
+            for instance in layout.instances:
+                words = instance.phrase.split()
+                named = [word for word in words if word in COLOURS]
+                if instance.box is not None and len(named) == 1:
+                    others = [" ".join(colour if word == named[0] else word for word in words) for colour in COLOURS]
+                    image_1D = self.judge.image_features([clip.crop(picture, instance.box)])
+                    best = int((image_1D @ self.judge.text_features(others).T).argmax())
+                    yield list(COLOURS)[best] == named[0]
+
+
+def sheet(pictures: Sequence[Picture]) -> Picture:
+    """Pictures of one size in rows of four, black where there is none."""
+    height, width, channels = pictures[0].shape
+    rows = -(-len(pictures) // 4)
+    whole = np.zeros((rows * height, min(4, len(pictures)) * width, channels), dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, 4)
+        whole[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
+    return whole

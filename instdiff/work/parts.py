@@ -1,0 +1,203 @@
+"""Work in parts: each is complete or absent, so a kill costs one part and the run after it ends in the same bytes.
+
+Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the digest is of everything that decides
+their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instdiff import atomic, tables
+from instdiff.progress import track
+from instdiff.schema import Strict
+from instdiff.tables import LEDGER
+from instdiff.work.ledger import Ledger
+from instdiff.work.outcomes import Failure
+from instdiff.work.workers import Workers, executor
+
+Row = dict[str, Any]
+FILES = "files"
+
+
+class Work(Strict):
+    """How much is lost by a kill, what is tried again, and who does it."""
+
+    part_size: int  # pictures
+    retry: tuple[str, ...]  # reasons in the ledger whose pictures are done again
+    workers: Workers
+
+
+class Answer(NamedTuple):
+    """What was made of one picture."""
+
+    key: str
+    rows: list[Row]
+    failures: list[tuple[int, Failure]]  # instance (-1: the whole picture), why
+    files: tuple[tuple[str, bytes], ...] = ()  # name, content
+
+
+class Keyed(Protocol):
+    """A picture and what is asked about it."""
+
+    @property
+    def key(self) -> str:
+        """The picture's."""
+        ...
+
+
+Annotate = Callable[[Sequence[Any]], Iterable[Answer]]  # in the order asked; it must survive pickling
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some pictures, and the folder that will hold what was made of them."""
+
+    folder: Path
+    items: tuple[Keyed, ...]
+    annotate: Annotate
+    schema: pa.Schema
+    retry: tuple[str, ...]
+
+    @property
+    def files(self) -> Path:
+        """The folder of the answers' files."""
+        return self.folder / FILES
+
+    def rows(self) -> pa.Table:
+        """What was made, once it is complete."""
+        return pq.read_table(self.folder / "rows.parquet")
+
+    def failures(self) -> pa.Table:
+        """What could not be, once it is complete."""
+        return pq.read_table(self.folder / "ledger.parquet")
+
+
+class Output(NamedTuple):
+    """Where a stage's rows and its ledger go."""
+
+    table: Path
+    schema: pa.Schema
+    ledger: Path
+
+
+def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
+    """Make the parts that are missing, join all into table and ledger; how many rows, failures, and of each reason."""
+    scratch = place(to.table, digest)
+    parts = cut(items, annotate, scratch, to.schema, work)
+    make_all(parts, work)
+    failed = ledger_of(parts)
+    count = tables.write(to.table, joined([part.rows() for part in parts], to.schema), to.schema)
+    failed.write(to.ledger)
+    clear(scratch, keep=bool(failed.rows))
+    return {"instances": count, "failed": len(failed.rows), **failed.counts()}
+
+
+def place(output: Path, digest: str) -> Path:
+    """The folder of an output's parts."""
+    return output.parent / f".{output.stem}.parts-{digest}"
+
+
+def clear(scratch: Path, *, keep: bool) -> None:
+    """Remove the parts that no run will ask for: those of other digests, and these unless they are kept."""
+    for other in {scratch, *scratch.parent.glob(f"{scratch.name.rpartition('-')[0]}-*")}:
+        if other != scratch or not keep:
+            atomic.remove(other)
+
+
+def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema, work: Work) -> list[Part]:
+    """The parts of a list, in its order; their folders are `to`/000000 and so on."""
+    starts = range(0, len(items), work.part_size)
+    return [
+        Part(to / f"{number:06d}", tuple(items[start : start + work.part_size]), annotate, schema, work.retry)
+        for number, start in enumerate(starts)
+    ]
+
+
+def make_all(parts: Sequence[Part], work: Work) -> None:
+    """Make what is missing of them."""
+    for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
+        pass
+
+
+def ledger_of(parts: Sequence[Part]) -> Ledger:
+    """What could not be done in any of them."""
+    failed = Ledger()
+    failed.rows = joined([part.failures() for part in parts], LEDGER).to_pylist()
+    return failed
+
+
+def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of many, or of none."""
+    return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
+
+
+def make(part: Part) -> int:
+    """Make what is missing of a part and return how many pictures it has."""
+    for _ in _steps(part):
+        pass
+    return len(part.items)
+
+
+def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
+    """Make every part, here or by the workers; one step a picture."""
+    with executor(work.workers) as submit_all:
+        if submit_all is None:
+            for part in parts:
+                yield from _steps(part)
+            return
+        try:
+            for job in submit_all(make, parts):
+                yield from [None] * job.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a worker died, perhaps for lack of memory; what is finished is kept, run again"
+            ) from error
+
+
+def _steps(part: Part) -> Iterator[None]:
+    known = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
+    again = [item for item in part.items if item.key not in known or _to_retry(known[item.key], part.retry)]
+    yield from [None] * (len(part.items) - len(again))
+    if not again:
+        return
+    with atomic.folder(part.folder) as folder:
+        (folder / FILES).mkdir()
+        for answer in part.annotate(again):
+            known[answer.key] = answer._replace(files=())
+            for name, content in answer.files:
+                (folder / FILES / name).write_bytes(content)
+            yield None
+        _keep_files(part.files, folder / FILES)
+        ledger = Ledger()
+        for item in part.items:
+            for index, failure in known[item.key].failures:
+                ledger.add(item.key, index, failure)
+        rows = [row for item in part.items for row in known[item.key].rows]
+        tables.write(folder / "rows.parquet", rows, part.schema)
+        ledger.write(folder / "ledger.parquet")
+
+
+def _keep_files(before: Path, now: Path) -> None:
+    """Those of an earlier run that were not made again."""
+    for path in before.iterdir() if before.is_dir() else ():
+        if not (now / path.name).exists():
+            atomic.link(path, now / path.name)
+
+
+def _to_retry(answer: Answer, reasons: tuple[str, ...]) -> bool:
+    return any(failure.reason in reasons for _, failure in answer.failures)
+
+
+def _read(part: Part) -> list[Answer]:
+    answers = {item.key: Answer(item.key, [], []) for item in part.items}
+    for row in part.rows().to_pylist():
+        answers[row["key"]].rows.append(row)
+    for row in part.failures().to_pylist():
+        answers[row["key"]].failures.append((row["index"], Failure(row["reason"], row["detail"])))
+    return list(answers.values())

@@ -1,0 +1,1 @@
+"""The miniature world: procedural scenes of shapes, their words and pictures. Open scenes.py first."""
