@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 from segment_anything import SamPredictor
 
-from data_prep.blip import Blip
-from data_prep.crops import ModelParams, crop
+from data_prep.annotators.blip import Blip
+from data_prep.annotators.crops import ModelParams, crop
 from instdiff import config
 from instdiff.foundation import blip as small
 from instdiff.layouts import geometry

@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from eval import score
-from eval.detections import Annotation, Detections
-from eval.ground_truth import GroundTruth, joined
+from eval.inputs.detections import Annotation, Detections
+from eval.inputs.ground_truth import GroundTruth, joined
+from eval.inputs.pictures import Pictures
 from eval.metrics import matching, points_in_mask
 from eval.metrics.points_in_mask import Picture
-from eval.pictures import Pictures
-from eval.row import Inputs, Params, Recipe
+from eval.scoring import score_row
+from eval.scoring.row import Inputs, Params, Recipe
 from instdiff.schema import Rle
 
 SIZE, NUM_PICTURES, NUM_INSTANCES, NUM_DETECTIONS, NUM_CLASSES = 512, 5000, 37_000, 150_000, 80
@@ -179,7 +179,7 @@ def test_a_row_as_large_as_coco() -> None:
         sets=Recipe(features="judge", num_resamples=1, kid_subsets=1, kid_subset_size=2),
     )
     began = time.perf_counter(), time.process_time()
-    scores, metrics, _ = score.score("box", inputs, None, params)
+    scores, metrics, _ = score_row.score("box", inputs, None, params)
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{len(scores)} instances, {len(inputs.found.annotations)} detections, {len(metrics)} metrics:")

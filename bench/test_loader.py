@@ -14,7 +14,7 @@ from PIL import Image
 from test_sketch import SIZE, blobs, ours, plainly
 
 from data_prep import shard
-from data_prep.export_labelled import label
+from data_prep.commands.export_labelled import label
 from instdiff import tables
 from instdiff.data import shards
 from instdiff.data.shards import INDEX

@@ -1,1 +1,1 @@
-"""Stages that turn pictures into shards of annotated instances."""
+"""Stages that turn pictures into shards of annotated instances. Open annotate.py first."""

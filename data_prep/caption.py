@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import field_validator
 
+from data_prep.annotators.crops import Crops, ModelParams, Subject
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
-from data_prep.crops import Crops, ModelParams, Subject
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
@@ -106,10 +106,10 @@ def captioner(params: Params, given: Path, _digest: str) -> Captioner:
     if params.model is None:
         raise ValueError(f"caption: backend {params.backend} needs model")
     if params.backend == "lavis":
-        from data_prep.lavis import Lavis
+        from data_prep.annotators.lavis_client import Lavis
 
         return Crops(Lavis(params.model), params.model)
-    from data_prep.blip import Blip
+    from data_prep.annotators.blip import Blip
 
     return Crops(Blip(params.model), params.model)
 

@@ -5,9 +5,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+from data_prep.annotators.grounded import Found
+from data_prep.annotators.tags import DetectorParams
 from data_prep.columns import GIVEN, INSTANCES
-from data_prep.grounded import Found
-from data_prep.tags import DetectorParams
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
@@ -61,7 +61,7 @@ def grounder(params: Params, given: Path, _digest: str) -> Grounder:
         return Given(given)
     if params.detector is None:
         raise ValueError("ground: backend grounding_dino needs detector")
-    from data_prep.grounding_dino import GroundingDino
+    from data_prep.annotators.grounding_dino import GroundingDino
 
     return GroundingDino(params.detector)
 

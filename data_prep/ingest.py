@@ -14,10 +14,11 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field, RootModel
 
-from data_prep import regions, sources
 from data_prep.columns import GIVEN, GIVEN_CAPTIONED
-from data_prep.pictures import Limits, admit
-from data_prep.records import Record
+from data_prep.sources import instances as regions
+from data_prep.sources import lists
+from data_prep.sources.admission import Limits, admit
+from data_prep.sources.records import Record
 from instdiff import atomic, stage, tables
 from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
@@ -194,11 +195,11 @@ def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
     try:
         match part:
             case CaptionedList():
-                return sources.captioned(part.path, part.root)
+                return lists.captioned(part.path, part.root)
             case CocoFiles():
-                return sources.coco(part.pictures, part.instances, part.captions)
+                return lists.coco(part.pictures, part.instances, part.captions)
             case str():
-                return sources.labelled(part)
+                return lists.labelled(part)
     except ImportError as error:  # of the package that a store needs
         raise ValueError(f"ingest: {error}") from error
 

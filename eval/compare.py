@@ -23,11 +23,13 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from eval import difference, figures, pictures, row
-from eval.difference import Difference, Side
+from eval.inputs import pictures
+from eval.pages import figures
+from eval.scoring import difference, row
+from eval.scoring.difference import Difference, Side
 from instdiff import atomic
 
-TEMPLATE = Path(__file__).with_name("compare.html.j2")
+TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
 SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")
 MAX_SIDE, LINE = 320, (255, 60, 60)  # pixels a side of a picture shown; of the box in it
 

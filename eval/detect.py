@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from eval import detections, ground_truth
-from eval.pictures import Pictures, Pixels, find
+from eval.inputs import detections, ground_truth
+from eval.inputs.pictures import Pictures, Pixels, find
 from instdiff import provenance, stage, tables
 from instdiff.layouts import masks
 from instdiff.progress import track

@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 import yaml
 from rich.console import Console
 
-from eval import alarm, asked, coco, detect, detections, results, row, score, seeds
-from eval.ground_truth import GroundTruth
-from eval.measures import Eyes
-from eval.pictures import Pictures, find
-from eval.row import Inputs, Params
+from eval import detect
+from eval.inputs import coco, coco_results, detections, ground_truth_files
+from eval.inputs.ground_truth import GroundTruth
+from eval.inputs.pictures import Pictures, find
+from eval.scoring import row, sanity_checks, score_row, seeds
+from eval.scoring.headline import HEADLINE
+from eval.scoring.measures import Eyes
+from eval.scoring.row import Inputs, Params
 from eval.table import table
 from instdiff import provenance
 from instdiff.schema import Strict
@@ -61,10 +64,12 @@ def main(arguments: Sequence[str]) -> None:
     given = parser().parse_args(arguments)
     settings = read_settings(given.params, given.size)
     protocol = _protocol(given.protocol, settings)
-    truth = asked.read(given.layouts, given.images, given.size)
+    truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
     params = fitting(settings.score, truth)
-    looked = None if given.judge is None else Looked(score.look(given.judge, params), provenance.of_folder(given.judge))
+    looked = (
+        None if given.judge is None else Looked(score_row.look(given.judge, params), provenance.of_folder(given.judge))
+    )
     name = given.row or given.protocol or given.pictures[0].resolve().name
     several = [f"{name}{row.SEED}{folder.resolve().name}" for folder in given.pictures]
     names = several if len(several) > 1 else [name]
@@ -75,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.detections and len(given.detections) != len(names):
         raise ValueError(f"--detections: {len(given.detections)} files for {len(names)} folders of pictures")
     files = given.detections or [None] * len(names)
-    scored: dict[str, score.Scored] = {}
+    scored: dict[str, score_row.Scored] = {}
     for one in [*ends(given, names), *map(Judged, names, given.pictures, files)]:
         pictures = find(one.folder, truth.images, settings.detect.square)
         found = _found(one.row, pictures, one.detections, given, settings)
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(names) > 1:
         seeds.write(given.out / f"{name}.seeds.json", {one: scored[one] for one in names}, params)
     show(given.out, names)
-    if results.subset(given.layouts):
+    if coco_results.subset(given.layouts):
         Console().print("[yellow]a subset of the benchmark: not comparable to its table[/yellow]")
 
 
@@ -101,13 +106,13 @@ def ends(given: argparse.Namespace, names: Sequence[str]) -> list[Judged]:
 
 def judged(
     out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
-) -> score.Scored:
+) -> score_row.Scored:
     """Score a row and write its folder; ValueError, and nothing written, when it is the real row's in disguise."""
-    scored = score.score(name, inputs, None if looked is None else looked.eyes, params)
-    alarm.of_real_in(out, name, scored.instances)
+    scored = score_row.score(name, inputs, None if looked is None else looked.eyes, params)
+    sanity_checks.of_real_in(out, name, scored.instances)
     source = row.sources(name, inputs, None if looked is None else looked.digest, params)
     source["protocol"] = None if protocol is None else protocol.model_dump(mode="json")
-    score.write(out / name, scored, source)
+    score_row.write(out / name, scored, source)
     return scored
 
 
@@ -115,13 +120,13 @@ def show(out: Path, names: Sequence[str]) -> None:
     """Print the table of all rows in the folder that compare with these, and what is to be said of it."""
     rows = [path.parent.name for path in sorted(out.glob("*/provenance.json"))]
     sources: dict[str, dict[str, Any]] = {one: _json(out / one / "provenance.json") for one in rows}
-    compare = [one for one in rows if not alarm.differences(sources[one], sources[names[0]])]
+    compare = [one for one in rows if not sanity_checks.differences(sources[one], sources[names[0]])]
     ordered = sorted(compare, key=lambda one: (one != row.REAL, one != row.NONE, one))
     metrics = {one: _json(out / one / "metrics.json") for one in ordered}
-    shown = {one: {name: values[name] for name in score.HEADLINE if name in values} for one, values in metrics.items()}
+    shown = {one: {name: values[name] for name in HEADLINE if name in values} for one, values in metrics.items()}
     console = Console()
     console.print(table(shown))
-    for sentence in alarm.of_rows(sources, names[0]):
+    for sentence in sanity_checks.of_rows(sources, names[0]):
         console.print(f"[yellow]{sentence}[/yellow]")
     if sources[names[0]]["detected_by"].get("pictures") is None:
         console.print("[yellow]the detections do not say on which pictures they were made[/yellow]")
@@ -165,9 +170,11 @@ def _found(
     """The detections of a file, or those made here: anew unless pictures, detector and settings are the very same."""
     if file is not None:
         classes, image_ids = (
-            results.of_coco(coco.read_instances(given.layouts)) if results.has_ids(given.layouts) else (None, {})
+            coco_results.of_coco(coco.read_instances(given.layouts))
+            if coco_results.has_ids(given.layouts)
+            else (None, {})
         )
-        return results.read(file, pictures, classes, image_ids)
+        return coco_results.read(file, pictures, classes, image_ids)
     if not given.detector.is_dir():
         raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")
     from instdiff.networks import detector

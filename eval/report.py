@@ -12,37 +12,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from eval import figures, ground_truth, page
-from eval.columns import SCORES
-from eval.score import HEADLINE, REAL
+from eval.inputs import ground_truth
+from eval.pages import figures, report_page
+from eval.scoring.columns import SCORES
+from eval.scoring.headline import HEADLINE
+from eval.scoring.row import REAL
 from instdiff import atomic, stage, tables
-from instdiff.metrics import LOWER_IS_BETTER
 from instdiff.schema import Strict
 
 CONTROLS = (REAL, "none")
 SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared
-
-
-class Shown(NamedTuple):
-    """How a headline metric is shown."""
-
-    label: str
-    meaning: str
-    better: str  # the arrow beside it
-
-
-LABELS = {
-    "box_ap50": ("box AP50", "average precision of the detector's boxes at IoU .5, by pycocotools"),
-    "mask_ap50": ("mask AP50", "the same with masks"),
-    "mask_miou": ("mask IoU", "overlap with the best mask of the own class, mean over instances, none is 0"),
-    "pim": ("in mask", "share of the given point or scribble inside the detected mask, none is 0"),
-    "colour_accuracy": ("colour", "the judge names the colour asked for in the given box"),
-    "texture_accuracy": ("texture", "the judge names the texture asked for"),
-    "shape_accuracy": ("shape", "the judge names the shape asked for"),
-    "colour_leak": ("leak", "the judge names a neighbour's colour; on layouts where neighbours touch"),
-    "fid": ("Fr\u00e9chet", "distance to the real pictures in the judge's features, not Inception's"),
-}
-METRICS = {name: Shown(*said, "\u2193" if name in LOWER_IS_BETTER else "\u2191") for name, said in LABELS.items()}
 
 
 class Params(Strict):
@@ -60,7 +39,7 @@ class Row(NamedTuple):
 
     name: str
     meaning: str
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, Any]]  # value, n, low, high; of the table's, which way is better
     instances: pd.DataFrame
     provenance: dict[str, Any]
 
@@ -77,8 +56,8 @@ def read(scores: Path, rows: Mapping[str, str]) -> list[Row]:
     return found
 
 
-def headline(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """Row -> metric -> value, n, low, high, for the metrics of the table."""
+def headline(rows: list[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Row -> metric -> value, n, low, high, and which way is better, for the metrics of the table."""
     return {row.name: {name: row.metrics[name] for name in HEADLINE if name in row.metrics} for row in rows}
 
 
@@ -132,36 +111,36 @@ def groups(rows: list[Row]) -> list[str]:
 
 
 def content(
-    rows: list[Row], of: page.Sources, params: Params, dropped: Mapping[str, object], log: pd.DataFrame | None
+    rows: list[Row], of: report_page.Sources, params: Params, dropped: Mapping[str, object], log: pd.DataFrame | None
 ) -> dict[str, object]:
     """All that the template shows."""
-    keys = page.chosen(of.truth, params.num_layouts)
-    failed = [one for row in rows for one in page.failures(of, row.name, row.instances, params.num_failures)]
+    keys = report_page.chosen(of.truth, params.num_layouts)
+    failed = [one for row in rows for one in report_page.failures(of, row.name, row.instances, params.num_failures)]
     shown = {(row.name, key) for row in rows for key in keys}
     shown |= {(row, one.key) for one in failed for row in (REAL, one.row)}
     return {
         "rows": rows,
         "real": REAL,
         "first_drawn": next((row.name for row in rows if row.name not in CONTROLS), REAL),
-        "metrics": METRICS,
+        "metrics": HEADLINE,
         "controls": CONTROLS,
         "groups": groups(rows),
         "alarms": alarms(rows),
         "num_pictures": len(of.truth.images),
         "num_instances": len(of.truth.instances),
         "atlas": of.atlas(shown),
-        "samples": page.samples(of, keys),
+        "samples": report_page.samples(of, keys),
         "failures": failed,
         "filters": {
             "row": [row.name for row in rows],
             "category": sorted({one.category for one in failed}),
             "colour": sorted({one.colour for one in failed} - {""}),
-            "size": list(page.SIZES),
+            "size": list(report_page.SIZES),
             "group": sorted({one.group for one in failed}),
         },
         "curves": [] if log is None else figures.curves(log),
         "dropped": dropped,
-        "commit": page.commit(),
+        "commit": report_page.commit(),
         "params": stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else "",
     }
 
@@ -185,15 +164,15 @@ def run(
     rows = read(scores, params.rows)
     truth = ground_truth.load(images, annotated)
     folders = {row.name: pictures if row.name == REAL else generated / row.name for row in rows}
-    of = page.sources(truth, folders, rows[0].provenance["settings"]["square"], params.max_side)
+    of = report_page.sources(truth, folders, rows[0].provenance["settings"]["square"], params.max_side)
     log = instance / "log.csv"
-    dropped = page.dropped(stats_folder, ledger)
-    whole = page.render(content(rows, of, params, dropped, pd.read_csv(log) if log.is_file() else None))
+    dropped = report_page.dropped(stats_folder, ledger)
+    whole = report_page.render(content(rows, of, params, dropped, pd.read_csv(log) if log.is_file() else None))
     for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
         with atomic.file(path) as part:
             part.write_text(text, encoding="utf-8")
     with atomic.file(samples) as part:
-        page.sheet(of, params.num_layouts, params.sheet_side).save(part, format="png")
+        report_page.sheet(of, params.num_layouts, params.sheet_side).save(part, format="png")
     return {"rows": len(rows), "alarms": len(alarms(rows)), "bytes": len(whole.encode())}
 
 

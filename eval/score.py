@@ -1,104 +1,19 @@
 """score: judge the pictures of one row, instance by instance.   detections + annotated + pictures -> scores
 
 Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high; see
-eval/measures.py), matches.parquet (see eval/matches.py) and provenance.json. A row without any instance is an error.
+eval/scoring/measures.py), matches.parquet (see eval/scoring/ap_matches.py) and provenance.json. A row without any
+instance is an error.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
-
-from eval import detections as detected
-from eval import ground_truth, instances, matches, measures
-from eval import pictures as shown
-from eval.columns import SCORES
-from eval.measures import Eyes
-from eval.metrics import bootstrap
-from eval.metrics.bootstrap import Metric
-from eval.row import REAL, Inputs, Params, checked, sources
-from instdiff import atomic, provenance, stage, tables
-
-__all__ = ["HEADLINE", "REAL", "Params", "run", "score"]
-
-HEADLINE = (
-    "box_ap50",
-    "mask_ap50",
-    "mask_miou",
-    "pim",
-    "colour_accuracy",
-    "texture_accuracy",
-    "shape_accuracy",
-    "colour_leak",
-    "fid",
-)
-
-
-class Scored(NamedTuple):
-    """What is known of a row once it is judged."""
-
-    instances: pd.DataFrame
-    metrics: dict[str, Metric]
-    matches: measures.Matches
-
-
-def table(row: str, inputs: Inputs, given: instances.Records, eyes: Eyes | None, params: Params) -> pd.DataFrame:
-    """One row an instance, with the columns of SCORES; empty where nobody looked."""
-    truth = inputs.truth
-    groups = truth.images.set_index("key")["group"]
-    asked = truth.instances[["key", "index", "category", "colour", "texture", "box"]].assign(
-        row=row,
-        group=truth.instances["key"].map(groups),
-        area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
-    )
-    parts = [asked, instances.placed(truth, given, inputs.found.in_coco, params.min_score)]
-    if eyes is not None:
-        parts.append(
-            instances.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)
-        )
-    complete: pd.DataFrame = pd.concat(parts, axis=1).reindex(columns=SCORES.names)
-    return complete
-
-
-def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> Scored:
-    """The table of instances and every metric of the row; without eyes, what the detections alone say."""
-    given = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.found.classes)
-    draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
-    scores = table(row, inputs, given, eyes, params)
-    picture = inputs.truth.instances["picture"]
-    metrics = measures.of_instances(row, scores, picture, draws, params.leak_groups)
-    of_detections, matched = measures.of_detections(inputs, given, draws, params)
-    metrics |= of_detections
-    metrics |= measures.of_paper(inputs, given, draws, params)
-    if eyes is not None:
-        metrics |= measures.of_pictures(inputs, eyes, draws, params)
-    order = [*HEADLINE, *sorted(metrics.keys() - set(HEADLINE))]
-    return Scored(scores, {name: metrics[name] for name in order if name in metrics}, matched)
-
-
-def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
-    """The files of a row, all or none."""
-    with atomic.folder(folder) as part:
-        tables.write(part / "instances.parquet", scored.instances, SCORES)
-        matches.write(part / matches.FILE, scored.matches)
-        values = {name: metric._asdict() for name, metric in scored.metrics.items()}
-        (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
-        (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
-
-
-def look(judge: Path, params: Params) -> Eyes:
-    """The judge of a folder, and whose features sets of pictures are compared in."""
-    from instdiff.networks import clip
-
-    judging = clip.load(judge)
-    if params.sets.features == "judge":
-        return Eyes(judging, judging)
-    from instdiff.networks import inception
-
-    return Eyes(judging, inception.load(judge / inception.WEIGHTS))
+from eval.inputs import detections as detected
+from eval.inputs import ground_truth
+from eval.inputs import pictures as shown
+from eval.scoring.headline import HEADLINE
+from eval.scoring.row import Inputs, Params, checked, sources
+from eval.scoring.score_row import look, score, write
+from instdiff import provenance, stage
 
 
 def run(

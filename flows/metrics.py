@@ -4,11 +4,9 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from instdiff.metrics import LOWER_IS_BETTER
-
-Metric = Mapping[str, float]  # value, n, low, high
+Metric = Mapping[str, Any]  # value, n, low, high, and which way is better
 Metrics = Mapping[str, Mapping[str, Metric]]  # row of the table -> metric
 
 
@@ -34,16 +32,19 @@ class Change(NamedTuple):
     @property
     def fell(self) -> bool:
         """It is worse, and by more than the interval of the last run allows."""
-        if self.metric in LOWER_IS_BETTER:
-            return self.after["value"] > self.before["high"]
-        return self.after["value"] < self.before["low"]
+        return self._beyond("low" if self.after.get("better") == "higher" else "high")
 
     @property
     def rose(self) -> bool:
         """It is better by as much."""
-        if self.metric in LOWER_IS_BETTER:
-            return self.after["value"] < self.before["low"]
-        return self.after["value"] > self.before["high"]
+        return self._beyond("high" if self.after.get("better") == "higher" else "low")
+
+    def _beyond(self, end: Literal["low", "high"]) -> bool:
+        """Past that end of the last run's interval; never where the file does not say which way is better."""
+        if "better" not in self.after:
+            return False
+        past = self.before["low"] - self.after["value"] if end == "low" else self.after["value"] - self.before["high"]
+        return bool(past > 0)
 
     def __str__(self) -> str:
         before, after = self.before, self.after

@@ -1,1 +1,1 @@
-"""Instance-controlled image generation: the model, its pipeline and the types every stage shares."""
+"""Instance-controlled image generation: the model, its training and sampling. Open sampling/pipeline.py first."""

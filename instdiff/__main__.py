@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
-    "export-labelled": ("data_prep.export_labelled", "write shards as the reference's training files"),
-    "push-shards": ("data_prep.push_shards", "copy shards to S3 or another store"),
-    "validate shards": ("data_prep.validate_shards", "read every sample of a folder of shards and name its faults"),
-    "coco": ("eval.build", "build COCO's benchmark of instance control from its stock files"),
+    "export-labelled": ("data_prep.commands.export_labelled", "write shards as the reference's training files"),
+    "push-shards": ("data_prep.commands.push_shards", "copy shards to S3 or another store"),
+    "validate shards": (
+        "data_prep.commands.validate_shards",
+        "read every sample of a folder of shards and name its faults",
+    ),
+    "coco": ("eval.benchmark.build", "build COCO's benchmark of instance control from its stock files"),
     "compare": ("eval.compare", "what changed between two results, and which instances most"),
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),

@@ -9,8 +9,9 @@ import coco_world
 import numpy as np
 import pytest
 
-from eval import asked, benchmark, coco
-from eval import pictures as shown
+from eval.benchmark import coco_benchmark
+from eval.inputs import coco, ground_truth_files
+from eval.inputs import pictures as shown
 from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.layouts import files, masks
@@ -28,8 +29,8 @@ def test_prompts_phrases_places_and_jobs_are_the_references(case: dict[str, Any]
     for name in ("instances", "captions"):
         (tmp_path / name).write_text(json.dumps(GOLDEN[name]))
     flags = case["flags"]
-    attributes = [one for one in benchmark.WORDS if f"--add_random_{one.replace('our', 'or')}s" in flags]
-    request = benchmark.Request(
+    attributes = [one for one in coco_benchmark.WORDS if f"--add_random_{one.replace('our', 'or')}s" in flags]
+    request = coco_benchmark.Request(
         size=512,
         attributes=tuple(attributes),
         compat="reference",
@@ -39,11 +40,11 @@ def test_prompts_phrases_places_and_jobs_are_the_references(case: dict[str, Any]
     )
     instances = coco.read_instances(tmp_path / "instances")
     captions = coco.read_captions(tmp_path / "captions") if "--use_captions" in flags else None
-    made = benchmark.built(instances, captions, request)
+    made = coco_benchmark.built(instances, captions, request)
     names = {one.id: one.name for one in instances.categories}
     assert [one.image["file_name"] for one in made] == [one["file_name"] for one in case["pictures"]]
     for one, expected in zip(made, case["pictures"], strict=True):
-        _, rows = benchmark.rows(one, names, seed=0, compat="reference")
+        _, rows = coco_benchmark.rows(one, names, seed=0, compat="reference")
         assert one.image["caption"] == expected["prompt"]
         assert [row["caption"] for row in rows] == expected["phrases"][:30]
         assert len(rows) == expected["n_locations"]
@@ -75,7 +76,7 @@ def test_built_twice_it_is_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_ground_truth_keeps_every_annotation_and_the_layouts_the_first_thirty(tmp_path: Path) -> None:
     out = _built(tmp_path, "whole")
-    truth = asked.read(out / "annotations.json", None, None)
+    truth = ground_truth_files.read(out / "annotations.json", None, None)
     content = coco_world.instances()
     assert len(truth.instances) == len(content["annotations"])
     assert truth.instances["crowd"].sum() == 1
@@ -88,7 +89,7 @@ def test_the_ground_truth_keeps_every_annotation_and_the_layouts_the_first_thirt
 
 def test_masks_and_boxes_are_stretched_alike(tmp_path: Path) -> None:
     out = _built(tmp_path, "whole")
-    truth = asked.read(out / "annotations.json", None, None)
+    truth = ground_truth_files.read(out / "annotations.json", None, None)
     for row in truth.instances.to_dict("records"):
         mask_HW = masks.decode(masks.Rle(size=(96, 96), counts=row["mask"]))
         assert np.abs(np.array(masks.box_of(mask_HW)) - row["box"]).max() <= 1.5 / 96
@@ -112,10 +113,10 @@ def test_the_jobs_together_are_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_space_stands_between_caption_and_phrases_unless_the_reference_is_asked_for() -> None:
-    assert benchmark.prompt("A horse.", ["person", "horse"], "reference") == "A horse.person, horse"
-    assert benchmark.prompt("A horse. ", ["person", "horse"], "ours") == "A horse. person, horse"
-    assert benchmark.prompt("A horse.", [], "ours") == "A horse."
-    assert benchmark.prompt("", ["person"], "ours") == "person"
+    assert coco_benchmark.prompt("A horse.", ["person", "horse"], "reference") == "A horse.person, horse"
+    assert coco_benchmark.prompt("A horse. ", ["person", "horse"], "ours") == "A horse. person, horse"
+    assert coco_benchmark.prompt("A horse.", [], "ours") == "A horse."
+    assert coco_benchmark.prompt("", ["person"], "ours") == "person"
 
 
 def test_a_subset_keeps_the_shares_of_full_and_empty_pictures_and_says_it_does_not_compare(
@@ -124,11 +125,11 @@ def test_a_subset_keeps_the_shares_of_full_and_empty_pictures_and_says_it_does_n
     coco_world.write(tmp_path)
     instances = coco.read_instances(tmp_path / "instances_val.json")
     counts = Counter(one.image_id for one in instances.annotations)
-    chosen = benchmark.subset(instances, 10, seed=0)
+    chosen = coco_benchmark.subset(instances, 10, seed=0)
     assert len(set(chosen)) == 10
     halves = Counter(counts[image] > 2 for image in chosen)
     assert abs(halves[True] - sum(count > 2 for count in counts.values()) / 2) <= 1
-    assert benchmark.subset(instances, 10, seed=0) == chosen != benchmark.subset(instances, 10, seed=1)
+    assert coco_benchmark.subset(instances, 10, seed=0) == chosen != coco_benchmark.subset(instances, 10, seed=1)
     out = _built(tmp_path, "few", "--subset", "10")
     assert not json.loads((out / "annotations.json").read_text())["info"]["comparable"]
 
@@ -141,7 +142,7 @@ def test_real_pictures_are_stretched_beside_it(tmp_path: Path) -> None:
         name = Path(image["file_name"])
         (tmp_path / "painted" / f"{name.stem}.png").rename(tmp_path / "real" / name.name)
     out = _built(tmp_path, "bench", "--pictures", str(tmp_path / "real"))
-    truth = asked.read(out / "annotations.json", None, None)
+    truth = ground_truth_files.read(out / "annotations.json", None, None)
     assert set(shown.find(tmp_path / "bench-real", truth.images, None).sizes) == {(96, 96)}
 
 

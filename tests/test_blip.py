@@ -10,8 +10,8 @@ from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
 from data_prep import caption
+from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject, crop
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
-from data_prep.crops import Crops, ModelParams, Pixels, Subject, crop
 from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box

@@ -9,8 +9,10 @@ import eval_world
 import pytest
 from test_score import EYES, PARAMS
 
-from eval import compare, detect, detections, difference, ground_truth, pictures, score
-from eval import row as row_of_table
+from eval import compare, detect
+from eval.inputs import detections, ground_truth, pictures
+from eval.scoring import difference, score_row
+from eval.scoring import row as row_of_table
 from instdiff import __main__ as command
 
 MISSING = {("b", 0): None, ("d", 0): None}
@@ -26,8 +28,8 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
         drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None)
     )
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
-    scored = score.score(name, inputs, EYES, PARAMS)
-    score.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))
+    scored = score_row.score(name, inputs, EYES, PARAMS)
+    score_row.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))
     (drawn / "found.json").unlink()
     return drawn
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eval import detections
+from eval.inputs import detections
 from instdiff.layouts import masks
 
 SIZES = [(8, 10), (8, 10)]

@@ -15,8 +15,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval import detect, ground_truth, pictures
-from eval.columns import SCORES
+from eval import detect
+from eval.inputs import ground_truth, pictures
+from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
 from instdiff import provenance, tables
 from instdiff.foundation import detector

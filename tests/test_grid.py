@@ -16,8 +16,8 @@ import json, pathlib, sys, yaml
 alpha = yaml.safe_load(open("params.yaml"))["generate"]["alpha"]
 folder = pathlib.Path("scores", sys.argv[1])
 folder.mkdir(parents=True)
-metric = {"value": alpha, "n": 9, "low": alpha - .1, "high": alpha + .1}
-(folder / "metrics.json").write_text(json.dumps({"box_ap50": metric, "colour_leak": metric}))
+metric = {"value": alpha, "n": 9, "low": alpha - .1, "high": alpha + .1, "better": "higher"}
+(folder / "metrics.json").write_text(json.dumps({"box_ap50": metric, "colour_leak": metric | {"better": "lower"}}))
 """
 GRAPH = """
 vars: [{path: {scores: scores}}]

@@ -13,11 +13,12 @@ from data_world import GROUND, prepared, sources
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import ground, tags
+from data_prep import ground
+from data_prep.annotators import tags
+from data_prep.annotators.grounded import Found
+from data_prep.annotators.grounding_dino import GroundingDino, unrepeated
+from data_prep.annotators.tags import noun_phrases
 from data_prep.columns import INSTANCES
-from data_prep.grounded import Found
-from data_prep.grounding_dino import GroundingDino, unrepeated
-from data_prep.tags import noun_phrases
 from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box

@@ -9,9 +9,10 @@ import torch
 from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
-from data_prep import caption, lavis, lavis_worker
+from data_prep import caption
+from data_prep.annotators import lavis_client, lavis_worker
+from data_prep.annotators.crops import ModelParams, Pixels
 from data_prep.columns import CAPTIONS
-from data_prep.crops import ModelParams, Pixels
 from instdiff import tables
 from instdiff.work.outcomes import Failure, outcomes
 
@@ -67,14 +68,14 @@ def picture(width: int, height: int) -> Pixels:
 
 
 def test_a_batch_is_a_question_and_its_answers_come_in_order(params: ModelParams, script: Path) -> None:
-    worker = lavis.Lavis(params, script)
+    worker = lavis_client.Lavis(params, script)
     assert worker.describe([picture(8, 4), picture(5, 6)]) == ["a 8x4", "a 5x6"]
     assert worker.describe([picture(7, 7)]) == ["a 7x7"]
     assert worker.name.startswith("lavis-none:parrot@")
 
 
 def test_death_is_reported_and_survived_and_costs_only_the_crop_it_died_of(params: ModelParams, script: Path) -> None:
-    worker = lavis.Lavis(params, script)
+    worker = lavis_client.Lavis(params, script)
     crops = [picture(8, 4), picture(1, 1), picture(2, 1), picture(3, 1), picture(5, 5)]
     done = [outcome for _, outcome in outcomes(crops, worker.describe, 5)]
     assert (done[0], done[4]) == ("a 8x4", "a 5x5")
@@ -88,22 +89,22 @@ def test_death_is_reported_and_survived_and_costs_only_the_crop_it_died_of(param
 
 
 def test_a_worker_that_always_dies_ends_the_stage(params: ModelParams, script: Path) -> None:
-    worker = lavis.Lavis(params, script)
-    with pytest.raises(lavis.WorkerLost, match="3 times in a row"):
+    worker = lavis_client.Lavis(params, script)
+    with pytest.raises(lavis_client.WorkerLost, match="3 times in a row"):
         list(outcomes([picture(1, 1)] * 9, worker.describe, 1))
 
 
 def test_a_worker_that_does_not_start_says_why(params: ModelParams, script: Path) -> None:
     params.weights.write_text("broken")
-    with pytest.raises(lavis.WorkerDied, match="no such architecture"):
-        lavis.Lavis(params, script)
+    with pytest.raises(lavis_client.WorkerDied, match="no such architecture"):
+        lavis_client.Lavis(params, script)
     with pytest.raises(ValueError, match="make lavis"):
-        lavis.Lavis(params.model_copy(update={"python": None}))
+        lavis_client.Lavis(params.model_copy(update={"python": None}))
 
 
 def test_the_worker_never_takes_our_own_module_for_lavis(params: ModelParams) -> None:
-    with pytest.raises(lavis.WorkerDied, match="No module named 'lavis'$"):  # this environment has none
-        lavis.Lavis(params)
+    with pytest.raises(lavis_client.WorkerDied, match="No module named 'lavis'$"):  # this environment has none
+        lavis_client.Lavis(params)
 
 
 def test_the_stage_records_the_worker(
@@ -111,7 +112,7 @@ def test_the_stage_records_the_worker(
 ) -> None:
     prepared(tmp_path)
     monkeypatch.setattr(lavis_worker, "__file__", str(script))
-    monkeypatch.setattr(lavis.Lavis.__init__, "__defaults__", (script,))
+    monkeypatch.setattr(lavis_client.Lavis.__init__, "__defaults__", (script,))
     how = CAPTION.model_copy(update={"backend": "lavis", "model": params})
     to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": tmp_path / "ledger.parquet"}
     assert caption.run(**sources(tmp_path), **to, params=how)["failed"] == 0
@@ -134,6 +135,11 @@ def test_lavis_models_are_told_the_prompt_where_all_of_them_look_for_it() -> Non
     model = lavis_worker.Model.__new__(lavis_worker.Model)
     model.torch, model.device, model.dtype, model.model = torch, "cpu", torch.float32, Told()
     model.see = lambda picture: torch.zeros(3, *reversed(picture.size))
-    question = {"crops": [lavis._png(np.zeros((4, 3, 3), np.uint8))] * 2, "prompt": "", "num_beams": 2, "max_tokens": 9}
+    question = {
+        "crops": [lavis_client._png(np.zeros((4, 3, 3), np.uint8))] * 2,
+        "prompt": "",
+        "num_beams": 2,
+        "max_tokens": 9,
+    }
     assert model.describe(question) == ["its own 2 9"] * 2
     assert model.describe(question | {"prompt": "a photo of"}) == ["a photo of 2 9"] * 2

@@ -10,9 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval import matches
 from eval.metrics import average_precision as ap
 from eval.metrics import bootstrap
+from eval.scoring import ap_matches
 from instdiff.layouts import masks
 
 SIZE = 32
@@ -156,8 +156,8 @@ def test_what_is_counted_is_written_and_counts_the_same_when_read(tmp_path: Path
         name: ap.matched(_images(20), CATEGORIES, given, found, kind)
         for name, kind in (("box", "bbox"), ("mask", "segm"))
     }
-    matches.write(tmp_path / "matches.parquet", counted)
-    read = matches.read(tmp_path / "matches.parquet", 20)
+    ap_matches.write(tmp_path / "matches.parquet", counted)
+    read = ap_matches.read(tmp_path / "matches.parquet", 20)
     draws = bootstrap.draws(20, 30, seed=0)
     for name, ones in counted.items():
         assert np.array_equal(ap.summaries(read[name], draws), ap.summaries(ones, draws), equal_nan=True)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from eval.metrics import bootstrap, frechet
+from eval.metrics import bootstrap, fid
 
 RNG = np.random.default_rng(0)
 
 
 def test_in_one_dimension_it_is_the_textbook_formula() -> None:
     one, other = np.array([[0.0], [2.0]]), np.array([[5.0], [9.0]])  # means 1, 7; variances 2, 8
-    assert frechet.distance(one, other) == pytest.approx(36 + (8**0.5 - 2**0.5) ** 2)
+    assert fid.distance(one, other) == pytest.approx(36 + (8**0.5 - 2**0.5) ** 2)
 
 
 @pytest.mark.parametrize("count", [5, 40])  # fewer pictures than features, and more
@@ -19,21 +19,21 @@ def test_it_equals_the_formula_with_a_matrix_square_root(count: int) -> None:
     one, other = RNG.normal(size=(count, 8)), RNG.normal(0.3, 2.0, size=(count + 3, 8))
     root = sqrtm(np.cov(one.T) @ np.cov(other.T)).real
     expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(np.cov(one.T) + np.cov(other.T) - 2 * root)
-    assert frechet.distance(one, other) == pytest.approx(expected, abs=1e-5)
+    assert fid.distance(one, other) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_set_is_at_no_distance_from_itself_in_any_order() -> None:
     features = RNG.normal(size=(20, 4))
-    assert frechet.distance(features, features[::-1]) == pytest.approx(0.0, abs=1e-9)
+    assert fid.distance(features, features[::-1]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_interval_is_around_the_value_although_resampling_adds_bias() -> None:
     one, other = RNG.normal(size=(60, 16)), RNG.normal(size=(60, 16))
-    metric = frechet.metric(one, other, bootstrap.draws(60, 100, seed=0))
+    metric = fid.metric(one, other, bootstrap.draws(60, 100, seed=0))
     assert metric.n == 60
     assert 0 <= metric.low < metric.value < metric.high
 
 
 def test_one_picture_has_no_distance() -> None:
     with pytest.raises(ValueError, match="two pictures"):
-        frechet.distance(np.zeros((1, 3)), np.zeros((5, 3)))
+        fid.distance(np.zeros((1, 3)), np.zeros((5, 3)))

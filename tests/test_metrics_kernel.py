@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from eval.metrics import kernel
+from eval.metrics import kid
 
 
 def test_two_pictures_a_side_by_hand() -> None:
     # features of size 1: kernel (xy + 1)^3; within (0, 1): (0 + 1)^3 = 1; within (1, 2): 27; across: 1, 1, 8, 27
     one, other = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
-    assert kernel.distance(one, other) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
+    assert kid.distance(one, other) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
 
 
 def test_it_is_the_sum_over_pairs_of_different_pictures() -> None:
@@ -22,12 +22,12 @@ def test_it_is_the_sum_over_pairs_of_different_pictures() -> None:
     within = np.mean([k(a, b) for i, a in enumerate(one) for j, b in enumerate(one) if i != j])
     beyond = np.mean([k(a, b) for i, a in enumerate(other) for j, b in enumerate(other) if i != j])
     across = np.mean([k(a, b) for a in one for b in other])
-    assert kernel.distance(one, other) == pytest.approx(within + beyond - 2 * across)
+    assert kid.distance(one, other) == pytest.approx(within + beyond - 2 * across)
 
 
 def test_sets_of_one_kind_are_near_zero_and_of_two_kinds_are_not() -> None:
     rng = np.random.default_rng(1)
-    draw = [kernel.metric(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)) + s, 20, 40, rng) for s in (0.0, 1.0)]
+    draw = [kid.metric(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)) + s, 20, 40, rng) for s in (0.0, 1.0)]
     assert draw[0].low < 0 < draw[0].high
     assert draw[1].low > 0.5
     assert draw[1].n == 60
@@ -35,4 +35,4 @@ def test_sets_of_one_kind_are_near_zero_and_of_two_kinds_are_not() -> None:
 
 def test_one_picture_has_no_distance() -> None:
     with pytest.raises(ValueError, match="two pictures"):
-        kernel.distance(np.ones((1, 2)), np.ones((3, 2)))
+        kid.distance(np.ones((1, 2)), np.ones((3, 2)))

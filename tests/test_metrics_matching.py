@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.metrics import mask_iou, matching
+from eval.metrics import instance_iou, matching
 from instdiff.layouts import masks
 
 ALL = np.ones((2, 2), bool)
@@ -51,5 +51,5 @@ def test_a_detection_that_does_not_overlap_is_none_but_the_reference_takes_it() 
 def test_iou_counts_only_detections_of_the_own_category_and_score_and_is_zero_without() -> None:
     iou_DG = np.array([[0.9, 0.3], [0.5, 0.0]])
     allowed_DG = np.array([[False, True], [True, True]])
-    assert list(mask_iou.of_instances(iou_DG, allowed_DG)) == [0.5, 0.3]
-    assert list(mask_iou.of_instances(iou_DG, np.zeros((2, 2), bool))) == [0.0, 0.0]
+    assert list(instance_iou.of_instances(iou_DG, allowed_DG)) == [0.5, 0.3]
+    assert list(instance_iou.of_instances(iou_DG, np.zeros((2, 2), bool))) == [0.0, 0.0]

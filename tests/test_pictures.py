@@ -7,7 +7,7 @@ import eval_world
 import pytest
 from PIL import Image
 
-from eval import pictures
+from eval.inputs import pictures
 from instdiff import tables
 from instdiff.tables import IMAGES
 

@@ -15,8 +15,11 @@ import yaml
 from test_score import EYES
 from test_score import PARAMS as SCORE
 
-from eval import detect, detections, figures, ground_truth, page, pictures, report, score
-from eval import row as row_of_table
+from eval import detect, report
+from eval.inputs import detections, ground_truth, pictures
+from eval.pages import figures, report_page
+from eval.scoring import headline, score_row
+from eval.scoring import row as row_of_table
 from instdiff import provenance, tables
 from instdiff.layouts import from_tables
 from instdiff.schema import Box, Instance
@@ -38,8 +41,8 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )
-    scored = score.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
-    score.write(world / "scores" / row, scored, row_of_table.sources(row, inputs, "judge", SCORE))
+    scored = score_row.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
+    score_row.write(world / "scores" / row, scored, row_of_table.sources(row, inputs, "judge", SCORE))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +108,8 @@ def test_the_headline_table_has_its_exact_shape(world: Path) -> None:
     metrics = json.loads((world / "metrics.json").read_text())
     assert list(metrics) == ["real", "none", "box"]
     for row in metrics.values():
-        assert tuple(row) == score.HEADLINE
-        assert all(list(metric) == ["value", "n", "low", "high"] for metric in row.values())
+        assert tuple(row) == tuple(headline.HEADLINE)
+        assert all(list(metric) == ["value", "n", "low", "high", "better"] for metric in row.values())
 
 
 def test_the_default_rows_are_those_the_graph_scores() -> None:
@@ -192,15 +195,15 @@ def test_what_was_dropped_is_counted_with_its_reason_and_escaped(world: Path) ->
 
 def test_samples_take_every_group_in_turn(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
-    assert page.chosen(truth, 3) == ["b", "a", "d"]  # crowded, mixed, same_shape
-    assert page.chosen(truth, 99) == ["b", "c", "a", "d"]
+    assert report_page.chosen(truth, 3) == ["b", "a", "d"]  # crowded, mixed, same_shape
+    assert report_page.chosen(truth, 99) == ["b", "c", "a", "d"]
 
 
 def test_the_worst_instances_come_first_with_what_went_wrong(finished: Path) -> None:
     row = report.read(finished / "scores", {"box": ""})[0]
-    first = page.worst(row.instances, 1).iloc[0]
+    first = report_page.worst(row.instances, 1).iloc[0]
     assert (first["key"], first["index"], first["place"]) == ("b", 0, 0)
-    assert page.faults(first.to_dict())[:2] == ["not found", "wrong colour"]
+    assert report_page.faults(first.to_dict())[:2] == ["not found", "wrong colour"]
 
 
 def test_curves_leave_out_the_clock_and_gaps() -> None:

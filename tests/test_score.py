@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from eval import detect, detections, ground_truth, pictures, score
-from eval.columns import SCORES
-from eval.measures import Eyes
+from eval import detect
+from eval.inputs import detections, ground_truth, pictures
 from eval.metrics.bootstrap import Metric
-from eval.row import Inputs, Params, Recipe, checked
+from eval.scoring import headline, score_row
+from eval.scoring.columns import SCORES
+from eval.scoring.measures import Eyes
+from eval.scoring.row import Inputs, Params, Recipe, checked
 from instdiff import tables
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
@@ -55,12 +57,12 @@ def _rows(world: Path) -> list[dict[str, Any]]:
 
 
 def _score(world: Path, row: str, folder: str) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    return score.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)[:2]
+    return score_row.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)[:2]
 
 
 def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
-    assert tuple(metrics)[: len(score.HEADLINE)] == score.HEADLINE
+    assert tuple(metrics)[: len(headline.HEADLINE)] == tuple(headline.HEADLINE)
     perfect = ("box_ap50", "mask_ap50", "mask_miou", "pim", "colour_accuracy", "texture_accuracy", "box_ar")
     assert {name: metrics[name].value for name in perfect} == pytest.approx(dict.fromkeys(perfect, 1.0))
     assert metrics["colour_leak"].value == 0.0
@@ -148,7 +150,7 @@ def test_a_category_the_detector_does_not_know_is_an_error_and_not_a_miss(world:
 def test_a_word_the_judge_does_not_know_is_an_error_and_not_a_mistake(world: Path) -> None:
     params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red", "green")}})
     with pytest.raises(ValueError, match="colour 'blue'"):
-        score.score("real", _inputs(world, "real"), EYES, params)
+        score_row.score("real", _inputs(world, "real"), EYES, params)
 
 
 def test_masks_are_judged_at_the_size_of_the_pictures(world: Path) -> None:
@@ -167,7 +169,7 @@ def test_what_is_not_asked_is_not_measured(world: Path) -> None:
 
 def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
-    score.write(world / "scores", score.Scored(scores, metrics, {}), {"row": "real"})
+    score_row.write(world / "scores", score_row.Scored(scores, metrics, {}), {"row": "real"})
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
     assert set(written["pim"]) == {"value", "n", "low", "high"}

@@ -22,7 +22,7 @@ from test_assemble import one_file, released, sizes
 from test_import_weights import clip_of
 from tiny_pipeline import TOKENIZER
 
-from eval.columns import SCORES
+from eval.scoring.columns import SCORES
 from instdiff import config, provenance, stage, tables
 from instdiff.app import import_weights as importer
 from instdiff.model.unet import WEIGHTS_FILE

@@ -17,16 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep import ingest, pictures, records, regions
+from data_prep import ingest
 from data_prep.columns import GIVEN_CAPTIONED
-from data_prep.records import Annotation
+from data_prep.sources import admission, instances, records
+from data_prep.sources.records import Annotation
 from instdiff import tables
 from instdiff.layouts import masks
 from instdiff.schema import Rle
 from instdiff.tables import IMAGES, LEDGER
 from instdiff.work.outcomes import Failure
 
-LIMITS = pictures.Limits(min_side=8, max_pixels=10_000)
+LIMITS = admission.Limits(min_side=8, max_pixels=10_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
@@ -36,8 +37,8 @@ def encoded(kind: str = "PNG", pixels: Any = PIXELS, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def decoded(picture: pictures.Admitted | Failure) -> np.ndarray:
-    assert isinstance(picture, pictures.Admitted)
+def decoded(picture: admission.Admitted | Failure) -> np.ndarray:
+    assert isinstance(picture, admission.Admitted)
     with Image.open(io.BytesIO(picture.encoded)) as image:
         assert image.size == (picture.width, picture.height)
         return np.asarray(image)
@@ -59,18 +60,18 @@ def table(root: Path, name: str, schema: Any = IMAGES) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
 def test_ordinary_pictures_are_kept_byte_for_byte(kind: str, suffix: str) -> None:
-    admitted = pictures.admit(encoded(kind), None, LIMITS)
-    assert isinstance(admitted, pictures.Admitted)
+    admitted = admission.admit(encoded(kind), None, LIMITS)
+    assert isinstance(admitted, admission.Admitted)
     assert (admitted.encoded, admitted.kind, admitted.converted) == (encoded(kind), suffix, None)
 
 
 def test_a_picture_held_sideways_is_turned_unless_its_annotations_say_how_it_lies() -> None:
     exif = Image.Exif()
-    exif[pictures.ORIENTATION] = 6  # turn a quarter to the right
+    exif[admission.ORIENTATION] = 6  # turn a quarter to the right
     sideways = encoded("PNG", exif=exif)
-    assert np.array_equal(decoded(pictures.admit(sideways, None, LIMITS)), np.rot90(PIXELS, -1))
-    assert np.array_equal(decoded(pictures.admit(sideways, (32, 24), LIMITS)), PIXELS)
-    assert np.array_equal(decoded(pictures.admit(sideways, (24, 32), LIMITS)), np.rot90(PIXELS, -1))
+    assert np.array_equal(decoded(admission.admit(sideways, None, LIMITS)), np.rot90(PIXELS, -1))
+    assert np.array_equal(decoded(admission.admit(sideways, (32, 24), LIMITS)), PIXELS)
+    assert np.array_equal(decoded(admission.admit(sideways, (24, 32), LIMITS)), np.rot90(PIXELS, -1))
 
 
 def test_each_odd_picture_has_its_outcome() -> None:
@@ -85,10 +86,10 @@ def test_each_odd_picture_has_its_outcome() -> None:
         "format": films["GIF"],
         "animated": films["PNG"],
     }
-    made = {why: pictures.admit(given, None, LIMITS) for why, given in outcomes.items()}
+    made = {why: admission.admit(given, None, LIMITS) for why, given in outcomes.items()}
     for why, one in made.items():
         assert decoded(one).shape == (24, 32, 3)
-        assert isinstance(one, pictures.Admitted)
+        assert isinstance(one, admission.Admitted)
         assert (one.converted, one.kind) == (why, "png")
     assert (decoded(made["mode_I_16"]) == 0x80).all()
     assert (decoded(made["mode_RGBA"]) == 255).all()
@@ -102,9 +103,9 @@ def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
     deep = b"\x89PNG\r\n\x1a\n"
     for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
         deep += len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-    admitted = pictures.admit(deep, None, LIMITS)
+    admitted = admission.admit(deep, None, LIMITS)
     assert np.array_equal(decoded(admitted), pixels_HWC >> 8)
-    assert isinstance(admitted, pictures.Admitted)
+    assert isinstance(admitted, admission.Admitted)
     assert (admitted.kind, admitted.converted) == ("png", "mode_RGB_16")
 
 
@@ -122,7 +123,7 @@ def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
     ],
 )
 def test_what_cannot_be_used_has_a_reason(given: bytes, size: tuple[int, int] | None, reason: str) -> None:
-    refused = pictures.admit(given, size, LIMITS)
+    refused = admission.admit(given, size, LIMITS)
     assert isinstance(refused, Failure)
     assert refused.reason == reason
 
@@ -132,7 +133,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
     bomb = bytearray(encoded("PNG", np.zeros((24, 32), np.uint8)))
     bomb[16:24] = side.to_bytes(4, "big") * 2  # the size its header claims
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
-    refused = pictures.admit(bytes(bomb), None, pictures.Limits(min_side=1, max_pixels=100_000_000))
+    refused = admission.admit(bytes(bomb), None, admission.Limits(min_side=1, max_pixels=100_000_000))
     assert isinstance(refused, Failure)
     assert refused.reason == "too_large"
 
@@ -146,7 +147,7 @@ def test_damaged_bytes_are_an_outcome_and_never_an_exception(good: bytes, data: 
     harmed = bytearray(good[: data.draw(st.integers(1, len(good)))])
     for place in data.draw(st.lists(st.integers(0, len(harmed) - 1), max_size=12)):
         harmed[place] = data.draw(st.integers(0, 255))
-    outcome = pictures.admit(bytes(harmed), None, LIMITS)
+    outcome = admission.admit(bytes(harmed), None, LIMITS)
     assert isinstance(outcome, Failure) or decoded(outcome).size
 
 
@@ -387,9 +388,9 @@ any_json = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(bbox=any_json, segmentation=any_json | st.lists(st.lists(st.floats(), min_size=6, max_size=8), max_size=2))
 def test_whatever_an_annotation_holds_it_is_a_row_or_a_reason(bbox: Any, segmentation: Any) -> None:
-    rows, failures = regions.given([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
+    rows, failures = instances.given([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
     assert len(rows) + len(failures) == 1
-    rows, failures = regions.given([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
+    rows, failures = instances.given([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
     assert len(rows) + len(failures) == 1
 
 

@@ -9,7 +9,8 @@ import pytest
 from data_world import WORK, prepared, sharded
 from moto.server import ThreadedMotoServer
 
-from data_prep import ingest, push_shards
+from data_prep import ingest
+from data_prep.commands import push_shards
 from instdiff import tables
 from instdiff.tables import IMAGES
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from data_world import SHARD, WORK, contents, prepared, sharded
 
-from data_prep import export_labelled, ingest, shard, validate_shards
+from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
+from data_prep.commands import export_labelled, validate_shards
 from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.data import shards

@@ -46,7 +46,8 @@ if name == "a":
     pathlib.Path("gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     print('@@progress {"done": 3, "total": 3, "unit": "pictures"}', flush=True)
 if name == "f":
-    value = {"value": params["f"]["value"], "n": 9, "low": params["f"]["value"] - .1, "high": params["f"]["value"] + .1}
+    value = params["f"]["value"]
+    value = {"value": value, "n": 9, "low": value - .1, "high": value + .1, "better": "higher"}
     pathlib.Path("metrics.json").write_text(json.dumps({"mask": {"mask_miou": value}}))
     pathlib.Path("report.html").write_text("<p>the report</p>")
 pathlib.Path(name).write_text(name + str(params.get(name)) + "".join(pathlib.Path(s).read_text() for s in sources))
@@ -102,7 +103,7 @@ def write(folder: Path, settings: dict[str, Any]) -> Path:
     dvc("init", "-q", at=folder)
     for line in ("core.autostage true", "hydra.enabled true", "hydra.config_dir configs", "hydra.config_name config"):
         dvc("config", *line.split(), at=folder)
-    before = {"value": 0.9, "n": 9, "low": 0.8, "high": 1.0}
+    before = {"value": 0.9, "n": 9, "low": 0.8, "high": 1.0, "better": "higher"}
     (folder / "metrics.json").write_text(json.dumps({"mask": {"mask_miou": before}}))
     (folder / ".gitignore").write_text("/begun-*\n/gpu\n/d.part\n/go\n/.prefect/\n")
     run("git", "config", "user.email", "toy@example.org", at=folder)

@@ -1,1 +1,1 @@
-"""Metrics: each file is one number, a function of what was measured; none of them reads a file."""
+"""Each file is one metric, a function of what was measured that reads no file. Open points_in_mask.py first."""

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a grounder answers."""
 
 from typing import NamedTuple
 

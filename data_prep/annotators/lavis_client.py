@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from PIL import Image
 
-from data_prep import lavis_worker
-from data_prep.crops import ModelParams, Pixels
+from data_prep.annotators import lavis_worker
+from data_prep.annotators.crops import ModelParams, Pixels
 from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 

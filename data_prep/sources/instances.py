@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from pycocotools import mask as coco
 
-from data_prep.records import Annotation
+from data_prep.sources.records import Annotation
 from instdiff.layouts import geometry, masks
 from instdiff.schema import Box, Rle
 from instdiff.work.outcomes import Failure

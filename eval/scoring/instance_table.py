@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from eval.ground_truth import GroundTruth
-from eval.metrics import attributes, clip_score, colour_leak, mask_iou, matching, points_in_mask
-from eval.pictures import Pictures
+from eval.inputs.ground_truth import GroundTruth
+from eval.inputs.pictures import Pictures
+from eval.metrics import attributes, clip_score, colour_leak, instance_iou, matching, points_in_mask
 from instdiff.layouts.geometry import columns, rows
 from instdiff.progress import track
 from instdiff.randomness import generator
@@ -147,14 +147,14 @@ def _placed(given: Records, found: Records, strokes: Records, min_score: float, 
     boxes_DG = matching.box_ious(_column(found, "bbox").reshape(-1, 4), _column(given, "bbox").reshape(-1, 4))
     scores = [np.nan if best < 0 else found[best]["score"] for best in matching.best(boxes_DG, allowed_DG)]
     table = {
-        "box_iou": mask_iou.of_instances(boxes_DG, allowed_DG),
+        "box_iou": instance_iou.of_instances(boxes_DG, allowed_DG),
         "detection_score": scores,
     }
     if not with_masks:
         return pd.DataFrame(table)
     given_masks, found_masks = _masks(given), _masks(found)
     masks_DG = matching.mask_ious(found_masks, given_masks)
-    table["mask_iou"] = mask_iou.of_instances(masks_DG, allowed_DG)
+    table["mask_iou"] = instance_iou.of_instances(masks_DG, allowed_DG)
     for stroke in ("point", "scribble"):
         points = [None if one[stroke] is None else np.reshape(one[stroke], (-1, 2)) for one in strokes]
         picture = points_in_mask.Picture(given_masks, found_masks, points)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.columns import SCORES
-from eval.row import NONE, REAL
+from eval.scoring.columns import SCORES
+from eval.scoring.row import NONE, REAL
 from instdiff import tables
 
 COMPARED = ("box_iou", "mask_iou", "detection_score")

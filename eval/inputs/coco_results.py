@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from eval import coco, detections
-from eval.detections import Annotation, Detections
-from eval.pictures import Pictures
+from eval.inputs import coco, detections
+from eval.inputs.detections import Annotation, Detections
+from eval.inputs.pictures import Pictures
 
 UNKNOWN = "unknown: a plain list of results does not say"
 

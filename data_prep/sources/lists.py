@@ -14,7 +14,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.records import Annotation, Captioned, File, Label, Member, Record, Wrong, read, text_of
+from data_prep.sources.records import Annotation, Captioned, File, Label, Member, Record, Wrong, read, text_of
 from instdiff.work.ledger import utf8
 from instdiff.work.outcomes import Failure
 

@@ -11,8 +11,8 @@ import torch
 from torchvision.ops import nms
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
-from data_prep.grounded import Found
-from data_prep.tags import DetectorParams, tagger
+from data_prep.annotators.grounded import Found
+from data_prep.annotators.tags import DetectorParams, tagger
 from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from eval import alarm, matches, measures
-from eval.columns import SCORES
 from eval.metrics import average_precision, bootstrap
+from eval.scoring import ap_matches, measures, sanity_checks
+from eval.scoring.columns import SCORES
 from instdiff import tables
 
 MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
@@ -97,7 +97,7 @@ def checked(one: Side, other: Side) -> list[str]:
     places = ["key", "index", "category"]
     if not one.scores[places].equals(other.scores[places]):
         raise ValueError(f"{one.folders[0]} and {other.folders[0]} are not of the same layouts: their instances differ")
-    return [name for name in alarm.differences(one.source, other.source) if name not in MUST_AGREE]
+    return [name for name in sanity_checks.differences(one.source, other.source) if name not in MUST_AGREE]
 
 
 def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Difference]:
@@ -136,8 +136,8 @@ def of_precision(one: Side, other: Side, num_resamples: int, seed: int) -> dict[
 
 def _matches(side: Side) -> list[measures.Matches]:
     """By seed."""
-    paths = [folder / matches.FILE for folder in side.folders]
-    return [matches.read(path, int(side.source["num_pictures"])) if path.is_file() else {} for path in paths]
+    paths = [folder / ap_matches.FILE for folder in side.folders]
+    return [ap_matches.read(path, int(side.source["num_pictures"])) if path.is_file() else {} for path in paths]
 
 
 def instance_values(side: Side) -> dict[str, pd.Series]:

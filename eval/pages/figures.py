@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 from skimage.measure import approximate_polygon, find_contours
 
-from eval.pictures import Pixels
+from eval.inputs.pictures import Pixels
 from instdiff.layouts import masks
 from instdiff.schema import Instance
 

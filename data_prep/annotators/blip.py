@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from data_prep.crops import ModelParams, Pixels
+from data_prep.annotators.crops import ModelParams, Pixels
 from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from eval import detections, ground_truth, pictures
+from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
 from instdiff.schema import Strict
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval import coco, ground_truth
-from eval.ground_truth import GroundTruth, joined
+from eval.inputs import coco, ground_truth
+from eval.inputs.ground_truth import GroundTruth, joined
 from instdiff import provenance
 from instdiff.layouts import files, masks
 from instdiff.schema import Box, Instance, Layout

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval import measures
 from eval.metrics import average_precision, bootstrap
-from eval.row import Params
-from eval.score import Scored
+from eval.scoring import measures
+from eval.scoring.row import Params
+from eval.scoring.score_row import Scored
 from instdiff import atomic
 
 

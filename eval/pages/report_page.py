@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from eval import figures
-from eval import pictures as shown
-from eval.ground_truth import GroundTruth
+from eval.inputs import pictures as shown
+from eval.inputs.ground_truth import GroundTruth
+from eval.pages import figures
 from instdiff import tables
 from instdiff.layouts import from_tables
 from instdiff.schema import Layout

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from eval import coco
-from eval.ground_truth import resized
+from eval.inputs import coco
+from eval.inputs.ground_truth import resized
 from instdiff.layouts import masks, strokes
 from instdiff.randomness import generator
 from instdiff.schema import Rle

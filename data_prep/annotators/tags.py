@@ -174,7 +174,8 @@ def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags) -> Tagger:
 
 def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
-    text = path.read_text("utf-8") if path is not None else (files("data_prep") / "vocabulary.txt").read_text("utf-8")
+    source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
+    text = source.read_text("utf-8")
     found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not found:
         raise ValueError(f"{path}: a vocabulary without words")
@@ -205,4 +206,4 @@ def _is_verb(word: str) -> bool:
 
 @cache
 def _listed(name: str) -> frozenset[str]:
-    return frozenset((files("data_prep") / name).read_text("utf-8").split())
+    return frozenset((files("data_prep.annotators") / name).read_text("utf-8").split())

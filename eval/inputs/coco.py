@@ -15,7 +15,7 @@ import pandas as pd
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from eval.ground_truth import GroundTruth, joined
+from eval.inputs.ground_truth import GroundTruth, joined
 from instdiff import provenance
 from instdiff.layouts import masks
 from instdiff.schema import Box, Rle, Strict

@@ -13,8 +13,9 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from eval import benchmark, coco, pictures
-from eval.benchmark import Picture, Request
+from eval.benchmark import coco_benchmark
+from eval.benchmark.coco_benchmark import Picture, Request
+from eval.inputs import coco, pictures
 from instdiff import atomic, provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
@@ -39,7 +40,7 @@ def write(
     names = {one.id: one.name for one in instances.categories}
     images, annotated = [], []
     for one in track(made, len(made), "pictures"):
-        image, own = benchmark.rows(one, names, request.seed, request.compat)
+        image, own = coco_benchmark.rows(one, names, request.seed, request.compat)
         images.append(image)
         annotated += own
     with atomic.folder(out) as to:
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     instances = coco.read_instances(given.instances)
     captions = None if given.captions is None else coco.read_captions(given.captions)
     try:
-        made = benchmark.built(instances, captions, request)
+        made = coco_benchmark.built(instances, captions, request)
     except ValueError as error:
         raise ValueError(f"{given.captions or given.instances}: {error}") from error
     if not made:
@@ -109,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--attributes",
         nargs="*",
-        choices=tuple(benchmark.WORDS),
+        choices=tuple(coco_benchmark.WORDS),
         default=[],
         help="put into every phrase, by annotation id",
     )

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from eval import ground_truth, instances
-from eval.metrics import average_precision, bootstrap, clip_score, frechet, kernel, success
+from eval.inputs import ground_truth
+from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig
 from eval.metrics.attributes import Judge
 from eval.metrics.bootstrap import Counts, Metric
-from eval.row import SCRIBBLE, SEED, Inputs, Params, Recipe
+from eval.scoring import instance_table
+from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
 Measured = dict[str, Metric]
@@ -29,7 +30,7 @@ class Eyes(NamedTuple):
     """Who looks at pictures: the judge of words, and whose features two sets are compared in."""
 
     judge: Judge
-    features: instances.Sight
+    features: instance_table.Sight
 
 
 def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dict[str, pd.Series]:
@@ -48,10 +49,10 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
         "pim_scribble": scores["pim_scribble"],
         "colour_leak": leak,
         "clip_local": scores["clip_local"],
-        "mig_success": pd.Series(success.of_instances(box_iou_N, right_N).astype(np.float64)),
-        "mig_miou": pd.Series(success.ious(box_iou_N, right_N)),
+        "mig_success": pd.Series(mig.of_instances(box_iou_N, right_N).astype(np.float64)),
+        "mig_miou": pd.Series(mig.ious(box_iou_N, right_N)),
     }
-    for attribute, column in instances.COLUMN_ASKED.items():
+    for attribute, column in instance_table.COLUMN_ASKED.items():
         judged = scores[f"judged_{attribute}"]
         right = (judged == scores[column]).astype("Float64")
         values[f"{attribute}_accuracy"] = right.where(scores[column].notna() & judged.notna())
@@ -65,11 +66,13 @@ def of_instances(
     values = columns(row, scores, leak_groups)
     metrics = {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
     succeeded_N = values["mig_success"].to_numpy(bool)
-    pictures_I = pd.Series(success.of_pictures(succeeded_N, picture.to_numpy(np.int64), draws.shape[1]))
+    pictures_I = pd.Series(mig.of_pictures(succeeded_N, picture.to_numpy(np.int64), draws.shape[1]))
     return metrics | {"mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws)}
 
 
-def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> tuple[Measured, Matches]:
+def of_detections(
+    inputs: Inputs, given: instance_table.Records, draws: Counts, params: Params
+) -> tuple[Measured, Matches]:
     """Average precision and recall of boxes and masks (whole, by size, category, group of layouts); what they count."""
     images = ground_truth.coco_images(inputs.pictures.sizes)
     categories = ground_truth.coco_categories(inputs.found.classes)
@@ -94,11 +97,11 @@ def of_detections(inputs: Inputs, given: instances.Records, draws: Counts, param
     return metrics, matches
 
 
-def of_paper(inputs: Inputs, given: instances.Records, draws: Counts, params: Params) -> Measured:
+def of_paper(inputs: Inputs, given: instance_table.Records, draws: Counts, params: Params) -> Measured:
     """PiM in the paper's form; a form that no picture has a pair for is left out."""
     if not inputs.has_masks:
         return {}
-    table = instances.paper_pim(inputs.truth, given, inputs.found.in_coco, params.seed)
+    table = instance_table.paper_pim(inputs.truth, given, inputs.found.in_coco, params.seed)
     places = pd.Series(range(len(table)))
     return {
         f"pim_paper_{stroke}": _mean(table[stroke], places, draws)
@@ -109,7 +112,7 @@ def of_paper(inputs: Inputs, given: instances.Records, draws: Counts, params: Pa
 
 def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Measured:
     """The global CLIP score where there are prompts, and fid and kid where there are real pictures."""
-    own_ID = instances.picture_features(inputs.pictures, eyes.judge, params.batch_size)
+    own_ID = instance_table.picture_features(inputs.pictures, eyes.judge, params.batch_size)
     metrics = {}
     prompts = inputs.truth.images["caption"]
     said = np.flatnonzero(prompts.str.strip().astype(bool))
@@ -118,8 +121,8 @@ def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Me
         metrics["clip_global"] = _mean(pd.Series(cosines), pd.Series(said), draws)
     if inputs.real is not None:
         if eyes.features is not eyes.judge:
-            own_ID = instances.picture_features(inputs.pictures, eyes.features, params.batch_size)
-        real_ID = instances.picture_features(inputs.real, eyes.features, params.batch_size)
+            own_ID = instance_table.picture_features(inputs.pictures, eyes.features, params.batch_size)
+        real_ID = instance_table.picture_features(inputs.real, eyes.features, params.batch_size)
         metrics |= of_sets(own_ID, real_ID, draws, params.sets, params.seed)
     return metrics
 
@@ -128,8 +131,8 @@ def of_sets(own_ID: bootstrap.Floats, real_ID: bootstrap.Floats, draws: Counts, 
     """Frechet and kernel distance to the real pictures."""
     rng = generator(seed, "kid")
     return {
-        "fid": frechet.metric(own_ID, real_ID, draws[: recipe.num_resamples]),
-        "kid": kernel.metric(own_ID, real_ID, recipe.kid_subsets, recipe.kid_subset_size, rng),
+        "fid": fid.metric(own_ID, real_ID, draws[: recipe.num_resamples]),
+        "kid": kid.metric(own_ID, real_ID, recipe.kid_subsets, recipe.kid_subset_size, rng),
     }
 
 
