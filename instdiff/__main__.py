@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "import-weights": ("instdiff.app.import_weights", "make published weights the foundation of a run"),
     "page": ("instdiff.app.page", "draw layouts with the mouse on a local web page and see their pictures"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
-    "launch": ("instdiff.training.launch", "train on a SLURM cluster"),
+    "launch": ("instdiff.app.launch", "train on a SLURM cluster"),
     "grid": ("flows.grid", "queue a grid of experiments, or show the table of those that have run"),
 }
 

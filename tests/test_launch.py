@@ -8,7 +8,7 @@ import submitit
 import yaml
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
-from instdiff.training.launch import Job, Stage, submit
+from instdiff.app.launch import Job, Stage, submit
 
 SLURM = Path(__file__).parents[1] / "configs/launch/slurm.yaml"
 HERE = {"cluster": "local", "nodes": 1, "gpus_per_node": 0, "minutes": 5}
