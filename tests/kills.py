@@ -16,7 +16,9 @@ import tiny_encoders
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
 from instdiff import tables
+from instdiff.layouts import geometry
 from instdiff.layouts.prompts import Prompts
+from instdiff.schema import Box
 from instdiff.tables import IMAGES
 
 SCENES = data.INGEST.model_copy(update={"num_train": 12})
@@ -49,16 +51,19 @@ def world(root: Path) -> Path:
 def _coco(root: Path) -> None:
     """The scenes as COCO's files, with a crowd, a box that covers nothing, a broken picture and one that is gone."""
     images = tables.read(root / "images" / "train.parquet", IMAGES).to_dict("records")
-    numbers = {row["key"]: number for number, row in enumerate(images)}
+    numbers, sizes = {row["key"]: number for number, row in enumerate(images)}, data.sizes(root)
     annotations: list[dict[str, object]] = []
     for row in tables.read(root / "given" / "train.parquet", GIVEN).to_dict("records"):
-        x0, y0, x1, y1 = (64 * edge for edge in row["box"])
-        mask = None if row["mask"] is None else {"size": [64, 64], "counts": row["mask"]}
+        x0, y0, x1, y1 = geometry.in_pixels(Box(*row["box"]), *sizes[row["key"]])
+        mask = None if row["mask"] is None else {"size": list(sizes[row["key"]]), "counts": row["mask"]}
         its = {"image_id": numbers[row["key"]], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
         annotations.append({"id": len(annotations), **its, "segmentation": mask, "iscrowd": 0})
     annotations[3]["iscrowd"] = 1
     annotations[5]["bbox"] = [0, 0, 0, 0]
-    pictures = [{"id": n, "file_name": row["file"], "width": 64, "height": 64} for n, row in enumerate(images)]
+    pictures = [
+        {"id": n, "file_name": row["file"], "width": row["width"], "height": row["height"]}
+        for n, row in enumerate(images)
+    ]
     pictures += [{"id": 100 + n, "file_name": f"{n}.png", "width": 64, "height": 64} for n in range(2)]
     page = {"images": pictures, "categories": [{"id": 1, "name": "thing"}], "annotations": annotations}
     (root / "instances.json").write_text(json.dumps(page))

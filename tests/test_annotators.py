@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from data_world import CAPTION, INGEST, SEGMENT, contents, ledger, prepared, sources, tables
+from data_world import CAPTION, INGEST, SEGMENT, contents, ledger, prepared, sizes, sources, tables
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
@@ -27,10 +27,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes that no annotator was trained on."""
+    """Scenes that no annotator was trained on, at the size that all were trained at."""
     root = tmp_path_factory.mktemp("world")
     groups = dict.fromkeys(GROUPS, 10)
-    prepared(root, "val", ingest=INGEST.model_copy(update={"seed": 5, "num_train": 1, "val_groups": groups}))
+    prepared(
+        root, "val", ingest=INGEST.model_copy(update={"seed": 5, "num_train": 1, "val_groups": groups}), framed=False
+    )
     return root
 
 
@@ -48,8 +50,9 @@ def test_the_small_sam_fills_boxes_with_what_can_be_seen_of_the_instances(world:
     to = {**sources(world, "val"), **tables(world, "val", "instances")}
     segment.run(**to, masks=tmp_path / "masks.parquet", ledger=ledger(tmp_path, "segment"), params=params)
     found, given = parquet.read(tmp_path / "masks.parquet", MASKS), parquet.read(sources(world, "val")["given"], GIVEN)
-    pairs = [[masks.decode(Rle(size=(64, 64), counts=counts)) for counts in both]
-             for both in zip(found["mask"], given["mask"], strict=True)]  # fmt: skip
+    size = sizes(world, "val")
+    pairs = [[masks.decode(Rle(size=size[key], counts=counts)) for counts in both]
+             for key, *both in zip(found["key"], found["mask"], given["mask"], strict=True)]  # fmt: skip
     reached = [masks.iou(*pair) for pair in pairs]
     assert len(reached) > 100
     assert np.mean(reached) >= 0.85

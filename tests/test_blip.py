@@ -6,17 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_models
-from data_world import CAPTION, prepared, sources
+import torch
+from data_world import CAPTION, prepared, sizes, sources
 from data_world import tables as tables_of
 
 from data_prep import caption
-from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject, crop
+from data_prep.annotators.blip import Blip
+from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject, area, crop
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
+from instdiff.tables import IMAGES
 from instdiff.work.outcomes import Failure
-from instdiff.work.pictures import Picture
+from instdiff.work.pictures import Picture, pictures_of
 
 MODEL = ModelParams(
     weights=Path("w"),
@@ -82,30 +85,98 @@ class Parrot:
         return [f"{one.shape[1]}x{one.shape[0]} cat" for one in crops]
 
 
-def subject(box: Box, category: str | None, key: str = "train-mixed-000000", root: Path = Path()) -> Subject:
-    return Subject(Picture(key, root / "pictures" / "train" / f"{key}.png", 64, 64, ""), 0, category, box)
+def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, root: Path) -> Subject:
+    path = root / "pictures" / "train" / f"{key}.png"
+    return Subject(Picture(key, path, *sizes(root)[key], ""), 0, category, box)
 
 
 def test_small_instances_are_called_by_their_category_and_a_missing_category_is_said_first(world: Path) -> None:
-    large, small = Box(0, 0, 0.5, 0.25), Box(0.1, 0.1, 0.25, 0.25)
+    large, small = Box(0, 0, 0.5, 0.25), Box(0.1, 0.1, 0.2, 0.25)
     asked = [(large, "Cat"), (small, "cat"), (large, "dog"), (small, None), (large, None)]
     parrot = Parrot()
     said = Crops(parrot, MODEL).caption([subject(box, category, root=world) for box, category in asked])
-    assert said[:3] == [("32x16 cat", "parrot@1"), ("cat", "category"), ("dog. 32x16 cat", "parrot@1")]
+    assert said[:3] == [("48x16 cat", "parrot@1"), ("cat", "category"), ("dog. 48x16 cat", "parrot@1")]
     assert isinstance(said[3], Failure)
     assert said[3].reason == "no_category"
-    assert said[4] == ("32x16 cat", "parrot@1")
+    assert said[4] == ("48x16 cat", "parrot@1")
     assert parrot.batches == [3]
     plain = Crops(parrot, MODEL.model_copy(update={"name_category": False}))
-    assert plain.caption([subject(large, "dog", root=world)]) == [("32x16 cat", "parrot@1")]
+    assert plain.caption([subject(large, "dog", root=world)]) == [("48x16 cat", "parrot@1")]
+
+
+@pytest.mark.parametrize(("across", "down"), [(10, 10), (10.5, 10.5), (10.99, 10.99), (20.5, 5.5), (4.9, 25.9)])
+def test_a_box_is_as_large_as_its_sides_cut_to_whole_pixels(across: float, down: float) -> None:
+    one = Subject(
+        Picture("k", Path("none.png"), 64, 96, ""),
+        0,
+        "cat",
+        geometry.from_pixels(3.25, 7.5, 3.25 + across, 7.5 + down, height=64, width=96),
+    )
+    assert area(one) == 100
+
+
+def test_a_box_of_exactly_the_smallest_area_is_described(world: Path) -> None:
+    height, width = sizes(world)["train-mixed-000000"]
+    box = geometry.from_pixels(1, 2, 11.5, 12.5, height=height, width=width)
+    for min_area, backend in ((99, "parrot@1"), (100, "parrot@1"), (101, "category")):
+        crops = Crops(Parrot(), MODEL.model_copy(update={"min_area": min_area}))
+        ((_, by),) = crops.caption([subject(box, "cat", root=world)])
+        assert by == backend
+
+
+def test_each_value_of_a_model_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = MODEL.model_copy(update={"weights": tiny_models.blip(tmp_path / "model"), "precision": "bfloat16"})
+    asked: dict[str, Any] = {}
+    model = Blip(params)
+    assert {weight.dtype for weight in model._model.parameters()} == {torch.bfloat16}
+    generate = model._model.generate
+
+    def watched(**options: Any) -> Any:
+        asked.update(options)
+        return generate(**options)
+
+    monkeypatch.setattr(model._model, "generate", watched)
+    model.describe([np.zeros((8, 12, 3), np.uint8)] * 3)
+    assert (asked["num_beams"], asked["max_new_tokens"], asked["do_sample"]) == (2, 6, False)
+    assert asked["pixel_values"].dtype == torch.bfloat16
+    words = model._processor.batch_decode(asked["input_ids"], skip_special_tokens=True)
+    assert words == ["a photo of"] * 3
+
+
+def test_a_caption_goes_on_from_the_prompt_and_does_not_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Blip(MODEL.model_copy(update={"weights": tiny_models.blip(tmp_path / "model"), "prompt": "A photo of "}))
+    decoded = ["a photo of  a red circle ", "the a photo of", ""]
+    monkeypatch.setattr(model._processor, "batch_decode", lambda *_, **__: decoded)
+    assert model.describe([np.zeros((8, 12, 3), np.uint8)] * 3) == ["a red circle", "the a photo of", ""]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_captions_are_asked_for_in_batches_of_instances(world: Path, tmp_path: Path, batch_size: int) -> None:
+    parrot = Parrot()
+    found = tables.rows_of(tables.read(world / "instances" / "train.parquet", INSTANCES))
+    images = tables.read(world / "images" / "train.parquet", IMAGES)
+    todo = caption.described(pictures_of(world / "pictures" / "train", images), found)
+    params = CAPTION.model_copy(update={"batch_size": batch_size})
+    crops = Crops(parrot, MODEL.model_copy(update={"min_area": 0}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(caption, "captioner", lambda *_: crops)
+        answers = list(caption.caption(todo, tmp_path, params, ""))
+    count = sum(map(len, found.values()))
+    assert parrot.batches == [batch_size] * (count // batch_size) + [count % batch_size] * bool(count % batch_size)
+    for answer, one in zip(answers, todo, strict=True):
+        height, width = one.picture.height, one.picture.width
+        for row, its in zip(answer.rows, one.subjects, strict=True):
+            down, across = geometry.sides(its.box, height, width)
+            assert (row["key"], row["index"]) == (one.key, its.index)
+            assert row["caption"].endswith(f"{across}x{down} cat")
 
 
 def test_the_crops_of_several_pictures_are_one_batch_and_each_its_own_pixels(world: Path) -> None:
     rows = tables.read(world / "instances" / "train.parquet", INSTANCES).to_dict("records")
     for row in rows:
-        one = subject(Box(*row["box"]), None, row["key"], world)
+        one = subject(Box(*row["box"]), None, row["key"], root=world)
         pixels = one.picture.pixels()
-        x0, y0, x1, y1 = (round(edge) for edge in geometry.in_pixels(one.box, 64, 64))
+        x0, y0, x1, y1 = (round(edge) for edge in geometry.in_pixels(one.box, *sizes(world)[row["key"]]))
         assert np.array_equal(crop(pixels, one.box), pixels[y0:y1, x0:x1])
 
 
@@ -125,7 +196,7 @@ def test_given_captions_are_the_sources(tmp_path: Path) -> None:
     given = tables.read(path, GIVEN)
     tables.write(path, given.assign(caption=["a cat", *[None] * (len(given) - 1)]), GIVEN_CAPTIONED)
     backend = caption.Given(path)
-    first, second = (subject(Box(0, 0, 1, 1), None, key) for key in given["key"].unique()[:2])
+    first, second = (subject(Box(0, 0, 1, 1), None, key, root=tmp_path) for key in given["key"].unique()[:2])
     said = backend.caption([first, second])
     assert said[0] == ("a cat", "given")
     assert isinstance(said[1], Failure)

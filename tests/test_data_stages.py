@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,16 @@ from data_world import (
     ledger,
     prepared,
     sharded,
+    sizes,
     sources,
 )
 from data_world import tables as tables_of
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import caption, ground, ingest, segment, sketch
+from data_prep import annotate, caption, ground, ingest, segment, sketch
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
 from instdiff import tables
 from instdiff.layouts import masks
@@ -39,7 +43,6 @@ from instdiff.tables import ANNOTATED, IMAGES, LEDGER
 from instdiff.work import parts
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.world.arrangements import SIZE
 
 World = tuple[Path, dict[str, Mapping[str, float]]]
 
@@ -86,7 +89,7 @@ def test_the_tables_describe_the_pictures(world: World) -> None:
 def test_masks_are_the_visible_pixels_and_boxes_hold_them_tightly(world: World) -> None:
     root, _ = world
     for row in read(root, "given", GIVEN).to_dict("records"):
-        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=row["mask"]))
+        mask = masks.decode(Rle(size=sizes(root)[row["key"]], counts=row["mask"]))
         assert masks.box_of(mask) == tuple(row["box"])
 
 
@@ -95,6 +98,26 @@ def test_train_and_val_share_no_picture(tmp_path: Path) -> None:
     train, val = (set(read(tmp_path, "images", IMAGES, split)["sha256"]) for split in ("train", "val"))
     assert len(train) == len(val) == 5
     assert not train & val
+
+
+def test_scenes_that_differ_in_seed_split_group_or_index_are_other_scenes() -> None:
+    plain = ingest.orders("train", {"mixed": 2, "crowded": 1}, 3)
+    others = [*ingest.orders("val", {"mixed": 1}, 3), *ingest.orders("train", {"mixed": 1}, 4)]
+    painted = [ingest.painted(order) for order in (*plain, *others)]
+    assert len({answer.rows[0]["sha256"] for answer in painted}) == 5
+    assert [order.key for order in plain] == ["train-mixed-000000", "train-mixed-000001", "train-crowded-000000"]
+
+
+def test_each_value_of_scenes_reaches_ingest(tmp_path: Path) -> None:
+    params = INGEST.model_copy(update={"num_train": 1, "val_groups": {"large": 2, "small": 1}})
+    counts = ingested(tmp_path, params)
+    assert (counts["train_pictures"], counts["val_pictures"]) == (1, 3)
+    images = read(tmp_path, "images", IMAGES, "val")
+    assert images["group"].tolist() == ["large", "large", "small"]
+    assert images["key"].tolist() == ["val-large-000000", "val-large-000001", "val-small-000000"]
+    ingested(tmp_path / "other", params.model_copy(update={"seed": 4}))
+    other = read(tmp_path / "other", "images", IMAGES, "val")
+    assert not set(other["sha256"]) & set(images["sha256"])
 
 
 def test_an_unknown_group_is_named() -> None:
@@ -162,6 +185,40 @@ def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkey
 # ---- annotators -----------------------------------------------------------------------------------------------------
 
 
+@given(st.integers(0, 9), st.integers(1, 10))
+def test_batches_are_full_but_the_last_and_in_order(count: int, batch_size: int) -> None:
+    batches: list[list[int]] = []
+
+    def work(batch: Sequence[int]) -> Sequence[int]:
+        batches.append(list(batch))
+        return [2 * number for number in batch]
+
+    assert list(outcomes(range(count), work, batch_size)) == [(number, 2 * number) for number in range(count)]
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    assert [number for batch in batches for number in batch] == list(range(count))
+
+
+@pytest.mark.parametrize("stage", [ground, segment])
+def test_pictures_are_asked_about_in_batches(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
+) -> None:
+    root, _ = world
+    asked: list[int] = []
+
+    def recorded(items: Sequence[Any], work: Any, batch_size: int) -> Any:
+        asked.append(batch_size)
+        return outcomes(items, work, batch_size)
+
+    monkeypatch.setattr(stage, "outcomes", recorded)
+    to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "any")}
+    if stage is segment:
+        to |= {**tables_of(root, "train", "instances"), **tables_of(tmp_path, "train", "masks")}
+    params = GROUND if stage is ground else SEGMENT
+    stage.run(**sources(root), **to, params=params.model_copy(update={"batch_size": 3}))
+    assert set(asked) == {3}
+
+
 def halves(numbers: Sequence[int]) -> list[int | Failure]:
     if any(number < 0 for number in numbers):
         raise ValueError("negative")
@@ -201,6 +258,60 @@ def test_given_instances_are_the_sources_own(world: World) -> None:
     assert counts["ground"]["instances"] == len(given)
 
 
+def test_the_order_of_given_rows_changes_no_instance(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    given = tmp_path / "given.parquet"
+    tables.write(given, read(root, "given", GIVEN)[::-1], GIVEN)
+    to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
+    ground.run(**{**sources(root), "given": given}, **to, params=GROUND)
+    assert contents(tmp_path / "instances") == contents(root / "instances")
+
+
+WEIGHTY: dict[ModuleType, Any] = {
+    ground: {"backend": "grounding_dino", "detector": {"tags": {"source": "caption"}, "box_threshold": 0.5,
+             "text_threshold": 0.5, "nms_iou": 0.5}},
+    segment: {"backend": "sam"},
+    caption: {"backend": "transformers", "model": {"python": None, "prompt": "", "num_beams": 1, "max_tokens": 1,
+              "precision": "float32", "min_area": 1, "name_category": True}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", WEIGHTY, ids=lambda stage: stage.__name__)
+def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
+) -> None:
+    root, _ = world
+    digests: list[str] = []
+    monkeypatch.setattr(parts, "annotated", lambda items, annotate, to, digest, work: digests.append(digest) or {})
+    read_here = {name: tmp_path / name for name in ("images", "given", "instances")}
+    for name, path in read_here.items():
+        path.write_bytes((root / name / "train.parquet").read_bytes())
+    (tmp_path / "weights").write_bytes(b"1")
+    plain = {ground: GROUND, segment: SEGMENT, caption: CAPTION}[stage].model_dump()
+    change = {name: {**value, "weights": tmp_path / "weights"} if isinstance(value, dict) else value
+              for name, value in WEIGHTY[stage].items()}  # fmt: skip
+    params = stage.Params.model_validate(
+        {**plain, **change, **({"weights": tmp_path / "weights"} if stage is segment else {})}
+    )
+    written = {ground: "instances", segment: "masks", caption: "captions"}[stage]
+    paths = {**read_here, written: tmp_path / "out", "ledger": tmp_path / "ledger", "pictures": root / "pictures/train"}
+
+    def run() -> None:
+        stage.run(**paths, params=params)
+
+    run()
+    run()
+    (tmp_path / "weights").write_bytes(b"2")
+    run()
+    schemas = {"images": IMAGES, "given": GIVEN, "instances": INSTANCES}
+    changed = [name for name in schemas if name != written]
+    for name in changed:
+        tables.write(read_here[name], tables.read(read_here[name], schemas[name])[:-1], schemas[name])
+        run()
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 2 + len(changed)
+
+
 def test_a_picture_without_instances_is_in_the_ledger(tmp_path: Path) -> None:
     ingested(tmp_path)
     given = read(tmp_path, "given", GIVEN)
@@ -236,10 +347,10 @@ def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
     root, _ = world
     to = {**tables_of(root, "train", "instances"), "masks": tmp_path / "masks.parquet", "ledger": tmp_path / "ledger"}
     segment.run(**sources(root), **to, params=SEGMENT.model_copy(update={"backend": "box"}))
-    boxes = read(root, "instances", INSTANCES)["box"]
-    for box, counts in zip(boxes, tables.read(to["masks"], MASKS)["mask"], strict=True):
-        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=counts))
-        assert masks.box_of(mask) == tuple(box)
+    instances = read(root, "instances", INSTANCES).to_dict("records")
+    for one, counts in zip(instances, tables.read(to["masks"], MASKS)["mask"], strict=True):
+        mask = masks.decode(Rle(size=sizes(root)[one["key"]], counts=counts))
+        assert masks.box_of(mask) == tuple(one["box"])
         assert np.isclose(masks.area(mask), masks.box_of(mask).area)
 
 
@@ -279,14 +390,52 @@ def test_the_strokes_of_an_instance_do_not_depend_on_its_neighbours(world: World
         assert all(np.array_equal(one[name], same[name]) for name in ("point", "scribble", "outline"))
 
 
+FULL, TINY = np.ones((12, 20), dtype=bool), np.zeros((12, 20), dtype=bool)
+TINY[4:7, 5:13] = True  # too few pixels for an outline that is not drawn at random
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"key": "b"}, {"index": 1}], ids=str)
+def test_instances_that_differ_in_one_part_of_their_seed_differ_in_their_strokes(change: dict[str, Any]) -> None:
+    parts_of_seed = {"seed": SKETCH.seed, "key": "a", "index": 0}
+    drawn = [
+        sketch.sketch(TINY, one["key"], one["index"], SKETCH.model_copy(update={"seed": one["seed"]}))
+        for one in (parts_of_seed, parts_of_seed, parts_of_seed | change)
+    ]
+    for name in ("scribble", "outline"):
+        assert np.array_equal(drawn[0][name], drawn[1][name])
+        assert not np.array_equal(drawn[0][name], drawn[2][name])
+
+
+def test_each_value_of_sketch_reaches_its_strokes() -> None:
+    params = SKETCH.model_copy(update={"num_scribble_points": 7, "num_outline_points": 30, "point": "box_centre"})
+    ring = FULL.copy()
+    ring[1:-1, 1:-1] = False
+    drawn = sketch.sketch(ring, "a", 0, params)
+    assert (len(drawn["scribble"]), len(drawn["outline"])) == (7, 30)
+    assert drawn["point"].tolist() == [[0.5, 0.5]]  # which no pixel of the ring is
+    inside = sketch.sketch(ring, "a", 0, params.model_copy(update={"point": "inside"}))["point"]
+    assert ring[pixel(inside, *ring.shape)].all()
+
+
 def test_strokes_lie_on_their_masks(world: World) -> None:
     root, _ = world
     drawn = read(root, "strokes", STROKES)
     for row, counts in zip(drawn.to_dict("records"), read(root, "masks", MASKS)["mask"], strict=True):
-        mask = masks.decode(Rle(size=(SIZE, SIZE), counts=counts))
+        mask = masks.decode(Rle(size=sizes(root)[row["key"]], counts=counts))
         for name, share in (("point", 1.0), ("scribble", 1.0), ("outline", 0.5)):
             points = np.reshape(row[name], (-1, 2))
-            assert mask[pixel(points, SIZE, SIZE)].mean() >= share
+            assert mask[pixel(points, *mask.shape)].mean() >= share
+
+
+def test_strokes_are_counted(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    drawn = read(root, "masks", MASKS)
+    drawn["mask"] = [None, *drawn["mask"][1:]]
+    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
+    tables.write(to["masks"], drawn, MASKS)
+    rest = len(drawn) - 1
+    counts = sketch.run(**to, params=SKETCH)
+    assert counts == {"instances": rest + 1, "with_point": rest, "with_scribble": rest, "with_outline": rest}
 
 
 def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Path) -> None:
@@ -357,6 +506,64 @@ def test_what_is_not_required_may_be_missing(tmp_path: Path) -> None:
     counts = annotated(tmp_path, params=ANNOTATE.model_copy(update={"required": ("box",)}))
     assert counts["kept"] == len(drawn)
     assert read(tmp_path, "annotated", ANNOTATED)["mask"].isna().all()
+
+
+sides = st.tuples(st.integers(1, 8), st.integers(1, 8))
+
+
+@given(sides, sides, st.sampled_from(["min_box_size", "min_visible_area"]))
+def test_an_instance_of_exactly_the_smallest_size_is_kept(
+    size: tuple[int, int], its: tuple[int, int], limit: str
+) -> None:
+    mask = np.zeros(size, dtype=bool)
+    mask[: its[0], : its[1]] = True
+    box = masks.box_of(mask)
+    row = {"key": "k", "index": 0, "box": list(box), "mask": masks.encode(mask).counts}
+    share = box.area if limit == "min_box_size" else masks.area(mask)
+    reasons = []
+    for smallest in (np.nextafter(share, 0), share, np.nextafter(share, 2)):
+        params = annotate.Params.model_validate(
+            {"required": ["box", "mask"], "min_visible_area": 0, "min_box_size": 0, limit: smallest}
+        )
+        failure = annotate.unfit(row, size, params)
+        reasons.append(failure and failure.reason)
+    assert reasons == [None, None, "small_box" if limit == "min_box_size" else "small_mask"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"box": [0.5, 0.25, 0.5, 0.75]}, {"mask": masks.encode(np.zeros((4, 6), bool)).counts}]
+)
+def test_what_covers_nothing_is_dropped_even_where_any_size_will_do(change: dict[str, Any]) -> None:
+    row = {"box": [0.0, 0.0, 1.0, 1.0], "mask": masks.encode(np.ones((4, 6), bool)).counts}
+    params = annotate.Params(required=("box", "mask"), min_visible_area=0, min_box_size=0)
+    assert annotate.unfit(row, (4, 6), params) is None
+    failure = annotate.unfit(row | change, (4, 6), params)
+    assert failure is not None
+    assert failure.reason == ("small_box" if "box" in change else "small_mask")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_thing_that_is_required_is_missed_and_no_other(name: annotate.Needed) -> None:
+    row = dict.fromkeys(FORMATS, None)
+    params = ANNOTATE.model_copy(update={"required": (name,)})
+    failure = annotate.unfit(row, (64, 96), params)
+    assert failure is not None
+    assert failure.reason == f"no_{name}"
+    others = tuple(other for other in FORMATS if other != name)
+    full = {"box": [0.0, 0.0, 1.0, 1.0], "mask": masks.encode(np.ones((64, 96), bool)).counts}
+    present = {**dict.fromkeys(FORMATS, "there"), **full, name: None}
+    assert annotate.unfit(present, (64, 96), ANNOTATE.model_copy(update={"required": others})) is None
+    assert annotate.unfit(row, None, params).reason == "no_picture"  # type: ignore[union-attr]
+
+
+def test_the_order_of_rows_in_the_tables_changes_no_annotation(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    for name, schema in (("given", GIVEN), ("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)):
+        tables.write(tmp_path / name / "train.parquet", read(root, name, schema)[::-1], schema)
+    for name, schema in (("images", IMAGES), ("instances", INSTANCES)):
+        tables.write(tmp_path / name / "train.parquet", read(root, name, schema), schema)
+    annotated(tmp_path)
+    assert contents(tmp_path / "annotated") == contents(root / "annotated")
 
 
 @pytest.mark.parametrize(("limit", "reason"), [("min_visible_area", "small_mask"), ("min_box_size", "small_box")])

@@ -62,6 +62,9 @@ def test_texts_are_encoded_as_one_by_one(world: World) -> None:
         assert len(phrases) == len(sample.layout.instances)
         for features, instance in zip(phrases, sample.layout.instances, strict=True):
             assert torch.allclose(features, encoder.pooled([instance.phrase])[0], atol=1e-5)
+        for features, instance in zip(whole.categories(number), sample.layout.instances, strict=True):
+            assert instance.category != instance.phrase
+            assert torch.allclose(features, encoder.pooled([instance.category])[0], atol=1e-5)
     empty = embeddings.read_empty(root / "embeddings")
     assert torch.allclose(empty.prompt_LD, encoder.tokens([""])[0], atol=1e-5)
     assert torch.allclose(empty.phrase_D, encoder.pooled([""])[0], atol=1e-5)
@@ -72,7 +75,8 @@ def test_latents_are_scaled_and_the_second_view_is_the_mirror_image(world: World
     vae = autoencoder.load(root / "vae")
     (first, *_) = embeddings.read(root / "embeddings")
     with Image.open(root / "pictures" / "train" / f"{first.keys[0]}.png") as picture:
-        views = [picture.convert("RGB"), picture.convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+        square = picture.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    views = [square, square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     for number, view in enumerate(views):
         pixels = torch.frombuffer(bytearray(view.tobytes()), dtype=torch.uint8).reshape(64, 64, 3)
         latent = vae.encode(pixels.permute(2, 0, 1)[None] / 127.5 - 1).latent_dist

@@ -31,6 +31,18 @@ def test_a_box_touches_at_least_one_pixel_of_the_picture(box: Box, height: int, 
         assert 0 <= touched.start < touched.stop <= length
 
 
+@given(size, size, st.data())
+def test_a_box_of_whole_pixels_has_their_number_even_as_float32_and_half_a_pixel_more_none_more(
+    height: int, width: int, data: st.DataObject
+) -> None:
+    (left, right), (top, bottom) = (sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))) for n in (width, height))
+    edges = np.float32([left / width, top / height, right / width, bottom / height])
+    for box in (geometry.from_pixels(left, top, right, bottom, height=height, width=width), Box(*map(float, edges))):
+        assert geometry.sides(box, height, width) == (bottom - top, right - left)
+    half = geometry.from_pixels(left, top, right + 0.5, bottom + 0.5, height=height, width=width)
+    assert geometry.sides(half, height, width) == (bottom - top, right - left)
+
+
 @given(boxes, size, size)
 def test_pixels_and_back(box: Box, height: int, width: int) -> None:
     back = geometry.from_pixels(*geometry.in_pixels(box, height, width), height=height, width=width)

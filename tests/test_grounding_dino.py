@@ -1,7 +1,9 @@
+import codecs
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from data_world import GROUND, prepared, sources
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import CLIPModel, CLIPProcessor
 
 from data_prep import ground
 from data_prep.annotators import tags
@@ -87,6 +90,50 @@ def test_many_tags_are_many_texts_none_longer_than_the_model_reads(weights: Path
     assert all(len(model._processor.tokenizer(text)["input_ids"]) <= 12 for text in texts)
 
 
+@given(st.lists(st.sampled_from(["red circle", "blue", "a photo of the square", "triangle"]), max_size=9))
+def test_a_text_holds_as_many_tags_as_the_model_reads(named: list[str]) -> None:
+    model = GroundingDino.__new__(GroundingDino)
+    model._model = SimpleNamespace(config=SimpleNamespace(max_text_len=8))
+
+    def tokens(text: str) -> dict[str, list[str]]:
+        return {"input_ids": ["[CLS]", *text.replace(".", " .").split(), "[SEP]"]}
+
+    model._processor = SimpleNamespace(tokenizer=tokens)
+    texts = model.texts(named)
+    assert " ".join(texts) == " ".join(f"{tag}." for tag in named)
+    for text in texts:
+        assert len(tokens(text)["input_ids"]) <= 8
+    for text, following in pairwise(texts):
+        longer = f"{text} {following.partition('.')[0]}."
+        assert len(tokens(longer)["input_ids"]) > 8
+
+
+@given(st.lists(st.tuples(st.sampled_from([(64, 96), (64, 64), (80, 64)]), st.integers(0, 3)), max_size=6))
+def test_pictures_of_one_size_are_looked_at_together_and_no_more_than_were_handed_in(
+    asked: list[tuple[tuple[int, int], int]],
+) -> None:
+    batch = [Picture(str(number), Path(), *size, "") for number, (size, _) in enumerate(asked)]
+    model = GroundingDino.__new__(GroundingDino)
+    named = [tuple(f"{number} {text}" for text in range(count)) for number, (_, count) in enumerate(asked)]
+    model._tagger = SimpleNamespace(tags=lambda _: named)
+    model._params = SimpleNamespace(nms_iou=1.0)
+    looked: list[list[tuple[int, int]]] = []
+
+    def detected(some: Sequence[Picture], texts: Sequence[str]) -> list[list[Found]]:
+        looked.append([(picture.height, picture.width) for picture in some])
+        assert all(text.split()[0] == picture.key for picture, text in zip(some, texts, strict=True))
+        return [[Found(text, Box(0, 0, 1, 1), 0.5)] for text in texts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "texts", list)
+        patch.setattr(model, "_detected", detected)
+        found = model.ground(batch)
+    for its, tags_of_one in zip(found, named, strict=True):
+        assert {one.category for one in its if isinstance(one, Found)} == set(tags_of_one)
+        assert isinstance(its, list) == bool(tags_of_one)
+    assert all(len(set(sizes)) == 1 and len(sizes) <= len(batch) for sizes in looked)
+
+
 def test_the_threshold_of_a_token_names_a_query(weights: Path) -> None:
     model = GroundingDino(params(weights).detector)
     ids = torch.tensor(model._processor.tokenizer("red circle. blue square.")["input_ids"])
@@ -98,6 +145,45 @@ def test_the_threshold_of_a_token_names_a_query(weights: Path) -> None:
     found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids)
     assert [one.category for one in found] == ["red circle", None]
     assert found[0].box == Box(0.25, 0.375, 0.75, 0.625)
+
+
+def test_a_query_is_found_and_a_token_names_it_only_above_the_threshold(weights: Path) -> None:
+    model = GroundingDino(params(weights, box_threshold=0.75, text_threshold=0.25).detector)
+    ids = torch.tensor(model._processor.tokenizer("red circle. blue square.")["input_ids"])
+    chances = torch.zeros(3, len(ids))
+    chances[:, 2] = torch.tensor([0.75, np.nextafter(np.float32(0.75), np.float32(1)), 1.0])  # circle
+    chances[:, 1] = torch.tensor([1.0, 0.25, np.nextafter(np.float32(0.25), np.float32(1))])  # red
+    chances[0, 1] = 0.5
+    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids)
+    assert [one.category for one in found] == ["circle", "red circle"]
+    assert [one.score for one in found] == chances[1:, 2].tolist()
+
+
+def test_a_box_cut_by_the_border_keeps_the_part_inside(weights: Path) -> None:
+    model = GroundingDino(params(weights).detector)
+    ids = torch.tensor(model._processor.tokenizer("red circle.")["input_ids"])
+    (found,) = model._found(torch.ones(1, len(ids)), torch.tensor([[0.875, 0.25, 0.5, 0.75]]), ids)
+    assert found.box == Box(0.625, 0.0, 1.0, 0.625)
+
+
+def test_boxes_that_overlap_by_exactly_the_limit_are_both_kept() -> None:
+    found = [Found("a", Box(0.0, 0.0, 1.0, 0.5), 0.5), Found("b", Box(0.0, 0.0, 1.0, 1.0), 0.75)]
+    assert unrepeated(found, 0.5) == found[::-1]
+    assert unrepeated(found, 0.5 - 1e-6) == found[1:]
+
+
+def test_each_weight_that_has_a_say_is_in_the_digest(tmp_path: Path) -> None:
+    detector = params(tmp_path / "dino").detector
+    words = {"source": "vocabulary", "clip": tmp_path / "clip", "words": tmp_path / "words.txt", "template": ""}
+    for change, others in (
+        ({}, []),
+        ({"tags": {**words, "most": 1, "min_probability": 0}}, ["clip", "words.txt"]),
+        ({"tags": {**words, "words": None, "most": 1, "min_probability": 0}}, ["clip"]),
+        ({"tags": {"source": "ram", "weights": tmp_path / "ram.pth", "image_size": 8}}, ["ram.pth"]),
+        ({"tags": {"source": "caption"}}, []),
+    ):
+        how = tags.DetectorParams.model_validate({**detector.model_dump(), **change})
+        assert how.weight_paths() == [tmp_path / name for name in ("dino", *others)]
 
 
 edges = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
@@ -120,6 +206,7 @@ def test_every_box_left_out_overlaps_a_surer_one_that_was_kept(found: list[Found
         ("a photo of a cat and a cat", ("cat",)),
         ("", ()),
         ("!!! 42", ()),
+        ("Cling swing flying BUILDING_kite", ("cling swing", "building", "kite")),
     ],
 )
 def test_noun_phrases_are_what_stands_between_function_words(caption: str, phrases: tuple[str, ...]) -> None:
@@ -144,6 +231,58 @@ def test_clip_names_the_likeliest_words_whatever_the_batch(world: Path, tmp_path
     assert sure.tags(pictures(world)[:1]) == [()]
 
 
+def test_a_words_probability_is_that_of_transformers_logits(world: Path, tmp_path: Path) -> None:
+    words, batch = ("circle", "square", "star", "kite"), pictures(world)
+    folder = tiny_models.clip(tmp_path / "clip")
+    model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        model.logit_scale.add_(1.5)  # far enough from even that every word has a probability of its own
+    model.save_pretrained(folder)
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    inputs = processor(
+        text=[f"a {word}" for word in words],
+        images=[one.pixels() for one in batch],
+        return_tensors="pt",
+        padding=True,
+    )
+    with torch.no_grad():
+        chances = model(**inputs).logits_per_image.softmax(-1).tolist()
+    how = tags.VocabularyTags(
+        source="vocabulary", clip=folder, words=tmp_path / "words.txt", template="a {word}", most=9, min_probability=0.0
+    )
+    for chance, ranked in zip(chances, tags.tagger(how).tags(batch), strict=True):
+        assert list(ranked) == [word for _, word in sorted(zip(chance, words, strict=True), reverse=True)]
+    edges = sorted({chance for its in chances for chance in its})
+    middles = [(one + next_one) / 2 for one, next_one in pairwise(edges) if next_one - one > 1e-5]
+    assert len(middles) > 6
+    for middle in middles[:: len(middles) // 6]:
+        tagged = tags.tagger(how.model_copy(update={"min_probability": middle})).tags(batch)
+        assert [len(its) for its in tagged] == [sum(chance > middle for chance in its) for its in chances]
+
+
+def test_a_word_of_exactly_the_smallest_probability_is_a_tag(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("circle")  # the only word, so of probability 1
+    how = tags.VocabularyTags(
+        source="vocabulary",
+        clip=tiny_models.clip(tmp_path / "clip"),
+        words=tmp_path / "words.txt",
+        template="{word}",
+        most=1,
+        min_probability=1.0,
+    )
+    assert tags.tagger(how).tags(pictures(world)[:1]) == [("circle",)]
+    above = how.model_copy(update={"min_probability": 1.0 + 1e-6})
+    assert tags.tagger(above).tags(pictures(world)[:1]) == [()]
+
+
+def test_a_vocabulary_is_its_lines_without_comments_and_white_space(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes(codecs.BOM_UTF8 + b"circle\n#star\n\n kite \ncircle\n")
+    assert tags.words(tmp_path / "words.txt") == ("circle", "kite")
+    (tmp_path / "words.txt").write_text("# none\n")
+    with pytest.raises(ValueError, match=r"words\.txt: a vocabulary without words"):
+        tags.words(tmp_path / "words.txt")
+
+
 def test_the_built_in_vocabulary_has_no_word_twice() -> None:
     text = (Path(tags.__file__).parent / "vocabulary.txt").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
@@ -157,16 +296,26 @@ def test_ram_is_asked_when_its_package_is_there_and_named_when_not(
     with pytest.raises(ValueError, match="need the package of recognize-anything"):
         tags.tagger(how)
 
+    shapes: list[tuple[int, ...]] = []
+
     class StandIn(torch.nn.Module):
         def generate_tag(self, pixels: torch.Tensor) -> tuple[list[str], list[str]]:
+            shapes.append(tuple(pixels.shape))
             return ["cat | dog"] * len(pixels), [""] * len(pixels)
 
     package, inner = ModuleType("ram"), ModuleType("ram.models")
     package.get_transform = lambda image_size: lambda image: torch.zeros(3, image_size, image_size)  # type: ignore[attr-defined]
-    inner.ram = lambda **options: StandIn()  # type: ignore[attr-defined]
+    options: dict[str, object] = {}
+
+    def ram(**given: object) -> StandIn:
+        options.update(given)
+        return StandIn()
+
+    inner.ram = ram  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ram", package)
     monkeypatch.setitem(sys.modules, "ram.models", inner)
     assert tags.tagger(how).tags(pictures(world)[:2]) == [("cat", "dog"), ("cat", "dog")]
+    assert (options["pretrained"], options["image_size"], shapes) == ("ram.pth", 8, [(2, 3, 8, 8)])
 
 
 def test_an_unreadable_picture_is_a_reason_and_costs_no_other(weights: Path, tmp_path: Path) -> None:

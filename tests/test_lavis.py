@@ -27,6 +27,7 @@ print("chatter on stdout is harmless")
 class Model:
     name = "parrot"
     def __init__(self, path, precision):
+        self.given = path, precision
         if "broken" in open(path).read():
             raise ValueError("no such architecture")
     def describe(self, question):
@@ -36,6 +37,7 @@ class Model:
                 case (1, 1): print("last words", flush=True); os._exit(9)
                 case (2, 1): raise MemoryError("too much")
                 case (3, 1): raise KeyError("odd")
+                case (4, 1): return [f"{{question['num_beams']}} {{question['max_tokens']}} {{self.given}}"]
         return [f" {{question['prompt']}} {{one.width}}x{{one.height}} " for one in crops]
 
 lavis_worker.main(Model)
@@ -92,6 +94,27 @@ def test_a_worker_that_always_dies_ends_the_stage(params: ModelParams, script: P
     worker = lavis_client.Lavis(params, script)
     with pytest.raises(lavis_client.WorkerLost, match="3 times in a row"):
         list(outcomes([picture(1, 1)] * 9, worker.describe, 1))
+
+
+def test_deaths_in_a_row_end_the_stage_and_an_answer_between_them_starts_anew(
+    params: ModelParams, script: Path
+) -> None:
+    worker = lavis_client.Lavis(params, script)
+    fatal, fine = [picture(1, 1)], [picture(8, 4)]
+    for _ in range(lavis_client.DEATHS - 1):
+        with pytest.raises(lavis_client.WorkerDied):
+            worker.describe(fatal)
+    assert worker.describe(fine) == ["a 8x4"]
+    for _ in range(lavis_client.DEATHS - 1):
+        with pytest.raises(lavis_client.WorkerDied):
+            worker.describe(fatal)
+    with pytest.raises(lavis_client.WorkerLost):
+        worker.describe(fatal)
+
+
+def test_each_value_of_a_model_reaches_the_worker(params: ModelParams, script: Path) -> None:
+    how = params.model_copy(update={"num_beams": 4, "max_tokens": 9, "precision": "bfloat16"})
+    assert lavis_client.Lavis(how, script).describe([picture(4, 1)]) == [f"4 9 {(str(params.weights), 'bfloat16')}"]
 
 
 def test_a_worker_that_does_not_start_says_why(params: ModelParams, script: Path) -> None:

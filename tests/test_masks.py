@@ -58,6 +58,18 @@ def test_malformed_run_lengths_are_one_sentence(size: tuple[int, int], counts: s
     assert "\n" not in str(error.value)
 
 
+def test_as_many_pixels_as_a_picture_may_have_are_a_mask_and_no_more() -> None:
+    def counts(pixels: int) -> str:
+        return str(coco.frPyObjects({"size": [pixels, 1], "counts": [pixels]}, pixels, 1)["counts"].decode())
+
+    assert masks.checked(Rle(size=(masks.MAX_PIXELS, 1), counts=counts(masks.MAX_PIXELS))).tolist() == [
+        masks.MAX_PIXELS
+    ]
+    for size in ((masks.MAX_PIXELS + 1, 1), (1, masks.MAX_PIXELS + 1)):
+        with pytest.raises(ValueError, match="a mask cannot have"):
+            masks.checked(Rle(size=size, counts=counts(masks.MAX_PIXELS + 1)))
+
+
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=30), st.integers(1, 9), st.integers(1, 9))
 def test_no_string_breaks_the_decoder(counts: str, height: int, width: int) -> None:
     with suppress(ValueError):

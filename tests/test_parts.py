@@ -1,24 +1,30 @@
 """Parts are complete or absent: kills cost time, failures are tried again by reason, and workers change nothing."""
 
+import errno
 import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event, Timer
 from typing import NamedTuple
 
 import pytest
-from data_world import WORK, WORKERS, contents, prepared, sources
+from data_world import GROUND, WORK, WORKERS, contents, prepared, sources
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_prep import ground
+from data_prep import annotators, ground
 from data_prep.columns import INSTANCES
-from instdiff import tables
+from instdiff import schema, tables
 from instdiff.tables import LEDGER
 from instdiff.work import parts, workers
 from instdiff.work.outcomes import Failure, outcomes
 from instdiff.work.parts import Answer, Output
+from instdiff.work.pictures import UnreadablePicture
 
 NUM_ITEMS = 23
 
@@ -41,11 +47,13 @@ def answers(items: Sequence[Numbered], log: Path, bad: dict[str, str], slow: flo
         yield Answer(item.key, [] if failure else rows, failure)
 
 
-def made(root: Path, bad: dict[str, str] | None = None, work: parts.Work = WORK, slow: float = 0.0) -> dict[str, int]:
+def made(
+    root: Path, bad: dict[str, str] | None = None, work: parts.Work = WORK, slow: float = 0.0, digest: str = "digest"
+) -> dict[str, int]:
     root.mkdir(exist_ok=True)
     annotate = partial(answers, log=root / "log", bad=bad or {}, slow=slow)
     to = Output(root / "table.parquet", INSTANCES, root / "ledger.parquet")
-    return parts.annotated(ITEMS, annotate, to, "digest", work.model_copy(update={"part_size": 4}))
+    return parts.annotated(ITEMS, annotate, to, digest, work.model_copy(update={"part_size": 4}))
 
 
 def done(root: Path) -> list[str]:
@@ -53,6 +61,11 @@ def done(root: Path) -> list[str]:
     keys = (root / "log").read_text().split() if (root / "log").exists() else []
     (root / "log").unlink(missing_ok=True)
     return keys
+
+
+def kept(root: Path) -> list[str]:
+    """The hidden folders beside the output."""
+    return sorted(path.name for path in root.iterdir() if path.name.startswith("."))
 
 
 def written(root: Path) -> dict[str, bytes]:
@@ -82,6 +95,47 @@ def test_only_what_failed_for_a_named_reason_is_done_again(tmp_path: Path) -> No
     assert written(tmp_path) == written(tmp_path / "at-once")
 
 
+def test_only_the_parts_of_this_digest_lie_beside_the_output_while_failures_remain(tmp_path: Path) -> None:
+    others = {".other.parts-1", ".table", ".tables.parts-1", ".table.parts"}
+    for name in others:
+        (tmp_path / name).mkdir()
+    for digest in ("1", "2"):
+        made(tmp_path, {"03": "broken"}, digest=digest)
+        assert set(kept(tmp_path)) == {f".table.parts-{digest}", *others}
+    made(tmp_path, digest="3")
+    assert set(kept(tmp_path)) == others
+
+
+@given(st.integers(0, 9), st.integers(1, 10))
+def test_parts_are_the_items_in_their_order_each_full_but_the_last(count: int, part_size: int) -> None:
+    work = WORK.model_copy(update={"part_size": part_size, "retry": ("broken",)})
+    cut = parts.cut(ITEMS[:count], answers, Path("to"), INSTANCES, work)
+    assert [item for part in cut for item in part.items] == ITEMS[:count]
+    assert all(len(part.items) == part_size for part in cut[:-1])
+    assert all(0 < len(part.items) <= part_size for part in cut)
+    assert [part.folder.name for part in cut] == [f"{number:06d}" for number in range(len(cut))]
+    assert {part.retry for part in cut} <= {("broken",)}
+
+
+def test_a_digest_is_of_all_that_decides_a_part_and_not_of_who_does_it(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("1")
+    other.write_text("2")
+    plain = parts.digest("stage", GROUND, [one, other], "a", "b")
+    elsewhere = GROUND.model_copy(update={"work": WORK.model_copy(update={"part_size": 7})})
+    assert parts.digest("stage", elsewhere, [one, other], "a", "b") == plain
+    changed = [
+        parts.digest("another", GROUND, [one, other], "a", "b"),
+        parts.digest("stage", GROUND.model_copy(update={"batch_size": 7}), [one, other], "a", "b"),
+        parts.digest("stage", GROUND, [other, one], "a", "b"),
+        parts.digest("stage", GROUND, [one], "a", "b"),
+        parts.digest("stage", GROUND, [one, other], "a"),
+        parts.digest("stage", GROUND, [one, other], "a", "c"),
+    ]
+    other.write_text("3")
+    assert len({plain, *changed, parts.digest("stage", GROUND, [one, other], "a", "b")}) == 8
+
+
 def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, room = tables.write, [5]
 
@@ -103,12 +157,50 @@ def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeyp
     assert written(tmp_path) == written(tmp_path / "at-once")
 
 
-def test_a_full_disk_is_no_fault_of_a_picture() -> None:
-    def work(batch: Sequence[int]) -> list[int]:
-        raise OSError(28, "No space left on device")
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
 
-    with pytest.raises(OSError, match="No space"):
-        list(outcomes([1, 2], work, 1))
+
+def failing(error: Exception) -> Callable[[Sequence[int]], list[int]]:
+    def work(batch: Sequence[int]) -> list[int]:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_a_picture(code: int) -> None:
+    with pytest.raises(OSError, match="full"):
+        list(outcomes([1, 2], failing(OSError(code, "full")), 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "bad disk"), "failed"),
+        (UnreadablePicture("a.png"), "unreadable_picture"),
+        (MemoryError(), "out_of_memory"),
+        (OutOfMemoryError("on the GPU"), "out_of_memory"),
+        (RuntimeError("odd"), "failed"),
+    ],
+)
+def test_a_failure_is_named_by_its_kind(error: Exception, reason: str) -> None:
+    for _, outcome in outcomes([1, 2], failing(error), 2):
+        assert isinstance(outcome, Failure)
+        assert outcome.reason == reason
+        assert outcome.detail.startswith(f"{type(error).__name__}: {error}")
+
+
+def test_a_digest_is_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_bytes = set[str](), Path.read_bytes
+
+    def recorded(path: Path) -> bytes:
+        read.add(str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", recorded)
+    parts.digest("stage", GROUND, [])
+    assert {str(module.__file__) for module in (parts, ground, annotators, tables, schema)} <= read
 
 
 BAD = {"07": "broken"}
@@ -170,6 +262,82 @@ def test_jobs_of_submitit_write_what_one_process_writes(
     assert contents(tmp_path / "one") == contents(tmp_path / "jobs")
 
 
+SBATCH = """#!/bin/sh
+cp "$1" {script}
+echo Submitted batch job 12
+"""
+SLURM = workers.Slurm(cluster="slurm", partition="a100", gpus=3, cpus=5, memory_gb=7, minutes=90, at_once=2)
+
+
+def requested(folder: Path, monkeypatch: pytest.MonkeyPatch, slurm: workers.Slurm, jobs: int) -> dict[str, str]:
+    """What the script that submitit hands to a scheduler asks for; the scheduler is a stand-in."""
+    (folder / "bin").mkdir(parents=True)
+    for name in ("srun", "sbatch"):
+        (folder / "bin" / name).write_text(SBATCH.format(script=folder / "script.sh"))
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(workers, "LOGS", folder / "logs")
+    with workers.executor(WORKERS.model_copy(update={"executor": "slurm", "slurm": slurm})) as submit_all:
+        assert submit_all is not None
+        assert len(submit_all(str, range(jobs))) == jobs
+    lines = (folder / "script.sh").read_text().splitlines()
+    options = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH --")]
+    return {name: value for name, _, value in options}
+
+
+def test_each_value_of_slurm_reaches_the_scheduler_as_what_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = requested(tmp_path / "all", monkeypatch, SLURM, jobs=4)
+    assert asks["partition"] == "a100"
+    assert asks["gpus-per-node"] == "3"
+    assert asks["cpus-per-task"] == "5"
+    assert asks["mem"] == "7GB"
+    assert asks["time"] == "90"  # minutes
+    assert asks["array"] == "0-3%2"
+    assert asks["job-name"] == "instdiff"
+    assert asks["output"].startswith(str(tmp_path / "all" / "logs"))
+    default = SLURM.model_copy(update={"partition": None, "at_once": 1})
+    asks = requested(tmp_path / "default", monkeypatch, default, jobs=2)
+    assert "partition" not in asks
+    assert asks["array"] == "0-1%1"
+
+
+def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Threads(ThreadPoolExecutor):
+        """Threads in the place of processes."""
+
+        def __init__(self, processes: int, context: object, initializer: object, initargs: tuple[object, ...]) -> None:
+            assert (initializer, len(initargs)) == (workers._take_gpu, 1)
+            super().__init__(processes)
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Threads)
+    pool, begun, release = WORKERS.model_copy(update={"executor": "processes", "processes": 3}), list[int](), Event()
+
+    def wait(number: int) -> int:
+        begun.append(number)
+        release.wait(10)
+        return number
+
+    with workers.executor(pool) as submit_all:
+        assert submit_all is not None
+        jobs = submit_all(wait, range(9))
+        Timer(0.2, release.set).start()
+    assert begun == [0, 1, 2]
+    assert [job.cancelled() for job in jobs] == [False] * 3 + [True] * 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("executor", ["slurm", "dask"])
+def test_an_executor_without_what_it_needs_is_named(executor: str) -> None:
+    with (
+        pytest.raises(ValueError, match=f"executor {executor} needs"),
+        workers.executor(WORKERS.model_copy(update={"executor": executor})),
+    ):
+        pass
+
+
 def test_a_dask_cluster_writes_what_one_process_writes(world: Path, tmp_path: Path) -> None:
     from distributed import LocalCluster
 
@@ -205,8 +373,18 @@ def test_each_process_of_a_pool_takes_a_gpu_of_its_own(monkeypatch: pytest.Monke
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr(workers, "_gpus", lambda: ["4", "7"])
-    taken, given = Value("i", 0), []
+    taken, gpus = Value("i", 0), []
     for _ in range(3):
         workers._take_gpu(taken)  # type: ignore[arg-type]
-        given.append(os.environ["CUDA_VISIBLE_DEVICES"])
-    assert given == ["4", "7", "4"]
+        gpus.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert gpus == ["4", "7", "4"]
+
+
+def test_gpus_are_those_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, gpus in (("4,7", ["4", "7"]), ("2", ["2"]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert workers._gpus() == gpus
+    from multiprocessing import Value
+
+    workers._take_gpu(Value("i", 0))  # type: ignore[arg-type]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -42,8 +42,9 @@ TRAINED = {"masked_attention": True, "compat": None}
 
 
 def pictures(folder: Path, count: int) -> list[np.ndarray]:
-    samples = list(shards.read(folder))[-count:]
-    return [np.asarray(Image.open(io.BytesIO(sample.picture)).convert("RGB")) for sample in samples]
+    """Those of the last samples, as squares like those that the model draws."""
+    decoded = [Image.open(io.BytesIO(sample.picture)).convert("RGB") for sample in list(shards.read(folder))[-count:]]
+    return [np.asarray(one.resize((64, 64))) for one in decoded]
 
 
 def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_ones(

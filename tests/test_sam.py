@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,48 @@ def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, we
         assert counts["failed"] == 0
     assert found[1]["mask"].tolist() == found[3]["mask"].tolist()
     assert np.allclose(found[1]["score"], found[3]["score"], atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["sam", "sam2"])
+@pytest.mark.parametrize("max_boxes", [1, 2, 5])
+def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path, backend: str, max_boxes: int
+) -> None:
+    folder = weights if backend == "sam" else tiny_models.sam2(tmp_path / "sam2")
+    pixels = [
+        np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n, size in enumerate(((64, 96), (80, 64)))
+    ]
+    edges = np.sort(np.random.default_rng(2).uniform(0, 1, (5, 2, 2)), axis=1)
+    boxes = [[Box(*edge.ravel()) for edge in some] for some in (edges[:3], edges[3:])]
+    model = segment._model(backend, folder, max_boxes)
+    decoded: list[int] = []
+    if backend == "sam":
+        decode = networks.decoded
+
+        def watched(sam: Any, embeddings: torch.Tensor, its: torch.Tensor) -> Any:
+            decoded.append(len(its))
+            return decode(sam_masks, embeddings, its)
+
+        monkeypatch.setattr(networks, "decoded", watched)
+    else:
+        model._model.register_forward_pre_hook(
+            lambda _, args, named: decoded.append(named["input_boxes"].shape[1]), with_kwargs=True
+        )
+    filled = model.fill(pixels, boxes)
+    groups = [5] if backend == "sam" else [3, 2]  # of all pictures, or of one
+    assert decoded == [
+        size
+        for count in groups
+        for size in [max_boxes] * (count // max_boxes) + [count % max_boxes] * bool(count % max_boxes)
+    ]
+    monkeypatch.undo()
+    for one, its, masks_of_one in zip(pixels, boxes, filled, strict=True):
+        assert len(masks_of_one) == len(its)
+        for box, (mask, score) in zip(its, masks_of_one, strict=True):
+            assert mask.shape == one.shape[:2]
+            (((alone, alone_score),),) = segment._model(backend, folder, 9).fill([one], [[box]])
+            assert masks.iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
+            assert np.isclose(score, alone_score, atol=1e-4)
 
 
 def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weights: Path) -> None:

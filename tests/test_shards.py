@@ -1,13 +1,16 @@
 import gzip
+import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import hypothesis.extra.numpy as some
 import numpy as np
 import pytest
 import webdataset
-from data_world import SHARD, contents, prepared, sharded
+from data_world import SHARD, contents, prepared, sharded, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +21,7 @@ from instdiff.data import shards
 from instdiff.layouts import from_tables, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work.pictures import Picture
 
 SIZE = (3, 4)  # of the masks
 finite = st.floats(0, 1)
@@ -104,7 +108,7 @@ def test_webdataset_reads_the_same(world: World) -> None:
         members = {name: content for name, content in one.items() if not name.startswith("__")}
         assert shards.decode(one["__key__"], members) == ours
         with Image.open(io.BytesIO(one["png"])) as picture:
-            assert picture.size == (64, 64)
+            assert picture.size[::-1] == sizes(root)[one["__key__"]]
 
 
 def test_any_sample_is_read_alone(world: World) -> None:
@@ -122,6 +126,44 @@ def test_the_size_of_shards_changes_no_sample(world: World, tmp_path: Path) -> N
     shard.run(pictures=root / "pictures" / "train", **to, shards=tmp_path / "shards", params=params)
     assert list(shards.read(tmp_path / "shards")) == list(shards.read(root / "shards"))
     assert len(contents(tmp_path)) == 2
+
+
+@given(st.lists(st.integers(0, 6), max_size=12), st.integers(1, 5), st.integers(1, 3))
+def test_a_shard_is_full_with_exactly_as_much_as_either_limit(halves: list[int], samples: int, megabytes: int) -> None:
+    todo = [entry(number, half * shard.MEGABYTE // 2) for number, half in enumerate(halves)]
+    cut = shard.cut(todo, shard.Params(samples_per_shard=samples, megabytes_per_shard=megabytes))
+
+    def full(part: Sequence[shard.Entry]) -> bool:
+        size = sum(picture.path.stat().st_size for picture, _, _ in part)
+        return len(part) >= samples or size >= megabytes * shard.MEGABYTE
+
+    assert [one for part in cut for one in part] == todo
+    assert all(part for part in cut)
+    assert all(full(part) for part in cut[:-1])
+    assert not any(full(part[:-1]) for part in cut)
+
+
+def entry(number: int, size: int) -> shard.Entry:
+    """A picture whose file has that many bytes."""
+    path: Any = SimpleNamespace(stat=lambda: SimpleNamespace(st_size=size))
+    return Picture(str(number), path, 2, 3, ""), Layout(key=str(number), prompt="", instances=()), ""
+
+
+def test_the_longest_key_fits_and_a_longer_one_is_named(tmp_path: Path) -> None:
+    def written(key: str) -> list[str]:
+        stream = io.BytesIO()
+        Image.new("RGB", (3, 2)).save(stream, "webp")
+        (tmp_path / "a.webp").write_bytes(stream.getvalue())
+        digest = hashlib.sha256(stream.getvalue()).hexdigest()
+        layout = Layout(key=key, prompt="", instances=())
+        picture = Picture(key, tmp_path / "a.webp", 2, 3, "")
+        return [row["key"] for row in shard.write_shard(tmp_path / "a.tar", [(picture, layout, digest)])]
+
+    longest = "k" * shard.LONGEST_KEY
+    assert written(longest) == [longest]
+    for key in (longest + "k", "a/b", "a\\b", "ä"):
+        with pytest.raises(ValueError, match="at most 76 ASCII characters without dot or slash"):
+            written(key)
 
 
 def test_a_picture_none_of_whose_instances_was_kept_stays(tmp_path: Path) -> None:

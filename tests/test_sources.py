@@ -1,6 +1,9 @@
 """Real pictures at the door: where they come from, what becomes of the odd ones, and that nobody is lost."""
 
 import base64
+import codecs
+import csv
+import hashlib
 import io
 import json
 import tarfile
@@ -9,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep import ingest
+from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.sources import admission, instances, records
+from data_prep.sources import lists as sources
 from data_prep.sources.records import Annotation
 from instdiff import tables
 from instdiff.layouts import masks
@@ -63,6 +68,14 @@ def test_ordinary_pictures_are_kept_byte_for_byte(kind: str, suffix: str) -> Non
     admitted = admission.admit(encoded(kind), None, LIMITS)
     assert isinstance(admitted, admission.Admitted)
     assert (admitted.encoded, admitted.kind, admitted.converted) == (encoded(kind), suffix, None)
+
+
+def test_a_jpeg_with_more_pictures_behind_it_is_kept_byte_for_byte() -> None:
+    first, second = (Image.fromarray(pixels) for pixels in (PIXELS, 255 - PIXELS))
+    several = encoded("MPO", first, save_all=True, append_images=[second])
+    admitted = admission.admit(several, None, LIMITS)
+    assert isinstance(admitted, admission.Admitted)
+    assert (admitted.encoded, admitted.kind, admitted.converted) == (several, "jpg", None)
 
 
 def test_a_picture_held_sideways_is_turned_unless_its_annotations_say_how_it_lies() -> None:
@@ -126,6 +139,25 @@ def test_what_cannot_be_used_has_a_reason(given: bytes, size: tuple[int, int] | 
     refused = admission.admit(given, size, LIMITS)
     assert isinstance(refused, Failure)
     assert refused.reason == reason
+
+
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_a_picture_of_exactly_a_limit_is_kept(height: int, width: int) -> None:
+    picture = encoded(pixels=PIXELS[:height, :width])
+    side, area = min(height, width), height * width
+    for limits, reason in (
+        ((side, area), None),
+        ((side + 1, area), "too_small"),
+        ((side, area - 1), "too_large"),
+    ):
+        admitted = admission.admit(picture, None, admission.Limits(min_side=limits[0], max_pixels=limits[1]))
+        if reason is None:
+            assert isinstance(admitted, admission.Admitted)
+            assert (admitted.height, admitted.width) == (height, width)
+            assert admitted.sha256 == hashlib.sha256(admitted.encoded).hexdigest()
+        else:
+            assert isinstance(admitted, Failure)
+            assert admitted.reason == reason
 
 
 @pytest.mark.parametrize("side", [12_000, 60_000])
@@ -207,6 +239,98 @@ def test_equal_base_names_stay_apart_in_every_kind_of_list(two: Path, kind: str)
     assert counts == {"train_pictures": 2, "train_instances": 0, "val_pictures": 0, "val_instances": 0}
 
 
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+rows = st.lists(st.tuples(texts, texts | st.sampled_from(['say "ah"', "a, b", "one\ntwo"])), min_size=1, max_size=4)
+
+
+@given(rows)
+def test_a_csv_with_a_byte_order_mark_reads_as_one_without(rows: list[tuple[str, str]]) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([("image", "caption"), *rows])
+    read = []
+    with fsspec.filesystem("memory").open("/list.csv", "wb") as plain:
+        plain.write(stream.getvalue().encode())
+    read.append(sources.captioned("memory://list.csv", "/in"))
+    with fsspec.filesystem("memory").open("/list.csv", "wb") as marked:
+        marked.write(codecs.BOM_UTF8 + stream.getvalue().encode())
+    read.append(sources.captioned("memory://list.csv", "/in"))
+    assert read[0] == read[1]
+    assert [record.caption for record in read[1] if isinstance(record, records.File)] == [said for _, said in rows]
+
+
+@given(st.lists(st.text(max_size=90), max_size=5))
+def test_a_key_is_unique_belongs_to_its_record_and_fits_into_a_shard(names: list[str]) -> None:
+    listed = [records.File(name, "", "") for name in names]
+    keys = [job.key for job in ingest.keyed(listed)]
+    assert [job.record for job in ingest.keyed(listed)] == listed
+    assert len(set(keys)) == len(keys)
+    assert [shard._named(key) for key in keys] == keys
+    assert sorted(job.key for job in ingest.keyed(listed[::-1])) == sorted(keys)
+
+
+def test_the_longest_name_of_a_record_makes_a_key_that_fits_into_a_shard() -> None:
+    (job,) = ingest.keyed([records.File(f"{'long-name' * 20}.png", "", "")])
+    assert shard._named(job.key) == job.key
+    assert job.key.startswith("long-namelong-name")
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "tar", "folder"])
+def test_a_byte_order_mark_is_no_part_of_a_caption(two: Path, kind: str) -> None:
+    path = Path(written(two, kind))
+    if kind == "tar":
+        captions = [b"picture a", json.dumps({"caption": "picture b"}).encode()]
+        admission = [(two / "in" / one["image"]).read_bytes() for one in RECORDS]
+        marked = [codecs.BOM_UTF8 + caption for caption in captions]
+        tarred(path, [{"png": admission[0], "txt": marked[0]}, {"png": admission[1], "json": marked[1]}])
+    for file in [*path.glob("*/*.txt")] if kind == "folder" else [path] if kind != "tar" else []:
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    ingested(two, source="captioned", train={"path": str(path), "root": None})
+    assert table(two, "images")["caption"].tolist() == ["picture a", "picture b"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_file_a_list_of_labels_names(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(codecs.BOM_UTF8 + b"label_1.json\n\n label_2.json \n")
+    assert [record.name for record in sources.labelled(f"{tmp_path}/train.txt")] == ["label_1.json", "label_2.json"]
+
+
+@pytest.mark.parametrize("suffix", sources.SUFFIXES)
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_a_picture_is_one_whatever_the_case_of_its_suffix(tmp_path: Path, suffix: str, kind: str) -> None:
+    for place, written_as in enumerate((suffix, suffix.upper(), suffix.capitalize())):
+        name = f"{place}{written_as}"
+        if kind == "tar":
+            extra = {"TXT": b"sky"} if place else {"Json": b'{"caption": "sky"}'}
+            path = tmp_path / f"{place}.tar"
+            tarred(path, [{written_as.removeprefix("."): encoded(), **extra}])
+            (record,) = sources.captioned(str(path), None)
+        else:
+            folder = tmp_path / str(place)
+            folder.mkdir()
+            (folder / name).write_bytes(encoded())
+            (folder / f"{place}.txt").write_text("sky")
+            (record,) = sources.captioned(str(folder), None)
+        loaded = record.load()
+        assert isinstance(loaded, records.Loaded)
+        assert (loaded.encoded, loaded.caption) == (encoded(), "sky")
+
+
+def test_relative_paths_start_where_the_list_lies_or_at_the_root_and_others_stay(two: Path) -> None:
+    far = f"{two}/in/b/same.png"
+    (two / "list.json").write_text(json.dumps([RECORDS[0], {"image": far, "caption": ""}]))
+    (two / "in" / "list.json").write_text((two / "list.json").read_text())
+    here = sources.captioned(f"{two}/in/list.json", None)
+    elsewhere = sources.captioned(f"{two}/list.json", f"{two}/in/")
+    for listed in (here, elsewhere):
+        assert [record.url for record in listed if isinstance(record, records.File)] == [f"{two}/in/a/same.png", far]
+
+
+def test_a_record_with_a_null_in_its_list_is_a_reason(tmp_path: Path) -> None:
+    pd.DataFrame({"image": ["a.png", None, ""], "caption": ["sky", "sky", "sky"]}).to_parquet(tmp_path / "list.parquet")
+    read = sources.captioned(f"{tmp_path}/list.parquet", None)
+    assert [type(record) for record in read] == [records.File, records.Wrong, records.Wrong]
+    assert [record.name for record in read[1:]] == [f"{tmp_path}/list.parquet: record {number}" for number in (1, 2)]
+
+
 def test_every_record_is_a_picture_or_a_reason(two: Path) -> None:
     (two / "in" / "zero.png").write_bytes(b"")
     records = [*RECORDS, RECORDS[0], {"image": "gone.png", "caption": ""}, {"image": "zero.png", "caption": ""}, 7, {}]
@@ -282,6 +406,31 @@ def test_a_list_that_is_none_is_one_sentence(tmp_path: Path, name: str, content:
     assert not (tmp_path / "out").exists() or contents(tmp_path / "out") == {}
 
 
+@pytest.mark.parametrize(("share", "train", "val"), [(0.0, 2, 0), (0.5, 1, 1)])
+def test_the_held_out_share_is_of_the_training_pictures(two: Path, share: float, train: int, val: int) -> None:
+    counts = ingested(two, source="captioned", train={"path": written(two, "json"), "root": None}, val_share=share)
+    assert (counts["train_pictures"], counts["val_pictures"]) == (train, val)
+
+
+def test_pictures_for_validation_alone_are_all_of_them_and_none_is_held_out(two: Path) -> None:
+    lists = {split: {"path": written(two, kind), "root": None} for split, kind in (("train", "json"), ("val", "csv"))}
+    counts = ingested(two, source="captioned", **lists, val_share=1.0)
+    assert (counts["train_pictures"], counts["val_pictures"]) == (2, 2)
+    (two / "in" / "list.csv").write_text("image,caption\n")
+    with pytest.raises(ValueError, match="the source of validation pictures is empty"):
+        ingested(two, source="captioned", **lists)
+
+
+def test_the_limits_of_pictures_reach_ingest(two: Path) -> None:
+    source = {"source": "captioned", "train": {"path": written(two, "json"), "root": None}}
+    for limits, reason in (
+        ({"min_side": 24, "max_pixels": 10_000}, "small"),
+        ({"min_side": 8, "max_pixels": 767}, "large"),
+    ):
+        counts = ingested(two, **source, limits=limits)  # one picture of 32x24, one of 32x23
+        assert (counts["train_pictures"], counts[f"train_failed_too_{reason}"]) == (1, 1)
+
+
 def test_a_share_is_held_out_by_key_whatever_the_order(tmp_path: Path) -> None:
     files = [records.File(f"{number}.png", "", "") for number in range(200)]
     jobs = ingest.keyed(files)
@@ -301,15 +450,17 @@ def anno(number: int, **change: Any) -> dict[str, Any]:
     return {**plain, "iscrowd": 0, **change}
 
 
-def coco(root: Path, annotations: list[dict[str, Any]], **page: Any) -> Mapping[str, float]:
+def coco(
+    root: Path, annotations: list[dict[str, Any]], pixels: Any = PIXELS, work: Any = None, **page: Any
+) -> Mapping[str, float]:
     (root / "in").mkdir(exist_ok=True)
-    (root / "in" / "same.png").write_bytes(encoded())
+    (root / "in" / "same.png").write_bytes(encoded(pixels=pixels))
     whole = {"images": [IMAGE], "categories": [{"id": 3, "name": "kite"}], "annotations": annotations, **page}
     said = {"annotations": [{"id": 9, "image_id": 7, "caption": "later"}, {"id": 2, "image_id": 7, "caption": "sky "}]}
     (root / "in" / "instances.json").write_text(json.dumps(whole))
     (root / "in" / "captions.json").write_text(json.dumps(said))
     files = {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
-    return ingested(root, source="coco", train=files)
+    return ingested(root, source="coco", train=files, work=work or WORK.model_dump())
 
 
 def test_coco_keeps_categories_boxes_and_masks_and_names_its_crowds(tmp_path: Path) -> None:
@@ -327,9 +478,48 @@ def test_coco_keeps_categories_boxes_and_masks_and_names_its_crowds(tmp_path: Pa
     assert counts["train_failed_crowd"] == 1
 
 
+@given(st.integers(0, 31), st.integers(0, 23), st.integers(1, 32), st.integers(1, 24))
+def test_a_polygon_and_runs_of_whole_pixels_are_these_pixels(x: int, y: int, across: int, down: int) -> None:
+    right, bottom = min(32, x + across), min(24, y + down)
+    expected = np.zeros((24, 32), bool)
+    expected[y:bottom, x:right] = True
+    polygon = [float(edge) for edge in (x, y, x + across, y, x + across, y + down, x, y + down)]
+    flat = expected.T.ravel().astype(int)
+    starts = np.flatnonzero(np.diff(flat, prepend=0, append=-1))
+    runs = {"size": [24, 32], "counts": np.diff(starts, prepend=0).tolist()}
+    one = Annotation("one", None, [x, y, across, down], None, None, False)
+    its = [
+        one._replace(segmentation=mask) for mask in ([polygon], runs, masks.encode(expected).model_dump(mode="json"))
+    ]
+    rows, failures = instances.given(its, "k", 24, 32)
+    assert failures == []
+    for row in rows:
+        assert np.array_equal(masks.decode(Rle(size=(24, 32), counts=row["mask"])), expected)
+        assert np.allclose(row["box"], masks.box_of(expected), atol=1e-12)
+    assert [row["index"] for row in rows] == [0, 1, 2]
+
+
+def test_three_points_are_a_polygon() -> None:
+    one = Annotation("one", None, [0, 0, 20, 10], [[0.0, 0.0, 20.0, 0.0, 0.0, 10.0]], None, False)
+    ((row,), failures) = instances.given([one], "k", 24, 32)
+    assert failures == []
+    mask = masks.decode(Rle(size=(24, 32), counts=row["mask"]))
+    assert (mask[1, 2], mask[8, 18], mask[:, 21:].any(), mask[11:].any()) == (True, False, False, False)
+    assert 80 <= mask.sum() <= 120
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"bbox": [1, 2, 5, 0]},
+        {"bbox": [32, 2, 5, 5]},
+        {"bbox": [1, 24, 5, 5]},
+        {"bbox": [1, 2, 5]},
+        {"bbox": [1, 2, 5, True]},
+        {"segmentation": [[1, 2, 3, 4]]},
+        {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]},
+        {"segmentation": {"size": [32, 24], "counts": [0, 768]}},
+        {"segmentation": {"size": [24, 32], "counts": [0, 767]}},
         {"bbox": None},
         {"bbox": [1, 2, 0, 5]},
         {"bbox": [40, 2, 5, 5]},
@@ -347,6 +537,26 @@ def test_a_bad_annotation_is_a_reason_and_costs_no_other(tmp_path: Path, change:
     (lost,) = table(tmp_path, "ledger", LEDGER).to_dict("records")
     assert lost["index"] == 0
     assert "annotation 1:" in lost["detail"]
+
+
+def test_a_picture_that_changed_before_a_retry_is_stored_as_its_row_says(tmp_path: Path) -> None:
+    """The row of a picture that is done again is of the new bytes, and so is the file; its neighbour keeps its own."""
+    other = {"id": 8, "file_name": "other.png", "width": 32, "height": 24}
+    page = {"images": [IMAGE, other]}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "other.png").write_bytes(encoded(pixels=PIXELS // 2))
+    bad = [anno(1), anno(2, bbox=None)]
+    assert coco(tmp_path, bad, **page)["train_failed_bad_annotation"] == 1
+    stored = tmp_path / "out" / "pictures" / "train"
+    before = {row["caption"]: row["sha256"] for row in table(tmp_path, "images").to_dict("records")}
+    again = WORK.model_copy(update={"retry": ("bad_annotation",)}).model_dump()
+    coco(tmp_path, bad, pixels=255 - PIXELS, work=again, **page)
+    images = table(tmp_path, "images")
+    for row in images.to_dict("records"):
+        assert hashlib.sha256((stored / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+    after = dict(zip(images["caption"], images["sha256"], strict=True))
+    assert after[""] == before[""]
+    assert after["sky"] == hashlib.sha256(encoded(pixels=255 - PIXELS)).hexdigest() != before["sky"]
 
 
 def test_coco_that_is_none_is_one_sentence(tmp_path: Path) -> None:

@@ -85,3 +85,22 @@ def test_a_push_sends_what_is_missing_or_other_and_the_index_last(
     room[0] = 100
     assert push_shards.push(tmp_path / "shards", str(to)) == 1
     assert push_shards.push(tmp_path / "shards", str(to)) == 0
+
+
+def test_a_file_that_is_half_sent_has_no_note_that_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path)
+    sharded(tmp_path)
+    to, system = tmp_path / "store", fsspec.filesystem("file")
+    push_shards.push(tmp_path / "shards", str(to))
+    (to / "00000.tar.sha256").write_text("of another tar")
+
+    def half(here: str, there: str) -> None:
+        Path(there).write_bytes(Path(here).read_bytes()[:100])
+        raise OSError("the line is dead")
+
+    monkeypatch.setattr(system, "put_file", half)
+    monkeypatch.setattr(push_shards.fsspec, "url_to_fs", lambda url: (system, url))
+    with pytest.raises(OSError, match="the line is dead"):
+        push_shards.push(tmp_path / "shards", str(to))
+    assert (to / "00000.tar").stat().st_size == 100
+    assert not (to / "00000.tar.sha256").exists()

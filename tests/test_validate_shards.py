@@ -1,3 +1,4 @@
+import base64
 import gzip
 import io
 import json
@@ -5,9 +6,13 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from data_world import SHARD, WORK, contents, prepared, sharded
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
@@ -17,7 +22,7 @@ from instdiff import tables
 from instdiff.data import shards
 from instdiff.data.shards import INDEX
 from instdiff.layouts import masks
-from instdiff.schema import Layout
+from instdiff.schema import Box, Instance, Layout, Point
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def box_outside(name: str, content: bytes) -> bytes:
     ("change", "says"),
     [
         (half_picture, "the picture cannot be read"),
-        (in_layout("[64,64]", "[63,64]"), "mask of 63x64, picture of 64x64"),
+        (in_layout("[64,96]", "[96,64]"), "mask of 96x64, picture of 64x96"),
         (in_layout('"key":"train-mixed-000000"', '"key":"other"'), "its layout is of other"),
         (box_outside, "instance 0: box 0.5, 0, 1.5, 1 is not a part of the picture"),
     ],
@@ -97,6 +102,55 @@ def test_what_is_wrong_inside_a_sample_is_named(
     folder = copied(world, tmp_path / "shards")
     rewritten(folder, "00000.tar", change)
     assert any(says in fault and "00000.tar: train-mixed-00000" in fault for fault in validate_shards.faults(folder))
+
+
+edges = st.sampled_from([-1e-9, 0.0, 0.25, 0.5, 1.0, 1 + 1e-9])
+
+
+@given(edges, edges, edges, edges)
+def test_a_box_is_sound_when_it_has_an_area_and_lies_in_the_picture(x0: float, y0: float, x1: float, y1: float) -> None:
+    instance = Instance(phrase="kite", box=Box(x0, y0, x1, y1))
+    sound = min(x0, y0) >= 0 and max(x1, y1) <= 1 and x1 - x0 > 0 and y1 - y0 > 0
+    assert bool(list(validate_shards._of_instance(instance, (64, 96)))) != sound
+
+
+@given(st.sampled_from(["point", "scribble", "outline"]), edges, edges)
+def test_a_point_is_sound_in_the_picture_and_on_its_border(name: str, x: float, y: float) -> None:
+    inside = Point(0.5, 0.5)
+    its = Point(x, y) if name == "point" else (inside, Point(x, y), inside)
+    faults = list(validate_shards._of_instance(Instance(phrase="kite", **{name: its}), (64, 96)))
+    assert faults == ([] if 0 <= x <= 1 and 0 <= y <= 1 else [f"{name} leaves the picture"])
+
+
+def test_an_empty_mask_and_one_of_the_exchanged_size_are_faults() -> None:
+    mask = np.zeros((64, 96), dtype=bool)
+    for pixels, size, says in (
+        (0, (64, 96), ["mask is empty"]),
+        (1, (64, 96), []),
+        (1, (96, 64), ["mask of 64x96, picture of 96x64"]),
+    ):
+        mask.flat[:pixels] = True
+        instance = Instance(phrase="kite", mask=masks.encode(mask))
+        assert list(validate_shards._of_instance(instance, size)) == says
+
+
+def test_the_order_of_the_index_is_no_fault(world: Path, tmp_path: Path) -> None:
+    folder = copied(world, tmp_path / "shards")
+    tables.write(folder / shards.INDEX_FILE, shards.read_index(folder)[::-1], INDEX)
+    assert list(validate_shards.faults(folder)) == []
+
+
+def test_a_gap_between_samples_and_a_count_that_differs_are_named(world: Path, tmp_path: Path) -> None:
+    folder = copied(world, tmp_path / "shards")
+    index = shards.read_index(folder)
+    assert index["shard"].tolist()[:2] == ["00000.tar"] * 2
+    tables.write(folder / shards.INDEX_FILE, index[1:].assign(num_instances=index["num_instances"][1:] + 1), INDEX)
+    faults = list(validate_shards.faults(folder))
+    gap = f"00000.tar: {index['key'][1]} starts at byte {index['offset'][1]}, the sample before it ends at 0"
+    assert sum(fault.endswith(gap) for fault in faults) == 1
+    assert sum("instances, " in fault for fault in faults) == len(index) - 1
+    tables.write(folder / shards.INDEX_FILE, pd.concat([index, index[:1]]), INDEX)
+    assert f"{folder}: {index['key'][0]} stands in the index more than once" in list(validate_shards.faults(folder))
 
 
 def test_what_is_wrong_with_tars_and_index_is_named(world: Path, tmp_path: Path) -> None:
@@ -147,6 +201,14 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
             assert (one.phrase, one.category, one.mask.counts) == (row["caption"], row["category"], row["mask"])
             assert masks.box_of(masks.decode(one.mask)) == one.box == tuple(row["box"])
     first = json.loads((tmp_path / "labels" / "label_train-mixed-000000.json").read_text())
+    for sample in shards.read(world / "shards"):
+        label = json.loads((tmp_path / "labels" / f"label_{sample.key}.json").read_text())
+        for anno, one in zip(label["annos"], sample.layout.instances, strict=True):
+            for name, text in (("text_embedding_before", one.category), ("blip_clip_embeddings", one.phrase)):
+                assert np.frombuffer(base64.b64decode(anno[name]), "<f4").tolist() == [len(text)] * 768
+            assert (anno["category_name"], anno["caption"]) == (one.category, one.phrase)
+            columns, rows = np.reshape(anno["scribbles"], (-1, 2)).round().astype(int).T
+            assert masks.decode(one.mask)[rows, columns].all()
     anno = first["annos"][0]
     assert len(anno["scribbles"]) == 40
     assert anno["area"] == anno["bbox"][2] * anno["bbox"][3]

@@ -83,8 +83,8 @@ class Crops:
 
 def area(subject: Subject) -> int:
     """Of the box, in pixels, its sides cut to whole ones."""
-    x0, y0, x1, y1 = geometry.in_pixels(subject.box, subject.picture.height, subject.picture.width)
-    return int(x1 - x0) * int(y1 - y0)
+    down, across = geometry.sides(subject.box, subject.picture.height, subject.picture.width)
+    return down * across
 
 
 def crop(pixels_HW3: Pixels, box: Box) -> Pixels:

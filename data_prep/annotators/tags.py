@@ -175,7 +175,7 @@ def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags) -> Tagger:
 def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
     source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
-    text = source.read_text("utf-8")
+    text = source.read_text("utf-8-sig")
     found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not found:
         raise ValueError(f"{path}: a vocabulary without words")

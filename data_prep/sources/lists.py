@@ -51,7 +51,7 @@ def members(url: str) -> Iterator[Record]:
                 key, parts[kind.lower()] = stem, member
                 if kind.lower() in {"txt", "json"}:
                     content = tar.extractfile(member)
-                    texts[kind.lower()] = content.read().decode("utf-8", "replace") if content else ""
+                    texts[kind.lower()] = content.read().decode("utf-8-sig", "replace") if content else ""
             if parts:
                 yield _sample(url, key, parts, texts)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -94,7 +94,7 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
 def labelled(path: str) -> list[Record]:
     """The label_*.json of a folder, or those a .txt file lists, one a line."""
     if path.endswith(".txt"):
-        names = [line.strip() for line in _read_list(path).decode("utf-8", "replace").splitlines() if line.strip()]
+        names = [line.strip() for line in _read_list(path).decode("utf-8-sig", "replace").splitlines() if line.strip()]
         return [Label(name, _join(path.rpartition("/")[0], name)) for name in names]
     return [Label(_relative(url, path), url) for url in _files(path) if url.endswith(".json")]
 

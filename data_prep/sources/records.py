@@ -85,7 +85,7 @@ class Captioned(File):
     def load(self) -> Loaded | Failure:
         """Read both; `caption` is the text's address."""
         try:
-            return Loaded(read(self.url), read(self.caption).decode("utf-8").strip(), None, ())
+            return Loaded(read(self.url), read(self.caption).decode("utf-8-sig").strip(), None, ())
         except (OSError, ValueError) as error:
             return unreadable(self.name, error)
 

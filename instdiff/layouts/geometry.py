@@ -36,6 +36,12 @@ def in_pixels(box: Box, height: int, width: int) -> tuple[float, float, float, f
     return box.x0 * width, box.y0 * height, box.x1 * width, box.y1 * height
 
 
+def sides(box: Box, height: int, width: int) -> tuple[int, int]:
+    """Whole pixels down and across that fit between the box's edges."""
+    x0, y0, x1, y1 = in_pixels(box, height, width)
+    return math.floor(y1 - y0 + _SAME), math.floor(x1 - x0 + _SAME)
+
+
 def from_pixels(x0: float, y0: float, x1: float, y1: float, *, height: int, width: int) -> Box:
     """The box of these edges in pixels."""
     return Box(x0 / width, y0 / height, x1 / width, y1 / height)
