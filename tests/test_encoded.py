@@ -35,9 +35,9 @@ def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> P
     return root / to
 
 
-def source(root: Path, embeddings: Path, kind: str, prompts: Prompts) -> Source:
+def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int = 12) -> Source:
     data = {"source": kind, "workers": 2, "encoders": Encoders(text=root / "text", vae=root / "vae", batch_size=3)}
-    params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16})
+    params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16, "max_instances": slots})
     return train.samples((Store(root / "shards"), Store(embeddings)), params, torch.device("cpu"))
 
 
@@ -56,6 +56,23 @@ def test_what_is_encoded_in_a_step_is_what_the_cache_holds(root: Path, tmp_path:
         assert torch.allclose(cached.conditions.text_BND, fresh.conditions.text_BND, atol=1e-5)
         assert torch.equal(cached.conditions.mask_BNHW, fresh.conditions.mask_BNHW)
         assert torch.equal(cached.noise_BChw, fresh.noise_BChw)
+
+
+def test_of_more_instances_than_slots_those_encoded_in_a_step_are_those_cached(root: Path, tmp_path: Path) -> None:
+    """Those with the largest boxes, their captions and their categories."""
+    made = embedded(root, "embeddings-few", PLAIN)
+    numbers, plain = torch.arange(5), torch.zeros(5, dtype=torch.bool)
+    of_all, cached, fresh = (
+        source(root, where, kind, PLAIN, slots).gather(numbers, plain)
+        for where, kind, slots in ((made, "shards", 12), (made, "shards", 1), (tmp_path / "none", "pictures", 1))
+    )
+    assert (of_all.conditions.filled_BN.sum(1) > 1).any()
+    boxes = of_all.conditions.box_BN4
+    largest = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])).argmax(1)
+    for one in (cached, fresh):
+        assert torch.allclose(one.conditions.box_BN4[:, 0], boxes[numbers, largest])
+        assert torch.allclose(one.conditions.text_BND[:, 0], of_all.conditions.text_BND[numbers, largest], atol=1e-5)
+        assert torch.allclose(one.category_BND[:, 0], of_all.category_BND[numbers, largest], atol=1e-5)
 
 
 def test_prompts_of_another_rule_than_the_recipes_are_refused(root: Path) -> None:

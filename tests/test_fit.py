@@ -1,13 +1,14 @@
 """Training is a function of its seeds: a kill costs time and changes nothing."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from instdiff.training.engine import Optimisation
-from instdiff.training.loop import Diverged, fit, rate
+from instdiff.training.engine import Engine, Optimisation
+from instdiff.training.loop import Diverged, Training, advance, fit, rate
 
 HOW = Optimisation(
     steps=30,
@@ -113,3 +114,147 @@ def test_the_times_of_a_run_are_kept_apart_from_its_log(tmp_path: Path) -> None:
     rows = (tmp_path / "timed/scratch.speed.csv").read_text().splitlines()
     assert rows[0] == "step,step_seconds,data_seconds"
     assert len(rows) == 1 + HOW.steps // HOW.log_every
+
+
+def changed(**values: object) -> Optimisation:
+    return Optimisation.model_validate(HOW.model_dump() | values)
+
+
+def one_step(folder: Path, how: Optimisation, steps: int = 1) -> tuple[nn.Linear, Training]:
+    """After some steps from weights of one, down a slope of 3 for the weight and 4 for the bias."""
+    model = nn.Linear(1, 1)
+    nn.init.ones_(model.weight)
+    nn.init.ones_(model.bias)
+    training = Training(model, how, Engine(), folder / "checkpoint.pt")
+    for step in range(steps):
+        advance(training, lambda _: 3 * model.weight.sum() + 4 * model.bias.sum(), how, step)
+    return model, training
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.1, 2 / 11, 0.25, 0.999])
+def test_the_average_decays_as_it_is_told_or_as_fast_as_its_age_lets_it(tmp_path: Path, ema: float) -> None:
+    model, expected = nn.Linear(1, 1), None
+    how = changed(ema=ema)
+    training = Training(model, how, Engine(), tmp_path / "checkpoint.pt")
+    for step in range(12):
+        advance(training, lambda step: (model.weight - step).square().sum(), how, step)
+        decay = 0.0 if expected is None else min(ema, (1 + step) / (10 + step))
+        before = torch.zeros(1) if expected is None else expected
+        expected = decay * before + (1 - decay) * model.weight.detach()
+        average = next(iter(training.averaged.module.parameters())).detach()
+        assert torch.allclose(average, expected)
+        if ema == 0:
+            assert torch.equal(average, model.weight.detach())
+
+
+def test_with_no_averaging_the_model_ends_with_the_weights_of_the_last_step(tmp_path: Path) -> None:
+    model, last = nn.Linear(2, 1), []
+
+    def loss(step: int) -> Tensor:
+        last.append(model.weight.detach().clone())
+        return (model(torch.ones(1, 2)) - step).square().mean()
+
+    fit(model, loss, changed(ema=0.0, steps=10), scratch=tmp_path / "scratch", log=tmp_path / "log.csv")
+    saved = torch.load(tmp_path / "scratch/checkpoint.pt")  # of step 8
+    assert torch.equal(saved["averaged"]["module.0"], saved["trained"]["0"])
+    assert not torch.equal(model.weight, last[-1])  # which the last step moved
+
+
+@pytest.mark.parametrize(("learning_rate", "weight_decay"), [(0.01, 0.0), (0.02, 0.0), (0.01, 0.5)])
+def test_a_step_is_as_long_as_the_rate_and_decays_as_told(
+    tmp_path: Path, learning_rate: float, weight_decay: float
+) -> None:
+    how = changed(learning_rate=learning_rate, weight_decay=weight_decay, warmup=1, cooldown=0.0, faster={"bias": 10})
+    model, _ = one_step(tmp_path, how)
+    assert model.weight.item() == pytest.approx(1 - learning_rate * weight_decay - learning_rate, abs=1e-5)
+    assert model.bias.item() == pytest.approx(1 - 10 * learning_rate * weight_decay - 10 * learning_rate, abs=1e-5)
+
+
+@pytest.mark.parametrize(("clip", "norm"), [(1.0, 1.0), (4.9, 4.9), (5.0, 5.0), (5.1, 5.0), (100.0, 5.0)])
+def test_only_a_gradient_above_the_bound_is_cut_to_it(tmp_path: Path, clip: float, norm: float) -> None:
+    model, _ = one_step(tmp_path, changed(clip=clip))
+    gradient = torch.cat([model.weight.grad.flatten(), model.bias.grad.flatten()])
+    assert gradient.norm().item() == pytest.approx(norm, abs=1e-4)
+    assert (gradient / gradient.norm()).tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("warmup", "cooldown", "expected"),  # of ten steps, as shares of the peak
+    [
+        (0, 0.0, [1] * 10),
+        (1, 0.0, [1] * 10),
+        (4, 0.0, [0.25, 0.5, 0.75] + [1] * 7),
+        (0, 0.5, [1] * 6 + [0.8, 0.6, 0.4, 0.2]),
+        (4, 0.2, [0.25, 0.5, 0.75] + [1] * 6 + [0.5]),
+        (2, 1.0, [0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        (0, "cosine", [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]),
+        (2, "cosine", [0.5, 1, *((1 + math.cos(math.pi * step / 8)) / 2 for step in range(8))]),
+    ],
+)
+def test_the_rate_of_every_step_is_the_schedules(warmup: int, cooldown: float | str, expected: list[float]) -> None:
+    how = changed(steps=10, warmup=warmup, cooldown=cooldown, learning_rate=2.0)
+    assert [rate(step, how) / 2 for step in range(10)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("steps", "log_every", "save_every"), [(6, 2, 3), (7, 3, 7), (5, 6, 6), (6, 1, 4)])
+def test_rows_and_checkpoints_come_as_often_as_told_and_a_row_holds_the_mean_of_its_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, log_every: int, save_every: int
+) -> None:
+    saved: list[int] = []
+    save = Training.save
+    monkeypatch.setattr(Training, "save", lambda training: (saved.append(training.step), save(training)))
+    model, how = nn.Linear(1, 1), changed(steps=steps, log_every=log_every, save_every=save_every)
+
+    def loss(step: int) -> Tensor:
+        return 0 * model.weight.sum() + 0 * model.bias.sum() + step**2
+
+    log = tmp_path / "log.csv"
+    assert fit(model, loss, how, scratch=tmp_path / "scratch", log=log) == steps
+    assert saved == [step for step in range(1, steps + 1) if step % save_every == 0]
+    rows = [line.split(",") for line in log.read_text().splitlines()]
+    assert rows[0] == ["step", "loss", "lr"]
+    ends = [step for step in range(1, steps + 1) if step % log_every == 0]
+    assert [int(row[0]) for row in rows[1:]] == ends
+    means = [sum(step**2 for step in range(end - log_every, end)) / log_every for end in ends]
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx(means)
+    assert [float(row[2]) for row in rows[1:]] == pytest.approx([rate(end - 1, how) for end in ends])
+
+
+def test_a_probe_sees_the_averages_and_when_it_fails_the_weights_are_back(tmp_path: Path) -> None:
+    model, seen = nn.Linear(1, 1), []
+    how = changed(ema=0.999, steps=12, save_every=100)
+
+    def loss(step: int) -> Tensor:
+        return (model.weight - step).square().sum()
+
+    before: list[float] = []
+
+    def probe(step: int, shown: nn.Module) -> dict[str, float]:
+        seen.append((step, shown.weight.item()))
+        raise Killed
+
+    def noting(step: int) -> Tensor:
+        value = loss(step)
+        before.append(model.weight.item())
+        return value
+
+    with pytest.raises(Killed):
+        fit(model, noting, how, scratch=tmp_path / "scratch", log=tmp_path / "log.csv", probe=probe)
+    assert [step for step, _ in seen] == [how.log_every]
+    assert model.weight.item() > max(before)  # where the fifth step led
+    assert seen[0][1] < model.weight.item()  # the average lags behind
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_gradients_of_a_step_in_parts_are_the_mean_of_its_batches() -> None:
+    model, engine, asked = nn.Linear(1, 1, bias=False), Engine(), []
+    engine.parts = 3
+
+    def loss(number: int) -> Tensor:
+        asked.append(number)
+        return model.weight.sum() * number
+
+    mean = engine.gradients(loss, 2)
+    assert asked == [6, 7, 8]
+    assert model.weight.grad.item() == pytest.approx(7)
+    assert mean.item() == pytest.approx(7 * model.weight.item())

@@ -1,24 +1,29 @@
 """Laws of `instdiff generate`: pictures and their record, or one sentence and nothing."""
 
 import copy
+import hashlib
 import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLImg2ImgPipeline
 from PIL import Image
 from test_layout_files import RLE, STRUCTURES
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
 from instdiff.app import generate
+from instdiff.checkpoints import assemble
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
+from instdiff.model.conditions import FORMATS
 from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [
@@ -122,6 +127,197 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
         run(tmp_path, OURS, "--steps", "2")
     assert "is no earlier run" in capsys.readouterr().err
     assert mine.read_text() == "dear diary"
+
+
+PASSED_ON: dict[str, tuple[list[str], object]] = {  # argument of the pipeline -> options, and what it must be then
+    "num_images_per_prompt": (["--num_images", "3"], 3),
+    "guidance_scale": (["--guidance_scale", "3.5"], 3.5),
+    "negative_prompt": (["--negative_prompt", "blurry"], "blurry"),
+    "alpha": (["--alpha", "0.6"], 0.6),
+    "mis": (["--mis", "0.2"], 0.2),
+    "merge": (["--merge", "regions"], "regions"),
+    "cascade_strength": (["--cascade_strength", "0.1"], 0.1),
+    "formats": (["--formats", "box", "mask"], ("box", "mask")),
+    "num_inference_steps": (["--steps", "7"], 7),
+    "height": (["--height", "24"], 24),
+    "width": (["--width", "40"], 40),
+    "strength": (["--strength", "0.3"], 0.3),
+    "masked_attention": (["--masked_attention"], True),
+    "compat": (["--compat", "reference"], "reference"),
+    "max_rows": (["--max_rows", "5"], 5),
+}
+
+
+class Recorder:
+    """A pipeline that draws nothing and remembers what it was asked, and how it was got ready."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.done: list[tuple[object, ...]] = []
+        self.unet = SimpleNamespace(compile=lambda **how: self.done.append(("compile", how)))
+
+    def __call__(self, layout: Layout, **given: Any) -> SimpleNamespace:
+        self.given = {"layout": layout, **given}
+        return SimpleNamespace(images=[Image.new("RGB", (8, 8))])
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **how: self.done.append((name, *given, *how.values()))
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    made = Recorder()
+    monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return made
+
+
+def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_path: Path, recorder: Recorder) -> None:
+    run(tmp_path, OURS[0])
+    usual = recorder.given
+    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner"}
+    for name, (options, value) in PASSED_ON.items():
+        for given in (options, [options[0].replace("_", "-"), *options[1:]]):
+            run(tmp_path, OURS[0], *given)
+            assert recorder.given[name] == value != usual[name], given
+            same = (PASSED_ON.keys() | {"image", "refiner"}) - {name}
+            assert {one: recorder.given[one] for one in same} == {one: usual[one] for one in same}, given
+
+
+def test_what_is_not_said_is_what_the_released_script_takes(tmp_path: Path, recorder: Recorder) -> None:
+    run(tmp_path, OURS[0])
+    expected = {"guidance_scale": 7.5, "num_inference_steps": 50, "alpha": 0.75, "mis": 0.36, "cascade_strength": 0.35}
+    assert {name: recorder.given[name] for name in expected} == expected
+    assert recorder.given["negative_prompt"].startswith("longbody, lowres, bad anatomy")
+    assert [recorder.given[name] for name in ("merge", "compat", "masked_attention")] == ["mean", None, False]
+    assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 16)
+    assert all(recorder.given[name] is None for name in ("height", "width", "image", "refiner"))
+    assert recorder.given["formats"] == FORMATS
+
+
+def test_the_seed_the_layout_and_the_picture_to_start_from_reach_the_pipeline(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    Image.new("RGBA", (6, 4), "red").save(tmp_path / "begun.png")
+    for seed in (0, 9):
+        run(tmp_path, OURS[0], "--seed", str(seed), "--image", str(tmp_path / "begun.png"))
+        assert recorder.given["generator"].initial_seed() == seed
+        assert (recorder.given["image"].mode, recorder.given["image"].size) == ("RGB", (6, 4))
+        assert recorder.given["layout"] == layout_files.read(tmp_path / "scene.json")[0]
+
+
+def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_asked_for(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def read(folder: Path, **how: object) -> SimpleNamespace:
+        asked.extend([folder, how])
+        return SimpleNamespace(to=lambda device: f"refiner on {device}")
+
+    monkeypatch.setattr(StableDiffusionXLImg2ImgPipeline, "from_pretrained", read)
+    (tmp_path / "refiner").mkdir()
+    run(tmp_path, OURS[0], "--refiner", str(tmp_path / "refiner"), "--dtype", "bfloat16", "--device", "cuda:1")
+    assert recorder.given["refiner"] == "refiner on cuda:1"
+    assert asked == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]
+
+
+USUAL = {"instance": None, "tokenizer": None, "solver": "plms"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [(Path("w"), USUAL), ("to", torch.float32), ("to", "cpu")]),
+        (["--instance", "i"], [(Path("w"), USUAL | {"instance": Path("i")}), ("to", torch.float32), ("to", "cpu")]),
+        (["--tokenizer", "t"], [(Path("w"), USUAL | {"tokenizer": Path("t")}), ("to", torch.float32), ("to", "cpu")]),
+        (["--solver", "unipc"], [(Path("w"), USUAL | {"solver": "unipc"}), ("to", torch.float32), ("to", "cpu")]),
+        (["--dtype", "float16"], [(Path("w"), USUAL), ("to", torch.float16), ("to", "cpu")]),
+        (["--device", "cuda:2"], [(Path("w"), USUAL), ("to", torch.float32), ("to", "cuda:2")]),
+        (["--offload"], [(Path("w"), USUAL), ("to", torch.float32), ("enable_model_cpu_offload",)]),
+        (
+            ["--compile", "--device", "cuda"],
+            [
+                (Path("w"), USUAL),
+                ("to", torch.float32),
+                ("to", "cuda"),
+                ("compile", {"options": {"freezing": False}}),
+            ],
+        ),
+        (
+            ["--lora", "a/1.safetensors", "b/2.safetensors"],
+            [
+                (Path("w"), USUAL),
+                ("load_lora_weights", Path("a"), "1.safetensors", "lora0"),
+                ("load_lora_weights", Path("b"), "2.safetensors", "lora1"),
+                ("to", torch.float32),
+                ("to", "cpu"),
+            ],
+        ),
+    ],
+)
+def test_the_pipeline_is_got_ready_as_the_options_say(
+    recorder: Recorder, options: list[str], expected: list[object]
+) -> None:
+    generate.loaded(generate.parser().parse_args(["--ckpt", "w", *options]))
+    assert recorder.done == expected
+
+
+def test_no_option_is_left_without_a_law() -> None:
+    """A new option takes its place in the tables above."""
+    elsewhere = {"layout", "input_json", "ckpt", "output", "test_config", "refiner", "image", "seed"}
+    ready = {"instance", "tokenizer", "solver", "dtype", "device", "offload", "compile", "lora"}
+    passed_on = {options[0].removeprefix("--") for options, _ in PASSED_ON.values()}
+    options = vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    assert options == elsewhere | ready | passed_on
+
+
+@pytest.mark.usefixtures("recorder")
+def test_runs_that_differ_in_guidance_seed_or_alpha_have_folders_of_their_own(tmp_path: Path) -> None:
+    for options in ([], ["--seed", "1"], ["--alpha", "0.5"], ["--guidance-scale", "5"]):
+        run(tmp_path, OURS[0], *options)
+    names = {folder.name for folder in (tmp_path / "out" / "scene").iterdir()}
+    assert names == {"gc7.5-seed0-alpha0.75", "gc7.5-seed1-alpha0.75", "gc7.5-seed0-alpha0.5", "gc5.0-seed0-alpha0.75"}
+
+
+@pytest.mark.usefixtures("recorder")
+def test_the_record_holds_every_option_and_the_digest_of_every_file_that_the_pictures_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "_refiner", lambda _: None)
+    Image.new("RGB", (6, 4)).save(tmp_path / "begun.png")
+    files = {}
+    for name in ("instance", "refiner", "lora0", "lora1"):
+        files[name] = tmp_path / name
+        files[name].write_text(name)
+    options = ["--instance", str(files["instance"]), "--refiner", str(files["refiner"]), "--merge", "regions"]
+    begun = ["--image", str(tmp_path / "begun.png")]
+    run(tmp_path, OURS[0], *options, *begun, "--lora", str(files["lora0"]), str(files["lora1"]))
+    record = json.loads((folder_of(tmp_path) / "provenance.json").read_text())
+    expected = {
+        name: {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for name, path in {**files, "ckpt": tmp_path / "weights.bin"}.items()
+    }
+    assert record["weights"] == expected
+    picture = tmp_path / "begun.png"
+    assert record["image"] == {"path": str(picture), "sha256": hashlib.sha256(picture.read_bytes()).hexdigest()}
+    assert record["options"].keys() == vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    assert record["options"]["merge"] == "regions"
+
+
+@pytest.mark.usefixtures("recorder")
+def test_compat_reaches_the_reading_of_the_layout_and_either_name_names_it(tmp_path: Path, recorder: Recorder) -> None:
+    anno = {"caption": "a", "bbox": [], "point": [4, 4], "mask": [], "scribble": []}
+    released = {"caption": "s", "width": 8, "height": 16, "annos": [anno]}
+    run(tmp_path, released)
+    assert recorder.given["layout"].instances[0].box is None
+    run(tmp_path, released, "--compat", "reference")
+    assert recorder.given["layout"].instances[0].box == Box(0, 0, 0, 0)
+    weights = ["--ckpt", str(tmp_path / "weights.bin"), "--output", str(tmp_path / "named")]
+    command.main(["generate", "--input_json", str(tmp_path / "scene.json"), *weights])
+    assert recorder.given["layout"].instances[0].point == Point(0.5, 0.25)
+    with pytest.raises(SystemExit):
+        command.main(["generate", *weights])
 
 
 def test_formats_are_those_of_the_released_configurations() -> None:
@@ -232,3 +428,15 @@ def test_phrases_stand_at_their_instances_and_none_over_another() -> None:
         inks.append((np.asarray(with_it) != np.asarray(without)).any(axis=-1))
     assert all(ink.any() for ink in inks)
     assert np.sum(inks, axis=0).max() == 1
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+def test_the_overlay_of_a_picture_that_is_not_square_shows_places_as_fractions_of_its_sides(
+    size: tuple[int, int],
+) -> None:
+    box = Instance(phrase="", box=Box(0.5, 0.25, 1.0, 0.75))
+    shown = np.asarray(overlay(Image.new("RGB", size), Layout(key="k", prompt="p", instances=(box,)))).any(-1)
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    width, height = size
+    found = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
+    assert found == pytest.approx((0.5, 0.25, 1.0, 0.75), abs=0.05)

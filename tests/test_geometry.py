@@ -1,5 +1,8 @@
+import math
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instdiff.layouts import geometry
@@ -23,6 +26,57 @@ def test_rows_are_y_and_columns_are_x() -> None:
     assert columns.tolist() == [0, 6]
     box = Box(0.25, 0.5, 0.5, 1.0)
     assert (geometry.rows(box, 4), geometry.columns(box, 8)) == (slice(2, 4), slice(2, 4))
+
+
+def kept(*edges: float) -> Box:
+    """As tables and tensors of float32 keep it."""
+    return Box(*(float(np.float32(edge)) for edge in edges))
+
+
+@pytest.mark.parametrize("width", [33, 100, 512, 640])
+def test_a_box_of_whole_pixels_touches_exactly_those_in_every_usual_width(width: int) -> None:
+    for first in range(width):
+        for last in (first, (first + width) // 2, width - 1):
+            box = kept(first / width, 0, (last + 1) / width, 1)
+            assert geometry.columns(box, width) == slice(first, last + 1)
+            assert geometry.rows(Box(box.y0, box.x0, box.y1, box.x1), width) == slice(first, last + 1)
+
+
+@given(size, size, st.data())
+@example(33, 100, None)
+def test_a_box_of_whole_pixels_touches_exactly_those(height: int, width: int, data: st.DataObject | None) -> None:
+    def pixels(length: int) -> tuple[int, int]:
+        if data is None:
+            return length // 3, length // 2
+        first = data.draw(st.integers(0, length - 1))
+        return first, data.draw(st.integers(first + 1, length))
+
+    (top, bottom), (left, right) = pixels(height), pixels(width)
+    box = kept(left / width, top / height, right / width, bottom / height)
+    assert (geometry.rows(box, height), geometry.columns(box, width)) == (slice(top, bottom), slice(left, right))
+
+
+@pytest.mark.parametrize(
+    ("beyond", "touched"),  # of a pixel, on either side of pixels 3 and 4
+    [(-0.99, slice(3, 5)), (-0.002, slice(3, 5)), (-0.0005, slice(3, 5)), (0, slice(3, 5)), (0.0005, slice(3, 5)),
+     (0.002, slice(2, 6)), (0.999, slice(2, 6)), (1.0005, slice(2, 6)), (1.002, slice(1, 7))],
+)  # fmt: skip
+def test_a_part_of_a_pixel_is_touched_unless_rounding_made_it(beyond: float, touched: slice) -> None:
+    edges = (3 - beyond) / 10, (5 + beyond) / 10
+    assert geometry.columns(Box(edges[0], 0, edges[1], 1), 10) == touched
+    assert geometry.rows(Box(0, edges[0], 1, edges[1]), 10) == touched
+
+
+@given(st.floats(-2, 3), st.floats(-2, 3), size)
+def test_what_a_box_touches_begins_at_its_first_edge_and_ends_at_its_last(one: float, other: float, width: int) -> None:
+    start, stop = min(one, other), max(one, other)
+    touched = geometry.columns(Box(start, 0, stop, 1), width)
+    assert 0 <= touched.start < touched.stop <= width
+    if 0 <= start < 1:
+        assert touched.start <= start * width + 1e-3 < touched.start + 1
+    if 0 < stop <= 1 and stop * width > touched.start + 1:
+        assert touched.stop - 1 < stop * width - 1e-3 + 1e-9 and stop * width - 1e-3 <= touched.stop
+    assert touched.stop - touched.start <= max(1, math.ceil((stop - start) * width) + 1)
 
 
 @given(boxes, size, size)
@@ -72,3 +126,20 @@ def test_overlap_by_hand() -> None:
 def test_what_lies_outside_the_picture_is_cut_off() -> None:
     assert geometry.clamp(Box(-0.5, 0.25, 1.5, 0.75)) == Box(0, 0.25, 1, 0.75)
     assert geometry.clamp(Box(1.2, 0, 1.5, 1)).area == 0
+
+
+@given(boxes, boxes)
+def test_what_two_boxes_share_lies_in_both(one: Box, other: Box) -> None:
+    shared = geometry.intersection(one, other)
+    assert shared == geometry.intersection(other, one)
+    assert shared.area <= min(one.area, other.area)
+    if shared.area > 0:
+        assert max(one.x0, other.x0) == shared.x0 < shared.x1 == min(one.x1, other.x1)
+        assert max(one.y0, other.y0) == shared.y0 < shared.y1 == min(one.y1, other.y1)
+
+
+def test_pixels_of_a_wide_picture_are_left_top_right_bottom() -> None:
+    assert geometry.in_pixels(Box(0.25, 0.5, 0.5, 1.0), height=4, width=8) == (2, 2, 4, 4)
+    assert geometry.from_pixels(2, 2, 4, 4, height=4, width=8) == Box(0.25, 0.5, 0.5, 1.0)
+    assert Box(0.25, 0.5, 0.75, 0.75).centre == (0.5, 0.625)
+    assert Box(0.25, 0.5, 0.75, 0.75).area == 0.125

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from instdiff import __main__ as command
@@ -231,3 +233,114 @@ def test_validate_tells_all_faults_and_remarks_and_what_remains(
 def test_a_layout_reads_its_own_json(tmp_path: Path) -> None:
     path = written(tmp_path, [from_tables.to_json(BOTH)])
     assert files.read(path) == [BOTH]
+
+
+def faults(folder: Path, instance: dict[str, Any], **layout: Any) -> list[str]:
+    checked = files.check(written(folder, {**GOOD, "instances": [{"phrase": "a", **instance}], **layout}))
+    return [fault.partition("record 0: ")[2] for fault in checked.faults]
+
+
+@pytest.mark.parametrize(
+    ("instance", "field"),  # None: no fault
+    [
+        ({"box": [-10, 0, 1, 1]}, None),
+        ({"box": [0, 0, 10, 1]}, None),
+        ({"box": [-10.001, 0, 1, 1]}, "box"),
+        ({"box": [0, 0, 1, 10.001]}, "box"),
+        ({"box": [0.5, 0.5, 0.5, 0.5]}, None),
+        ({"box": [0.5, 0, 0.499, 1]}, "box"),
+        ({"box": [0, 0.5, 1, 0.499]}, "box"),
+        *(({"point": [x, y]}, None) for x in (0, 1) for y in (0, 1)),
+        *(({"point": at}, "point") for at in ([1.001, 0], [0, 1.001], [-0.001, 1], [1, -0.001])),
+        ({"scribble": [[0, 0], [1, 1]]}, None),
+        ({"scribble": [[0, 0], [1, 1.001]]}, "scribble"),
+        ({"outline": [[0, 0], [-0.001, 1]]}, "outline"),
+        ({"phrase": " "}, "phrase"),
+    ],
+)
+def test_places_are_read_up_to_their_exact_limits(tmp_path: Path, instance: dict[str, Any], field: str | None) -> None:
+    said = faults(tmp_path, instance)
+    assert [fault.partition(":")[0] for fault in said] == ([] if field is None else [f"instances.0.{field}"])
+
+
+@pytest.mark.parametrize(("key", "safe"), [("a" * 99, True), ("a" * 100, True), ("a" * 101, False), ("a.-_9", True)])
+def test_a_key_is_as_long_as_a_file_name_may_be(tmp_path: Path, key: str, safe: bool) -> None:
+    assert (faults(tmp_path, {}, key=key) == []) is safe
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, None])
+@pytest.mark.parametrize("count", range(4))
+def test_as_many_instances_as_slots_are_read_and_no_more(tmp_path: Path, most: int | None, count: int) -> None:
+    path = written(tmp_path, {**GOOD, "instances": [{"phrase": "a"}] * count})
+    assert bool(files.check(path, max_instances=most).faults) is (most is not None and count > most)
+
+
+def test_the_released_model_has_thirty_slots(tmp_path: Path) -> None:
+    for count, fits in ((30, True), (31, False)):
+        path = written(tmp_path, {**GOOD, "instances": [{"phrase": "a"}] * count})
+        assert (files.check(path).faults == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "2 layouts can be drawn, 0 faults"),
+        (["--max-instances", "2"], "2 layouts can be drawn, 0 faults"),
+        (["--max-instances", "1"], "1 layouts can be drawn, 1 faults"),
+    ],
+)
+def test_validate_counts_over_all_files_by_the_slots_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    paths = [tmp_path / "1.json", tmp_path / "2.json"]
+    for number, path in enumerate(paths, start=1):
+        path.write_text(json.dumps({**GOOD, "instances": [{"phrase": "a"}] * number}))
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["validate", *map(str, paths), *options])
+    assert stopped.value.code == (0 if said.endswith(" 0 faults") else 1)
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(("light", "inside"), [(127, False), (128, True), (129, True)])
+def test_a_mask_is_what_is_at_least_middle_grey_and_not_transparent(light: int, inside: bool) -> None:
+    for pixel in ((light, 255), (255, light)):
+        assert masks.decode(files.mask_of(Image.new("LA", (3, 2), pixel))).tolist() == [[inside] * 3] * 2
+
+
+def test_a_mask_of_a_wide_picture_is_as_wide(tmp_path: Path) -> None:
+    mask = np.zeros((4, 10), dtype=bool)
+    mask[1, 2:9] = True
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    path = written(tmp_path, {**GOOD, "instances": [{"phrase": "a", "mask": "mask.png"}]})
+    assert np.array_equal(masks.decode(files.read(path)[0].instances[0].mask), mask)
+
+
+def test_released_pixels_of_a_wide_picture_are_fractions_of_its_width_and_its_height(tmp_path: Path) -> None:
+    anno = {"caption": "a", "bbox": [50, 20, 100, 10], "point": [50, 20], "scribble": [50, 20, 100, 10]}
+    (one,) = files.read(written(tmp_path, released(anno, width=200, height=40)))[0].instances
+    assert one.box == (0.25, 0.5, 0.75, 0.75)
+    assert one.point == (0.25, 0.5)
+    assert one.scribble == ((0.25, 0.5), (0.5, 0.25))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6), st.integers(2, 50))
+def test_points_along_a_line_begin_and_end_with_it_at_equal_steps_on_it(
+    vertices: list[tuple[float, float]], count: int
+) -> None:
+    corners = np.array(vertices)
+    lengths = np.hypot(*np.diff(corners, axis=0).T)
+    assume(lengths.sum() > 1e-3)
+    along = np.array(files.along([Point(*at) for at in vertices], count))
+    assert along.shape == (count, 2)
+    assert np.allclose(along[[0, -1]], corners[[0, -1]])
+    assert (np.hypot(*np.diff(along, axis=0).T) <= lengths.sum() / (count - 1) + 1e-9).all()
+    for x, y in along:  # on one of the pieces: as far from its ends, together, as they are from each other
+        detour = np.hypot(*(corners[:-1] - (x, y)).T) + np.hypot(*(corners[1:] - (x, y)).T) - lengths
+        assert detour.min() < 1e-6
+
+
+def test_a_line_that_turns_keeps_the_shares_of_its_pieces() -> None:
+    corner = [Point(0, 0), Point(1, 0), Point(1, 0.5)]
+    assert files.along(corner, 4) == ((0, 0), (0.5, 0), (1, 0), (1, 0.5))
+    assert len(files.along(corner)) == 240
+    assert files.along([Point(0.5, 0.25)] * 2) == ((0.5, 0.25),)

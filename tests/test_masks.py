@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco
 
 from instdiff.layouts import geometry, masks
@@ -117,3 +118,47 @@ def test_masks_of_different_sizes_are_not_compared() -> None:
 def test_the_run_lengths_hold_what_the_array_holds(mask: Mask) -> None:
     rows, columns = (place.ravel() for place in np.indices(mask.shape))
     assert (masks.holds(masks.encode(mask), rows, columns) == mask.ravel()).all()
+
+
+def run_of(height: int, width: int) -> Rle:
+    """One run that covers every pixel."""
+    counts = coco.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)["counts"]
+    return Rle(size=(height, width), counts=counts.decode())
+
+
+@pytest.mark.parametrize(("pixels", "allowed"), [(-1, True), (0, True), (1, False)])
+def test_a_mask_may_have_as_many_pixels_as_a_picture_and_no_more(pixels: int, allowed: bool) -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert 2 * Image.MAX_IMAGE_PIXELS == masks.MAX_PIXELS  # beyond which Pillow opens no picture
+    rle = run_of(1, masks.MAX_PIXELS + pixels)
+    if allowed:
+        assert masks.checked(rle).tolist() == [masks.MAX_PIXELS + pixels]
+    else:
+        with pytest.raises(ValueError, match="cannot have"):
+            masks.checked(rle)
+
+
+def test_a_run_may_take_seven_characters_and_no_more() -> None:
+    """A zero padded with groups of zeros: what is said is the same, how long it takes is not."""
+    for groups, allowed in ((5, True), (6, True), (7, False)):
+        rle = Rle(size=(2, 2), counts="P" * groups + "04")  # no pixel outside, four inside
+        if allowed:
+            assert masks.checked(rle).tolist() == [0, 4]
+        else:
+            with pytest.raises(ValueError, match="too long to be real"):
+                masks.checked(rle)
+
+
+@given(any_mask, st.integers(-3, 3).filter(bool))
+def test_runs_that_cover_more_or_less_than_the_picture_are_refused(mask: Mask, rows: int) -> None:
+    rle, height = masks.encode(mask), mask.shape[0] + rows
+    with pytest.raises(ValueError, match="pixels"):
+        masks.checked(rle.model_copy(update={"size": (height, mask.shape[1])}))
+
+
+@given(any_mask, any_mask)
+def test_overlap_is_that_of_coco_and_area_the_share_inside(one: Mask, other: Mask) -> None:
+    assert masks.area(one) == np.count_nonzero(one) / one.size
+    if one.shape == other.shape and (one | other).any():
+        rles = [coco.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in (one, other)]
+        assert np.isclose(masks.iou(one, other), coco.iou(rles[:1], rles[1:], [0])[0, 0])

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
+import hypothesis.extra.numpy as some
 import numpy as np
 import pytest
 import tiny_pipeline
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from golden_weights import equal
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from instdiff.data.format_dropout import Odds, drop
+from instdiff.data.format_dropout import Odds, drop, kept
 from instdiff.layouts import masks
 from instdiff.model import attention_mask
 from instdiff.model.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
@@ -265,7 +266,174 @@ def test_the_smallest_instance_keeps_a_cell() -> None:
     assert attention_mask.regions(conditions, 4, 4)[0, 0].nonzero()[:, 0].tolist() == [2]
 
 
+GRIDS = [(2, 4), (4, 2), (8, 2), (1, 8), (4, 4), (1, 1)]
+any_mask = some.arrays(np.bool_, (8, 8), elements=st.booleans()).filter(np.any)
+eighth = st.integers(0, 8).map(lambda number: number / 8)
+
+
+def covered_most(covered: np.ndarray) -> np.ndarray:
+    """The rule of regions, cell by cell."""
+    return covered >= 0.5 if (covered >= 0.5).any() else (covered == covered.max()) & (covered > 0)
+
+
+@given(any_mask, st.sampled_from(GRIDS))
+def test_a_mask_holds_the_cells_that_it_covers_by_half_or_else_those_covered_the_most(
+    mask: np.ndarray, grid: tuple[int, int]
+) -> None:
+    height, width = grid
+    conditions = together((Instance(phrase="a", mask=masks.encode(mask)),))
+    covered = mask.reshape(height, 8 // height, width, 8 // width).mean((1, 3))
+    region = attention_mask.regions(conditions, *grid)[0, 0].view(grid).numpy()
+    assert np.array_equal(region, covered_most(covered))
+
+
+@given(st.tuples(eighth, eighth, eighth, eighth), st.sampled_from(GRIDS))
+def test_a_box_holds_the_cells_that_it_covers_by_half_or_else_those_covered_the_most(
+    edges: tuple[float, ...], grid: tuple[int, int]
+) -> None:
+    height, width = grid
+    box = Box(min(edges[0], edges[1]), min(edges[2], edges[3]), max(edges[0], edges[1]), max(edges[2], edges[3]))
+    assume(box.area > 0)
+    pixels = np.zeros((8, 8), dtype=bool)
+    pixels[round(8 * box.y0) : round(8 * box.y1), round(8 * box.x0) : round(8 * box.x1)] = True
+    covered = pixels.reshape(height, 8 // height, width, 8 // width).mean((1, 3))
+    region = attention_mask.regions(together((Instance(phrase="a", box=box),)), *grid)[0, 0].view(grid).numpy()
+    assert np.array_equal(region, covered_most(covered))
+
+
+@pytest.mark.parametrize(("edge", "belongs"), [(-1 / 1024, False), (0, True), (1 / 1024, True)])
+def test_a_cell_just_less_than_half_covered_does_not_belong(edge: float, belongs: bool) -> None:
+    """The box covers the left column of a grid of 2 x 2 whole and of the right one a half, or nearly."""
+    conditions = together((Instance(phrase="a", box=Box(0, 0, 0.75 + edge, 1)),))
+    assert attention_mask.regions(conditions, 2, 2)[0, 0].tolist() == [True, belongs, True, belongs]
+
+
+EVERYWHERE = Instance(
+    phrase="a",
+    mask=masks.encode(square(0, 0, 8)),
+    box=Box(0.5, 0, 1, 0.25),
+    scribble=(Point(0.1, 0.9),),
+    point=Point(0.9, 0.9),
+)
+
+
+@pytest.mark.parametrize("said", [("mask",), ("box",), ("scribble",), ("point",)])
+@given(st.data())
+def test_the_region_is_that_of_mask_box_scribble_or_point_whichever_comes_first(
+    said: tuple[str], data: st.DataObject
+) -> None:
+    order = ("mask", "box", "scribble", "point")
+    less_telling = order[order.index(said[0]) + 1 :]
+    besides = data.draw(st.sets(st.sampled_from(less_telling))) if less_telling else set()
+    conditions = together((EVERYWHERE,))
+    alone, among = (attention_mask.regions(keep(conditions, names), 4, 8) for names in (said, {*said, *besides}))
+    assert torch.equal(alone, among)
+    others = [attention_mask.regions(keep(conditions, {name}), 4, 8)[0, 0] for name in order if name != said[0]]
+    assert not any(torch.equal(alone[0, 0], other) for other in others)
+
+
+@pytest.mark.parametrize(("beyond", "near"), [(-1 / 1024, True), (0, True), (1 / 1024, False)])
+def test_a_cell_whose_middle_is_exactly_at_reach_is_near(beyond: float, near: bool) -> None:
+    point = torch.tensor([[[0.75 + beyond, 0.25]]])  # in the second cell; the first one's middle is at (0.25, 0.25)
+    assert attention_mask.near(point, 2, 2, 0.5)[0, 0].tolist() == [near, True, False, beyond == 0]
+
+
+@pytest.mark.parametrize("grid", [(2, 4), (4, 2)])
+def test_a_point_on_the_border_of_cells_lies_in_each_of_them(grid: tuple[int, int]) -> None:
+    height, width = grid
+    held = attention_mask.near(torch.tensor([[[1 / width, 1 / height]]]), height, width, 0.0)[0, 0].view(grid)
+    assert held.nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_visual_tokens_are_counted_row_by_row_on_grids_that_are_not_square() -> None:
+    one, other = Instance(phrase="a", box=Box(0, 0, 0.5, 1)), Instance(phrase="b", box=Box(0.5, 0.5, 1, 1))
+    for masked in ((4, 8), (8, 4)):
+        grounding = trained().ground(together((one, other)), masked=masked)
+        levels = [masked, (masked[0] // 2, masked[1] // 2)]
+        assert list(grounding.allowed) == [height * width for height, width in levels]
+        for height, width in levels:
+            allowed = grounding.allowed[height * width][0]
+            inside = torch.zeros(height, width, dtype=torch.bool)
+            inside[:, : width // 2] = True
+            assert torch.equal(allowed[:, height * width].view(height, width), inside)  # of the token of its box
+            assert torch.equal(allowed[0, : height * width].view(height, width), inside)
+            inside = torch.zeros(height, width, dtype=torch.bool)
+            inside[height // 2 :, width // 2 :] = True
+            assert torch.equal(allowed[:, height * width + 1].view(height, width), inside)
+
+
 # -- Conditions
+
+
+@given(
+    some.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24))).filter(np.any), st.sampled_from([16, 32])
+)
+def test_a_mask_of_any_shape_is_brought_to_the_models_square(mask: np.ndarray, size: int) -> None:
+    """Each place is that of the picture at its upper left corner."""
+    height, width = mask.shape
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", mask=masks.encode(mask)),))
+    sizes = {"max_instances": 3, "num_scribble_points": 4, "num_outline_points": 8}
+    brought = collate([complete(layout)], WORDS, mask_size=size, **sizes)
+    expected = [[mask[row * height // size, column * width // size] for column in range(size)] for row in range(size)]
+    assert brought.mask_BNHW[0, 0].tolist() == expected
+    assert bool(brought.mask_given_BN[0, 0])
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    edges = [columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height]
+    assert brought.box_BN4[0, 0].tolist() == pytest.approx(edges)
+
+
+def outlines(*masks_of: np.ndarray, key: str = "k") -> list[list[float]]:
+    layout = Layout(key=key, prompt="", instances=tuple(Instance(phrase="a", mask=masks.encode(m)) for m in masks_of))
+    sizes = {"max_instances": len(masks_of), "mask_size": 32, "num_scribble_points": 4, "num_outline_points": 256}
+    drawn: list[list[float]] = collate([layout], WORDS, **sizes).outline_BNP[0].tolist()
+    return drawn
+
+
+@given(st.integers(2, 8), st.integers(2, 8), st.integers(1, 4))
+@settings(max_examples=20)
+def test_equal_tiny_masks_get_outlines_of_their_own_by_layout_and_slot(height: int, width: int, slot: int) -> None:
+    """An outline of so few pixels is drawn at random; the draw belongs to the layout's key and the slot."""
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[3 : 3 + height, 5 : 5 + width] = True
+    here, there = outlines(*[mask] * 5), outlines(*[mask] * 5, key="other")
+    assert here[0] != here[slot]
+    assert here[slot] != there[slot]
+    assert here == outlines(*[mask] * 5)
+
+
+edge = st.floats(-2, 3, width=32)
+
+
+@given(edge, edge, edge, edge)
+def test_a_point_filled_in_is_the_centre_of_what_can_be_seen_of_the_box(
+    x0: float, y0: float, x1: float, y1: float
+) -> None:
+    box = Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", box=box),))
+    point = complete(layout).instances[0].point
+    seen = np.clip(box, 0, 1)
+    if seen[0] < seen[2] and seen[1] < seen[3]:
+        assert point == ((seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2)
+    else:
+        assert point is None
+    assert complete(layout, "reference").instances[0].point == box.centre
+
+
+def test_what_is_given_is_not_filled_in() -> None:
+    whole = instance("a")
+    layout = Layout(key="k", prompt="", instances=(whole,))
+    assert complete(layout) == layout
+    moved = whole.model_copy(update={"box": Box(0, 0, 0.5, 1), "point": None})
+    (filled,) = complete(layout.model_copy(update={"instances": (moved,)})).instances
+    assert (filled.box, filled.point) == (Box(0, 0, 0.5, 1), Point(0.25, 0.5))
+
+
+@pytest.mark.parametrize("box", [Box(1.25, 0, 1.5, 1), Box(0, 0.5, 1, 0.5), Box(-1, -1, 0, 1)])
+def test_a_box_of_which_nothing_can_be_seen_counts_as_not_given_and_the_mask_says_where(box: Box) -> None:
+    mask = masks.encode(square(8, 16, 8))
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", box=box, mask=mask),))
+    (filled,) = complete(layout).instances
+    assert (filled.box, filled.point) == (Box(0.5, 0.25, 0.75, 0.5), Point(0.625, 0.375))
 
 
 @torch.no_grad()
@@ -381,8 +549,8 @@ def test_pictures_are_dropped_one_by_one_but_by_the_reference_together() -> None
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=9, max_size=9))
 def test_something_is_always_kept(odds: list[float]) -> None:
     chances = dict(zip(Odds.model_fields, [*odds, 0.0], strict=True))
-    kept = drop(together((instance("a"),)), Odds(**chances), torch.Generator().manual_seed(0))
-    assert any(bool(kept.given(name)[0, 0]) for name in FORMATS)
+    left = drop(together((instance("a"),)), Odds(**chances), torch.Generator().manual_seed(0))
+    assert any(bool(left.given(name)[0, 0]) for name in FORMATS)
 
 
 # -- Sampling
@@ -474,3 +642,18 @@ def test_groundings_of_different_gates_do_not_share_a_pass() -> None:
     grounding = trained().ground(together((instance("a"),)))
     with pytest.raises(ValueError, match="different gates"):
         cat_groundings([grounding, grounding.at(0.5)])
+
+
+# -- Drops at their exact chances
+
+
+def test_a_draw_of_exactly_the_chance_drops_nothing_and_one_just_below_does() -> None:
+    odds = Odds(**{**NEVER, "everything": 0.5, "scribble": 0.25})
+    columns = list(Odds.model_fields)
+    uniforms = torch.ones(3, len(columns))
+    uniforms[:, columns.index("everything")] = torch.tensor([0.5, 0.499, 0.9])
+    uniforms[:, columns.index("scribble")] = torch.tensor([0.25, 0.9, 0.249])
+    found = kept(uniforms, odds)
+    assert found.anything.tolist() == [True, False, True]
+    assert found.scribble.tolist() == [True, True, False]
+    assert kept(torch.zeros(1, len(columns)), Odds(**NEVER)).scribble.all()

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from tiny_pipeline import shared
 from instdiff import __main__ as command
 from instdiff.app import generate, page
 from instdiff.layouts import masks
-from instdiff.schema import Box, Point, Rle
+from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 PATIENCE = 180_000  # milliseconds
@@ -181,3 +182,96 @@ def test_the_command_serves_the_options_it_was_given(
     (tmp_path / "scene.json").write_text(json.dumps(LAYOUT))
     command.main(["page", str(tmp_path / "scene.json"), "--ckpt", str(options.ckpt), "--port", "7999"])
     assert "http://127.0.0.1:7999/" in capsys.readouterr().out
+
+
+SETTINGS = {  # of the page itself -> option of `instdiff generate`, and another value
+    "seed": 7,
+    "steps": 9,
+    "alpha": 0.25,
+    "mis": 0.125,
+    "strength": 0.5,
+}
+
+
+def test_what_is_chosen_on_the_page_takes_the_place_of_the_option_and_moves_no_other(
+    options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[Layout], argparse.Namespace]] = []
+
+    def write(_: object, layouts: list[Layout], chosen: argparse.Namespace, out: Path) -> list[dict[str, str]]:
+        asked.append((layouts, chosen))
+        out.mkdir(parents=True)
+        Image.new("RGB", (16, 8)).save(out / "0.png")
+        return [{"file": "0.png"}]
+
+    monkeypatch.setattr(generate, "write", write)
+    options.width, options.height = 16, 8
+    made = page.Page(shared("dpm"), options)
+    drawn = [Instance(phrase="a disc", box=Box(0, 0, 0.5, 1))]
+    usual = {name: getattr(options, name) for name in SETTINGS}
+    for name, value in [*SETTINGS.items(), ("begun", str(tmp_path / "begun.png"))]:
+        pictures = made.drawn("a scene", drawn, **{**usual, "begun": None, name: value})
+        assert [picture.size for picture in pictures] == [(512, 256)] * 2
+        layouts, chosen = asked[-1]
+        assert layouts == [Layout(key="drawn", prompt="a scene", instances=tuple(drawn))]
+        moved = {option: held for option, held in vars(chosen).items() if held != getattr(options, option)}
+        assert moved == ({"image": Path(str(value))} if name == "begun" else {name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "value"),
+    [
+        ([], "solver", "dpm"),
+        ([], "steps", 20),
+        (["--solver", "unipc"], "solver", "unipc"),
+        (["--steps", "9"], "steps", 9),
+        (["--merge", "regions"], "merge", "regions"),
+        (["--width", "24"], "width", 24),
+        (["--compat", "reference"], "compat", "reference"),
+    ],
+)
+def test_the_page_is_of_the_options_of_generate_and_begins_with_the_layout_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], option: str, value: object
+) -> None:
+    begun: list[object] = []
+
+    class Shown:
+        def __init__(self, _: object, chosen: argparse.Namespace) -> None:
+            begun.append(getattr(chosen, option))
+
+        def blocks(self, layout: Layout | None) -> SimpleNamespace:
+            begun.append(layout)
+            return SimpleNamespace(block_thread=lambda: begun.append("served"))
+
+    monkeypatch.setattr(generate, "loaded", lambda chosen: getattr(chosen, option))
+    monkeypatch.setattr(page, "Page", Shown)
+    monkeypatch.setattr(page, "serve", lambda _, port: begun.append(port))
+    (tmp_path / "scene.json").write_text(json.dumps([LAYOUT, LAYOUT]))
+    command.main(["page", "--ckpt", "w", *given])
+    assert begun == [value, None, 7860, "served"]
+    begun.clear()
+    command.main(["page", str(tmp_path / "scene.json"), "--ckpt", "w", "--port", "7999", *given])
+    assert begun[0] == value
+    assert begun[1].prompt == "a red ring"
+    assert begun[2:] == [7999, "served"]
+
+
+@pytest.mark.parametrize(("corners", "same"), [(2, False), (3, True), (4, True)])
+def test_a_mask_is_gone_round_by_three_corners_at_least(corners: int, same: bool) -> None:
+    stroke = [Point(0, 0), Point(1, 0), Point(1, 1), Point(0, 1)][:corners]
+    if same:
+        assert masks.decode(page.place("mask", stroke, (8, 4))).any()
+    else:
+        with pytest.raises(ValueError, match="go round the mask"):
+            page.place("mask", stroke, (8, 4))
+
+
+@pytest.mark.parametrize("kind", ["box", "scribble", "point"])
+def test_a_stroke_may_run_in_any_direction_on_a_canvas_that_is_not_square(kind: str) -> None:
+    stroke = [Point(0.75, 0.5), Point(0.25, 0.125)]
+    expected = {"box": Box(0.25, 0.125, 0.75, 0.5), "point": Point(0.25, 0.125)}
+    found = page.place(kind, stroke, (512, 256))
+    if kind == "scribble":
+        assert (found[0], found[-1]) == (stroke[0], stroke[1])
+    else:
+        assert found == expected[kind]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from instdiff.layouts import masks
 from instdiff.model.conditions import FORMATS
-from instdiff.sampling import multi_instance
-from instdiff.sampling.pipeline import InstanceDiffusionPipeline
+from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline, refined
+from instdiff.sampling.solvers import scheduler, solver
 from instdiff.schema import Box, Instance, Layout, Point
 
 MASK = np.zeros((32, 32), dtype=bool)
@@ -278,3 +280,62 @@ def test_the_released_numbers_come_under_their_own_setting() -> None:
     assert not torch.allclose(mean, released, atol=1e-2)
     assert set(FORMATS) == {"box", "point", "scribble", "outline", "mask"}
     assert multi_instance.num_steps_apart(50, 0.36) == 18
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 16), (16, 24), (16, 16)])
+def test_a_picture_to_start_from_is_brought_to_the_latents_shape_and_the_vaes_scale(height: int, width: int) -> None:
+    pipe = shared()
+    noise = torch.zeros(2, 4, height // pipe.scale, width // pipe.scale)
+    levels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    pixels_BCHW = torch.from_numpy(levels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    expected = pipe.vae.encode(pixels_BCHW).latent_dist.mode() * pipe.vae.config.scaling_factor
+    found = pipe._encode(Image.fromarray(levels), noise)
+    assert found.shape == noise.shape
+    assert torch.allclose(found[1:], expected, atol=1e-5)
+    assert pipe._encode(Image.new("L", (5, 9)), noise).shape == noise.shape
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.25, 1), (0.49, 1), (0.5, 2), (0.75, 3), (0.99, 3), (1.0, 4)])
+def test_over_a_picture_the_share_of_the_steps_is_taken_rounded_down(strength: float, steps: int) -> None:
+    taken: list[None] = []
+    options = {"num_inference_steps": 4, "mis": 0.0, "after_step": lambda: taken.append(None)}
+    latents(shared("dpm"), ONE, image=Image.new("RGB", (16, 16)), strength=strength, **options)
+    assert len(taken) == steps
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.1, 1.0001, 1e-9, 0.24])
+def test_no_step_and_more_than_all_steps_are_refused(strength: float) -> None:
+    with pytest.raises(ValueError, match="strength"):
+        latents(shared("dpm"), ONE, image=Image.new("RGB", (16, 16)), strength=strength, num_inference_steps=4)
+
+
+@pytest.mark.parametrize(("steps", "allowed"), [(0, False), (1, True), (1000, True), (1001, False)])
+@pytest.mark.parametrize("name", ["plms", "dpm"])
+def test_there_are_from_one_step_to_as_many_as_the_schedule_has(name: str, steps: int, allowed: bool) -> None:
+    if allowed:
+        assert solver(scheduler(name), steps).num_steps == steps
+    else:
+        with pytest.raises(ValueError, match="there must be 1 to 1000"):
+            solver(scheduler(name), steps)
+
+
+@given(st.integers(1, 200), st.integers(0, 100))
+def test_shares_of_steps_are_rounded_down(steps: int, percent: int) -> None:
+    whole = int(steps * (percent / 100))
+    assert multi_instance.num_steps_apart(steps, percent / 100) == whole <= steps * percent / 100
+    assert guidance.gates(steps, percent / 100) == [1.0] * whole + [0.0] * (steps - whole)
+
+
+def test_the_refiner_gets_each_picture_with_its_prompt_the_strength_and_noise_of_its_own() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def refiner(**given: Any) -> SimpleNamespace:
+        asked.append(given | {"generator": given["generator"].initial_seed()})
+        return SimpleNamespace(images=[f"refined {given['prompt']}"])
+
+    assert refined(refiner, ["A", "B"], ["a", "b"], 0.3) == ["refined a", "refined b"]
+    same = {"strength": 0.3, "num_inference_steps": 20}
+    assert asked == [
+        {"prompt": "a", "image": "A", "generator": 0, **same},
+        {"prompt": "b", "image": "B", "generator": 1, **same},
+    ]

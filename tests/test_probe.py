@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from instdiff.data.from_shards import Store, last
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import vae
+from instdiff.networks.detector import Detection
 from instdiff.randomness import torch_generator
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
+from instdiff.schema import Box, Instance, Layout
 from instdiff.training import train
 from instdiff.training.probe import Probe, ProbeParams, sheet
 
@@ -98,3 +101,32 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize(("score", "width", "placed"), [
+    (0.25, 1.0, True), (0.249, 1.0, False), (1.0, 0.5, True), (1.0, 0.499, False), (1.0, 0.501, True),
+])  # fmt: skip
+def test_an_instance_is_in_place_from_exactly_the_least_score_and_overlap_on(
+    score: float, width: float, placed: bool
+) -> None:
+    """A detection that covers a share of the box overlaps it by that share."""
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", category="disc", box=Box(0, 0, 1, 0.5)),))
+    probe = Probe.__new__(Probe)
+    probe.params, probe.layouts = PARAMS, [layout]
+    for category in ("disc", "ring"):
+        found = Detection(category, score, Box(0, 0, width, 0.5), np.ones((1, 1), dtype=bool))
+        probe.detector = SimpleNamespace(detect=lambda _, found=found: [[found]])
+        assert list(probe._placed([np.zeros((1, 1, 3), dtype=np.uint8)])) == [placed and category == "disc"]
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (3, 1, 3), (4, 1, 4), (5, 2, 4), (8, 2, 4), (9, 3, 4)]
+)
+def test_a_sheet_holds_its_pictures_row_by_row_four_to_a_row(count: int, rows: int, columns: int) -> None:
+    pictures = [np.full((2, 3, 3), number + 1, dtype=np.uint8) for number in range(count)]
+    whole = sheet(pictures)
+    assert whole.shape == (rows * 2, columns * 3, 3)
+    for number in range(rows * columns):
+        row, column = divmod(number, 4)
+        place = whole[row * 2 : row * 2 + 2, column * 3 : column * 3 + 3]
+        assert (place == (number + 1 if number < count else 0)).all()

@@ -1,12 +1,13 @@
 """What a person sees of a long stage."""
 
 import io
+import json
 import re
 import time
 
 import pytest
 
-from instdiff.progress import track
+from instdiff.progress import TAG, track
 
 
 class Terminal(io.StringIO):
@@ -24,3 +25,14 @@ def test_a_bar_says_how_many_how_fast_and_how_long_still(monkeypatch: pytest.Mon
         time.sleep(0.02)
     seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     assert re.search(r"12/40 +[0-9.]+ (pictures/s|s each) +0:0\d:\d\d", seen)
+
+
+@pytest.mark.parametrize(("total", "said"), [(1, [1]), (7, list(range(1, 8))), (101, [*range(2, 102, 2), 101])])
+def test_a_runner_is_told_of_every_fiftieth_and_of_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], total: int, said: list[int]
+) -> None:
+    monkeypatch.setenv("INSTDIFF_PROGRESS", "1")
+    assert list(track(range(total), total, "pictures", lambda: "well")) == list(range(total))
+    lines = [json.loads(line.removeprefix(TAG)) for line in capsys.readouterr().out.splitlines()]
+    assert [line.pop("done") for line in lines] == said
+    assert all(line == {"total": total, "unit": "pictures", "note": "well"} for line in lines)

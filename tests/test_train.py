@@ -3,6 +3,7 @@
 import random
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,24 @@ import tiny_encoders
 import torch
 import train_world as world
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load
 from torch import nn
 
 from instdiff import config
 from instdiff.checkpoints import official as checkpoint
-from instdiff.data import source
-from instdiff.data.batches import Batches, epoch_order
+from instdiff.data import from_shards, shards
+from instdiff.data import source as source_data
+from instdiff.data.batches import Batch, Batches, Recipe, epoch_order
 from instdiff.data.from_shards import Indexed, Store, Streamed
+from instdiff.data.samples import fitting, laid_out, padded
+from instdiff.model.conditions import Conditions
+from instdiff.model.grounding import Grounding
 from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
-from instdiff.training import train
+from instdiff.schema import Box, Instance, Layout
+from instdiff.training import accelerated as engines
+from instdiff.training import fsdp, train
 from instdiff.training.fsdp import engine
 from instdiff.training.initial_weights import Lora, Start, merge, start
 from instdiff.training.loop import Training, advance
@@ -59,8 +68,8 @@ def furthest(one: bytes, other: bytes) -> float:
 
 def batches(root: Path, **changes: object) -> Batches:
     params = world.changed(**changes)
-    stores = source.stores(root / "shards", root / "embeddings", params.data)
-    return Batches(source.samples(stores, params, CPU), params, **ONE)
+    stores = source_data.stores(root / "shards", root / "embeddings", params.data)
+    return Batches(source_data.samples(stores, params, CPU), params, **ONE)
 
 
 CPU = torch.device("cpu")
@@ -81,7 +90,7 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
     far = Streamed(*stores, world.PARAMS.unifusion, None)
-    near = source.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
+    near = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
     assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
@@ -112,6 +121,190 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
     assert store.read(near.rows[4]["shard"], use) == (root / "shards" / near.rows[4]["shard"]).read_bytes()
     with pytest.raises(ValueError, match=r"small/shards/.*tar: \d+ bytes, and train.data.copies_limit is 10"):
         Store(tmp_path / "none/shards", "memory://small/shards", 10).path(near.rows[0]["shard"])
+
+
+@pytest.mark.parametrize(("spare", "kept"), [(0, 2), (-1, 1), (1, 2)])
+def test_copies_fill_the_limit_exactly_before_any_goes(
+    tmp_path: Path, spare: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        memory.pipe(f"/exact/shards/{name}", b"12345")
+    store = Store(tmp_path / "copies/shards", "memory://exact/shards", 10 + spare)
+    for name in ("a", "b"):
+        assert store.path(name).read_bytes() == b"12345"
+    assert len(list((tmp_path / "copies/shards").iterdir())) == kept
+    assert Store(tmp_path / "whole", "memory://exact/shards", 5).path("a").is_file()
+    with pytest.raises(ValueError, match="5 bytes, and train.data.copies_limit is 4"):
+        Store(tmp_path / "less", "memory://exact/shards", 4).path("a")
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(from_shards, "OPEN_FILES", most)
+    stores = Store(root / "shards"), Store(root / "embeddings")
+    far = Streamed(*stores, world.PARAMS.unifusion, None)
+    near = source_data.in_memory(stores, world.PARAMS.unifusion, None)
+    assert len(far.names) == 5
+    draw = np.random.default_rng(0)
+    for _ in range(6):
+        chosen, mirrored = torch.from_numpy(draw.integers(10, size=7)), torch.from_numpy(draw.random(7) < 0.5)
+        ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
+        for name in ("latent_mean_BChw", "latent_std_BChw", "prompt_BLD", "category_BND"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+        assert torch.equal(ours.conditions.text_BND, theirs.conditions.text_BND)
+        assert torch.equal(ours.conditions.box_BN4, theirs.conditions.box_BN4)
+        assert len(far.open) <= most
+
+
+def test_the_file_that_is_closed_is_the_one_used_longest_ago(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_shards, "OPEN_FILES", 2)
+    far = Streamed(Store(root / "shards"), Store(root / "embeddings"), world.PARAMS.unifusion, None)
+    for sample in (0, 2, 1, 4):  # of shards 0, 1, 0, 2
+        far.gather(torch.tensor([sample]), torch.tensor([False]))
+    assert list(far.open) == [0, 2]
+
+
+areas = st.lists(st.one_of(st.none(), st.integers(0, 8)), max_size=6)
+
+
+@given(areas, st.integers(1, 4))
+def test_of_more_instances_than_slots_none_left_out_has_a_larger_box(sides: list[int | None], slots: int) -> None:
+    boxes = [None if side is None else Box(0, 0, side / 8, 0.5) for side in sides]
+    layout = Layout(key="k", prompt="", instances=tuple(Instance(phrase="a", box=box) for box in boxes))
+    shown = fitting(layout, slots)
+    assert len(set(shown)) == len(shown) == min(slots, len(sides))
+    if len(sides) <= slots:
+        assert shown == list(range(len(sides)))
+    sizes = [0.0 if box is None else box.area for box in boxes]
+    left_out = [size for place, size in enumerate(sizes) if place not in shown]
+    assert all(sizes[place] >= size for place in shown for size in left_out)
+
+
+@pytest.mark.parametrize("kind", ["memory", "shards"])
+def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of_the_largest(
+    root: Path, kind: str
+) -> None:
+    few = world.changed(unifusion={"max_instances": 2}, data={"source": kind})
+    source = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), few, CPU)
+    layouts = [sample.layout for sample in shards.read(root / "shards")]
+    assert any(len(layout.instances) > 2 for layout in layouts)
+    every = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
+    numbers, plain = torch.arange(10), torch.zeros(10, dtype=torch.bool)
+    ours, whole = source.gather(numbers, plain), every.gather(numbers, plain)
+    for row, layout in enumerate(layouts):
+        largest = sorted(range(len(layout.instances)), key=lambda place: -layout.instances[place].box.area)[:2]
+        largest = largest if len(layout.instances) > 2 else sorted(largest)
+        for slot, place in enumerate(largest):
+            for mine, theirs in (
+                (ours.conditions.box_BN4, whole.conditions.box_BN4),
+                (ours.conditions.text_BND, whole.conditions.text_BND),
+                (ours.category_BND, whole.category_BND),
+            ):
+                assert torch.equal(mine[row, slot], theirs[row, place]), (row, slot)
+
+
+def test_a_layout_without_instances_has_zeros_for_categories_and_nothing_filled() -> None:
+    config = world.PARAMS.unifusion
+    bare, one = Layout(key="k", prompt="", instances=()), Layout(key="l", prompt="", instances=(Instance(phrase="a"),))
+    drawn = laid_out([bare, one], [torch.zeros(0, 8), torch.ones(1, 8)], config, None)
+    assert drawn.filled_BN.sum(1).tolist() == [0, 1]
+    assert padded([torch.zeros(0, 8), torch.ones(1, 8)], drawn.text_BND).sum().item() == 8
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 3), st.data())
+def test_an_epoch_mixes_the_samples_of_neighbouring_shards_and_no_others(
+    sizes: list[int], window: int, epoch: int, data: st.DataObject
+) -> None:
+    every = data.draw(st.integers(1, sum(sizes)))
+    whole = epoch_order(5, epoch, tuple(sizes), window, sum(sizes))
+    assert sorted(whole.tolist()) == list(range(sum(sizes)))
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    order = list(dict.fromkeys(shard_of[whole].tolist()))
+    starts = [0]
+    while starts[-1] < sum(sizes):  # each window ends where its shards do
+        there = {shard_of[whole[starts[-1]]]}
+        end = starts[-1]
+        while end < sum(sizes) and (len(there | {shard_of[whole[end]]}) <= window):
+            there.add(shard_of[whole[end]])
+            end += 1
+        assert end - starts[-1] == sum(sizes[shard] for shard in there)
+        starts.append(end)
+    assert len(starts) - 1 == -(-len(order) // window)
+    assert epoch_order(5, epoch, tuple(sizes), window, every).tolist() == [one for one in whole if one < every]
+
+
+@pytest.mark.parametrize("other", [{"seed": 6}, {"step": 1}, {"epoch": True}])
+def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
+    root: Path, other: dict[str, int]
+) -> None:
+    one = batches(root, order="anywhere")
+    there = Batches(one.source, one.recipe, **ONE | {"seed": other.get("seed", 5)})
+    here, elsewhere = one[0], there[2 if "epoch" in other else other.get("step", 0)]
+    for name in ("latents_BChw", "noise_BChw", "timesteps_B"):
+        assert not torch.equal(getattr(here, name), getattr(elsewhere, name)), name
+    again = Batches(one.source, one.recipe, **ONE)[0]
+    assert torch.equal(again.noise_BChw, here.noise_BChw)
+    assert torch.equal(again.latents_BChw, here.latents_BChw)
+
+
+def test_the_share_of_mirrored_samples_is_the_recipes_and_shows_the_second_view(root: Path) -> None:
+    embedded = source_data.in_memory((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS.unifusion, None)
+    for share in (0.0, 1.0):
+        one = batches(root, mirror=share, latent_spread=0.0)
+        view = embedded.embedded.latent_mean_SVChw[:, int(share)]
+        for step in range(2):
+            for latents in one[step].latents_BChw:
+                assert any(torch.equal(latents, stored) for stored in view)
+    mixed = torch.cat([batches(root, mirror=0.25, latent_spread=0.0)[step].latents_BChw for step in range(40)])
+    second = [any(torch.equal(one, stored) for stored in embedded.embedded.latent_mean_SVChw[:, 1]) for one in mixed]
+    assert sum(second) / len(second) == pytest.approx(0.25, abs=0.1)
+
+
+def test_latents_are_drawn_as_far_from_their_mean_as_the_spread_says(root: Path) -> None:
+    mean, half, whole = (batches(root, latent_spread=spread)[0].latents_BChw for spread in (0.0, 0.5, 1.0))
+    assert torch.allclose(2 * (half - mean), whole - mean, atol=1e-5)
+    assert not torch.allclose(whole, mean, atol=0.1)
+    assert not torch.equal((whole - mean)[0], (whole - mean)[1])
+
+
+def test_timesteps_are_spread_over_the_batch_or_drawn_one_by_one(root: Path) -> None:
+    for step in range(8):
+        spread = batches(root)[step].timesteps_B
+        assert (spread // 250).sort().values.tolist() == [0, 1, 2, 3]
+    drawn = [batches(root, timesteps="uniform")[step].timesteps_B for step in range(8)]
+    assert any((one // 250).sort().values.tolist() != [0, 1, 2, 3] for one in drawn)
+
+
+@pytest.mark.parametrize("order", ["anywhere", "epochs"])
+def test_samples_held_out_are_never_shown_and_all_others_are(root: Path, order: str) -> None:
+    one = batches(root, order=order, latent_spread=0.0, mirror=0.0)
+    held = Batches(one.source, one.recipe, **ONE | {"held_out": 3})
+    stored = one.source.embedded.latent_mean_SVChw[:, 0]
+    shown = {
+        next(n for n, mean in enumerate(stored) if torch.equal(mean, latents))
+        for step in range(30)
+        for latents in held[step].latents_BChw
+    }
+    assert shown == set(range(7))
+
+
+@pytest.mark.parametrize(("order", "held_out", "enough"), [
+    ("epochs", 6, True), ("epochs", 7, False), ("anywhere", 9, True), ("anywhere", 10, False),
+])  # fmt: skip
+def test_there_must_be_a_batch_of_samples_for_an_epoch_and_one_otherwise(
+    root: Path, order: str, held_out: int, enough: bool
+) -> None:
+    one = batches(root, order=order)
+    if enough:
+        Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
+    else:
+        with pytest.raises(ValueError, match="samples to train on"):
+            Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
 
 
 def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equal(root: Path) -> None:
@@ -393,3 +586,109 @@ def test_shipped_layers_are_taken_as_they_are(root: Path, tmp_path: Path, whole:
     world.trained(root, root / "shipped")
     assert world.trained(root, tmp_path / "out", world.changed(source="import")) == whole
     assert (tmp_path / "out" / train.LOG).is_file()
+
+
+SHOWN: dict[str, object] = {  # another value of each part of the recipe, which must change what is shown
+    "batch_size": 2,
+    "order": "anywhere",
+    "window": 1,
+    "mirror": 0.0,
+    "latent_spread": 0.5,
+    "drop_caption": 1.0,
+    "instance_captions": 0.0,
+    "odds": world.PARAMS.odds.model_copy(update={"everything": 1.0}),
+    "timesteps": "uniform",
+    "compat": "reference",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_each_part_of_the_recipe_reaches_the_batches(root: Path, name: str) -> None:
+    assert SHOWN.keys() | {"prompts"} == Recipe.model_fields.keys()  # prompts are those of the embeddings
+
+    def all_of(batch: Batch) -> list[float]:
+        tensors: list[torch.Tensor] = []
+        batch.map(lambda tensor: (tensors.append(tensor), tensor)[1])
+        return [tensor.double().sum().item() for tensor in tensors]
+
+    one, other = batches(root), batches(root, **{name: SHOWN[name]})
+    assert [all_of(one[step]) for step in range(3)] != [all_of(other[step]) for step in range(3)]
+    assert [all_of(one[step]) for step in range(3)] == [all_of(batches(root)[step]) for step in range(3)]
+
+
+@pytest.mark.parametrize("latent", [(4, 8), (8, 4)])
+@pytest.mark.parametrize(("masked", "compat", "min_snr"), [(True, None, None), (False, "reference", 5.0)])
+def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not_square(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    latent: tuple[int, int],
+    masked: bool,
+    compat: str | None,
+    min_snr: float | None,
+) -> None:
+    params = world.changed(
+        masked_attention=masked,
+        compat=compat,
+        min_snr=min_snr,
+        optimisation={"steps": 1},
+        hardware={"checkpointing": masked},
+    )
+    source = source_data.in_memory(
+        (Store(root / "shards"), Store(root / "embeddings")), params.unifusion, params.compat
+    )
+    cut = {
+        name: getattr(source.embedded, name)[..., : latent[0], : latent[1]]
+        for name in ("latent_mean_SVChw", "latent_std_SVChw")
+    }
+    source.embedded = replace(source.embedded, **cut)
+    unet, asked = world.instance_unet(), []
+    start(unet, params.start)
+    ground, loss = unet.ground, train.eps_loss
+
+    def grounding(conditions: Conditions, **how: object) -> Grounding:
+        asked.append(how)
+        return ground(conditions, **how)
+
+    def weighed(*given: object) -> torch.Tensor:
+        asked.append(given[-1])
+        return loss(*given)
+
+    monkeypatch.setattr(unet, "ground", grounding)
+    monkeypatch.setattr(train, "eps_loss", weighed)
+    (tmp_path / "scratch").mkdir()
+    assert train.train(params, source, unet, world.engine(tmp_path), tmp_path / "scratch", None) == 1
+    assert asked == [{"masked": latent if masked else None, "compat": compat}, min_snr]
+    assert unet.is_gradient_checkpointing is masked
+
+
+def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    accelerator = engines.Accelerator
+
+    def recorded(**how: object) -> object:
+        asked.update(how)
+        return accelerator(**how)
+
+    monkeypatch.setattr(engines, "Accelerator", recorded)
+    monkeypatch.setattr(nn.Module, "compile", lambda module: asked.update(compiled=module))
+    how = world.PARAMS.optimisation.model_copy(update={"learning_rate": 0.5, "weight_decay": 0.25})
+    model = nn.Linear(1, 1)
+    for changes, precision, parts in (({}, "no", 1), ({"precision": "bf16", "accumulate": 3}, "bf16", 3)):
+        world.forget_processes()
+        one = world.engine(tmp_path, betas=(0.5, 0.75), **changes)
+        assert (asked["mixed_precision"], one.parts, asked["log_with"]) == (precision, parts, None)
+        groups = one.optimiser([{"params": [model.weight], "factor": 2.0}], how).param_groups
+        assert [groups[0][name] for name in ("betas", "lr", "weight_decay", "factor")] == [(0.5, 0.75), 0.5, 0.25, 2.0]
+        assert one.prepare(model) is not None
+        assert "compiled" not in asked
+    world.forget_processes()
+    world.engine(tmp_path, compile=True).prepare(model)
+    assert asked["compiled"] is model
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(fsdp, "Sharded", lambda *_: "cut")
+    monkeypatch.setattr(fsdp, "Accelerated", lambda *_: "whole")
+    for world_size, kinds in (("1", ["whole", "whole"]), ("2", ["whole", "cut"])):
+        monkeypatch.setenv("WORLD_SIZE", world_size)
+        hardware = [world.PARAMS.hardware.model_copy(update={"parallel": name}) for name in ("ddp", "fsdp")]
+        assert [engine(one, tmp_path) for one in hardware] == kinds

@@ -102,8 +102,9 @@ def collate(
 def complete(layout: Layout, compat: Compat | None = None) -> Layout:
     """Fill in what follows from what is given: a box around the mask, and the box's centre as the point.
 
-    The layers never saw a mask without a box, nor a box without a point, in training. The released code takes the
-    centre of the box as it stands, beyond the border, too (compat).
+    The layers never saw a mask without a box, nor a box without a point, in training. A box of which nothing can be
+    seen counts as not given. The released code takes the centre of the box as it stands, beyond the border, too
+    (compat).
     """
     return layout.model_copy(update={"instances": tuple(_completed(one, compat) for one in layout.instances)})
 
@@ -213,9 +214,11 @@ def _zeros_are_given(batch: Conditions) -> Conditions:
 
 def _completed(instance: Instance, compat: Compat | None) -> Instance:
     box = instance.box
+    if compat is None and box is not None and geometry.clamp(box).area == 0:
+        box = None  # as `collate` reads it
     if box is None and instance.mask is not None and (mask_HW := masks.decode(instance.mask)).any():
         box = masks.box_of(mask_HW)
     point = instance.point
-    if point is None and box is not None and (compat == "reference" or box.area > 0):
+    if point is None and box is not None:
         point = box.centre if compat == "reference" else geometry.clamp(box).centre
     return instance.model_copy(update={"box": box, "point": point})

@@ -143,6 +143,8 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         if not 0 < strength <= 1:
             raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
+        if first == steps.num_steps:
+            raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
         is_apart = bool(formats) and multi_instance.num_steps_apart(steps.num_steps, mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
         rows = self._rows(

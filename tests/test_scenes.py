@@ -1,0 +1,60 @@
+"""A scene belongs to its seed, its group and its number, and what is said of it is what was painted."""
+
+import numpy as np
+import pytest
+
+from instdiff.world import scenes
+from instdiff.world.arrangements import ARRANGEMENTS, GROUPS, SIZE, Placed
+from instdiff.world.scenes import MIN_PIXELS, scene
+
+
+def test_scenes_that_differ_in_seed_number_or_group_alone_are_drawn_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arranged by one rule, the groups at one number differ only if their streams do."""
+    for group in GROUPS:
+        monkeypatch.setitem(ARRANGEMENTS, group, ARRANGEMENTS["mixed"])
+    parts = [(seed, index, group) for seed in (0, 1) for index in (0, 1, 2) for group in GROUPS]
+    assert len({scene(*part).picture.tobytes() for part in parts}) == len(parts)
+
+
+def test_a_scene_is_the_same_whatever_ran_before() -> None:
+    one = scene(3, 1, "crowded")
+    scene(3, 0, "crowded")
+    again = scene(3, 1, "crowded")
+    assert np.array_equal(one.picture, again.picture)
+    assert one.caption == again.caption
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_instances_share_no_pixel_and_their_boxes_are_tight(group: str) -> None:
+    for index in range(4):
+        painted = scene(7, index, group)
+        assert np.sum([one.mask for one in painted.instances], axis=0).max() == 1
+        for one in painted.instances:
+            rows, columns = np.nonzero(one.mask)
+            assert len(rows) >= MIN_PIXELS
+            tight = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert tuple(np.multiply(one.box, SIZE)) == tight
+            assert one.caption == f"a {one.colour} {one.texture} {one.category}"
+            assert one.caption in painted.caption
+
+
+def test_a_scene_of_which_too_little_of_an_instance_is_seen_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At exactly the least share that must stay uncovered it is, and just below it is not."""
+    rng = np.random.default_rng(0)
+    back = Placed("square", "red", "rubber", 20, 32, 20, 20, 0.0)
+    front = Placed("square", "blue", "rubber", 30, 32, 20, 20, 0.0)  # over half of it
+    painted = scenes.paint([back], "plain", rng)
+    assert painted is not None
+    whole = int(painted.instances[0].mask.sum())
+    monkeypatch.setattr(scenes, "MIN_VISIBLE", 0.0)
+    covered = scenes.paint([back, front], "plain", rng)
+    assert covered is not None
+    share = int(covered.instances[0].mask.sum()) / whole
+    assert 0.4 < share < 0.6
+    for least, seen in ((share - 0.01, True), (share, True), (share + 0.01, False)):
+        monkeypatch.setattr(scenes, "MIN_VISIBLE", least)
+        assert (scenes.paint([back, front], "plain", rng) is not None) is seen
+    monkeypatch.setattr(scenes, "MIN_VISIBLE", 0.0)
+    for least, seen in ((share * whole - 1, True), (share * whole, True), (share * whole + 1, False)):
+        monkeypatch.setattr(scenes, "MIN_PIXELS", round(least))
+        assert (scenes.paint([back, front], "plain", rng) is not None) is seen
