@@ -1,7 +1,7 @@
 """Twenty pictures in COCO's format, painted by us, with everything that makes COCO's files hard.
 
-Ids with gaps, images not in the order of their ids, sizes that differ, polygons in pieces, a crowd in uncompressed
-run lengths, a picture without any instance, one with more than thirty, several captions each.
+Ids with gaps, images not in the order of their ids, wide, high and square ones, polygons in pieces, a crowd in
+uncompressed run lengths, a picture without any instance, one with more than thirty, several captions each.
 """
 
 import json
@@ -25,7 +25,7 @@ def instances() -> Record:
     rng = np.random.default_rng(20)
     images, annotations = [], []
     for place in range(NUM_PICTURES):
-        width, height = (64, 48) if place % 3 else (48, 48)
+        width, height = ((48, 48), (64, 48), (40, 56))[place % 3]
         number = 100 + 7 * place
         images.append({"id": number, "file_name": f"{number:012d}.jpg", "width": width, "height": height})
         count = 0 if place == EMPTY else 34 if place == CROWDED else int(rng.integers(1, 5))

@@ -1,6 +1,7 @@
 """A tiny synthetic evaluation: coloured rectangles, a detector and a judge that look at pixels.
 
-Nothing is learned, so what each number must be can be worked out by hand.
+Nothing is learned, so what each number must be can be worked out by hand. Pictures differ in size and most are not
+square, so that a number computed with exchanged axes, or with the size of another picture, is wrong.
 """
 
 from collections.abc import Sequence
@@ -16,19 +17,19 @@ from instdiff.layouts import masks
 from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
 
-SIZE = 32
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 TEXTURES = ("rubber", "glass")
 CLASSES = ["square", "bar"]
 Pixels = NDArray[np.uint8]
 
-# key, group, [(category, colour, left, top, right, bottom in pixels)]
+# key, group, (height, width), [(category, colour, left, top, right, bottom in pixels)]
 SCENES = (
-    ("a", "mixed", (("square", "red", 2, 2, 12, 12),)),
-    ("b", "crowded", (("square", "green", 2, 2, 12, 12), ("square", "red", 12, 2, 22, 12))),
-    ("c", "crowded", (("bar", "blue", 0, 20, 32, 28), ("square", "green", 4, 4, 14, 14))),
-    ("d", "same_shape", (("bar", "red", 0, 2, 32, 10), ("bar", "blue", 0, 20, 32, 28))),
+    ("a", "mixed", (40, 24), (("square", "red", 2, 4, 12, 12),)),
+    ("b", "crowded", (20, 36), (("square", "green", 2, 2, 12, 12), ("square", "red", 12, 2, 22, 12))),
+    ("c", "crowded", (32, 32), (("bar", "blue", 0, 20, 32, 28), ("square", "green", 4, 4, 14, 14))),
+    ("d", "same_shape", (30, 32), (("bar", "red", 0, 2, 32, 10), ("bar", "blue", 0, 20, 32, 28))),
 )
+SIZES = tuple(size for _, _, size, _ in SCENES)
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,19 @@ class PixelJudge:
 def write(folder: Path) -> None:
     """images.parquet, annotated.parquet and the real pictures of the scenes."""
     images, rows = [], []
-    for key, group, shapes in SCENES:
+    for key, group, (height, width), shapes in SCENES:
         images.append(
             {
                 "key": key,
                 "group": group,
                 "file": f"{key}.png",
-                "width": SIZE,
-                "height": SIZE,
+                "width": width,
+                "height": height,
                 "caption": "",
                 "sha256": "",
             }
         )
-        rows += [_row(key, index, *shape) for index, shape in enumerate(shapes)]
+        rows += [_row(key, index, (height, width), *shape) for index, shape in enumerate(shapes)]
     tables.write(folder / "images.parquet", images, IMAGES)
     tables.write(folder / "annotated.parquet", rows, ANNOTATED)
     draw(folder / "real", {})
@@ -85,8 +86,8 @@ def write(folder: Path) -> None:
 def draw(folder: Path, repainted: dict[tuple[str, int], tuple[int, int, int] | None], background: int = 120) -> None:
     """The scenes as pictures; an instance (key, index) may be painted in another colour or, with None, left out."""
     folder.mkdir(parents=True)
-    for place, (key, _, shapes) in enumerate(SCENES):
-        pixels = np.full((SIZE, SIZE, 3), background, np.uint8)
+    for place, (key, _, size, shapes) in enumerate(SCENES):
+        pixels = np.full((*size, 3), background, np.uint8)
         pixels[-1, -1] = place  # no two pictures are the same, even without their shapes
         for index, (_, colour, left, top, right, bottom) in enumerate(shapes):
             rgb = repainted.get((key, index), COLOURS[colour])
@@ -96,17 +97,26 @@ def draw(folder: Path, repainted: dict[tuple[str, int], tuple[int, int, int] | N
 
 
 def _row(
-    key: str, index: int, category: str, colour: str, left: int, top: int, right: int, bottom: int
+    key: str,
+    index: int,
+    size: tuple[int, int],
+    category: str,
+    colour: str,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
 ) -> dict[str, object]:
-    mask_HW = np.zeros((SIZE, SIZE), bool)
+    height, width = size
+    mask_HW = np.zeros(size, bool)
     mask_HW[top:bottom, left:right] = True
-    centre = [(left + right) / 2 / SIZE, (top + bottom) / 2 / SIZE]
-    corners = [left / SIZE, top / SIZE, (right - 1) / SIZE, (bottom - 1) / SIZE]
+    centre = [(left + right) / 2 / width, (top + bottom) / 2 / height]
+    corners = [left / width, top / height, (right - 1) / width, (bottom - 1) / height]
     return {
         "key": key,
         "index": index,
         "category": category,
-        "box": [left / SIZE, top / SIZE, right / SIZE, bottom / SIZE],
+        "box": [left / width, top / height, right / width, bottom / height],
         "score": 1.0,
         "mask": masks.encode(mask_HW).counts,
         "caption": f"a {colour} rubber {category}",
@@ -124,7 +134,8 @@ def _found(pixels: Pixels, colour: tuple[int, int, int]) -> Found | None:
     if not mask_HW.any():
         return None
     box = masks.box_of(mask_HW)
-    return Found("bar" if box.x1 - box.x0 > 20 / SIZE else "square", 0.9, box, mask_HW)
+    wide = np.count_nonzero(mask_HW.any(0)) > 20
+    return Found("bar" if wide else "square", 0.9, box, mask_HW)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

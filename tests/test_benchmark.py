@@ -8,8 +8,11 @@ from typing import Any
 import coco_world
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
-from eval.benchmark import coco_benchmark
+from eval.benchmark import build, coco_benchmark
 from eval.inputs import coco, ground_truth_files
 from eval.inputs import pictures as shown
 from instdiff import __main__ as command
@@ -134,6 +137,151 @@ def test_a_subset_keeps_the_shares_of_full_and_empty_pictures_and_says_it_does_n
     assert not json.loads((out / "annotations.json").read_text())["info"]["comparable"]
 
 
+def _instances(counts: list[int]) -> coco.Instances:
+    """Pictures with so many instances."""
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 20, "height": 10} for n in range(len(counts))]
+    of = [image for image, count in enumerate(counts) for _ in range(count)]
+    annotations = [{"id": n, "image_id": image, "category_id": 1, "bbox": [0, 0, 1, 1]} for n, image in enumerate(of)]
+    whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "dog"}]}
+    return coco.Instances.model_validate(whole)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_subset_takes_of_pictures_with_none_one_two_three_five_and_ten_instances_alike(seed: int) -> None:
+    counts = [0, 0, 1, 1, 2, 2, 3, 4, 5, 9, 10, 30]
+    chosen = coco_benchmark.subset(_instances(counts), 6, seed)
+    assert [image // 2 for image in chosen] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_subset_is_one_picture_or_more_and_all_at_most() -> None:
+    instances = _instances([0, 1, 2, 7])
+    assert len(coco_benchmark.subset(instances, 1, 0)) == 1
+    assert coco_benchmark.subset(instances, 4, 0) == [0, 1, 2, 3]
+    for count in (-1, 0, 5):
+        with pytest.raises(ValueError, match=f"--subset {count}: there are 4 pictures"):
+            coco_benchmark.subset(instances, count, 0)
+
+
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_jobs_of_any_number_split_any_number_of_pictures(count: int, num_jobs: int) -> None:
+    parts = [list(range(count))[coco_benchmark.part(count, job, num_jobs)] for job in range(num_jobs)]
+    assert [one for part in parts for one in part] == list(range(count))
+    assert len(parts[0]) == min(count, count // num_jobs + 1)
+
+
+def _request(**changed: Any) -> coco_benchmark.Request:
+    return coco_benchmark.Request(100, (), "ours", 0, None, (0, 1))._replace(**changed)
+
+
+def _picture(width: int, height: int, *annotations: dict[str, Any]) -> tuple[coco.Instances, dict[int, str]]:
+    own = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], **one}
+        for n, one in enumerate(annotations, start=8)
+    ]
+    image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
+    whole = {"images": [image], "annotations": own, "categories": [{"id": 1, "name": "dog"}]}
+    return coco.Instances.model_validate(whole), {1: "dog"}
+
+
+def test_every_place_of_an_annotation_is_stretched_with_the_sides_of_its_picture() -> None:
+    runs = {"size": [20, 50], "counts": [100, 200, 700]}  # columns 5 to 15 of 50
+    polygon = [[10, 4, 20, 4, 20, 8]]
+    places = {"bbox": [5, 4, 10, 8], "point": [10, 5], "area": 7.5}
+    instances, _ = _picture(50, 20, {**places, "segmentation": polygon}, {**places, "segmentation": runs})
+    (made,) = coco_benchmark.built(instances, None, _request())
+    first, second = made.annotations  # 2 times as wide, 5 times as high
+    assert first["segmentation"] == [[20, 20, 40, 20, 40, 40]]
+    assert masks.box_of(masks.decode(masks.Rle(**second["segmentation"]))) == pytest.approx([0.1, 0, 0.3, 1])
+    for one in (first, second):
+        assert (one["bbox"], one["point"], one["area"]) == ([10, 20, 20, 40], [20, 25], 75)
+    _, rows = coco_benchmark.rows(made, {1: "dog"}, 0, "ours")
+    for row in rows:
+        assert row["box"] == pytest.approx([0.1, 0.2, 0.3, 0.6])
+        assert row["point"] == pytest.approx([0.2, 0.25])
+
+
+def test_strokes_hang_on_the_seed_the_picture_and_the_place_in_it_and_on_nothing_else() -> None:
+    square = {"segmentation": [[40, 40, 50, 40, 50, 50, 40, 50]]}  # outlines of few pixels are drawn at random, too
+    instances, names = _picture(100, 100, square, square)
+    (made,) = coco_benchmark.built(instances, None, _request())
+    again = made._replace(image=made.image | {"file_name": "b.jpg"})
+
+    def drawn(picture: coco_benchmark.Picture, seed: int) -> list[tuple[list[float], list[float]]]:
+        return [(row["scribble"], row["outline"]) for row in coco_benchmark.rows(picture, names, seed, "ours")[1]]
+
+    assert drawn(made, 0) == drawn(made, 0)
+    (first, second), others, elsewhere = drawn(made, 0), drawn(made, 1), drawn(again, 0)
+    for stroke in (0, 1):
+        assert len({tuple(one[stroke]) for one in (first, second, *others, *elsewhere)}) == 6
+
+
+def test_the_references_only_mask_is_its_uppermost_row_and_no_other() -> None:
+    instances, names = _picture(100, 100, {"segmentation": [[20, 0, 60, 0, 60, 1, 20, 1]]})  # the first row alone
+    (made,) = coco_benchmark.built(instances, None, _request())
+    _, (row,) = coco_benchmark.rows(made, names, 0, "reference")
+    columns = masks.decode(masks.Rle(size=(100, 100), counts=row["mask"]))
+    assert columns.all(0).nonzero()[0].tolist() == list(range(20, 60))
+    assert columns.sum() == 40 * 100
+
+
+OPTIONS = {  # words, the part of the request they are, and its value
+    "--size": (["64"], "size", 64),
+    "--attributes": (["texture"], "attributes", ("texture",)),
+    "--compat": (["reference"], "compat", "reference"),
+    "--seed": (["7"], "seed", 7),
+    "--subset": (["5"], "subset", 5),
+    "--job": (["1/3"], "job", (1, 3)),
+}
+PATHS = {"--instances", "--captions", "--out", "--pictures"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_reaches_what_is_built_and_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    words, name, expected = OPTIONS[option]
+    written: list[tuple[Any, ...]] = []
+    write = build.write
+    monkeypatch.setattr(build, "write", lambda *given: written.append(given) or write(*given))
+    out = _built(tmp_path, "out", option, *words)
+    request = written[0][-1]
+    assert request == _request(size=96)._replace(**{name: expected})
+    info = json.loads((out / "annotations.json").read_text())["info"]
+    assert info["request"] == json.loads(json.dumps(request._asdict()))
+    made, instances = written[0][1], coco.read_instances(tmp_path / "instances_val.json")
+    assert made == coco_benchmark.built(instances, coco.read_captions(tmp_path / "captions_val.json"), request)
+    annotated = [
+        coco_benchmark.rows(one, {one.id: one.name for one in instances.categories}, request.seed, request.compat)[1]
+        for one in made
+    ]
+    expected_rows = [row for rows in annotated for row in rows]
+    there = tables.read(out / "annotated.parquet", ANNOTATED)
+    assert [list(row) for row in there["outline"]] == [pytest.approx(row["outline"]) for row in expected_rows]
+    assert there["mask"].tolist() == [row["mask"] for row in expected_rows]
+
+
+def test_what_was_built_without_captions_may_be_built_with_them(tmp_path: Path) -> None:
+    instances, captions = coco_world.write(tmp_path)
+    words = ["coco", "--instances", str(instances), "--out", str(tmp_path / "out"), "--size", "64"]
+    for more in ([], ["--captions", str(captions)]):
+        command.main([*words, *more])
+    assert tables.read(tmp_path / "out" / "images.parquet", IMAGES)["caption"].str.contains("A view").all()
+
+
+def test_each_file_given_is_the_one_read_and_the_command_has_no_other_options(tmp_path: Path) -> None:
+    coco_world.write(tmp_path)
+    content = coco_world.instances()
+    (tmp_path / "few.json").write_text(json.dumps(content | {"annotations": content["annotations"][:9]}))
+    few = ["coco", "--instances", str(tmp_path / "few.json"), "--out", str(tmp_path / "few")]
+    command.main(few)
+    found = json.loads((tmp_path / "few" / "annotations.json").read_text())
+    assert len(found["annotations"]) == 9
+    assert {one["width"] for one in found["images"]} == {build.SIZE}
+    assert found["info"]["sources"].keys() == {"few.json"}
+    known = {one.option_strings[-1] for one in build.parser()._actions}
+    assert known - {"--help"} == OPTIONS.keys() | PATHS
+
+
 def test_real_pictures_are_stretched_beside_it(tmp_path: Path) -> None:
     content = coco_world.instances()
     coco_world.paint(tmp_path / "painted", content, 100)
@@ -144,6 +292,10 @@ def test_real_pictures_are_stretched_beside_it(tmp_path: Path) -> None:
     out = _built(tmp_path, "bench", "--pictures", str(tmp_path / "real"))
     truth = ground_truth_files.read(out / "annotations.json", None, None)
     assert set(shown.find(tmp_path / "bench-real", truth.images, None).sizes) == {(96, 96)}
+    wide = next(one for one in content["images"] if one["width"] > one["height"])
+    pixels = np.asarray(Image.open(tmp_path / "real" / wide["file_name"]).resize((96, 96), Image.Resampling.BICUBIC))
+    stretched = shown.read(tmp_path / "bench-real" / f"{Path(wide['file_name']).stem}.png")
+    assert np.array_equal(stretched, pixels)
 
 
 @pytest.mark.parametrize("job", ["3", "4/4", "-1/2", "a/b"])

@@ -1,19 +1,29 @@
 """`instdiff compare`: paired differences by hand, what changed most, and what cannot be compared."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import eval_world
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+from test_metrics_average_precision import CATEGORIES, random_case, sized
 from test_score import EYES, PARAMS
 
 from eval import compare, detect
 from eval.inputs import detections, ground_truth, pictures
-from eval.scoring import difference, score_row
+from eval.metrics import average_precision
+from eval.scoring import ap_matches, difference, score_row
 from eval.scoring import row as row_of_table
+from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
+from instdiff.layouts import masks
 
 MISSING = {("b", 0): None, ("d", 0): None}
 
@@ -135,6 +145,64 @@ def test_the_instances_that_changed_most_come_first_and_unchanged_ones_not_at_al
     assert changed["change"].tolist() == pytest.approx([3.0, 3.0])  # box IoU, mask IoU and PiM, from 0 to 1
 
 
+def _held(changes: list[float | None]) -> tuple[difference.Side, difference.Side]:
+    """Two sides whose instances differ by so much in box IoU; None: not judged on one side."""
+    rows = [{"key": "a", "index": n, "seed": 0, "category": "bar", "box": [0, 0, 1, 1]} for n in range(len(changes))]
+    table = pd.DataFrame(rows).reindex(columns=[*SCORES.names, "seed"])
+    one, other = (table.assign(mask_iou=0.0, pim_point=0.0, box_iou=start) for start in (0.4, 0.4))
+    other["box_iou"] = [None if change is None else 0.4 + change for change in changes]
+    return tuple(difference.Side((Path(),), scores, {}, {}) for scores in (one, other))  # type: ignore[return-value]
+
+
+def test_the_greatest_change_comes_first_whichever_way_it_went_and_equals_in_the_order_of_the_table() -> None:
+    sides = _held([0.1, -0.3, 0.0, 0.2, -0.2, None])
+    changed = difference.most_changed(*sides, count=9)
+    assert changed["index"].tolist() == [5, 1, 3, 4, 0]  # not judged counts as nothing found
+    assert changed["change"].tolist() == pytest.approx([-0.4, -0.3, 0.2, -0.2, 0.1])
+    assert difference.most_changed(*sides, count=2)["index"].tolist() == [5, 1]
+    assert difference.most_changed(*sides, count=0).empty
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "certain"), [(0.0, 0.1, False), (1e-12, 0.1, True), (-0.1, 0.0, False), (-0.1, -1e-12, True)]
+)
+def test_a_difference_is_certain_when_its_interval_leaves_out_nothing_at_all(
+    low: float, high: float, certain: bool
+) -> None:
+    assert difference.Difference("box_ap", 0.5, 0.5, low, high, paired=True).certain == certain
+
+
+def many(folder: Path, missed: float, num_pictures: int = 40) -> difference.Side:
+    """A side of many pictures with values that hardly repeat; so great a share of the detections is lost."""
+    given, found = random_case(3, num_pictures)
+    rng = np.random.default_rng(int(100 * missed))
+    found = [one for one in found if rng.random() >= missed]
+    counted = average_precision.matched(sized(num_pictures), CATEGORIES, given, found, "bbox")
+    folder.mkdir(parents=True)
+    ap_matches.write(folder / ap_matches.FILE, {"box": counted})
+    places = [{"key": f"{one['image_id']}", "index": one["id"], "category": "bar"} for one in given]
+    scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(given)), seed=0)
+    metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("box_miou", "box_ap")}
+    source = {"row": "box", "num_pictures": num_pictures, "settings": {"leak_groups": []}}
+    return difference.Side((folder,), scores, metrics, source)
+
+
+def test_another_seed_and_another_number_of_draws_give_other_intervals_and_the_same_ones_the_same(
+    tmp_path: Path,
+) -> None:
+    one, other = many(tmp_path / "one", 0.5), many(tmp_path / "other", 0.1)
+
+    def ends(num_resamples: int, seed: int) -> list[tuple[float, float]]:
+        found = difference.of_metrics(one, other, num_resamples, seed)
+        assert [metric.name for metric in found] == ["box_miou", "box_ap"]
+        assert all(metric.paired for metric in found)
+        return [(metric.low, metric.high) for metric in found]
+
+    assert ends(50, 0) == ends(50, 0)
+    for others in (ends(50, 1), ends(51, 0)):
+        assert all(here != there for here, there in zip(ends(50, 0), others, strict=True))
+
+
 def test_rows_of_other_layouts_are_refused(sides: Path, tmp_path: Path) -> None:
     one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     with pytest.raises(ValueError, match="not of the same layouts"):
@@ -171,6 +239,85 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
     records = {one["metric"]: one for one in json.loads((plots / "box.json").read_text())}
     assert records["box_miou"]["difference"] == pytest.approx(2 / 7)
     assert sorted(path.name for path in (plots / "box").iterdir()) == ["00-b-0.png", "01-d-0.png"]
+    for name, size, box in (("00-b-0", (20, 36), (2, 2, 12, 12)), ("01-d-0", (30, 32), (0, 2, 32, 10))):
+        pixels = np.asarray(Image.open(plots / "box" / f"{name}.png"))
+        assert pixels.shape[:2] == (size[0], 2 * size[1] + 4)  # A, a gap, B
+        for shown in (pixels[:, : size[1]], pixels[:, size[1] + 4 :]):
+            framed = masks.box_of((shown == compare.LINE).all(-1))
+            edges = np.array(framed) * (size[1], size[0], size[1], size[0])
+            assert edges == pytest.approx(np.array(box))
+
+
+Seen = dict[str, Any]
+
+
+def _values(sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Seen:
+    """What reached its use when the command was given these words."""
+    seen: Seen = {"rows": []}
+    of_metrics, most_changed, show = difference.of_metrics, difference.most_changed, compare.show
+
+    def measured(one: difference.Side, other: difference.Side, num_resamples: int, seed: int) -> Any:
+        seen.update(resamples=num_resamples, seed=seed, sides=(one.folders, other.folders))
+        return of_metrics(one, other, num_resamples, seed)
+
+    def changed(one: difference.Side, other: difference.Side, count: int) -> Any:
+        seen["count"] = count
+        return most_changed(one, other, count)
+
+    def shown(compared: compare.Compared) -> None:
+        seen["rows"].append(compared.name)
+        seen["pictures"] = compared.pictures
+        show(compared)
+
+    for module, name, own in ((difference, "of_metrics", measured), (difference, "most_changed", changed)):
+        monkeypatch.setattr(module, name, own)
+    monkeypatch.setattr(compare, "show", shown)
+    monkeypatch.chdir(tmp_path)
+    command.main(["compare", str(sides / "a"), str(sides / "b"), *words])
+    return seen | {"files": sorted(path.name for path in tmp_path.iterdir() if path.is_file() or path.name == "plots")}
+
+
+OPTIONS: dict[str, tuple[list[str], Callable[[Seen, Path], tuple[object, object]]]] = {
+    "a": ([], lambda seen, sides: (seen["sides"][0], (sides / "a" / "more",))),
+    "b": ([], lambda seen, sides: (seen["sides"][1], (sides / "b" / "more",))),
+    "--row": (["more"], lambda seen, sides: (seen["rows"], ["more"])),
+    "--count": (["1"], lambda seen, sides: (seen["count"], 1)),
+    "--resamples": (["37"], lambda seen, sides: (seen["resamples"], 37)),
+    "--seed": (["5"], lambda seen, sides: (seen["seed"], 5)),
+    "--html": (["page.html"], lambda seen, sides: (seen["files"], ["page.html"])),
+    "--plots": (["plots"], lambda seen, sides: (seen["files"], ["plots"])),
+    "--pictures": (["..", "../both"], lambda seen, sides: (seen["pictures"], [(Path(".."), Path("../both"))])),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_reaches_what_it_is_for(
+    sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    both = tmp_path / "both"
+    for side in ("a", "b"):
+        for name in ("box", "more"):
+            shutil.copytree(sides / side / "box", both / side / name)
+    (tmp_path / "empty").mkdir()
+    words, check = OPTIONS[option]
+    seen = _values(both, tmp_path / "empty", monkeypatch, *([option, *words] if words else []))
+    reached, expected = check(seen, both)
+    assert reached == expected
+
+
+def test_a_row_that_stands_on_one_side_alone_is_refused(
+    sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(sides / "b" / "box", tmp_path / "b" / "more")
+    for a, b in ((sides / "a", tmp_path / "b"), (tmp_path / "b", sides / "a")):
+        with pytest.raises(SystemExit):
+            command.main(["compare", str(a), str(b), "--row", "more"])
+        assert f"{sides / 'a'}: no scores of row 'more' there" in capsys.readouterr().err
+
+
+def test_every_option_is_among_those_tried() -> None:
+    known = {(one.option_strings or [one.dest])[-1] for one in compare.parser()._actions}
+    assert known - {"--help"} == OPTIONS.keys()
 
 
 def test_no_number_is_cut_in_a_terminal_of_80_columns(

@@ -1,5 +1,6 @@
 """The door for detections: malformed files are refused in one sentence with file, record and field."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,64 @@ def test_what_is_no_file_of_detections_is_refused(tmp_path: Path, content: str) 
     (tmp_path / "found.json").write_text(content)
     with pytest.raises(ValueError, match="found.json"):
         detections.read(tmp_path / "found.json", SIZES)
+
+
+def test_all_detections_have_masks_or_none_has(tmp_path: Path) -> None:
+    bare = {name: value for name, value in _annotation().items() if name != "segmentation"}
+    assert not detections.read(_write(tmp_path, bare, bare), SIZES).has_masks
+    assert detections.read(_write(tmp_path, _annotation(), _annotation()), SIZES).has_masks
+    for some in ([bare, _annotation()], [_annotation(), bare, _annotation()]):
+        with pytest.raises(ValueError, match=f"1 of {len(some)} detections have no segmentation: all or none"):
+            detections.read(_write(tmp_path, *some), SIZES)
+    (read,) = detections.read(_write(tmp_path, bare | {"bbox": [1, 1, 7, 3]}), SIZES).in_coco
+    assert read["area"] == 21
+
+
+def test_the_order_of_the_categories_changes_nothing(tmp_path: Path) -> None:
+    path = _write(tmp_path, _annotation(category_id=2))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"categories": content["categories"][::-1]}))
+    assert detections.read(path, SIZES).classes == ("square", "bar")
+    for ids in ([1, 1], [1, 3], [0, 1]):
+        wrong = [{"id": number, "name": f"{place}"} for place, number in enumerate(ids)]
+        path.write_text(json.dumps(content | {"categories": wrong}))
+        with pytest.raises(ValueError, match="ids must be 1 to 2, each once"):
+            detections.read(path, SIZES)
+
+
+def _mask(left: int) -> dict[str, Any]:
+    mask_HW = np.zeros((8, 10), bool)
+    mask_HW[2:4, left : left + 2] = True
+    return masks.encode(mask_HW).model_dump()
+
+
+RECORDS = st.builds(
+    lambda image, category, left, score, covered: _annotation(
+        image_id=image, category_id=category, bbox=[left, 2, 2, 2], score=score, segmentation=_mask(covered)
+    ),
+    *(st.integers(1, 2), st.integers(1, 2), st.integers(0, 2), st.sampled_from([0.5, 0.9]), st.integers(0, 2)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=12), data=st.data())
+def test_the_order_of_the_records_changes_nothing_that_is_counted_not_even_among_equal_scores(
+    tmp_path: Path, records: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    there = detections.read(_write(tmp_path, *records), SIZES).in_coco
+    assert detections.read(_write(tmp_path, *data.draw(st.permutations(records))), SIZES).in_coco == there
+    assert [(one["image_id"], -one["score"]) for one in there] == sorted(
+        (one["image_id"], -one["score"]) for one in records
+    )
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [{"score": 0.0}, {"score": 1.0}, {"bbox": [0, 0, 0, 0]}, {"image_id": 1}, {"image_id": 2}, {"category_id": 2}],
+)
+def test_the_ends_of_what_is_allowed_are_allowed(tmp_path: Path, edge: dict[str, object]) -> None:
+    (read,) = detections.read(_write(tmp_path, _annotation(**edge)), SIZES).annotations
+    assert edge.items() <= read.model_dump().items()
 
 
 JSON = st.recursive(

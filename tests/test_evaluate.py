@@ -4,22 +4,26 @@ import contextlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import coco_world
 import eval_world
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval import detect
+from eval import detect, evaluate, score
 from eval.inputs import ground_truth, pictures
 from eval.scoring.columns import SCORES
+from eval.scoring.measures import Eyes
 from instdiff import __main__ as command
 from instdiff import provenance, tables
+from instdiff import provenance as drawn
 from instdiff.foundation import detector
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
@@ -115,10 +119,10 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
 ) -> None:
     own = _copied(sample, tmp_path)
     pictures_of = [
-        provenance.picture_line(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())
+        drawn.picture_line(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())
     ]
     for digest in ("one", "another"):
-        provenance.write(own / "drawn", pictures_of, weights={"unet": digest})
+        drawn.write(own / "drawn", pictures_of, weights={"unet": digest})
         row = _evaluate(own, tmp_path / "out", "drawn")
         assert json.loads((row / "provenance.json").read_text())["drawn_by"]["weights"] == {"unet": digest}
     assert _metrics(row) == _metrics(_evaluate(sample, tmp_path / "without", "drawn"))
@@ -128,7 +132,7 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
     )
     sentence = _refused(capsys, own, tmp_path / "later", "drawn")
     assert f"{pictures_of[2]['file']} is not the picture that was drawn then" in sentence
-    (own / "drawn" / provenance.RECORD).write_text('{"made": "elsewhere"}')
+    (own / "drawn" / drawn.RECORD).write_text('{"made": "elsewhere"}')
     assert "no record of how pictures were drawn" in _refused(capsys, own, tmp_path / "later", "drawn")
 
 
@@ -302,6 +306,216 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     one, other = (tables.read(tmp_path / "out" / name / "instances.parquet", SCORES) for name in ("tables", "layouts"))
     compared = ["key", "index", "category", "area", "box_iou", "mask_iou", "pim_point", "pim_scribble"]
     assert one[compared].equals(other[compared])
+
+
+def _truth(**columns: list[str | None]) -> ground_truth.GroundTruth:
+    blank: dict[str, list[Any]] = {"category": ["ring", "star"], "colour": [None, None], "texture": [None, None]}
+    return ground_truth.GroundTruth(pd.DataFrame(), pd.DataFrame(blank | columns), {})
+
+
+@pytest.mark.parametrize(
+    ("columns", "judged"),
+    [
+        ({}, ["shape"]),
+        ({"category": ["ring", "dog"]}, []),  # shapes are judged only where the judge knows them all
+        ({"category": ["dog", "dog"], "colour": ["red", None]}, ["colour"]),
+        ({"colour": [None, "red"], "texture": ["glass", "glass"]}, ["colour", "texture", "shape"]),
+        ({"texture": [None, "glass"]}, ["texture", "shape"]),
+    ],
+)
+def test_an_attribute_is_judged_where_an_instance_asks_for_it(
+    columns: dict[str, list[str | None]], judged: list[str]
+) -> None:
+    params = evaluate.read_settings(DEFAULTS, None).score
+    fitted = evaluate.fitting(params, _truth(**columns))
+    assert sorted(fitted.words) == sorted(judged)
+    assert all(fitted.words[name] == params.words[name] for name in judged)
+    every = list(params.words["shape"])
+    whole = _truth(category=every, colour=[None] * len(every), texture=[None] * len(every))
+    assert "shape" in evaluate.fitting(params, whole).words  # all of them
+
+
+def test_the_table_shows_the_ends_of_the_scale_first_and_leaves_out_what_does_not_compare(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, row in (("drawn", "b"), ("other", "a"), ("real", "real")):
+        _evaluate(sample, tmp_path, name, "--row", row)
+    shutil.copytree(tmp_path / "b", tmp_path / "none")
+    shutil.copytree(tmp_path / "b", tmp_path / "z")
+    source = json.loads((tmp_path / "z" / "provenance.json").read_text())
+    (tmp_path / "z" / "provenance.json").write_text(json.dumps(source | {"layouts": "others"}))
+    capsys.readouterr()
+    evaluate.show(tmp_path, ["a"])
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "±" in line]
+    assert shown == ["real", "none", "a", "b"]
+
+
+class Judging:
+    """What reached the judging of each row, by the row's name; nothing is scored."""
+
+    def __init__(self) -> None:
+        self.out, self.params, self.rows = Path(), evaluate.read_settings(DEFAULTS, None).score, {}
+        self.loaded: list[Path] = []
+
+    def __call__(self, out: Path, name: str, inputs: Any, looked: Any, params: Any, protocol: Any) -> None:
+        self.out, self.params, self.looked = out, params, looked
+        self.rows[name] = (inputs, protocol)
+
+    @property
+    def last(self) -> Any:
+        return list(self.rows.values())[-1][0]
+
+    def folder(self, row: str) -> str:
+        return str(self.rows[row][0].pictures.paths[0].parent.name)
+
+
+DEFAULTS = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables, layouts, pictures of several makers, detections of each, a detector, a judge and two files of values."""
+    world = tmp_path_factory.mktemp("options")
+    eval_world.write(world)
+    for name, background in (("drawn", 90), ("other", 60), ("bare", 30), ("squares", 10)):
+        eval_world.draw(world / name, {}, background)
+    for path in (world / "squares").iterdir():
+        Image.open(path).resize((64, 64)).save(path)
+    images, rows = tables.read(world / "images.parquet", IMAGES), tables.read(world / "annotated.parquet", ANNOTATED)
+    tables.write(world / "few.parquet", rows.iloc[:5], ANNOTATED)
+    tables.write(world / "renamed.parquet", images.assign(caption="another"), IMAGES)
+    wanted = from_tables.from_tables(images, rows.assign(mask=None))
+    layout_files.write(world / "layouts.json", wanted)  # boxes alone: they do not say how large the pictures are
+    for name in ("real", "drawn", "other", "bare"):
+        found = pictures.find(world / name, images, None)
+        params = detect.Params(batch_size=4, square=None)
+        detect.write(world / f"{name}.json", eval_world.PixelDetector(), name, found, params)
+    shutil.copy(world / "drawn.json", world / "fewer.json")
+    content = json.loads((world / "drawn.json").read_text())
+    (world / "fewer.json").write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
+    for name in ("detector", "judge"):
+        (world / name).mkdir()
+        (world / name / "weights").write_text(name)
+    (world / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    values = PARAMS | {"score": PARAMS["score"] | {"min_score": 0.125}}
+    (world / "others.yaml").write_text(yaml.safe_dump(values))
+    return world
+
+
+BASE = {
+    "--pictures": ["drawn"],
+    "--layouts": ["annotated.parquet"],
+    "--images": ["images.parquet"],
+    "--detections": ["drawn.json"],
+    "--params": ["params.yaml"],
+    "--out": ["out"],
+}
+ENDS = {"--real": ["real"], "--none": ["bare"]}
+Check = tuple[dict[str, list[str] | None], Callable[[Judging], object], object]
+OPTIONS: dict[str, Check] = {
+    "--pictures": (
+        {"--pictures": ["drawn", "other"], "--detections": ["drawn.json", "other.json"], "--row": ["box"]},
+        lambda seen: {name: seen.folder(name) for name in seen.rows},
+        {"box@drawn": "drawn", "box@other": "other"},
+    ),
+    "--layouts": ({"--layouts": ["few.parquet"]}, lambda seen: len(seen.last.truth.instances), 5),
+    "--images": (
+        {"--images": ["renamed.parquet"]},
+        lambda seen: set(seen.last.truth.images["caption"]),
+        {"another"},
+    ),
+    "--detections": ({"--detections": ["fewer.json"]}, lambda seen: len(seen.last.found.annotations), 2),
+    "--detector": (
+        {"--detections": None, "--detector": ["detector"]},
+        lambda seen: ([path.name for path in seen.loaded], len(seen.last.found.annotations)),
+        (["detector"], 7),
+    ),
+    "--judge": (
+        {"--judge": ["judge"]},
+        lambda seen: ([path.name for path in seen.loaded], seen.looked is not None),
+        (["judge"], True),
+    ),
+    "--real": (
+        {"--real": ["real"]},
+        lambda seen: ([*seen.rows], seen.last.real.paths[0].parent.name),
+        (["drawn"], "real"),  # judged itself only where its detections are there
+    ),
+    "--real-detections": (
+        {**ENDS, "--real-detections": ["real.json"]},
+        lambda seen: ([*seen.rows], seen.folder("real"), seen.rows["real"][0].found.provenance["detector"]),
+        (["real", "drawn"], "real", "real"),
+    ),
+    "--none": (
+        {"--none": ["bare"], "--detections": None, "--detector": ["detector"]},
+        lambda seen: ([*seen.rows], seen.folder("none")),
+        (["none", "drawn"], "bare"),
+    ),
+    "--none-detections": (
+        {**ENDS, "--none-detections": ["bare.json"]},
+        lambda seen: ([*seen.rows], seen.folder("none"), seen.rows["none"][0].found.provenance["detector"]),
+        (["none", "drawn"], "bare", "bare"),
+    ),
+    "--protocol": (
+        {"--protocol": ["mask"]},
+        lambda seen: [(name, protocol.name) for name, (_, protocol) in seen.rows.items()],
+        [("mask", "mask")],
+    ),
+    "--row": ({"--row": ["mine"], "--protocol": ["mask"]}, lambda seen: [*seen.rows], ["mine"]),
+    "--size": (
+        {"--size": ["64"], "--pictures": ["squares"], "--detections": None, "--detector": ["detector"]},
+        lambda seen: (seen.params.square, set(seen.last.pictures.sizes)),
+        (64, {(64, 64)}),
+    ),
+    "--params": ({"--params": ["others.yaml"]}, lambda seen: seen.params.min_score, 0.125),
+    "--out": ({"--out": ["elsewhere"]}, lambda seen: seen.out.name, "elsewhere"),
+}
+
+
+def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict[str, list[str] | None]) -> Judging:
+    """Run the command as far as the judging; files are named within the fixture's folder, `--out` is not."""
+    seen = Judging()
+    patch.chdir(at)
+    patch.setattr(evaluate, "judged", seen)
+    patch.setattr(evaluate, "show", lambda out, names: None)
+    patch.setattr(evaluate.seeds, "write", lambda path, rows, params: None)
+    patch.setattr(detector, "load", lambda folder: seen.loaded.append(folder) or eval_world.PixelDetector())
+    eyes = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
+    patch.setattr(score, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
+    words = []
+    for option, values in (BASE | changed).items():
+        plain = option in {"--out", "--row", "--protocol", "--size"}
+        words += [] if values is None else [option, *(one if plain else str(asked_for / one) for one in values)]
+    command.main(["evaluate", *words])
+    return seen
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_reaches_what_it_is_for(
+    asked_for: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    changed, reached, expected = OPTIONS[option]
+    assert reached(_judging(asked_for, monkeypatch, tmp_path, changed)) == expected
+
+
+def test_every_option_is_among_those_tried() -> None:
+    known = {one.option_strings[-1] for one in evaluate.parser()._actions}
+    assert known - {"--help"} == OPTIONS.keys()
+
+
+def test_the_size_given_is_that_of_layouts_that_do_not_say_theirs(
+    asked_for: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"--size": ["64"], "--pictures": ["squares"], "--detections": None, "--detector": ["detector"]}
+    seen = _judging(asked_for, monkeypatch, tmp_path, given | {"--layouts": ["layouts.json"], "--images": None})
+    assert set(seen.last.truth.images[["height", "width"]].itertuples(index=False, name=None)) == {(64, 64)}
+
+
+def test_the_hash_of_the_judge_is_that_of_its_folder(
+    asked_for: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _judging(asked_for, monkeypatch, tmp_path, {"--judge": ["judge"]})
+    assert seen.looked.digest == provenance.of_folder(asked_for / "judge")
+    assert _judging(asked_for, monkeypatch, tmp_path, {}).looked is None
 
 
 def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,23 @@ def test_the_weights_of_a_file_give_the_features_before_the_classes(tmp_path: Pa
     assert np.array_equal(features[1], network.image_features(pictures[1:])[0])  # whatever the batch
 
 
+def test_the_network_sees_each_picture_as_a_square_from_minus_one_to_one_colour_by_colour() -> None:
+    seen: list[torch.Tensor] = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return torch.zeros(1, 2048)
+
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:10, :, 0] = 255  # red above
+    pixels[:, 30:, 2] = 255  # blue to the right
+    inception.Inception(network).image_features([pixels])  # type: ignore[arg-type]
+    (x,) = seen
+    assert x.shape == (1, 3, inception.SIDE, inception.SIDE)
+    corners = x[0][:, [0, 0, -1, -1], [0, -1, 0, -1]].T.tolist()  # above left, above right, below left, below right
+    assert corners == [[1, -1, -1], [1, -1, 1], [-1, -1, -1], [-1, -1, 1]]
+
+
 def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / inception.WEIGHTS)
     with pytest.raises(ValueError, match=r"inception\.pth: not the weights of FID's Inception"):

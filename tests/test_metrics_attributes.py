@@ -37,6 +37,17 @@ def test_a_template_without_the_attribute_is_refused() -> None:
         attributes.phrases("texture", "glass", "a {colour} object", WORDS)
 
 
+@pytest.mark.parametrize("words", [{"colour": ["red"]}, {"colour": ["red"], "texture": []}])
+def test_a_template_with_a_place_that_no_word_is_known_for_is_refused(words: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="'a {colour} {texture} thing' of 'colour' needs words of 'texture'"):
+        attributes.phrases("colour", "red", "a {colour} {texture} thing", words)
+    assert attributes.phrases("colour", "red", "a {colour} thing", words) == ["a red thing"]
+
+
+def test_of_equally_near_words_the_first_is_judged() -> None:
+    assert attributes.judged(np.array([[1.0, 1.0]]), np.eye(2), ["red", "blue"]) == ["red"]
+
+
 def test_directions_are_unit_vectors_that_average_the_phrases() -> None:
     directions_WD = attributes.directions(WordJudge(), "colour", ["{colour} {texture}"], WORDS)
     expected = np.array([[2, 0, 1, 1, 0], [0, 2, 1, 1, 0]]) / np.sqrt(6)

@@ -47,6 +47,27 @@ def test_nothing_measured_is_an_error_and_not_zero() -> None:
         bootstrap.draws(0, 10, seed=0)
 
 
+def test_an_interval_leaves_out_a_fortieth_at_either_end() -> None:
+    assert bootstrap.interval(np.arange(1001.0)) == (25.0, 975.0)
+    for wrong in (np.zeros(0), np.array([0.0, np.nan]), np.array([0.0, np.inf])):
+        with pytest.raises(ValueError, match="finite resampled values"):
+            bootstrap.interval(wrong)
+
+
+@given(st.permutations(range(12)))
+def test_the_order_of_the_instances_changes_nothing(order: list[int]) -> None:
+    values, pictures = np.arange(12.0) ** 2, np.arange(12) // 3
+    draws = bootstrap.draws(4, 60, seed=0)
+    turned = bootstrap.mean(values[order], pictures[order], draws)
+    assert turned == pytest.approx(bootstrap.mean(values, pictures, draws))
+
+
+def test_a_resample_without_an_instance_that_counts_is_left_out() -> None:
+    draws = np.array([[2, 0], [0, 2], [1, 1]])
+    metric = bootstrap.mean(np.array([1.0, 3.0]), np.array([1, 1]), draws)  # the first picture has none
+    assert metric == (2.0, 2, 2.0, 2.0)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 5))
 def test_an_interval_lies_within_the_values(values: list[float], seed: int) -> None:
     metric = bootstrap.mean(np.array(values), np.arange(len(values)), bootstrap.draws(len(values), 40, seed))

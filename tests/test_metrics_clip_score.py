@@ -33,5 +33,25 @@ def test_a_text_that_stands_several_times_is_read_once() -> None:
     assert judge.asked == ["up", "right"]
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_how_many_texts_are_read_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(clip_score, "BATCH", batch)
+    rng = np.random.default_rng(0)
+    features = {f"text {place}": rng.normal(size=5) for place in range(7)}
+    sizes: list[int] = []
+
+    class Reader(Judge):
+        def text_features(self, texts: Sequence[str]) -> np.ndarray:
+            sizes.append(len(texts))
+            return np.array([features[text] for text in texts])
+
+    texts = [*features, *reversed(features)]
+    drawn = rng.normal(size=(14, 5))
+    own = np.array([features[text] for text in texts])
+    expected = (drawn * own).sum(1) / np.linalg.norm(drawn, axis=1) / np.linalg.norm(own, axis=1)
+    assert clip_score.cosines(drawn, texts, Reader()) == pytest.approx(expected)
+    assert sizes == [min(batch, 7 - start) for start in range(0, 7, batch)]
+
+
 def test_of_nothing_it_is_nothing() -> None:
     assert len(clip_score.cosines(np.zeros((0, 2)), [], Judge())) == 0

@@ -34,6 +34,27 @@ def test_the_interval_is_around_the_value_although_resampling_adds_bias() -> Non
     assert 0 <= metric.low < metric.value < metric.high
 
 
+def test_both_sets_are_drawn_again_together_layout_by_layout() -> None:
+    features = RNG.normal(size=(30, 4))
+    draws = bootstrap.draws(30, 50, seed=0)
+    shifted = fid.metric(features, features + np.array([3, 0, 0, 0]), draws)  # in every draw
+    assert (shifted.value, shifted.low, shifted.high) == pytest.approx((9, 9, 9))
+
+
+def test_the_interval_is_moved_back_by_what_resampling_adds() -> None:
+    one, other = RNG.normal(size=(25, 6)), RNG.normal(0.5, 1, size=(25, 6))
+    draws = bootstrap.draws(25, 80, seed=0)
+    drawn = [np.repeat(np.arange(25), counts) for counts in draws]
+    distances = np.array([fid.distance(one[rows], other[rows]) for rows in drawn])
+    metric = fid.metric(one, other, draws)
+    low, high = np.percentile(distances, [2.5, 97.5]) - distances.mean() + metric.value
+    assert (metric.low, metric.high) == pytest.approx((max(0, low), high))
+
+
+def test_two_pictures_a_side_are_enough() -> None:
+    assert fid.distance(np.array([[0.0], [2.0]]), np.array([[0.0], [2.0]])) == pytest.approx(0)
+
+
 def test_one_picture_has_no_distance() -> None:
     with pytest.raises(ValueError, match="two pictures"):
         fid.distance(np.zeros((1, 3)), np.zeros((5, 3)))

@@ -33,6 +33,38 @@ def test_sets_of_one_kind_are_near_zero_and_of_two_kinds_are_not() -> None:
     assert draw[1].n == 60
 
 
+@pytest.mark.parametrize(("count", "size"), [(60, 100), (60, 12), (300, 8)])
+def test_the_interval_covers_the_true_distance_about_as_often_as_it_says(count: int, size: int) -> None:
+    # features are +1 or -1; the kernel (xy + 1)^3 is 8 for equals and else 0; so the distance is 16 (0.2 - 0.8)^2
+    true = 16 * (0.2 - 0.8) ** 2
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(120):
+        one, other = (np.where(rng.random((count, 1)) < share, 1.0, -1.0) for share in (0.2, 0.8))
+        metric = kid.metric(one, other, 50, size, rng)
+        covered.append(metric.low <= true <= metric.high)
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_a_subset_is_half_of_all_pictures_at_most_and_drawn_from_each_side_on_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[tuple[int, int]] = []
+    whole = kid.distance
+    monkeypatch.setattr(kid, "distance", lambda one, other: drawn.append((len(one), len(other))) or whole(one, other))
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(21, 4))
+    for size, kept in ((9, 9), (10, 10), (11, 10), (100, 10), (1, 2)):
+        drawn.clear()
+        metric = kid.metric(features, features, 7, size, rng)
+        assert drawn == [(kept, kept)] * 7
+        assert metric.low < metric.value < metric.high  # the same rows on both sides would be at no distance
+
+
+def test_two_pictures_a_side_are_enough() -> None:
+    assert np.isfinite(kid.distance(np.ones((2, 2)), np.zeros((2, 2))))
+
+
 def test_one_picture_has_no_distance() -> None:
     with pytest.raises(ValueError, match="two pictures"):
         kid.distance(np.ones((1, 2)), np.ones((3, 2)))

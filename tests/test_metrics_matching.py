@@ -41,6 +41,15 @@ def test_one_to_one_takes_the_largest_overlap_first() -> None:
     assert list(matching.in_order(iou_DG)) == [0, 1]
 
 
+def test_of_equal_overlaps_the_first_detection_is_taken() -> None:
+    iou_DG = np.array([[0.4, 0.0], [0.5, 0.2], [0.5, 0.2]])
+    every = np.ones((3, 2), bool)
+    assert list(matching.best(iou_DG, every)) == [1, 1]
+    assert list(matching.in_order(iou_DG)) == [1, 2]
+    assert list(matching.one_to_one(iou_DG, every)) == [1, 2]
+    assert list(matching.one_to_one(iou_DG.T, every.T)) == [-1, 0, 1]
+
+
 def test_a_detection_that_does_not_overlap_is_none_but_the_reference_takes_it() -> None:
     iou_DG = np.array([[0.0]])
     assert list(matching.best(iou_DG, np.ones((1, 1), bool))) == [-1]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from eval.metrics import matching
@@ -43,6 +45,19 @@ def test_the_paper_form_gives_the_reference_value(stroke: str) -> None:
     form = paper(_golden(stroke))
     assert form.value == GOLDEN["result"][stroke]
     assert form.num_pictures == GOLDEN["num_pictures"]
+
+
+@given(st.data())
+def test_the_papers_point_is_the_whole_pixel_halfway_between_the_first_and_the_last(data: st.DataObject) -> None:
+    height, width = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    first = [data.draw(st.integers(0, side - 1)) for side in (width, height)]
+    last = [data.draw(st.integers(start, side - 1)) for start, side in zip(first, (width, height), strict=True)]
+    mask_HW = np.zeros((height, width), bool)
+    mask_HW[first[1] : last[1] + 1, first[0] : last[0] + 1] = True
+    point = paper_point(masks.encode(mask_HW))
+    assert point is not None
+    expected = [(start + stop) // 2 for start, stop in zip(first, last, strict=True)]
+    assert point * (width, height) == pytest.approx(np.array([expected]))
 
 
 def _run_lengths(*boxes: tuple[int, int, int, int]) -> list[dict[str, object]]:

@@ -46,7 +46,7 @@ class Annotation(Strict):
 
 @dataclass(frozen=True)
 class Detections:
-    """All detections of a set of pictures, by picture, each picture's by falling score."""
+    """All detections of a set of pictures, by picture, each picture's by falling score, equals by their content."""
 
     provenance: Mapping[str, Any]
     classes: tuple[str, ...]
@@ -109,8 +109,13 @@ def checked(
     without = sum(one.segmentation is None for one in annotations)
     if 0 < without < len(annotations):
         raise ValueError(f"{path}: {without} of {len(annotations)} detections have no segmentation: all or none")
-    ordered = sorted(annotations, key=lambda one: (one.image_id, -one.score))
-    return Detections(made_by, classes, tuple(ordered), provenance.of_file(path))
+    return Detections(made_by, classes, tuple(sorted(annotations, key=_order)), provenance.of_file(path))
+
+
+def _order(one: Annotation) -> tuple[object, ...]:
+    """What detections are sorted by: all they say, so that the order of a file's records changes no number."""
+    counts = "" if one.segmentation is None else one.segmentation.counts
+    return one.image_id, -one.score, one.category_id, one.bbox, counts
 
 
 def _validated(path: Path, field: str, kind: Any, value: object) -> Any:

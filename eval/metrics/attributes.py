@@ -36,6 +36,9 @@ def phrases(attribute: str, word: str, template: str, words: Mapping[str, Sequen
     names = PLACEHOLDER.findall(template)
     if attribute not in names:
         raise ValueError(f"template {template!r} has no place for {attribute!r}")
+    lacking = [name for name in names if not words.get(name)]
+    if lacking:
+        raise ValueError(f"template {template!r} of {attribute!r} needs words of {lacking[0]!r}, and there are none")
     choices = [[word] if name == attribute else words[name] for name in names]
     pieces = PLACEHOLDER.sub("\0", template).split("\0")
     return ["".join(chain(*zip_longest(pieces, chosen, fillvalue=""))) for chosen in product(*choices)]

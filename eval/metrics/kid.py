@@ -25,7 +25,8 @@ def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rn
     """Mean over subsets of `size` pictures, half of all at most, drawn from each side on its own.
 
     The interval is that of subsampling (Politis and Romano 1994): the spread of the subsets, made as much smaller as
-    all pictures tell more than a subset. A bootstrap would pair pictures with their own copies.
+    all pictures tell more than a subset, with the error of a mean over so few subsets. A bootstrap would pair pictures
+    with their own copies.
     """
     num = min(len(pictures_ND), len(real_ND))
     kept = max(2, min(size, num // 2))
@@ -39,7 +40,7 @@ def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rn
         ]
     )
     value = float(subsets_S.mean())
-    spread_S = (subsets_S - value) * np.sqrt(kept / max(1, num - kept))
+    spread_S = (subsets_S - value) * np.sqrt(kept / max(1, num - kept) + 1 / num_subsets)
     return Metric(value, len(pictures_ND), *interval(value + spread_S))
 
 
