@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from instdiff.provenance import EDGE, fingerprint
 
 
