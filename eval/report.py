@@ -19,6 +19,7 @@ from eval.scoring.headline import HEADLINE
 from eval.scoring.row import REAL
 from instdiff import atomic, stage, tables
 from instdiff.schema import Strict
+from instdiff.table_rows import TableRow
 
 CONTROLS = (REAL, "none")
 SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared
@@ -27,7 +28,7 @@ SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows 
 class Params(Strict):
     """Values of the stage."""
 
-    rows: dict[str, str]  # in the order of the table: what each row is
+    rows: dict[str, TableRow]  # in the order of the table
     num_layouts: int  # in the grid of samples
     num_failures: int  # shown of each row
     max_side: int  # pixels of a picture on the page
@@ -44,9 +45,9 @@ class Row(NamedTuple):
     provenance: dict[str, Any]
 
 
-def read(scores: Path, rows: Mapping[str, str]) -> list[Row]:
+def read(scores: Path, rows: Mapping[str, TableRow]) -> list[Row]:
     """The rows of the table; ValueError names one that is missing or was judged on or by something else."""
-    found = [_row(scores / name, name, meaning) for name, meaning in rows.items()]
+    found = [_row(scores / name, name, row.meaning) for name, row in rows.items()]
     for one in found[1:]:
         for what in SAME:
             if one.provenance[what] != found[0].provenance[what]:

@@ -47,9 +47,15 @@ def load_params(run: Run) -> Strict:
     module = sys.modules[run.__module__]
     spec = module.__spec__
     assert spec is not None
-    section = spec.name.rpartition(".")[2]
-    params: Strict = module.Params.model_validate(yaml.safe_load(PARAMS_FILE.read_text())[section])
+    name = spec.name.rpartition(".")[2]
+    params: Strict = module.Params.model_validate(section(yaml.safe_load(PARAMS_FILE.read_text()), name, module.Params))
     return params
+
+
+def section(values: Mapping[str, Any], name: str, params: type[Strict]) -> dict[str, Any]:
+    """The values of a stage: its section, and the rows of the table where it reads them."""
+    shared = {"rows": values["rows"]} if "rows" in params.model_fields and "rows" in values else {}
+    return {**values[name], **shared}
 
 
 def arguments(run: Run) -> dict[str, Any]:

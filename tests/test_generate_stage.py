@@ -14,14 +14,20 @@ from tiny_pipeline import base, shared
 
 from instdiff import tables
 from instdiff.sampling import generate
-from instdiff.sampling.generate import Params, Row
+from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Instance, Layout
+from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work import resume
 
 PARAMS = Params(
     seed=3,
-    rows={"box": Row(formats=("box",), mis=0.0), "all": Row(formats=("mask", "point"), mis=0.25)},
+    rows={
+        "real": TableRow(meaning="", pictures="real", formats=(), mis=0.0),
+        "box": TableRow(meaning="", pictures="drawn", formats=("box",), mis=0.0),
+        "all": TableRow(meaning="", pictures="drawn", formats=("mask", "point"), mis=0.25),
+    },
     solver="plms",
     steps=4,
     guidance=3.0,
@@ -49,7 +55,7 @@ PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline
 }
 
 
-def asked(batch: list[Layout], row: Row = PARAMS.rows["box"], params: Params = PARAMS) -> dict[str, Any]:
+def asked(batch: list[Layout], row: TableRow = PARAMS.rows["box"], params: Params = PARAMS) -> dict[str, Any]:
     """What the pipeline is asked for."""
     found: dict[str, Any] = {}
 
@@ -69,14 +75,14 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
     usual = asked(LAYOUTS)
     assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents"}
     for name, (argument, value) in PASSED_ON.items():
-        of_row, of_all = ({name: value}, {}) if name in Row.model_fields else ({}, {name: value})
+        of_row, of_all = ({name: value}, {}) if name in TableRow.model_fields else ({}, {name: value})
         found = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
         assert found[argument] == value != usual[argument], name
         same = usual.keys() - {argument, "latents"}
         assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
         assert torch.equal(found["latents"], usual["latents"]), name
-    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size"}  # held below
-    assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | Row.model_fields.keys()
+    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
+    assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))
@@ -138,7 +144,7 @@ class Killed(Exception):
 
 def drawn_rows(
     root: Path, monkeypatch: pytest.MonkeyPatch, row: str = "all", killed_in: int | None = None, **changes: Any
-) -> tuple[list[tuple[list[str], Row]], dict[str, float]]:
+) -> tuple[list[tuple[list[str], TableRow]], dict[str, float]]:
     """Batches that the stage draws of five pictures, the last of which has three instances for two slots."""
     keys = ["e", "d", "c", "b", "a"]
     image = {"group": "mixed", "file": "f", "width": 4, "height": 2, "sha256": "0"}
@@ -146,9 +152,9 @@ def drawn_rows(
     bare = dict.fromkeys(ANNOTATED.names) | {"key": "a", "caption": "it"}
     rows = pd.DataFrame([bare | {"index": index} for index in range(3)], dtype=object)
     tables.write(root / "annotated.parquet", rows.to_dict("records"), ANNOTATED)
-    batches: list[tuple[list[str], Row]] = []
+    batches: list[tuple[list[str], TableRow]] = []
 
-    def draw(_: object, batch: list[Layout], of: Row, params: Params) -> list[Image.Image]:
+    def draw(_: object, batch: list[Layout], of: TableRow, params: Params) -> list[Image.Image]:
         if len(batches) == killed_in:
             raise Killed
         batches.append(([layout.key for layout in batch], of))
@@ -163,7 +169,12 @@ def drawn_rows(
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
         (folder / "weights").write_text(folder.name)
-    given = {"images": root / "images.parquet", "annotated": root / "annotated.parquet", "generated": root / "out"}
+    given = {
+        "pictures": root / "real",
+        "images": root / "images.parquet",
+        "annotated": root / "annotated.parquet",
+        "generated": root / "out",
+    }
     counts: dict[str, float] = {}
     try:
         counts = dict(generate.run(**given, **folders, row=row, params=PARAMS.model_copy(update=changes)))
@@ -197,3 +208,34 @@ def test_a_kill_costs_the_batch_in_flight_and_no_other_run_sees_what_was_drawn(
     after, _ = drawn_rows(tmp_path, monkeypatch)
     assert [keys for keys, _ in after] == [["c", "b"], ["a"]]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{key}.png" for key in "abcde"]
+
+
+def test_a_half_done_row_goes_on_after_another_row_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_rows(tmp_path, monkeypatch, killed_in=1)
+    batches, _ = drawn_rows(tmp_path, monkeypatch, rows=PARAMS.rows | {"new": PARAMS.rows["box"]})
+    assert [keys for keys, _ in batches] == [["c", "b"], ["a"]]
+
+
+def test_a_half_done_row_is_drawn_anew_by_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_rows(tmp_path, monkeypatch, killed_in=1)
+    monkeypatch.setattr(resume, "code", lambda stage: f"{stage} with another solver")
+    batches, _ = drawn_rows(tmp_path, monkeypatch)
+    assert [keys for keys, _ in batches] == [["e", "d"], ["c", "b"], ["a"]]
+
+
+def test_the_row_of_real_pictures_holds_them_byte_for_byte(tmp_path: Path) -> None:
+    names = ["a.png", "b.jpg"]
+    images = [
+        {"key": name[0], "group": "mixed", "file": name, "width": 4, "height": 2, "caption": "", "sha256": ""}
+        for name in names
+    ]
+    tables.write(tmp_path / "images.parquet", images, IMAGES)
+    (tmp_path / "real").mkdir()
+    for name in [*names, "of-no-row.png"]:
+        (tmp_path / "real" / name).write_bytes(name.encode())
+    unread = dict.fromkeys(("annotated", "text", "vae", "unet", "instance"), tmp_path / "absent")
+    given = {"pictures": tmp_path / "real", "images": tmp_path / "images.parquet", "generated": tmp_path / "out"}
+    assert generate.run(**given, **unread, row="real", params=PARAMS) == {"pictures": 2}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        name: name.encode() for name in names
+    }

@@ -99,15 +99,15 @@ def weights(folder: Path) -> None:
 def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
     """Module and options of every stage of dvc.yaml, each item of a matrix, in order."""
     page = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    path, evaluated = (next(one[name] for one in page["vars"] if name in one) for name in ("path", "evaluated"))
+    path = page["vars"][0]["path"]
     known = {f"path.{name}": where for name, where in path.items()} | {"shipped": values["shipped"]}
     known |= {f"kept.{name}": where for name, where in values["kept"].items()}
     for entry in page["stages"].values():
         if "matrix" in entry:
             ((name, items),) = entry["matrix"].items()
-            turns = [{f"item.{name}": item} for item in items if name != "row" or item in ROWS]
+            turns = [{f"item.{name}": item} for item in items]
         elif "foreach" in entry:
-            turns = [{"key": row, "item": where} for row, where in evaluated.items() if row in ROWS]
+            turns = [{"key": row} for row in values["rows"]]
         else:
             turns = [{}]
         for turn in turns:
@@ -121,7 +121,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder in which all stages have run."""
     folder = tmp_path_factory.mktemp("sd15")
     values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
-    values["report"]["rows"] = {row: values["report"]["rows"][row] for row in ROWS}
+    values["rows"] = {row: values["rows"][row] for row in ROWS}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         coco(folder / "coco")
@@ -131,7 +131,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             given = {option.removeprefix("--").replace("-", "_"): value for option, value in options.items()}
             stats = Path(given.pop("stats"))
             arguments = {one: kind(given[one]) for one, kind in stage.arguments(module.run).items()}
-            params = module.Params.model_validate(values[name.rpartition(".")[2]])
+            params = module.Params.model_validate(stage.section(values, name.rpartition(".")[2], module.Params))
             stats.parent.mkdir(parents=True, exist_ok=True)
             stats.write_text(json.dumps(dict(module.run(**arguments, params=params))))
         yield folder

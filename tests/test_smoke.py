@@ -112,7 +112,7 @@ def test_the_whole_pipeline_ends_in_a_table_and_a_report(copy: Copy) -> None:
     for row in table.values():
         assert row.keys() == METRICS
         for metric in row.values():
-            assert metric.keys() == {"value", "n", "low", "high"}
+            assert metric.keys() == {"value", "n", "low", "high", "better"}
             assert metric["n"] > 0
     assert "<html" in (copy.folder / "report.html").read_text()
 

@@ -5,9 +5,9 @@ before and after it is what would have been drawn at once.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from PIL import Image
@@ -23,22 +23,16 @@ from instdiff.randomness import torch_generator
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Layout, Strict
+from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
-
-
-class Row(Strict):
-    """What one row of the table keeps of each instance, and the share of steps in which instances are drawn apart."""
-
-    formats: tuple[Format, ...]  # of an instance that are kept; the others are withheld
-    mis: float  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
 
 
 class Params(Strict):
     """How pictures are drawn, the same for every row but for what the row keeps."""
 
     seed: int  # of the noise: with a layout's key, the same in every row
-    rows: dict[str, Row]  # of the table: what each is drawn from
+    rows: dict[str, TableRow]
     solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
     steps: int  # of the solver
     guidance: float  # scale of classifier-free guidance; 1 is none
@@ -63,7 +57,9 @@ def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Pa
     )
 
 
-def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row, params: Params) -> list[Image.Image]:
+def draw(
+    pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: TableRow, params: Params
+) -> list[Image.Image]:
     """One picture a layout; the noise of a picture depends on the seed and its key alone."""
     shape = (pipeline.unet.config.in_channels, *[pipeline.unet.config.sample_size] * 2)
     noise = [torch.randn(shape, generator=torch_generator(params.seed, "noise", layout.key)) for layout in batch]
@@ -75,7 +71,7 @@ def draw(pipeline: InstanceDiffusionPipeline, batch: Sequence[Layout], row: Row,
         alpha=params.alpha,
         mis=row.mis,
         merge=params.merge,
-        formats=row.formats,
+        formats=cast(Collection[Format], row.formats),
         masked_attention=params.masked_attention,
         compat=params.compat,
         latents=torch.stack(noise),
@@ -91,6 +87,7 @@ def first(layout: Layout, slots: int) -> Layout:
 
 def run(
     *,
+    pictures: Path,
     images: Path,
     annotated: Path,
     text: Path,
@@ -101,32 +98,50 @@ def run(
     row: str,
     params: Params,
 ) -> dict[str, float]:
-    """Val layouts, foundation, instance layers -> pictures of one row."""
-    wanted = from_tables.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
+    """Val layouts, foundation, instance layers -> pictures of one row; of the row `real` the real pictures."""
+    table = tables.read(images, IMAGES)
+    if params.rows[row].pictures == "real":
+        return copy(pictures, list(table["file"]), generated)
+    all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
-    told = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
-    asked_in = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
+    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
-    kept = resume.folder(resume.digest(__name__, params, row, *asked_in.values(), *weights.values()))
-    kept.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(wanted), params.batch_size)
-    for start in track(starts, len(starts), "batch"):
-        batch = told[start : start + params.batch_size]
-        if not all((kept / f"{layout.key}.png").is_file() for layout in batch):
-            for layout, picture in zip(batch, draw(pipeline, batch, params.rows[row], params), strict=True):
-                picture.save(kept / f".{layout.key}.png")  # under its own name only when it is whole
-                (kept / f".{layout.key}.png").rename(kept / f"{layout.key}.png")
+    own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
+    scratch = resume.folder(resume.digest(__name__, own, row, *inputs.values(), *weights.values()))
+    draw_missing(pipeline, layouts, own.rows[row], own, scratch)
     with atomic.folder(generated) as part:
-        for layout in told:
-            shutil.copyfile(kept / f"{layout.key}.png", part / f"{layout.key}.png")
-        pictures = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in told]
-        provenance.write(
-            part, pictures, row=row, asked=asked_in, weights=weights, settings=params.model_dump(mode="json")
-        )
-    resume.clear(kept)
-    asked, counted = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
-    return {"pictures": len(wanted), "instances": counted, "instances_beyond_slots": asked - counted}
+        for layout in layouts:
+            shutil.copyfile(scratch / f"{layout.key}.png", part / f"{layout.key}.png")
+        lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]
+        provenance.write(part, lines, row=row, asked=inputs, weights=weights, settings=own.model_dump(mode="json"))
+    resume.clear(scratch)
+    before, after = (sum(len(layout.instances) for layout in each) for each in (all_layouts, layouts))
+    return {"pictures": len(layouts), "instances": after, "instances_beyond_slots": before - after}
+
+
+def copy(pictures: Path, names: Sequence[str], generated: Path) -> dict[str, float]:
+    """The real pictures as a row of the table."""
+    with atomic.folder(generated) as part:
+        for name in names:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(pictures / name, part / name)
+    return {"pictures": len(names)}
+
+
+def draw_missing(
+    pipeline: InstanceDiffusionPipeline, layouts: Sequence[Layout], row: TableRow, params: Params, scratch: Path
+) -> None:
+    """Draw every batch of which a picture is missing in `scratch`; a picture has its name there once it is whole."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(layouts), params.batch_size)
+    for start in track(starts, len(starts), "batch"):
+        batch = layouts[start : start + params.batch_size]
+        if not all((scratch / f"{layout.key}.png").is_file() for layout in batch):
+            for layout, picture in zip(batch, draw(pipeline, batch, row, params), strict=True):
+                picture.save(scratch / f".{layout.key}.png")
+                (scratch / f".{layout.key}.png").rename(scratch / f"{layout.key}.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,14 @@
+"""The rows of the table: what each is, and what of an instance its pictures are drawn from."""
+
+from typing import Literal
+
+from instdiff.schema import Strict
+
+
+class TableRow(Strict):
+    """One row: the real pictures, or pictures drawn from some of the location formats."""
+
+    meaning: str  # what the row is, for readers
+    pictures: Literal["real", "drawn"]  # the real pictures as they are, or pictures drawn by the model
+    formats: tuple[str, ...]  # of an instance that are kept; the others are withheld
+    mis: float  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
