@@ -150,7 +150,9 @@ def read_settings(path: Path, size: int | None) -> Settings:
     try:
         sections = yaml.safe_load(path.read_text(encoding="utf-8"))
         own = {"square": size} if size is not None else {}
-        rows = {name: Protocol(name=name, **one) for name, one in sections["generate"]["rows"].items()}
+        rows = {
+            name: Protocol(name=name, formats=row["formats"], mis=row["mis"]) for name, row in sections["rows"].items()
+        }
         return Settings(
             Params.model_validate(sections["score"] | own), detect.Params.model_validate(sections["detect"] | own), rows
         )
@@ -160,7 +162,7 @@ def read_settings(path: Path, size: int | None) -> Settings:
 
 def _protocol(name: str | None, settings: Settings) -> Protocol | None:
     if name is not None and name not in settings.protocols:
-        raise ValueError(f"--protocol: there is no {name!r}; generate.rows has {', '.join(settings.protocols)}")
+        raise ValueError(f"--protocol: there is no {name!r}; rows has {', '.join(settings.protocols)}")
     return None if name is None else settings.protocols[name]
 
 
@@ -207,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
     add("--none", type=Path, help="pictures drawn from the prompts alone, scored beside")
     add("--real-detections", type=Path, help="detections of the real pictures, where --detections gives the others'")
     add("--none-detections", type=Path, help="the same of the pictures from prompts alone")
-    add("--protocol", help="what the pictures were drawn from, a name in generate.rows")
+    add("--protocol", help="what the pictures were drawn from, a name in rows")
     add("--row", help="name of the result; by default the protocol's or the folder's")
     add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")

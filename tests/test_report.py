@@ -159,7 +159,7 @@ def test_rows_drawn_by_other_weights_raise_an_alarm(world: Path) -> None:
 
 
 def test_a_table_without_the_real_row_raises_an_alarm(world: Path) -> None:
-    rows = report.read(world / "scores", {"none": "", "box": ""})
+    rows = report.read(world / "scores", {name: described("") for name in ("none", "box")})
     assert report.alarms(rows) == [
         "There is no real row: nothing says how far the detector and the judge can be trusted."
     ]
@@ -354,7 +354,7 @@ def _page(world: Path, **changed: object) -> str:
 
 def test_each_value_of_the_stage_reaches_what_it_is_for(world: Path) -> None:
     text = _page(world)
-    few = _page(world, rows={"real": "upper", "box": "with <i>boxes</i>"})
+    few = _page(world, rows={"real": described("upper"), "box": described("with <i>boxes</i>")})
     assert list(json.loads((world / "metrics.json").read_text())) == ["real", "box"]
     assert "with &lt;i&gt;boxes&lt;/i&gt;" in few and "boxes</i>" not in text
     side, gap, label = PARAMS.sheet_side, figures.MARGIN, figures.LABEL
