@@ -17,16 +17,17 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval import detect, evaluate, score
+from eval import detect, evaluate
 from eval.inputs import ground_truth, pictures
+from eval.scoring import score_row
 from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from instdiff import __main__ as command
 from instdiff import provenance, tables
 from instdiff import provenance as drawn
-from instdiff.foundation import detector
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.networks import detector
 from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -109,7 +110,7 @@ def test_every_instance_has_its_line_crowds_and_all_and_the_result_says_where_it
         if any(one["image_id"] == image["id"] for one in content["annotations"])
     }
     source = json.loads((row / "provenance.json").read_text())
-    assert source["protocol"] == {"name": "box", **PARAMS["generate"]["rows"]["box"]}
+    assert source["protocol"] == {"name": "box", "formats": ["box"], "mis": 0.0}
     assert source["detected_by"]["pictures"] is None  # and nobody claims that it was known
     assert source["sets"]["real"]["count"] == coco_world.NUM_PICTURES
 
@@ -480,7 +481,7 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(evaluate.seeds, "write", lambda path, rows, params: None)
     patch.setattr(detector, "load", lambda folder: seen.loaded.append(folder) or eval_world.PixelDetector())
     eyes = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
-    patch.setattr(score, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
+    patch.setattr(score_row, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
     words = []
     for option, values in (BASE | changed).items():
         plain = option in {"--out", "--row", "--protocol", "--size"}

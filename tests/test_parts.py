@@ -13,13 +13,13 @@ from threading import Event, Timer
 from typing import NamedTuple
 
 import pytest
-from data_world import GROUND, WORK, WORKERS, contents, prepared, sources
+from data_world import WORK, WORKERS, contents, prepared, sources
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import annotators, ground
+from data_prep import ground
 from data_prep.columns import INSTANCES
-from instdiff import schema, tables
+from instdiff import tables
 from instdiff.tables import LEDGER
 from instdiff.work import parts, workers
 from instdiff.work.outcomes import Failure, outcomes
@@ -117,25 +117,6 @@ def test_parts_are_the_items_in_their_order_each_full_but_the_last(count: int, p
     assert {part.retry for part in cut} <= {("broken",)}
 
 
-def test_a_digest_is_of_all_that_decides_a_part_and_not_of_who_does_it(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_text("1")
-    other.write_text("2")
-    plain = parts.digest("stage", GROUND, [one, other], "a", "b")
-    elsewhere = GROUND.model_copy(update={"work": WORK.model_copy(update={"part_size": 7})})
-    assert parts.digest("stage", elsewhere, [one, other], "a", "b") == plain
-    changed = [
-        parts.digest("another", GROUND, [one, other], "a", "b"),
-        parts.digest("stage", GROUND.model_copy(update={"batch_size": 7}), [one, other], "a", "b"),
-        parts.digest("stage", GROUND, [other, one], "a", "b"),
-        parts.digest("stage", GROUND, [one], "a", "b"),
-        parts.digest("stage", GROUND, [one, other], "a"),
-        parts.digest("stage", GROUND, [one, other], "a", "c"),
-    ]
-    other.write_text("3")
-    assert len({plain, *changed, parts.digest("stage", GROUND, [one, other], "a", "b")}) == 8
-
-
 def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, room = tables.write, [5]
 
@@ -189,18 +170,6 @@ def test_a_failure_is_named_by_its_kind(error: Exception, reason: str) -> None:
         assert isinstance(outcome, Failure)
         assert outcome.reason == reason
         assert outcome.detail.startswith(f"{type(error).__name__}: {error}")
-
-
-def test_a_digest_is_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, read_bytes = set[str](), Path.read_bytes
-
-    def recorded(path: Path) -> bytes:
-        read.add(str(path))
-        return read_bytes(path)
-
-    monkeypatch.setattr(Path, "read_bytes", recorded)
-    parts.digest("stage", GROUND, [])
-    assert {str(module.__file__) for module in (parts, ground, annotators, tables, schema)} <= read
 
 
 BAD = {"07": "broken"}

@@ -244,7 +244,7 @@ def test_samples_take_every_group_in_turn(finished: Path) -> None:
 
 
 def test_the_worst_instances_come_first_with_what_went_wrong(finished: Path) -> None:
-    row = report.read(finished / "scores", {"box": ""})[0]
+    row = report.read(finished / "scores", {"box": described("")})[0]
     first = report_page.worst(row.instances, 1).iloc[0]
     assert (first["key"], first["index"], first["place"]) == ("b", 0, 0)
     assert report_page.faults(first.to_dict())[:2] == ["not found", "wrong colour"]

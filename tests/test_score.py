@@ -24,8 +24,7 @@ from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
 from instdiff import provenance, tables
-from instdiff.foundation import clip, detector
-from instdiff.networks import inception
+from instdiff.networks import clip, detector, inception
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
 
@@ -181,7 +180,7 @@ def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     score_row.write(world / "scores", score_row.Scored(scores, metrics, {}), {"row": "real"})
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
-    assert set(written["pim"]) == {"value", "n", "low", "high"}
+    assert set(written["pim"]) == {"value", "n", "low", "high", "better"}
     assert json.loads((world / "scores" / "provenance.json").read_text()) == {"row": "real"}
 
 
