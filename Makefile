@@ -10,11 +10,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export YOLO_OFFLINE := true
 export YOLO_AUTOINSTALL := false
 export YOLO_CONFIG_DIR := $(CURDIR)/.ultralytics
+# Stages show their progress themselves; bars of libraries stand between.
+export TQDM_DISABLE := 1
+export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup lavis repro smoke test lint format bench ui
+.PHONY: setup lavis repro status comments back smoke test lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -38,9 +41,18 @@ $(LAVIS): | setup
 
 repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.optimisation.steps=100" choose values
 	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(OVERRIDES)
-	dvc repro
+	@python -m flows.repro
 	@python -m eval.table
 	@echo "report: $(CURDIR)/report.html"
+
+status: setup ## what is out of date, and why
+	@python -m flows.status
+
+comments: setup ## take stages as up to date of whose code only comments and docstrings changed
+	@python -m flows.status --commit
+
+back: setup ## values and outputs of the last commit; loses nothing
+	@python -m flows.back
 
 smoke: setup ## every stage, small, in a copy of this repository under runs/smoke
 	mkdir -p runs
@@ -62,5 +74,5 @@ format: setup
 bench: setup ## how fast the parts are
 	python -m pytest --quiet -s bench
 
-ui: setup ## a Prefect server on loopback and the deployments it can run
-	python -m flows.serve
+ui: setup ## a Prefect server on loopback and its deployments; ALLOW=/data/coco lets the form's values name that folder
+	python -m flows.serve $(foreach folder,$(ALLOW),--allow $(folder))

@@ -14,7 +14,7 @@ from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
 from instdiff import stage, tables
 from instdiff.layouts import masks as run_lengths
 from instdiff.layouts.geometry import clamp
-from instdiff.schema import Box, Rle, Strict
+from instdiff.schema import Box, Rle, Share, Strict
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
@@ -27,8 +27,8 @@ class Params(Strict):
     """What an instance needs to be kept."""
 
     required: tuple[Needed, ...]  # an instance without one of these is dropped
-    min_visible_area: float  # of the mask, as a share of the picture
-    min_box_size: float  # of the box, as a share of the picture
+    min_visible_area: Share  # of the mask, as a share of the picture
+    min_box_size: Share  # of the box, as a share of the picture
 
 
 def run(

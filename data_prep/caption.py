@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import field_validator
+from pydantic import PositiveInt, field_validator
 
 from data_prep.annotators.crops import Crops, ModelParams, Subject
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
@@ -28,7 +28,7 @@ class Params(Strict):
 
     backend: Literal["template", "given", "transformers", "lavis"]  # who says it; template fills words in
     template: str  # may name {colour}, {texture} and {category}
-    batch_size: int  # instances at once, whatever pictures they are from
+    batch_size: PositiveInt  # instances at once, whatever pictures they are from
     model: ModelParams | None  # of transformers and lavis
     work: Work
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, stage
@@ -30,7 +31,7 @@ PRECISION = {"float16": torch.float16, "float32": torch.float32}
 class Params(Strict):
     """How much at once, how finely it is kept, and whether at all."""
 
-    batch_size: int  # pictures, or texts
+    batch_size: PositiveInt  # pictures, or texts
     precision: Literal["float16", "float32"]  # of what is kept
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts

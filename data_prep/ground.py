@@ -5,6 +5,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import PositiveInt
+
 from data_prep.annotators.grounded import Found
 from data_prep.annotators.tags import DetectorParams
 from data_prep.columns import GIVEN, INSTANCES
@@ -22,7 +24,7 @@ class Params(Strict):
     """Who says it."""
 
     backend: Literal["given", "grounding_dino"]  # the boxes of the source, or GroundingDINO's
-    batch_size: int  # pictures at once
+    batch_size: PositiveInt  # pictures at once
     detector: DetectorParams | None  # of grounding_dino
     work: Work
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
 from PIL import Image
-from pydantic import Field, RootModel
+from pydantic import Field, NonNegativeInt, RootModel
 
 from data_prep.columns import GIVEN, GIVEN_CAPTIONED
 from data_prep.sources import instances as regions
@@ -22,7 +22,7 @@ from data_prep.sources.records import Record
 from instdiff import atomic, stage, tables
 from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 from instdiff.tables import IMAGES
 from instdiff.work import parts, resume
 from instdiff.work.ledger import utf8
@@ -37,7 +37,7 @@ class Scenes(Strict):
 
     source: Literal["scenes"]  # scenes are painted from their seed, known exactly
     seed: int  # the same scenes for the same seed
-    num_train: int  # pictures of the group "mixed"
+    num_train: NonNegativeInt  # pictures of the group "mixed"
     val_groups: dict[str, int]  # group -> pictures
     work: Work
 
@@ -45,7 +45,7 @@ class Scenes(Strict):
 class Real(Strict):
     """What all sources of real pictures have in common."""
 
-    val_share: float  # of the training pictures, by their keys, where there are none for validation alone
+    val_share: Share  # of the training pictures, by their keys, where there are none for validation alone
     limits: Limits
     work: Work
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from data_prep.columns import GIVEN, INSTANCES, MASKS
 from instdiff import stage, tables
@@ -28,8 +29,8 @@ class Params(Strict):
 
     backend: Literal["given", "box", "sam", "sam2"]  # the masks of the source, the boxes filled, or SAM's
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
-    batch_size: int  # pictures at once
-    max_boxes: int  # decoded at once, of however many pictures: with batch_size, what bounds the memory
+    batch_size: PositiveInt  # pictures at once
+    max_boxes: PositiveInt  # decoded at once, of however many pictures: with batch_size, what bounds the memory
     work: Work
 
 

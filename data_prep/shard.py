@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from pydantic import PositiveInt
 from webdataset import TarWriter
 
 from instdiff import atomic, stage, tables
@@ -29,8 +30,8 @@ LONGEST_KEY = 76  # a member's name, key and extension, has 100 bytes in a tar
 class Params(Strict):
     """How the samples are cut into shards."""
 
-    samples_per_shard: int  # at most
-    megabytes_per_shard: int  # of pictures: a shard is full when it has as many
+    samples_per_shard: PositiveInt  # at most
+    megabytes_per_shard: PositiveInt  # of pictures: a shard is full when it has as many
 
 
 def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: Params) -> dict[str, int]:

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import PositiveInt
+
 from data_prep.columns import MASKS, STROKES
 from instdiff import stage, tables
 from instdiff.layouts import masks as run_lengths
@@ -23,8 +25,8 @@ class Params(Strict):
     """How many points, and where the single one goes."""
 
     seed: int  # of the places drawn for scribbles and outlines
-    num_scribble_points: int  # of an instance, within its mask
-    num_outline_points: int  # of an instance, along its mask's edge
+    num_scribble_points: PositiveInt  # of an instance, within its mask
+    num_outline_points: PositiveInt  # of an instance, along its mask's edge
     point: Literal["box_centre", "inside"]  # of the box, or the pixel of the mask nearest to it
     work: Work
 

@@ -20,6 +20,7 @@ from instdiff.table_rows import TableRow
 from instdiff.work.parts import Work
 
 ROOT = Path(__file__).parents[1]
+LIMITS = ("ge", "gt", "le")  # of pydantic's fields: at least, above, at most
 HEAD = "<!-- written by docs/write.py -->\n"
 SHARED: dict[str, type[BaseModel]] = {"work": Work, "rows": TableRow}  # groups of configs/ that several stages hold
 INTRODUCTION = """# Configuration
@@ -86,7 +87,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
             yield prefix + name, "group", f"values of [{name}](#{name})"
             continue
         if groups != [field.annotation]:
-            yield prefix + name, spelled(field.annotation), said.get(name, "")
+            yield prefix + name, spelled(field.annotation) + bounds(field.metadata), said.get(name, "")
         any_name = "*." if get_origin(field.annotation) is dict else ""
         for group in groups:
             yield from fields(group, f"{prefix}{name}.{any_name}")
@@ -115,6 +116,14 @@ def spelled(annotation: Any) -> str:
     text = re.sub(rf"\b({names})\b", "group", text) if names else text
     text = " | ".join(dict.fromkeys(text.split(" | ")))
     return text.replace(" | ", " or ").replace("'", "`").replace("|", "\\|")
+
+
+def bounds(metadata: list[Any]) -> str:
+    """Between which numbers a value lies."""
+    least, above, most = (next((getattr(one, name) for one in metadata if hasattr(one, name)), None) for name in LIMITS)
+    if least is not None and most is not None:
+        return f", {least:g} to {most:g}"
+    return f", at least {least:g}" if least is not None else f", above {above:g}" if above is not None else ""
 
 
 def graph() -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import PositiveInt
+
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, find
 from instdiff import provenance, stage, tables
@@ -16,7 +18,7 @@ from instdiff.tables import IMAGES
 class Params(Strict):
     """Values of the stage."""
 
-    batch_size: int  # pictures
+    batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
 
 

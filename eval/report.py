@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pydantic import NonNegativeInt, PositiveInt
 
 from eval.inputs import ground_truth
 from eval.pages import figures, report_page
@@ -29,10 +30,10 @@ class Params(Strict):
     """Values of the stage."""
 
     rows: dict[str, TableRow]  # in the order of the table
-    num_layouts: int  # in the grid of samples
-    num_failures: int  # shown of each row
-    max_side: int  # pixels of a picture on the page
-    sheet_side: int  # pixels of a picture on the sheet of samples
+    num_layouts: NonNegativeInt  # in the grid of samples
+    num_failures: NonNegativeInt  # shown of each row
+    max_side: PositiveInt  # pixels of a picture on the page
+    sheet_side: PositiveInt  # pixels of a picture on the sheet of samples
 
 
 class Row(NamedTuple):

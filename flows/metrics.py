@@ -63,11 +63,16 @@ def changes(before: Metrics, after: Metrics) -> list[Change]:
 
 
 def table(metrics: Metrics) -> list[dict[str, str]]:
-    """One record a row: each value with half of its 95% interval."""
+    """One record a metric, which is narrower than one a row: each value with half of its 95% interval."""
+    names = dict.fromkeys(name for own in metrics.values() for name in own)
     return [
-        {"row": row} | {name: f"{one['value']:.3f} ± {(one['high'] - one['low']) / 2:.3f}" for name, one in own.items()}
-        for row, own in metrics.items()
+        {"metric": name} | {row: _short(own[name]) if name in own else "" for row, own in metrics.items()}
+        for name in names
     ]
+
+
+def _short(one: Metric) -> str:
+    return f"{one['value']:.3f}±{(one['high'] - one['low']) / 2:.3f}"
 
 
 def markdown(found: list[Change]) -> str:

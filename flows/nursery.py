@@ -27,6 +27,10 @@ class CommandFailedError(RuntimeError):
     """The command ended with another exit status than 0."""
 
 
+class ClosedError(CommandFailedError):
+    """The command was ended, or not begun, because the nursery closes."""
+
+
 class Nursery:
     """Starts DVC commands; leaving its context ends those that still run."""
 
@@ -47,11 +51,13 @@ class Nursery:
         self._line = ours
         self._room = threading.BoundedSemaphore(jobs)
         self._one_at_a_time = threading.Lock()
+        self._closing = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing = True
         with suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
         self._process.wait()
@@ -61,7 +67,8 @@ class Nursery:
         """Yield what `dvc words...` prints, stdout and stderr as one, without line ends.
 
         Raises:
-            CommandFailedError: it ended with another exit status than 0, or the nursery has closed.
+            ClosedError: the nursery closes.
+            CommandFailedError: it ended with another exit status than 0.
         """
         shown = " ".join(["dvc", *words])
         with self._room, _Pipe() as (printed, output), _Pipe() as (ended, status):
@@ -73,12 +80,14 @@ class Nursery:
             except OSError:
                 begun = b""
             if not begun:
-                raise CommandFailedError(f"{shown}: the run is being stopped")
+                raise ClosedError(f"{shown}: the run is being stopped")
             output.close()
             status.close()
             for line in printed:
                 yield line.rstrip("\n")
             code = ended.read()
+        if code != "0" and self._closing:
+            raise ClosedError(f"{shown} was ended with the run")
         if code != "0":
             raise CommandFailedError(f"{shown} " + (f"ended with exit status {code}" if code else "was killed"))
 

@@ -2,17 +2,31 @@
 
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.gate import refusal
 
 ADDRESS = "INSTDIFF_PAGES"  # the environment variable that says where pages are served
+POLICY = "default-src 'unsafe-inline' data:; frame-ancestors 'none'"  # a page loads nothing and is framed by none
 
 
-def start(host: str, port: int, cache: Path) -> ThreadingHTTPServer:
-    """Answer `/<md5>` with that page of DVC's cache, in a thread of its own, until shut down."""
+@contextmanager
+def serving(address: str, cache: Path) -> Iterator[None]:
+    """Answer `/<md5>` with that page of DVC's cache, in a thread of its own, at an address such as http://127.0.0.1:80.
+
+    Raises:
+        RuntimeError: the port is taken.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if reason := refusal(address, self.headers.items()):
+                self.send_error(403, explain=reason)
+                return
             asked = re.fullmatch(r"/([0-9a-f]{2})([0-9a-f]{30})", self.path)
             page = cache / "files" / "md5" / asked[1] / asked[2] if asked else None
             if page is None or not page.is_file():
@@ -21,7 +35,7 @@ def start(host: str, port: int, cache: Path) -> ThreadingHTTPServer:
             content = page.read_bytes()
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Security-Policy", "default-src 'unsafe-inline' data:")  # it loads nothing
+            self.send_header("Content-Security-Policy", POLICY)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -29,6 +43,14 @@ def start(host: str, port: int, cache: Path) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    where = urlsplit(address)
+    try:
+        server = ThreadingHTTPServer((str(where.hostname), int(where.port or 0)), Handler)
+    except OSError as error:
+        raise RuntimeError(f"reports cannot be served at {address}: {error.strerror}; --port chooses another") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

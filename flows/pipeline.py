@@ -6,20 +6,27 @@ whose outputs DVC restored from its cache as `Cached`. A stage that fails keeps 
 
 import argparse
 import json
+import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Completed, Failed, Running
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
+from pydantic import Field
 
-from flows import artifacts, dag, experiments, gpus, metrics, settings, tree
-from flows.nursery import Nursery
+from flows import artifacts, dag, experiments, gpus, metrics, parameters, server, settings, tree
+from flows.nursery import ClosedError, Nursery
 from flows.progress import Progress
 from instdiff import config
 from instdiff.progress import TAG
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 else:  # what the form of the UI offers, and all that the server accepts
     Experiment = Literal[("default", *sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")))]
 
+Jobs = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None  # of an experiment: part of a Git reference
+GOOD = {"ran", "Skipped", "Cached"}  # how a stage ends that is up to date
 Row = dict[str, Any]  # stage, how it ended, seconds
 
 
@@ -41,8 +51,8 @@ def pipeline(
     experiment: Experiment = "default",
     overrides: list[str] | None = None,
     targets: list[str] | None = None,
-    jobs: int = 2,
-    name: str | None = None,
+    jobs: Jobs = 2,
+    name: Name = None,
 ) -> State[Any] | list[Row]:
     """Bring everything up to date.
 
@@ -54,29 +64,54 @@ def pipeline(
         name: keep the run as a DVC experiment of this name; one is made up for a run of a deployment.
     """
     log = get_run_logger()
-    given = [*([] if experiment == "default" else [f"experiment={experiment}"]), *(overrides or [])]
-    log.info("Values: %s", " ".join(given) or "configs/ as they are")
+    given = parameters.words(experiment, overrides)
+    log.info("Values: %s", shlex.join(given) or "configs/ as they are")
+    try:
+        chosen, kept_as = settings.read(), experiments.named(name)
+        values = parameters.composed(experiment, overrides, by_form=runtime.deployment.name is not None)
+    except ValueError as refused:
+        return Failed(message=str(refused))
     with (
-        tree.held(str(runtime.flow_run.name), log.warning) as lock,
+        tree.held(str(runtime.flow_run.name), waiting) as lock,
         Nursery(ENVIRONMENT, jobs, [lock]) as nursery,
+        parameters.way_on(given, log.warning),
     ):
-        chosen = settings.read()
-        kept_as = experiments.named(name)
-        config.compile_params(given)
+        under_name("Running")
+        config.write(values)
         graph = dag.upto(dag.load(), targets) if targets else dag.load()
         files = artifacts.shown(graph)
         last = metrics.read(files["metrics"]) if "metrics" in files else {}
         rows = run(graph, nursery)
         create_table_artifact(rows, key="stages", description="How each stage ended")
-        bad = [one["stage"] for one in rows if one["how"] not in {"ran", "Skipped", "Cached"}]
+        bad = [one["stage"] for one in rows if one["how"] not in GOOD]
         if bad:
+            log.warning(parameters.going_on(given))
             return Failed(message=f"{len(bad)} of {len(rows)} stages did not complete: {', '.join(bad)}")
         changed = artifacts.publish(files, last)
-        if kept_as and any(one["how"] != "Skipped" for one in rows):
+        if kept_as and changed_something(rows):
             experiments.save(kept_as, chosen.push, nursery, log.info)
         if chosen.message:
             experiments.tell(chosen.message, kept_as or str(runtime.flow_run.name), changed)
     return rows
+
+
+def waiting(message: str) -> None:
+    """Have the run seen to wait, in its log and by the name of its state."""
+    get_run_logger().warning(message)
+    under_name("Waiting", message)
+
+
+def under_name(name: str, message: str | None = None) -> None:
+    """Let this run's state, which is a running one, have a name of ours."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(runtime.flow_run.id)
+        if run.state is not None and run.state.is_running() and run.state.name != name:
+            client.set_flow_run_state(run.id, Running(name=name, message=message), force=True)
+
+
+def changed_something(rows: Sequence[Row]) -> bool:
+    """Whether a run did more than to see that all is up to date."""
+    return any(one["how"] != "Skipped" for one in rows)
 
 
 def run(graph: dag.Graph, nursery: Nursery) -> list[Row]:
@@ -103,14 +138,17 @@ def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State
     log = get_run_logger()
     how = "ran"
     show = Progress(stage)
-    with gpus.held(num_gpus) as environment:
-        for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", stage], environment):
-            if line.startswith(TAG):
-                show(json.loads(line.removeprefix(TAG)))
-                continue
-            how = spoken(line) or how
-            if line.strip():
-                log.info(line)
+    try:
+        with gpus.held(num_gpus) as environment:
+            for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", stage], environment):
+                if line.startswith(TAG):
+                    show(json.loads(line.removeprefix(TAG)))
+                    continue
+                how = spoken(line) or how
+                if line.strip():
+                    log.info(line)
+    except ClosedError as stopped:
+        return Cancelled(message=str(stopped))
     return ended(stage, how, start)
 
 
@@ -137,6 +175,19 @@ def row(stage: str, state: State[Any]) -> Row:
     return {"stage": stage, "how": state.name, "seconds": 0.0}
 
 
+@contextmanager
+def watched() -> Iterator[None]:
+    """The server that the environment names, else one of our own while the context is open."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    access = server.new()
+    settings_of_it = {PREFECT_API_URL: f"{access.address}/api", PREFECT_API_AUTH_STRING: access.token}
+    with server.running(access), temporary_settings(settings_of_it):
+        yield
+        APILogWorker.drain_all()  # what is not sent yet is sent while the server is there
+
+
 def main() -> None:
     """Parse the command line, run the flow, and exit with 1 when a stage did not complete."""
     parser = argparse.ArgumentParser(description="Bring the pipeline up to date under Prefect.")
@@ -144,7 +195,9 @@ def main() -> None:
     parser.add_argument("--target", action="append", dest="targets", help="a stage; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="stages side by side")
     parser.add_argument("--name", help="keep the run as a DVC experiment of this name")
-    state = pipeline(**vars(parser.parse_args()), return_state=True)
+    chosen = vars(parser.parse_args())
+    with watched():
+        state = pipeline(**chosen, return_state=True)
     print(f"{state.name}: {state.message or 'every stage is up to date'}")
     sys.exit(not state.is_completed())
 

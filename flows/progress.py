@@ -25,10 +25,12 @@ class Progress:
         if now - self.told < SECONDS_BETWEEN_UPDATES and done < total:
             return
         self.told = now
-        get_run_logger().info("%s: %d of %d %s", self.stage, done, total, unit)
-        share = 100.0 * done / max(1, total)
+        share, words = 100.0 * done / max(1, total), f"{self.stage}: {done} of {total} {unit}"
+        get_run_logger().info(words)
         if self.artifact is None:
             key = "progress-" + re.sub("[^a-z0-9]+", "-", self.stage.lower())
-            self.artifact = create_progress_artifact(share, key=key, description=f"{self.stage}: {total} {unit}")
+            self.artifact = create_progress_artifact(
+                share, key=key, description=f"{self.stage}: {done} of {total} {unit}"
+            )
         else:
-            update_progress_artifact(self.artifact, share)
+            update_progress_artifact(self.artifact, share, description=words)

@@ -1,13 +1,16 @@
 """configs/deployments.yaml: what is served, when it runs, and what becomes of a finished run."""
 
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
+from instdiff import values
 from instdiff.schema import Strict
 
 PATH = Path("configs/deployments.yaml")
+NAMES = {"cron": 'five fields, e.g. "0 3 * * *"', "timezone": "UTC, or a name such as Europe/Berlin"}
 
 
 class Deployment(Strict):
@@ -18,6 +21,17 @@ class Deployment(Strict):
     overrides: list[str]  # Hydra's
     schedule: str | None  # cron; by hand alone when absent
     timezone: str
+
+    @model_validator(mode="after")
+    def _has_a_time(self) -> Self:
+        from prefect.client.schemas.schedules import CronSchedule  # reads its settings from the environment
+
+        try:
+            CronSchedule(cron=self.schedule or "0 0 * * *", timezone=self.timezone)
+        except ValidationError as error:
+            said = error.errors()[0]
+            raise ValueError(f"{said['loc'][0]} {said['input']!r} is none: {NAMES[str(said['loc'][0])]}") from None
+        return self
 
 
 class Settings(Strict):
@@ -31,6 +45,9 @@ class Settings(Strict):
 def read(path: Path = PATH) -> Settings:
     """The settings; ValueError names the file and the field that is wrong."""
     try:
-        return Settings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Settings.model_validate(found)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', found))}") from None

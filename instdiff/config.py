@@ -1,43 +1,134 @@
 """Compile configs/ into params.yaml: `python -m instdiff.config [experiment=smoke train.steps=100 ...]`.
 
-configs/ is where values live; params.yaml is what DVC compares and stages read. `dvc exp run -S ...` composes the same
-way and writes the same bytes; `dvc repro` composes nothing, so this runs before it.
+configs/ is where values live; params.yaml is what DVC compares and stages read. Values are composed aside, checked
+against each stage's `Params`, and written only then. `dvc exp run -S ...` composes the same way and writes the same
+bytes; `dvc repro` composes nothing, so this runs before it.
 """
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from instdiff import atomic
+from instdiff import atomic, values
 
 CONFIGS = Path("configs")
 PARAMS = Path("params.yaml")
+QUOTE = """text with , ' { = # or $ is quoted twice, as in "caption.template='a {colour}, {category}'\""""
 
 
 def composed(overrides: list[str], configs: Path = CONFIGS) -> str:
     """The YAML text of configs/ with Hydra's overrides applied and every interpolation resolved.
 
     Raises:
-        ValueError: an override names a group, file or key that is not there.
+        ValueError: a sentence about the override that names a group, file or value that is not there, or is none.
     """
     try:
         with initialize_config_dir(str(configs.resolve()), version_base=None):
             config = compose("config", overrides)
-    except HydraException as error:
-        raise ValueError(f"{configs}: {error}") from error
-    OmegaConf.resolve(config)
+        OmegaConf.resolve(config)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{configs}: {' '.join(str(error).split())}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        said = next((why for word in overrides if (why := _fault(word, configs))), None)
+        raise ValueError(said or f"{configs}: {str(error).splitlines()[0]}") from error
     return OmegaConf.to_yaml(config)
 
 
-def compile_params(overrides: list[str]) -> None:
+def check(text: str, configs: Path = CONFIGS) -> None:
+    """Check composed values against the `Params` of each stage, and those that stages share against configs/.
+
+    Raises:
+        ValueError: one sentence for each value that is wrong.
+    """
+    found = yaml.safe_load(text)
+    values.check(found)
+    there = yaml.safe_load(composed([], configs))
+    stages = values.modules()
+    shared = {name: value for name, value in leaves(found) if name.partition(".")[0] not in stages}
+    known = dict(leaves(there))
+    for name, value in shared.items():
+        if name not in known:
+            raise ValueError(f"{name}: no such value{values.suggestion(name, known)}")
+        if None not in (value, known[name]) and not isinstance(value, type(known[name])):
+            raise ValueError(f"{name}: should be like {known[name]!r}, not {value!r}")
+
+
+def write(text: str) -> None:
     """Write params.yaml, unless it already says the same."""
-    text = composed(overrides)
-    if not PARAMS.is_file() or PARAMS.read_text() != text:
+    if not PARAMS.is_file() or PARAMS.read_text(encoding="utf-8") != text:
         with atomic.file(PARAMS) as part:
-            part.write_text(text)
+            part.write_text(text, encoding="utf-8")
+
+
+def compile_params(overrides: list[str]) -> None:
+    """Compose, check, and write params.yaml only then.
+
+    Raises:
+        ValueError: as `composed` and `check`.
+    """
+    text = composed(overrides)
+    check(text)
+    write(text)
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything that is no mapping."""
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _fault(word: str, configs: Path) -> str | None:
+    """What is wrong with one override, if it is wrong by itself."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return f"{word}: not understood; values are given as name=value, and {QUOTE}"
+    if override.is_sweep_override():
+        return f"{word}: a run has one value of each name, not several; a list is [a,b], and {QUOTE}"
+    name, value = override.key_or_group, override.value()
+    if (configs / name).is_dir():
+        said = _no_file(configs / name, value)
+    else:
+        said = _borrowed(name, configs) or (None if override.is_add() else _no_value(name, configs))
+    if said is None and isinstance(value, str) and "${" in value:
+        said = "${...} names a value that is not there; a dollar sign itself is written \\$"
+    return said and f"{word}: {said}"
+
+
+def _no_file(folder: Path, name: object) -> str | None:
+    files = sorted(path.stem for path in folder.glob("*.yaml"))
+    return None if name in (None, *files) else f"{folder} has {', '.join(files)}{values.suggestion(str(name), files)}"
+
+
+def _no_value(name: str, configs: Path) -> str | None:
+    known = [leaf for leaf, _ in leaves(yaml.safe_load(composed([], configs)))]
+    nodes = {".".join(leaf.split(".")[:depth]) for leaf in known for depth in range(1, leaf.count(".") + 2)}
+    groups = [path.name for path in configs.iterdir() if path.is_dir()]
+    return None if name in nodes else f"no such value{values.suggestion(name, [*nodes, *groups])}"
+
+
+def _borrowed(name: str, configs: Path) -> str | None:
+    """Where a value is to be set that belongs to a group which is another one, such as `${work}`."""
+    with initialize_config_dir(str(configs.resolve()), version_base=None):
+        node: Any = OmegaConf.to_container(compose("config", []))  # interpolations as they are written
+    *groups, _ = name.split(".")
+    for depth, group in enumerate(groups, start=1):
+        node = node.get(group) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and node.startswith("${"):
+            source, rest = node.strip("${}"), name.split(".")[depth:]
+            return f"{'.'.join(groups[:depth])} is {source}: set {'.'.join([source, *rest])}"
+    return None
 
 
 if __name__ == "__main__":

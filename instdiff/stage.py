@@ -9,19 +9,25 @@ paths (and, in a matrix, the item's name); params.yaml gives the values, under t
 import argparse
 import inspect
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from instdiff import atomic
+from instdiff import atomic, values
 from instdiff.schema import Strict
 
 Run = Callable[..., Mapping[str, float]]
 PARAMS_FILE = Path("params.yaml")
+TRACEBACKS = Path("runs/errors")
+PACKAGES = ("instdiff", "data_prep", "eval")
 
 
 def main(run: Run) -> None:
@@ -29,9 +35,33 @@ def main(run: Run) -> None:
     run = _importable(run)
     options = vars(parser(run).parse_args())
     stats: Path = options.pop("stats")
-    counts = run(**options, params=load_params(run))
-    with atomic.file(stats) as part:
-        part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+    with sentences(section(run)):
+        counts = run(**options, params=load_params(run))
+        with atomic.file(stats) as part:
+            part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def sentences(name: str) -> Iterator[None]:
+    """End with one sentence where what was given is wrong; INSTDIFF_TRACEBACK=1 shows the traceback too."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("INSTDIFF_TRACEBACK") or not _ours(error):
+            raise
+        log = TRACEBACKS / f"{name}.txt"
+        with atomic.file(log) as part:
+            part.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        sys.exit(f"{name}: {error} (traceback: {log})")
+
+
+def _ours(error: ValueError | OSError) -> bool:
+    """Whether the error is a sentence for a person: raised by our code, or about a file by its name."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
+    raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    root = Path(__file__).parents[1]
+    return raised.is_relative_to(root) and raised.relative_to(root).parts[0] in PACKAGES
 
 
 def _importable(run: Run) -> Run:
@@ -42,20 +72,31 @@ def _importable(run: Run) -> Run:
     return imported
 
 
-def load_params(run: Run) -> Strict:
-    """The stage's section of params.yaml, checked against its `Params`."""
-    module = sys.modules[run.__module__]
-    spec = module.__spec__
+def section(run: Run) -> str:
+    """The name of the stage, and of its section of params.yaml."""
+    spec = sys.modules[run.__module__].__spec__
     assert spec is not None
-    name = spec.name.rpartition(".")[2]
-    params: Strict = module.Params.model_validate(section(yaml.safe_load(PARAMS_FILE.read_text()), name, module.Params))
+    return spec.name.rpartition(".")[2]
+
+
+def load_params(run: Run) -> Strict:
+    """The stage's section of params.yaml, checked against its `Params`.
+
+    The other sections are checked as well, unless they were: `dvc exp run -S` writes values that nobody has seen.
+
+    Raises:
+        ValueError: a sentence for each value that is wrong, of whichever stage.
+    """
+    name, found = section(run), yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    if name not in found:
+        raise ValueError(f"{PARAMS_FILE} has no section {name}; `python -m instdiff.config` writes it")
+    own = values.section(found, name)
+    try:
+        params: Strict = sys.modules[run.__module__].Params.model_validate(own)
+    except ValidationError as error:
+        raise ValueError(f"{PARAMS_FILE}: {'; '.join(values.explained(error, name, own))}") from None
+    values.check(found, but=name)
     return params
-
-
-def section(values: Mapping[str, Any], name: str, params: type[Strict]) -> dict[str, Any]:
-    """The values of a stage: its section, and the rows of the table where it reads them."""
-    shared = {"rows": values["rows"]} if "rows" in params.model_fields and "rows" in values else {}
-    return {**values[name], **shared}
 
 
 def arguments(run: Run) -> dict[str, Any]:

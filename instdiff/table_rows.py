@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 
 class TableRow(Strict):
@@ -11,4 +11,4 @@ class TableRow(Strict):
     meaning: str  # what the row is, for readers
     pictures: Literal["real", "drawn"]  # the real pictures as they are, or pictures drawn by the model
     formats: tuple[str, ...]  # of an instance that are kept; the others are withheld
-    mis: float  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
+    mis: Share  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none

@@ -14,6 +14,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 
 from instdiff import config, stage
+from instdiff import values as values_of
 from instdiff.work import resume
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def test_the_values_of_every_experiment_fit_the_stages(experiment: str | None) -
     values = yaml.safe_load(config.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
     for name in STAGES:
         params = module(name).Params
-        params.model_validate(stage.section(values, name, params))
+        params.model_validate(values_of.section(values, name))
 
 
 @each_stage

@@ -24,6 +24,7 @@ from tiny_pipeline import TOKENIZER
 
 from eval.scoring.columns import SCORES
 from instdiff import config, provenance, stage, tables
+from instdiff import values as values_of
 from instdiff.app import import_weights as importer
 from instdiff.model.unet import WEIGHTS_FILE
 from instdiff.sampling import generate
@@ -131,7 +132,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             given = {option.removeprefix("--").replace("-", "_"): value for option, value in options.items()}
             stats = Path(given.pop("stats"))
             arguments = {one: kind(given[one]) for one, kind in stage.arguments(module.run).items()}
-            params = module.Params.model_validate(stage.section(values, name.rpartition(".")[2], module.Params))
+            params = module.Params.model_validate(values_of.section(values, name.rpartition(".")[2]))
             stats.parent.mkdir(parents=True, exist_ok=True)
             stats.write_text(json.dumps(dict(module.run(**arguments, params=params))))
         yield folder

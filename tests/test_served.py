@@ -1,5 +1,6 @@
 """A real server and the deployments it starts, on a toy graph: asked for, planned, killed, cancelled."""
 
+import http.client
 import http.server
 import json
 import os
@@ -11,8 +12,9 @@ import sys
 import threading
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,14 +35,14 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows import gpus, pipeline, serve, tree
+from flows import gpus, pipeline, serve, server, tree
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")
@@ -108,16 +110,6 @@ def port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture
-def tab() -> Iterator[Tab]:
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-        opened.set_default_timeout(PATIENCE * 1000)  # milliseconds
-        yield opened
-        browser.close()
-
-
 class Ui:
     """`make ui` in the toy; what it started outlives a kill of it."""
 
@@ -140,12 +132,16 @@ class Ui:
             )
         until(self._serves, "the deployments are served")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        started = [one for one in children if b"prefect\0server" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        started = [one for one in children if b"flows.server" in Path(f"/proc/{one}/cmdline").read_bytes()]
         self.server = int(started[0]) if started else self.server  # one that answers already is not started again
 
     def _serves(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         return "Your deployments are being served" in self.log.read_text()
+
+    def access(self) -> server.Access:
+        address, token = (self.repository / serve.ACCESS).read_text().split()
+        return server.Access(address, token)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -164,12 +160,33 @@ def ui(repository: Path, port: int, tmp_path_factory: pytest.TempPathFactory) ->
         one.stop()
 
 
-@pytest.fixture(scope="module")
-def client(ui: Ui) -> Iterator[SyncPrefectClient]:
-    """A client of its server."""
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{ui.port}/api"}), get_client(sync_client=True) as one:
+@contextmanager
+def opened(ui: Ui) -> Iterator[SyncPrefectClient]:
+    """A client of its server, which has a token of its own each time it starts."""
+    access = ui.access()
+    named = {PREFECT_API_URL: f"{access.address}/api", PREFECT_API_AUTH_STRING: access.token}
+    with temporary_settings(named), get_client(sync_client=True) as one:
         yield one
         APILogWorker.drain_all()  # nothing is left to send to a server that has ended
+
+
+@pytest.fixture
+def client(ui: Ui) -> Iterator[SyncPrefectClient]:
+    with opened(ui) as one:
+        yield one
+
+
+@pytest.fixture
+def tab(ui: Ui) -> Iterator[Tab]:
+    """A browser that has opened what `make ui` printed."""
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(PATIENCE * 1000)  # milliseconds
+        page.goto(next(line for line in ui.log.read_text().splitlines() if line.startswith("Open ")).split()[1])
+        page.wait_for_url("**/dashboard")
+        yield page
+        browser.close()
 
 
 def ask(client: SyncPrefectClient, **parameters: object) -> FlowRun:
@@ -230,7 +247,7 @@ def test_a_run_leaves_its_tasks_artifacts_experiment_and_a_message(
 
     assert {one["stage"]: one["how"] for one in latest("stages")} == dict.fromkeys("abcdef", "ran")
     assert latest("progress-a") == 100.0
-    assert latest("metrics") == [{"row": "mask", "mask_miou": "0.500 ± 0.100"}]
+    assert latest("metrics") == [{"metric": "mask_miou", "mask": "0.500±0.100"}]
     assert "| mask | mask_miou | 0.900 | 0.800 to 1.000 | 0.500 | **fell** |" in latest("metrics-changes")
     assert latest("samples").startswith("data:image/webp;base64,")
     assert latest("ledger")[0] == {"stage": "annotate", "reason": "too_small", "count": 2, "example": "x, 3 pixels"}
@@ -291,6 +308,7 @@ def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_fro
     stage = waiting(repository)
     client.set_flow_run_state(run.id, Cancelling(), force=True)
     assert ended(client, run).state_name == "Cancelled"
+    assert tasks(client, run)["d"] == "Cancelled"
     until(lambda: toy_graph.gone(stage), "the stage ends with its flow")
 
     (repository / "go").touch()
@@ -299,6 +317,17 @@ def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_fro
     assert "Stage 'b' didn't change" in said
     assert "found a part" in said
     assert (repository / "e").is_file()
+
+
+def test_a_run_that_waits_for_another_is_seen_to_wait_and_for_whom(client: SyncPrefectClient, repository: Path) -> None:
+    def state() -> State | None:
+        return client.read_flow_run(run.id).state
+
+    with tree.held("a person", print, repository / tree.LOCK):
+        run = ask(client, targets=["a"])
+        until(lambda: (now := state()) and now.name == "Waiting", "the run waits")
+        assert "Another run works in" in str(state()) and "(a person, process" in str(getattr(state(), "message", ""))
+    assert ended(client, run).state_name == "Completed"
 
 
 def submitted(tab: Tab) -> UUID:
@@ -333,8 +362,63 @@ def test_the_browser_shows_form_graph_and_artifacts_and_asks_nobody_else(
     # By the client: where a browser's event loop runs, `Artifact.get` would answer with a coroutine.
     (table,) = client.read_latest_artifacts(artifact_filter=METRICS)
     tab.goto(f"http://127.0.0.1:{port}/artifacts/artifact/{table.latest_id}")
-    tab.get_by_text("0.500 ± 0.100").first.wait_for()
+    tab.get_by_text("0.500±0.100").first.wait_for()
+    tab.goto(f"http://127.0.0.1:{port}/v2/dashboard")  # Prefect's second interface, which would ask an analytics host
+    tab.get_by_text("Dashboard").first.wait_for()
+    tab.goto(latest_link(client))
+    tab.get_by_text("the report").wait_for()
     assert asked <= {"127.0.0.1", "this page"}
+
+
+def latest_link(client: SyncPrefectClient) -> str:
+    """The address of the report."""
+    key = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=["report"]))
+    (link,) = client.read_latest_artifacts(artifact_filter=key)
+    return str(link.data).split("(")[1].rstrip(")")
+
+
+FORGED = [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}, {"Host": "localhost"}]
+
+
+@pytest.mark.parametrize("sent", FORGED)
+def test_a_foreign_page_is_answered_by_neither_server_even_with_the_token(ui: Ui, sent: dict[str, str]) -> None:
+    key = b64encode(ui.access().token.encode()).decode()
+    known = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
+    for port, path in ((ui.port, "/api/deployments/filter"), (ui.port, "/"), (ui.port + 1, "/" + "0" * 32)):
+        for method in ("POST", "OPTIONS", "GET") if port == ui.port else ("GET",):
+            answer = asked_for(port, method, path, known | sent)
+            assert answer.status == 403
+            assert answer.headers["access-control-allow-origin"] is None
+
+
+def test_who_has_no_token_starts_nothing(client: SyncPrefectClient, ui: Ui) -> None:
+    form = client.read_deployment_by_name("instdiff/rebuild")
+    path = f"/api/deployments/{form.id}/create_flow_run"
+    for authorization in ({}, {"Authorization": "Basic " + b64encode(b"instdiff:guessed").decode()}):
+        answer = asked_for(ui.port, "POST", path, {"Content-Type": "application/json"} | authorization)
+        assert answer.status == 401
+
+
+def asked_for(port: int, method: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request(method, path, "{}" if method == "POST" else None, headers)
+    return connection.getresponse()
+
+
+def test_the_form_leads_out_of_the_tree_only_where_the_shell_allowed_it(
+    client: SyncPrefectClient, repository: Path
+) -> None:
+    before = (repository / "params.yaml").read_text()
+    failed = ended(client, ask(client, overrides=["+kept.metrics=../../somewhere"]))
+    assert failed.state_name == "Failed"
+    assert "leads out of" in str(failed.state.message if failed.state else "")
+    assert (repository / "params.yaml").read_text() == before
+
+
+def test_a_second_ui_says_where_the_first_is(ui: Ui, repository: Path) -> None:
+    command = [sys.executable, "-m", "flows.serve", "--port", str(ui.port + 2)]
+    second = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert (second.returncode, second.stderr) == (1, f"make ui: already runs at {ui.access().entrance}\n")
 
 
 def scheduled(client: SyncPrefectClient, deployment: str) -> list[FlowRun]:
@@ -394,7 +478,7 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
 
 
 def test_an_interrupt_while_the_server_starts_leaves_none_behind(
-    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
     popen = subprocess.Popen
@@ -403,17 +487,15 @@ def test_an_interrupt_while_the_server_starts_leaves_none_behind(
         started.append(popen(*words, **options))
         return started[-1]
 
-    def healthy(_: int) -> bool:
-        if started:
-            raise KeyboardInterrupt
-        return False
+    def interrupted(_: server.Access) -> bool:
+        raise KeyboardInterrupt
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", recorded)
-    monkeypatch.setattr(serve, "healthy", healthy)
-    with pytest.raises(KeyboardInterrupt), serve.running(port):
+    monkeypatch.setattr(server, "answers", interrupted)
+    with pytest.raises(KeyboardInterrupt), server.running(server.new()):
         pass
-    assert [server.poll() is not None for server in started] == [True]
+    assert [process.poll() is not None for process in started] == [True]
 
 
 def test_what_a_terminal_ends_all_at_once_does_not_hold_the_server_that_is_ended_last(ui: Ui) -> None:
@@ -443,7 +525,7 @@ def test_a_kill_of_what_serves_mid_stage_leaves_a_tree_that_the_next_run_goes_on
 
 def test_a_kill_of_the_server_costs_no_stage_its_work(client: SyncPrefectClient, ui: Ui, repository: Path) -> None:
     unbegun(repository)
-    ask(client, overrides=["d.waits=true", "a.value=11"])
+    run = ask(client, overrides=["d.waits=true", "a.value=11"])
     command = os.getsid(waiting(repository))  # DVC's, which writes down what the stage made
     os.kill(ui.server, signal.SIGKILL)
     (repository / "go").touch()
@@ -454,3 +536,6 @@ def test_a_kill_of_the_server_costs_no_stage_its_work(client: SyncPrefectClient,
         said = toy_graph.dvc("repro", at=repository)
     assert "Stage 'd' didn't change" in said
     assert (repository / "e").read_text().endswith("a{'value': 11}")
+    ui.start()  # as after a loss of power: nobody was there to say that the run had ended
+    with opened(ui) as anew:
+        assert ended(anew, run).state_name == "Crashed"

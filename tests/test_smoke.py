@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows import repro
 from instdiff.progress import TAG
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,24 @@ class Copy:
 
     def flow(self) -> set[str]:
         """Names of the stages that the flow ran, three at a time: most of each is imports."""
-        return ran(self.run("python", "-m", "flows.pipeline", "experiment=smoke", "--jobs", "3"))
+        command = ["python", "-m", "flows.pipeline", "experiment=smoke", "--jobs", "3"]
+        total, start, shown = len(self.stages()), time.monotonic(), 0.0
+        said: list[str] = []
+        begun: dict[str, None] = {}
+        with subprocess.Popen(
+            command, cwd=self.folder, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout is not None
+            for line in repro.timed(process.stdout):
+                said.append(line or "")
+                new = dict.fromkeys(ran(line or ""))
+                begun |= new
+                now = time.monotonic() - start
+                if new or now - shown >= repro.BETWEEN:
+                    shown = now
+                    print(f"{len(begun)} of {total} {next(reversed(begun), 'begins')}, {repro.spoken(now)} so far")
+        assert process.returncode == 0, "\n".join(said[-200:])
+        return set(begun)
 
     def locked(self, stage: str) -> dict[str, str]:
         """Output -> hash of its content."""

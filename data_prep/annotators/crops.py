@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
 
 from instdiff.layouts import geometry
 from instdiff.schema import Box, Strict
@@ -22,10 +23,10 @@ class ModelParams(Strict):
     weights: Path  # of transformers: a model's folder; of lavis: a model's YAML file
     python: Path | None  # of lavis: the interpreter of its environment
     prompt: str  # the words a caption goes on from; empty: none
-    num_beams: int  # width of the beam search; 1 is greedy
-    max_tokens: int  # longest caption
+    num_beams: PositiveInt  # width of the beam search; 1 is greedy
+    max_tokens: PositiveInt  # longest caption
     precision: Literal["float32", "bfloat16"]  # of weights and arithmetic
-    min_area: int  # square pixels of the box; below, the category is the caption
+    min_area: NonNegativeInt  # square pixels of the box; below, the category is the caption
     name_category: bool  # put the category before a caption that does not say it
 
 

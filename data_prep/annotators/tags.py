@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 from instdiff.work.pictures import Picture
 
 
@@ -33,8 +33,8 @@ class VocabularyTags(Strict):
     clip: Path  # a folder with a CLIPModel and its processor
     words: Path | None  # one a line; null: the list of this package
     template: str  # with {word}
-    most: int  # words a picture
-    min_probability: float  # among the whole list
+    most: PositiveInt  # words a picture
+    min_probability: Share  # among the whole list
 
 
 class RamTags(Strict):
@@ -42,7 +42,7 @@ class RamTags(Strict):
 
     source: Literal["ram"]  # what Recognize Anything sees
     weights: Path  # ram_swin_large_14m.pth
-    image_size: int  # pixels a side, as its weights were trained: 384
+    image_size: PositiveInt  # pixels a side, as its weights were trained: 384
 
 
 Tags = Annotated[FixedTags | CaptionTags | VocabularyTags | RamTags, Field(discriminator="source")]
@@ -53,9 +53,9 @@ class DetectorParams(Strict):
 
     weights: Path  # a folder with a GroundingDinoForObjectDetection and its processor
     tags: Tags  # where the words come from that are looked for
-    box_threshold: float  # of a query's best token
-    text_threshold: float  # of the tokens that name it
-    nms_iou: float  # between boxes of any category
+    box_threshold: Share  # of a query's best token
+    text_threshold: Share  # of the tokens that name it
+    nms_iou: Share  # between boxes of any category
 
     def weight_paths(self) -> list[Path]:
         """Every weight file or folder that has a say."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import NonNegativeInt, PositiveInt
 
 from instdiff.schema import Strict
 from instdiff.work.outcomes import Failure
@@ -23,8 +24,8 @@ ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 class Limits(Strict):
     """Which pictures are worth having."""
 
-    min_side: int  # pixels
-    max_pixels: int  # checked before anything is decoded: a small file may claim to be huge
+    min_side: NonNegativeInt  # pixels
+    max_pixels: PositiveInt  # checked before anything is decoded: a small file may claim to be huge
 
 
 class Admitted(NamedTuple):

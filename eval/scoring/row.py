@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from pydantic import PositiveInt
+
 from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 REAL = "real"
 NONE = "none"
@@ -19,9 +21,9 @@ class Recipe(Strict):
     """How two sets of pictures are compared (fid, kid); a number without it means nothing."""
 
     features: Literal["judge", "inception"]  # inception: `inception.pth` in the judge's folder
-    num_resamples: int  # bootstrap draws of fid, which costs more than other metrics
-    kid_subsets: int  # drawn, whose mean is kid
-    kid_subset_size: int  # pictures
+    num_resamples: PositiveInt  # bootstrap draws of fid, which costs more than other metrics
+    kid_subsets: PositiveInt  # drawn, whose mean is kid
+    kid_subset_size: PositiveInt  # pictures
 
 
 class Params(Strict):
@@ -29,14 +31,14 @@ class Params(Strict):
 
     seed: int  # of bootstrap draws and subsets
     square: int | None  # as in detect
-    min_score: float  # of a detection that counts for an instance; average precision uses all of them
-    num_resamples: int  # bootstrap draws
-    num_resamples_parts: int  # the same for parts of the whole: a group, a category, a size
+    min_score: Share  # of a detection that counts for an instance; average precision uses all of them
+    num_resamples: PositiveInt  # bootstrap draws
+    num_resamples_parts: PositiveInt  # the same for parts of the whole: a group, a category, a size
     sizes: dict[str, tuple[float, float]]  # of instances -> areas in square pixels, both ends within
     leak_groups: tuple[str, ...]  # groups of layouts that colour leak is measured on; empty: all
     words: dict[str, tuple[str, ...]]  # of colour, texture, shape: what the judge chooses from; one left out: unjudged
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
-    batch_size: int  # crops or pictures the judge sees at once
+    batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import submitit
 import yaml
+from pydantic import NonNegativeInt, PositiveInt
 
 from instdiff.schema import Strict
 
@@ -29,12 +30,12 @@ class Job(Strict):
     account: str | None
     partition: str | None
     qos: str | None
-    minutes: int  # after which the job is queued again
-    warning_seconds: int  # between the scheduler's signal and its kill
-    requeues: int
-    nodes: int
-    gpus_per_node: int  # 0 runs on CPUs, one task a node
-    cpus_per_task: int
+    minutes: PositiveInt  # after which the job is queued again
+    warning_seconds: NonNegativeInt  # between the scheduler's signal and its kill
+    requeues: NonNegativeInt
+    nodes: PositiveInt
+    gpus_per_node: NonNegativeInt  # 0 runs on CPUs, one task a node
+    cpus_per_task: PositiveInt
     folder: Path  # seen by every node: logs, and what is submitted
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,20 +28,20 @@ from instdiff.model.conditions import Compat, Conditions
 from instdiff.model.noise_schedule import stratified_timesteps, uniform_timesteps
 from instdiff.progress import Watch
 from instdiff.randomness import generator, torch_generator
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 
 class Recipe(Strict):
     """What of a sample the model is shown."""
 
-    batch_size: int  # of all processes together
+    batch_size: PositiveInt  # of all processes together
     order: Literal["anywhere", "epochs"]  # "epochs" shows each sample once before any comes again
-    window: int  # shards read at a time, whose samples are mixed, in epochs
-    mirror: float  # share of samples shown mirrored
-    latent_spread: float  # 1 draws latents from the autoencoder's posterior, 0 takes its mean, as the base was trained
+    window: PositiveInt  # shards read at a time, whose samples are mixed, in epochs
+    mirror: Share  # share of samples shown mirrored
+    latent_spread: NonNegativeFloat  # 1 draws latents from the autoencoder's posterior, 0 takes its mean
     prompts: Prompts
-    drop_caption: float  # share of samples without the prompt
-    instance_captions: float  # share of instances told by caption, the rest by category ("random_blip")
+    drop_caption: Share  # share of samples without the prompt
+    instance_captions: Share  # share of instances told by caption, the rest by category ("random_blip")
     odds: Odds  # of withholding formats
     timesteps: Literal["stratified", "uniform"]  # noise levels: spread over each batch, or drawn one by one
     compat: Compat | None  # "reference" withholds formats from a whole share at once, and reads zeros as given

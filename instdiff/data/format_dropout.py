@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from instdiff.model.conditions import FORMATS, Compat, Conditions
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 
 class Odds(Strict):
@@ -20,16 +20,16 @@ class Odds(Strict):
     code calls it "segment only").
     """
 
-    box: float  # chance that the box goes, if the mask goes too
-    point: float  # chance that the point goes, if the box goes too
-    scribble: float  # chance that the scribble goes
-    mask: float  # chance that mask and outline go
-    only_point: float  # chance that the point alone stays
-    only_scribble: float  # chance that the scribble alone stays
-    only_mask: float  # chance that mask and outline alone stay
-    no_scribble: float  # chance that all but the scribble stays, if the mask stays
-    only_box: float  # chance that box and point alone stay
-    everything: float  # chance that all instances go
+    box: Share  # chance that the box goes, if the mask goes too
+    point: Share  # chance that the point goes, if the box goes too
+    scribble: Share  # chance that the scribble goes
+    mask: Share  # chance that mask and outline go
+    only_point: Share  # chance that the point alone stays
+    only_scribble: Share  # chance that the scribble alone stays
+    only_mask: Share  # chance that mask and outline alone stay
+    no_scribble: Share  # chance that all but the scribble stays, if the mask stays
+    only_box: Share  # chance that box and point alone stay
+    everything: Share  # chance that all instances go
 
 
 class Kept(NamedTuple):

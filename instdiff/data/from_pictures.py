@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.embeddings import Empty
@@ -26,7 +27,7 @@ class Encoders(Strict):
 
     text: Path  # folder of the text encoder
     vae: Path  # folder of the autoencoder
-    batch_size: int  # texts at once
+    batch_size: PositiveInt  # texts at once
 
 
 class Encoded(Indexed):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt
 
 from instdiff import provenance
 from instdiff.data import embeddings, shards
@@ -21,7 +22,7 @@ class Data(Strict):
     """Where samples are while training runs."""
 
     source: Literal["memory", "shards", "pictures"]  # "pictures" needs no embeddings: it encodes in every step
-    workers: int  # processes that make batches ahead; 0 makes them between steps; for "pictures" threads that read
+    workers: NonNegativeInt  # processes that make batches ahead, 0: between steps; for "pictures" threads that read
     encoders: Encoders  # of source "pictures"
     url: str | None  # of a folder that holds `shards` and `embeddings`, instead of the stage's own; needs `copies`
     copies: Path | None  # folder on a disk for what was read from the url

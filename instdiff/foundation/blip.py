@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import (
     BertTokenizer,
@@ -40,16 +41,16 @@ class Params(Strict):
     """How it is trained."""
 
     seed: int
-    num_scenes: int
-    workers: int
-    image_size: int
-    patch_size: int
-    width: int
-    heads: int
-    layers: int  # of the eye
-    text_layers: int
-    max_tokens: int
-    batch_size: int
+    num_scenes: PositiveInt
+    workers: NonNegativeInt
+    image_size: PositiveInt
+    patch_size: PositiveInt
+    width: PositiveInt
+    heads: PositiveInt
+    layers: PositiveInt  # of the eye
+    text_layers: PositiveInt
+    max_tokens: PositiveInt
+    batch_size: PositiveInt
     optimisation: Optimisation
 
 

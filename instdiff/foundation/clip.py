@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -35,17 +36,17 @@ class Params(Strict):
     source: Literal["import", "train"]  # what is shipped, or from nothing
     seeds: dict[str, int]  # of each role
     steps: dict[str, int]  # of each role
-    num_scenes: int  # painted to train on
-    workers: int  # processes that paint them
-    width: int  # numbers of a token, in both towers
-    layers: int  # of each tower
-    heads: int  # of attention in each layer
-    image_size: int  # pixels a side that the judge sees
-    patch_size: int  # pixels a side of one token of a picture
-    max_tokens: int  # longest text, its two ends counted
-    word_spread: float  # standard deviation of the words' first embeddings
-    crops: int  # in a batch
-    pictures: int  # in a batch
+    num_scenes: PositiveInt  # painted to train on
+    workers: NonNegativeInt  # processes that paint them
+    width: PositiveInt  # numbers of a token, in both towers
+    layers: PositiveInt  # of each tower
+    heads: PositiveInt  # of attention in each layer
+    image_size: PositiveInt  # pixels a side that the judge sees
+    patch_size: PositiveInt  # pixels a side of one token of a picture
+    max_tokens: PositiveInt  # longest text, its two ends counted
+    word_spread: NonNegativeFloat  # standard deviation of the words' first embeddings
+    crops: PositiveInt  # in a batch
+    pictures: PositiveInt  # in a batch
     optimisation: Optimisation
 
 

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from skimage.measure import find_contours
 
 from instdiff import atomic, recipes, stage
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 from instdiff.world import corpus
 from instdiff.world.appearance import SHAPES
 from instdiff.world.scenes import Scene
@@ -24,16 +25,16 @@ class Params(Strict):
 
     source: Literal["import", "train"]  # what is shipped, or from nothing
     seed: int  # of the scenes and the first weights
-    num_scenes: int  # painted to train on
+    num_scenes: PositiveInt  # painted to train on
     groups: tuple[str, ...]  # of scenes, in turn
-    workers: int  # processes that paint them
+    workers: NonNegativeInt  # processes that paint them
     architecture: str  # a model yaml that ultralytics ships; its letter is the size
-    image_size: int  # pictures are scaled up to this
-    epochs: int  # passes over the scenes
-    batch_size: int  # pictures
-    learning_rate: float  # its peak; falls as a cosine
-    min_score: float  # detections below it are not reported
-    nms_iou: float  # of two boxes that overlap more, the less sure goes
+    image_size: PositiveInt  # pictures are scaled up to this
+    epochs: PositiveInt  # passes over the scenes
+    batch_size: PositiveInt  # pictures
+    learning_rate: PositiveFloat  # its peak; falls as a cosine
+    min_score: Share  # detections below it are not reported
+    nms_iou: Share  # of two boxes that overlap more, the less sure goes
 
 
 def train(params: Params, out: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,10 +32,10 @@ class Params(Strict):
     """How it is trained."""
 
     seed: int
-    num_scenes: int
-    workers: int
+    num_scenes: PositiveInt
+    workers: NonNegativeInt
     sizes: Sizes
-    batch_size: int  # pictures, each with all its boxes
+    batch_size: PositiveInt  # pictures, each with all its boxes
     optimisation: Optimisation
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, recipes, stage
@@ -18,7 +19,7 @@ from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 from instdiff.training.engine import Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
@@ -30,16 +31,16 @@ class Params(Strict):
 
     source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or what is shipped, further
     seed: int  # of the scenes, the first weights and the noise
-    num_scenes: int  # painted to train on
+    num_scenes: PositiveInt  # painted to train on
     groups: tuple[str, ...]  # of scenes, in turn
-    workers: int  # processes that paint them
+    workers: NonNegativeInt  # processes that paint them
     channels: tuple[int, ...]  # of each level
     attention: tuple[bool, ...]  # of each level
-    layers_per_block: int  # residual blocks of a level
-    heads: int  # of attention in each layer
-    drop_caption: float  # share of samples trained without words, for guidance
+    layers_per_block: PositiveInt  # residual blocks of a level
+    heads: PositiveInt  # of attention in each layer
+    drop_caption: Share  # share of samples trained without words, for guidance
     min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
-    batch_size: int  # pictures
+    batch_size: PositiveInt  # pictures
     optimisation: Optimisation
 
 

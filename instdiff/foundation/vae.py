@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,13 +30,13 @@ class Params(Strict):
 
     source: Literal["import", "train", "continue"]  # what is shipped, from nothing, or its decoder alone, further
     seed: int  # of the scenes and the first weights
-    num_scenes: int  # painted to train on
-    workers: int  # processes that paint them
+    num_scenes: PositiveInt  # painted to train on
+    workers: NonNegativeInt  # processes that paint them
     channels: tuple[int, ...]  # of each level; each level but the first halves the side
-    layers_per_block: int  # residual blocks of a level
-    latent_channels: int  # numbers at a place of the latent
-    kl_weight: float  # of the mean divergence of a latent number, against the mean absolute error of a pixel
-    batch_size: int  # pictures
+    layers_per_block: PositiveInt  # residual blocks of a level
+    latent_channels: PositiveInt  # numbers at a place of the latent
+    kl_weight: NonNegativeFloat  # of the mean divergence of a latent number, against the mean absolute error of a pixel
+    batch_size: PositiveInt  # pictures
     optimisation: Optimisation
 
 

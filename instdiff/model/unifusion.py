@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from instdiff.model.conditions import Conditions
@@ -27,13 +27,13 @@ LOCATED: tuple[Located, ...] = ("box", "point", "scribble", "outline")
 class UniFusionConfig(Strict):
     """Sizes; the masks are brought to mask_size x mask_size before ConvNeXt sees them."""
 
-    max_instances: int  # slots for the instances of a picture
-    text_width: int  # numbers of a phrase's embedding, as the text encoder gives them
-    token_width: int  # numbers of a token, as the base's attention reads them
-    hidden_width: int  # numbers between the layers of the networks that make tokens
-    num_scribble_points: int  # that a scribble is told by
-    num_outline_points: int  # that an outline is told by
-    mask_size: int  # pixels a side
+    max_instances: PositiveInt  # slots for the instances of a picture
+    text_width: PositiveInt  # numbers of a phrase's embedding, as the text encoder gives them
+    token_width: PositiveInt  # numbers of a token, as the base's attention reads them
+    hidden_width: PositiveInt  # numbers between the layers of the networks that make tokens
+    num_scribble_points: PositiveInt  # that a scribble is told by
+    num_outline_points: PositiveInt  # that an outline is told by
+    mask_size: PositiveInt  # pixels a side
     mask_widths: tuple[int, ...]  # channels of each stage of the ConvNeXt that reads masks
     mask_depths: tuple[int, ...]  # blocks of each of its stages
 

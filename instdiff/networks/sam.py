@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
@@ -21,15 +22,15 @@ PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class Sizes(Strict):
     """A SAM of any size: what config.json beside model.safetensors holds."""
 
-    image_size: int
-    patch_size: int
-    width: int
-    depth: int
-    num_heads: int
-    window_size: int
+    image_size: PositiveInt
+    patch_size: PositiveInt
+    width: PositiveInt
+    depth: PositiveInt
+    num_heads: PositiveInt
+    window_size: PositiveInt
     global_attention: tuple[int, ...]  # the layers that see the whole picture
-    prompt_width: int
-    mask_width: int
+    prompt_width: PositiveInt
+    mask_width: PositiveInt
 
 
 def build(sizes: Sizes) -> Sam:

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 import torch
 from PIL import Image
+from pydantic import PositiveInt
 
 from instdiff import atomic, provenance, stage, tables
 from instdiff.layouts import from_tables
@@ -22,7 +23,7 @@ from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
-from instdiff.schema import Layout, Strict
+from instdiff.schema import Layout, Share, Strict
 from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
@@ -34,16 +35,16 @@ class Params(Strict):
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
     solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
-    steps: int  # of the solver
+    steps: PositiveInt  # of the solver
     guidance: float  # scale of classifier-free guidance; 1 is none
     negative_prompt: str  # what guidance leads away from
-    alpha: float  # share of the steps, from the noisiest on, in which instances count
+    alpha: Share  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
     merge: Merge  # of what is drawn apart: the mean, or each instance in its own place
     masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
-    batch_size: int  # pictures drawn at once
-    max_rows: int  # in one forward pass
+    batch_size: PositiveInt  # pictures drawn at once
+    max_rows: PositiveInt  # in one forward pass
 
 
 def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Params) -> InstanceDiffusionPipeline:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from instdiff.schema import Strict
@@ -20,7 +21,7 @@ class Hardware(Strict):
 
     parallel: Literal["ddp", "fsdp"]  # "fsdp" cuts weights, gradients, moments and averages over the processes
     precision: Literal["no", "bf16", "fp16"]  # of the forward pass; weights, averages and optimiser stay in fp32
-    accumulate: int  # parts in which each process takes its share of a batch
+    accumulate: PositiveInt  # parts in which each process takes its share of a batch
     checkpointing: bool  # computes activations twice instead of keeping them
     compile: bool  # torch.compile
     optimiser: Literal["adamw", "adamw_8bit"]  # adamw_8bit keeps its moments in bytes; needs bitsandbytes

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from instdiff.progress import Watch
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 Loss = Callable[[int], Tensor]  # number of a batch -> its mean loss, a scalar
 Row = dict[str, float]  # of the log
@@ -17,16 +18,16 @@ Made = TypeVar("Made")
 class Optimisation(Strict):
     """How long and how fast to train."""
 
-    steps: int  # updates of the weights
-    learning_rate: float  # its peak, after the warmup
-    weight_decay: float  # AdamW's
-    warmup: int  # steps
+    steps: NonNegativeInt  # updates of the weights
+    learning_rate: NonNegativeFloat  # its peak, after the warmup
+    weight_decay: NonNegativeFloat  # AdamW's
+    warmup: NonNegativeInt  # steps
     cooldown: float | Literal["cosine"]  # last share of the steps, over which the rate falls linearly to zero
-    clip: float  # largest gradient norm
-    ema: float  # decay of the averaged weights
+    clip: PositiveFloat  # largest gradient norm
+    ema: Share  # decay of the averaged weights
     faster: dict[str, float]  # part of a parameter's name -> factor on its rate
-    save_every: int  # steps between checkpoints
-    log_every: int  # steps between rows of the log
+    save_every: PositiveInt  # steps between checkpoints
+    log_every: PositiveInt  # steps between rows of the log
 
 
 class Engine:

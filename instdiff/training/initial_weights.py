@@ -5,10 +5,11 @@ from typing import Literal
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from pydantic import PositiveInt
 
 from instdiff.checkpoints import official
 from instdiff.model.unet import InstanceUNet
-from instdiff.schema import Strict
+from instdiff.schema import Share, Strict
 
 FUSER_LINEARS = r".*\.fuser\.(linear|attn\.to_[qkv]|attn\.to_out\.0|ff\.net\.0\.proj|ff\.net\.2)"
 SMALL = ("lora_", ".alpha_", ".scale_u.")  # what is trained with LoRA: its matrices, gates, ScaleU
@@ -17,9 +18,9 @@ SMALL = ("lora_", ".alpha_", ".scale_u.")  # what is trained with LoRA: its matr
 class Lora(Strict):
     """Low-rank updates of the fusers' matrices (Hu et al. 2021); UniFusion stays as it is."""
 
-    rank: int  # of an update; 4 to 64 are usual
-    alpha: int  # the update is scaled by alpha / rank
-    dropout: float  # share of its inputs that is left out in training
+    rank: PositiveInt  # of an update; 4 to 64 are usual
+    alpha: PositiveInt  # the update is scaled by alpha / rank
+    dropout: Share  # share of its inputs that is left out in training
 
 
 class Start(Strict):

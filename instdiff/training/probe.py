@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
+from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.samples import laid_out
@@ -23,7 +24,7 @@ from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, detector, vae
 from instdiff.randomness import torch_generator
-from instdiff.schema import Layout, Strict
+from instdiff.schema import Layout, Share, Strict
 from instdiff.training.accelerated import Accelerated
 from instdiff.training.engine import Row
 from instdiff.world.appearance import COLOURS
@@ -35,11 +36,11 @@ MIN_IOU = 0.5  # of box and detection, for an instance to be in place
 class ProbeParams(Strict):
     """How often, on how many layouts, judged by whom."""
 
-    every: int  # steps; a multiple of optimisation.log_every
-    layouts: int  # drawn each time
-    steps: int  # of the sampler
+    every: PositiveInt  # steps; a multiple of optimisation.log_every
+    layouts: PositiveInt  # drawn each time
+    steps: PositiveInt  # of the sampler
     guidance: float  # of the sampler
-    min_score: float  # of a detection
+    min_score: Share  # of a detection
     patience: int | None  # probes in a row without a higher share in place that end the training
     text: Path  # folder of the text encoder
     vae: Path  # folder of the autoencoder

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import PositiveInt
 
 from instdiff import atomic, tables
 from instdiff.progress import track
@@ -28,7 +29,7 @@ FILES = "files"
 class Work(Strict):
     """How much is lost by a kill, what is tried again, and who does it."""
 
-    part_size: int  # pictures
+    part_size: PositiveInt  # pictures
     retry: tuple[str, ...]  # reasons in the ledger whose pictures are done again
     workers: Workers
 

@@ -16,7 +16,9 @@ from instdiff import atomic, provenance
 from instdiff.schema import Strict
 
 PACKAGES = ("instdiff", "data_prep", "eval")
-STARTERS = frozenset({"instdiff.stage", "instdiff.progress", "instdiff.atomic"})  # no byte of an output is theirs
+STARTERS = frozenset(
+    {"instdiff.stage", "instdiff.values", "instdiff.progress", "instdiff.atomic"}
+)  # no byte of an output is theirs
 
 
 def digest(stage: str, params: Strict, *inputs: Path | str) -> str:

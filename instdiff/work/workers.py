@@ -12,6 +12,8 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from instdiff.schema import Strict
 
 Item = TypeVar("Item")
@@ -24,18 +26,18 @@ class Slurm(Strict):
 
     cluster: Literal["slurm", "local"]  # where jobs run
     partition: str | None  # null: the cluster's default
-    gpus: int  # of one job
-    cpus: int  # of one job
-    memory_gb: int  # of one job, in GB
-    minutes: int  # after which the cluster ends a job
-    at_once: int  # jobs of the array
+    gpus: NonNegativeInt  # of one job
+    cpus: PositiveInt  # of one job
+    memory_gb: PositiveInt  # of one job, in GB
+    minutes: PositiveInt  # after which the cluster ends a job
+    at_once: PositiveInt  # jobs of the array
 
 
 class Workers(Strict):
     """Which executor, and how large."""
 
     executor: Literal["here", "processes", "slurm", "dask"]  # this process, others of this machine, jobs, or a cluster
-    processes: int  # of this machine; each takes one GPU in turn where there are any
+    processes: PositiveInt  # of this machine; each takes one GPU in turn where there are any
     slurm: Slurm | None  # what jobs ask for, with executor slurm
     dask: str | None  # the scheduler's address
 

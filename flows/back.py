@@ -1,0 +1,83 @@
+"""The way back: `make back` gives the tree the values and outputs of the last commit, and loses nothing.
+
+`git checkout params.yaml dvc.lock && dvc checkout` deletes what the last commit's outputs are not: where these are not
+in DVC's cache, as in a clone that has never run them, nothing is left. So this looks first, and puts the present lock,
+values and metrics into Git's stash.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.repo import Repo
+
+from instdiff import config
+
+
+def missing(lock: dict[str, Any], cache: Path) -> Iterator[str]:
+    """The outputs that a dvc.lock names and neither DVC's cache nor Git has."""
+    for stage in lock.get("stages", {}).values():
+        for out in stage.get("outs", []):
+            if not _cached(str(out["md5"]), cache) and not _in_git(out["path"]):
+                yield out["path"]
+
+
+def _cached(md5: str, cache: Path) -> bool:
+    path = cache / md5[:2] / md5[2:]
+    if not path.is_file():
+        return False
+    inside = json.loads(path.read_text(encoding="utf-8")) if md5.endswith(".dir") else []
+    return all((cache / one["md5"][:2] / one["md5"][2:]).is_file() for one in inside)
+
+
+def _in_git(path: str) -> bool:
+    return subprocess.run(["git", "cat-file", "-e", f"HEAD:./{path}"], capture_output=True, check=False).returncode == 0
+
+
+def unsaved(status: dict[str, Any]) -> list[str]:
+    """Outputs that were changed by hand or left by a stage that did not end, which no cache has."""
+    changes = [change for one in status.values() for change in one if isinstance(change, dict)]
+    outs = {path: how for change in changes for path, how in change.get("changed outs", {}).items()}
+    return sorted(path for path, how in outs.items() if how in ("modified", "new") and not _in_git(path))
+
+
+def main() -> None:
+    """Go back, or say why not and what to do."""
+    shown = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, check=False)
+    lock = yaml.safe_load(shown.stdout) or {}
+    with Repo() as repo:
+        status, cache = repo.status(), Path(repo.cache.local.path)
+    if changed := unsaved(status):
+        sys.exit(
+            f"nothing was done: no stage finished {', '.join(changed)}; `make repro` does, `dvc commit` keeps it so"
+        )
+    if absent := sorted(set(missing(lock, cache))):
+        config.compile_params([])
+        sys.exit(
+            f"params.yaml has the values of configs/ again. Data stay as they are: of the last commit's outputs "
+            f"{len(absent)} are not in DVC's cache here ({absent[0]}, ...); `dvc pull` fetches them where a remote has "
+            f"them, `make repro` computes them"
+        )
+    files = dict.fromkeys(["params.yaml", "dvc.lock", *_outs(lock)])
+    stash = ["git", "stash", "push", "--quiet", "--message", "before make back", "--", *filter(_in_git, files)]
+    before = _stashed()
+    subprocess.run(stash, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet"], check=True)
+    forth = "" if _stashed() == before else "; `git stash pop && dvc checkout` returns to what was"
+    print(f"the tree is as the last commit has it{forth}")
+
+
+def _stashed() -> str:
+    return subprocess.run(["git", "stash", "list"], capture_output=True, text=True, check=True).stdout
+
+
+def _outs(lock: dict[str, Any]) -> list[str]:
+    return [out["path"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+
+
+if __name__ == "__main__":
+    main()

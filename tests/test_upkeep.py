@@ -1,0 +1,198 @@
+"""The commands around `dvc repro`: its lines off a terminal, what is out of date in words, the way back."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy_graph
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import repro, status
+
+NOTHING: dict[str, object] = {"push": None, "message": None, "deployments": {}}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy, brought up to date and committed."""
+    toy = toy_graph.write(tmp_path / "toy", NOTHING)
+    monkeypatch.chdir(toy)
+    toy_graph.dvc("repro", "-q", at=toy)
+    (toy / ".gitignore").write_text((toy / ".gitignore").read_text() + "/runs/\n")
+    toy_graph.run("git", "commit", "-qam", "The toy has run", at=toy)
+    for cached in (status.locked, status.version):
+        cached.cache_clear()
+    return toy
+
+
+def ours(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=False)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def said(account: repro.Account, clock: Clock, *lines: tuple[float, str]) -> list[str]:
+    """What is said when these lines come at these times."""
+    found: list[str] = []
+    for when, line in lines:
+        clock.now = when
+        found += account.line(line) if line else account.tick()
+    return found
+
+
+def test_each_stage_has_a_line_with_its_place_its_time_and_about_how_long_the_rest_takes(clock: Clock) -> None:
+    account = repro.Account(["a", "b@x", "c"], {"b@x": 180, "c": 420}, clock)
+    assert said(
+        account,
+        clock,
+        (0, "Running stage 'a':"),
+        (1, "> python -m a"),
+        (1, "Loading weights: 100%|####| 3/3"),
+        (1, "float32: []"),
+        (20, "Updating lock file 'dvc.lock'"),
+        (21, "Stage 'b@x' is cached - skipping run, checking out outputs"),
+        (22, "Running stage 'c':"),
+        (52, '@@progress {"done": 120, "total": 640, "unit": "steps"}'),
+        (60, ""),
+        (82, ""),
+        (152, "Updating lock file 'dvc.lock'"),
+    ) == [
+        "1 of 3 a, 20 s, about 10 min left",
+        "2 of 3 b@x, from the cache",
+        "3 of 3 c: 120 of 640 steps, 30 s so far",
+        "3 of 3 c: 120 of 640 steps, 1 min so far",
+        "3 of 3 c, 2 min",
+    ]
+    assert account.took == {"a": 20, "c": 130}
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+def test_within_a_stage_a_line_comes_every_half_minute_at_most(steps: list[float]) -> None:
+    clock = Clock()
+    account = repro.Account(["a"], {}, clock)
+    list(account.line("Running stage 'a':"))
+    times: list[float] = [0.0]
+    for step in steps:
+        clock.now += step
+        if list(account.tick()):
+            assert clock.now - times[-1] >= repro.BETWEEN
+            times.append(clock.now)
+        else:
+            assert clock.now - times[-1] < repro.BETWEEN
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.floats(1, 1000)))
+def test_the_rest_is_what_is_left_as_it_took_before(known: dict[str, float]) -> None:
+    rest = repro.Account(list("abcdef"), known).rest()
+    assert (rest is None) == (not known)
+    if rest is not None:
+        assert 6 * min(known.values()) <= rest + 1e-6
+        assert rest <= 6 * max(known.values()) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (119, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],
+)
+def test_times_are_said_in_words(seconds: float, words: str) -> None:
+    assert repro.spoken(seconds) == words
+
+
+def test_off_a_terminal_a_run_is_a_line_a_stage_and_a_failure_shows_its_output(tree: Path) -> None:
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=4", "d.fails=true", at=tree)
+    done = ours("flows.repro")
+    lines = done.stdout.splitlines()
+    assert done.returncode != 0
+    assert any(line.startswith("1 of 6 a, ") for line in lines)
+    assert "d failed; its output is in runs/output/d.txt and ends:" in lines
+    assert "d was told to fail" in (tree / "runs" / "output" / "d.txt").read_text()
+    assert not [line for line in lines if line.startswith(("@@", "Running stage"))]
+    toy_graph.run(sys.executable, "-m", "instdiff.config", at=tree)
+    done = ours("flows.repro")
+    assert (done.returncode, [line for line in done.stdout.splitlines() if "from the cache" in line][:1]) == (
+        0,
+        ["1 of 6 a, from the cache"],
+    )
+
+
+SOURCE = '"""Doc."""\nX = 1  # one\n\ndef f(a: int) -> int:\n    """Say."""\n    # why\n    return a + X\n'
+
+
+@pytest.mark.parametrize(
+    ("new", "same"),
+    [
+        (SOURCE.replace("Doc.", "Other words."), True),
+        (SOURCE.replace("# why", "# because"), True),
+        (SOURCE.replace('    """Say."""\n', ""), True),
+        (SOURCE.replace("\n\n", "\n\n\n"), True),
+        (SOURCE.replace("a + X", "(a + X)"), True),
+        (SOURCE.replace("a + X", "X + a"), False),
+        (SOURCE.replace("X = 1", "X = 2"), False),
+        (SOURCE.replace("a: int", "b: int"), False),
+        (SOURCE.replace("X = 1", 'X = """Doc."""'), False),
+        ("def f(", False),
+    ],
+)
+def test_two_sources_mean_the_same_where_comments_docstrings_and_layout_differ_alone(new: str, same: bool) -> None:
+    assert status.same_meaning(SOURCE, new) == same
+
+
+@pytest.fixture
+def edited(tree: Path) -> Iterator[Path]:
+    """The toy's code, to be edited."""
+    return tree / "stage.py"
+
+
+def test_stages_of_which_a_comment_changed_are_committed_and_no_others(tree: Path, edited: Path) -> None:
+    source = edited.read_text()
+    edited.write_text("# said otherwise\n" + source)
+    assert "a: only comments and docstrings of its code changed" in ours("flows.status").stdout
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "d.waits=true", at=tree)
+    done = ours("flows.status", "--commit").stdout
+    assert "d is left as it is: values changed: d" in done
+    assert toy_graph.dvc("status", "-q", "a", "b", at=tree) == ""
+    edited.write_text(source.replace("max", "min").replace("1200", "1201"))
+    done = ours("flows.status", "--commit").stdout
+    assert "a: code stage.py is modified" in done
+    assert "is not in Git" in done or "does something else" in done
+
+
+def test_back_restores_the_last_commit_and_forth_what_was(tree: Path) -> None:
+    before = {name: (tree / name).read_text() for name in ("a", "e", "params.yaml", "dvc.lock", "metrics.json")}
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=5", "f.value=0.25", at=tree)
+    toy_graph.dvc("repro", "-q", at=tree)
+    after = {name: (tree / name).read_text() for name in before}
+    assert "git stash pop" in ours("flows.back").stdout
+    assert {name: (tree / name).read_text() for name in before} == before
+    toy_graph.run("git", "stash", "pop", "-q", at=tree)
+    toy_graph.dvc("checkout", "-q", at=tree)
+    assert {name: (tree / name).read_text() for name in before} == after
+
+
+def test_back_deletes_nothing_where_the_last_commits_outputs_are_not_here(tree: Path) -> None:
+    old = (tree / "dvc.lock").read_text()
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=5", at=tree)
+    toy_graph.dvc("repro", "-q", at=tree)
+    for path in sorted((tree / ".dvc" / "cache" / "files" / "md5").rglob("*")):
+        if path.is_file() and path.parent.name + path.name in old:
+            path.chmod(0o644)
+            path.unlink()
+    here = {path.name: path.read_bytes() for path in tree.iterdir() if path.is_file() and path.name != "params.yaml"}
+    done = ours("flows.back")
+    assert done.returncode == 1
+    assert "not in DVC's cache here" in done.stderr
+    assert here == {name: (tree / name).read_bytes() for name in here}
+    assert "value: 1" in (tree / "params.yaml").read_text()
