@@ -19,6 +19,7 @@ def test_every_word_of_the_world_is_one_token() -> None:
 
 
 def test_the_tokenizer_is_the_same_in_another_process() -> None:
-    code = "from instdiff.foundation import byte_pairs, corpus; print(byte_pairs.merges(corpus.SENTENCES))"
+    imports = "from instdiff.foundation import byte_pairs; from instdiff.world import corpus"
+    code = f"{imports}; print(byte_pairs.merges(corpus.SENTENCES))"
     runs = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}
     assert len(runs) == 1

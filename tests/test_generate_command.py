@@ -217,6 +217,7 @@ def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_as
 
     monkeypatch.setattr(StableDiffusionXLImg2ImgPipeline, "from_pretrained", read)
     (tmp_path / "refiner").mkdir()
+    (tmp_path / "refiner" / "model_index.json").write_text("{}")
     run(tmp_path, OURS[0], "--refiner", str(tmp_path / "refiner"), "--dtype", "bfloat16", "--device", "cuda:1")
     assert recorder.given["refiner"] == "refiner on cuda:1"
     assert asked == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]

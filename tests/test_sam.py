@@ -78,7 +78,7 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
 
         def watched(sam: Any, embeddings: torch.Tensor, its: torch.Tensor) -> Any:
             decoded.append(len(its))
-            return decode(sam_masks, embeddings, its)
+            return decode(sam, embeddings, its)
 
         monkeypatch.setattr(networks, "decoded", watched)
     else:

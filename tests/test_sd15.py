@@ -32,6 +32,7 @@ from instdiff.tables import ANNOTATED, LEDGER
 
 ROOT = Path(__file__).parents[1]
 GENERATES = {
+    "pictures": "pictures/val",
     "images": "images/val.parquet",
     "annotated": "annotated/val.parquet",
     "text": "foundation/clip/text",
@@ -189,7 +190,8 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
-    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))["generate"]
+    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values = values_of.section(values, "generate")
     given = {name: Path("data") / where for name, where in GENERATES.items()}
     given |= {"generated": Path("other"), "instance": Path("weights/instance")}
     generate.run(**given, row="box", params=generate.Params.model_validate(values))
@@ -202,7 +204,8 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
 
 def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
-    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))["generate"]
+    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values = values_of.section(values, "generate")
     params = generate.Params.model_validate(values)
     given = {name: Path("data") / where for name, where in GENERATES.items()}
     asked, draw = [], generate.draw
