@@ -12,7 +12,8 @@ from torch import Tensor
 
 from instdiff.checkpoints import official as checkpoint
 from instdiff.checkpoints.key_tables import official_unet, table
-from instdiff.model.conditions import FORMATS, Conditions, Format, keep
+from instdiff.formats import FORMATS, Format
+from instdiff.model.conditions import Conditions, keep
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 

@@ -26,8 +26,8 @@ from tiny_pipeline import base, build, shared, vae, words
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
+from instdiff.formats import FORMATS
 from instdiff.layouts import masks
-from instdiff.model.conditions import FORMATS
 from instdiff.sampling import multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Box, Instance, Layout, Point

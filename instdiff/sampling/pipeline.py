@@ -24,8 +24,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.formats import FORMATS, Format
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
-from instdiff.model.conditions import FORMATS, Compat, Conditions, Format
+from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
@@ -33,7 +35,7 @@ from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Instance, Layout
+from instdiff.schema import Compat, Instance, Layout
 
 NEGATIVE_PROMPT = (  # of the released script
     "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
@@ -230,18 +232,11 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
     ) -> Conditions:
-        """What the layers are told of the layouts, on the CPU: completed, of these formats."""
+        """Conditions of the layouts, on the CPU: completed, of these formats."""
         phrases = sorted({instance.phrase for layout in layouts for instance in layout.instances}) or [""]
-        sizes = self.unet.unifusion.config
-        collated = conditions.collate(
-            [conditions.complete(layout, compat) for layout in layouts],
-            dict(zip(phrases, self.text.pooled(phrases), strict=True)),
-            max_instances=sizes.max_instances,
-            mask_size=sizes.mask_size,
-            num_scribble_points=sizes.num_scribble_points,
-            num_outline_points=sizes.num_outline_points,
-            compat=compat,
-        )
+        slots, features = self.unet.unifusion.config, self.text.pooled(phrases)
+        completed = [complete(layout, slots, compat) for layout in layouts]
+        collated = conditions.collate(completed, dict(zip(phrases, features, strict=True)), slots)
         return conditions.keep(collated, formats)
 
     def _ground(
