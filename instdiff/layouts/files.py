@@ -31,17 +31,11 @@ _MAX_SIDE = 100_000  # pixels
 _ALONG = 240  # points that stand for a polyline
 
 
-class WrittenInstance(Strict):
+class WrittenInstance(Instance):
     """An instance in our JSON; places are fractions of the picture, a mask is run lengths or the path of a PNG."""
 
-    phrase: str
-    category: str | None = None
-    box: Box | None = None
-    point: Point | None = None
-    scribble: tuple[Point, ...] | None = None
     polyline: tuple[Point, ...] | None = None
-    mask: Rle | str | None = None
-    outline: tuple[Point, ...] | None = None
+    mask: Rle | str | None = None  # type: ignore[assignment]  # a path is read before it becomes an Instance
 
 
 class WrittenLayout(Strict):
