@@ -3,12 +3,13 @@
 Coordinates are fractions of the picture, x to the right and y down. `None` means "not given".
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Compat = Literal["reference"]  # gives the numbers of the released code where ours differ
 
 
 class Strict(BaseModel):

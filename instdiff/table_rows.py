@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from instdiff.formats import Format
 from instdiff.schema import Share, Strict
 
 
@@ -10,5 +11,5 @@ class TableRow(Strict):
 
     meaning: str  # what the row is, for readers
     pictures: Literal["real", "drawn"]  # the real pictures as they are, or pictures drawn by the model
-    formats: tuple[str, ...]  # of an instance that are kept; the others are withheld
+    formats: tuple[Format, ...]  # of an instance that are kept; the others are withheld
     mis: Share  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none

@@ -248,7 +248,7 @@ def test_a_probe_sees_the_averages_and_when_it_fails_the_weights_are_back(tmp_pa
 
 def test_gradients_of_a_step_in_parts_are_the_mean_of_its_batches() -> None:
     model, engine, asked = nn.Linear(1, 1, bias=False), Engine(), []
-    engine.parts = 3
+    engine.accumulate = 3
 
     def loss(number: int) -> Tensor:
         asked.append(number)

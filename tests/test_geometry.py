@@ -143,3 +143,14 @@ def test_pixels_of_a_wide_picture_are_left_top_right_bottom() -> None:
     assert geometry.from_pixels(2, 2, 4, 4, height=4, width=8) == Box(0.25, 0.5, 0.5, 1.0)
     assert Box(0.25, 0.5, 0.75, 0.75).centre == (0.5, 0.625)
     assert Box(0.25, 0.5, 0.75, 0.75).area == 0.125
+
+
+@given(size, size, st.data())
+def test_a_crop_is_the_pixels_of_a_whole_box_even_as_float32(height: int, width: int, data: st.DataObject) -> None:
+    height, width = min(height, 200), min(width, 200)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    edges = np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)
+    picture = np.arange(height * width, dtype=np.int64).reshape(height, width, 1)
+    cut = geometry.crop(picture, Box(*map(float, edges)))
+    assert np.array_equal(cut, picture[top:bottom, left:right])

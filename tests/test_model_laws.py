@@ -18,22 +18,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from instdiff.data.format_dropout import Odds, drop, kept
+from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
+from instdiff.formats import BY_NAME, FORMATS
 from instdiff.layouts import masks
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask
-from instdiff.model.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
+from instdiff.model.conditions import Conditions, cat, collate, keep, mirrored, null, select
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
-from instdiff.model.unifusion import LOCATED
-from instdiff.sampling.guidance import gates, guided
+from instdiff.sampling.guidance import gates, with_guidance
 from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
 from instdiff.sampling.solvers import Denoise, Plms, Scheduled
-from instdiff.schema import Box, Instance, Layout, Point
+from instdiff.schema import Box, Compat, Instance, Layout, Point
 
 SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})
 WORDS = {word: torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed, word in enumerate("abc")}
-NEVER = dict.fromkeys(Odds.model_fields, 0.0)
+NEVER = dict.fromkeys(DropChances.model_fields, 0.0)
 
 
 def base() -> UNet2DConditionModel:
@@ -65,13 +66,12 @@ def square(top: int, left: int, side: int) -> np.ndarray:
 def instance(phrase: str, top: int = 4, left: int = 12, side: int = 10) -> Instance:
     mask = square(top, left, side)
     scribble = tuple(Point((left + i) / 32, (top + i) / 32) for i in range(4))
-    located = Instance(phrase=phrase, mask=masks.encode(mask), scribble=scribble)
-    return complete(Layout(key="k", prompt="", instances=(located,))).instances[0]
+    return Instance(phrase=phrase, mask=masks.encode(mask), scribble=scribble)
 
 
 def together(*layouts: tuple[Instance, ...]) -> Conditions:
     numbered = [Layout(key=f"k{n}", prompt="", instances=instances) for n, instances in enumerate(layouts)]
-    return collate(numbered, WORDS, max_instances=3, mask_size=32, num_scribble_points=4, num_outline_points=8)
+    return collate([complete(layout, SIZES) for layout in numbered], WORDS, SIZES)
 
 
 def noisy(count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,15 +125,15 @@ def test_keys_made_once_give_what_keys_made_in_each_pass_give(masked: tuple[int,
     x, t, text = noisy(2)
     unet = trained()
     grounding = unet.ground(together((instance("a"),), (instance("b"), instance("c"))), masked=masked)
-    told = unet.told(text, grounding)
+    cached = unet.with_cached_keys(text, grounding)
     with calls(unet) as made:
         expected = unet(x, t, text, grounding).sample
     assert len(made) == 8 * len(unet.transformers())
     with calls(unet) as made:
-        found = unet(x, t, told.text_RLD, told.grounding, told.keys).sample
+        found = unet(x, t, cached.text_RLD, cached.grounding, cached.keys).sample
     assert len(made) == 4 * len(unet.transformers())  # those of the picture, in self-attention and fuser
     assert torch.allclose(found, expected, atol=1e-5)
-    swapped = told.rows([1, 0])
+    swapped = cached.rows([1, 0])
     again = unet(x[[1, 0]], t[[1, 0]], swapped.text_RLD, swapped.grounding, swapped.keys).sample
     assert torch.allclose(again, expected[[1, 0]], atol=1e-5)
 
@@ -232,7 +232,7 @@ def test_tokens_of_one_instance_do_not_look_into_another() -> None:
     assert not allowed[first, second]
     assert allowed[outside].nonzero()[:, 0].tolist()[0] == outside  # itself alone of the visual tokens
     assert allowed[outside, :16].sum() == 1
-    slots = allowed[:, 16:-1].unflatten(1, (len(LOCATED), 3))
+    slots = allowed[:, 16:-1].unflatten(1, (len(SIZES.located), 3))
     assert slots[first, :, 0].tolist() == [True, True, True, True]
     assert not slots[first, :, 1].any()
     assert allowed[:, -1].all()
@@ -251,7 +251,7 @@ def test_a_point_alone_reaches_a_disc_and_a_scribble_the_cells_along_it() -> Non
     rows, columns = regions[0].nonzero().T
     distance = ((rows + 0.5) / 10 - 0.25).square() + ((columns + 0.5) / 10 - 0.5).square()
     assert len(rows) == 12  # middles of cells of a tenth that lie in a disc of radius 0.2
-    assert distance.max() <= attention_mask.POINT_REACH**2
+    assert distance.max() <= BY_NAME["point"].reach ** 2
     assert regions[1].nonzero().tolist() == [[8, column] for column in (0, 1, 3, 4, 5, 6, 8, 9)]
 
 
@@ -372,8 +372,8 @@ def test_a_mask_of_any_shape_is_brought_to_the_models_square(mask: np.ndarray, s
     """Each place is that of the picture at its upper left corner."""
     height, width = mask.shape
     layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", mask=masks.encode(mask)),))
-    sizes = {"max_instances": 3, "num_scribble_points": 4, "num_outline_points": 8}
-    brought = collate([complete(layout)], WORDS, mask_size=size, **sizes)
+    sizes = SIZES.model_copy(update={"mask_size": size})
+    brought = collate([complete(layout, sizes)], WORDS, sizes)
     expected = [[mask[row * height // size, column * width // size] for column in range(size)] for row in range(size)]
     assert brought.mask_BNHW[0, 0].tolist() == expected
     assert bool(brought.mask_given_BN[0, 0])
@@ -384,8 +384,8 @@ def test_a_mask_of_any_shape_is_brought_to_the_models_square(mask: np.ndarray, s
 
 def outlines(*masks_of: np.ndarray, key: str = "k") -> list[list[float]]:
     layout = Layout(key=key, prompt="", instances=tuple(Instance(phrase="a", mask=masks.encode(m)) for m in masks_of))
-    sizes = {"max_instances": len(masks_of), "mask_size": 32, "num_scribble_points": 4, "num_outline_points": 256}
-    drawn: list[list[float]] = collate([layout], WORDS, **sizes).outline_BNP[0].tolist()
+    sizes = SIZES.model_copy(update={"max_instances": len(masks_of), "num_outline_points": 256})
+    drawn: list[list[float]] = collate([complete(layout, sizes)], WORDS, sizes).outline_BNP[0].tolist()
     return drawn
 
 
@@ -409,39 +409,47 @@ def test_a_point_filled_in_is_the_centre_of_what_can_be_seen_of_the_box(
     x0: float, y0: float, x1: float, y1: float
 ) -> None:
     box = Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
-    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", box=box),))
-    point = complete(layout).instances[0].point
+    ours, released = (completed(Instance(phrase="a", box=box), compat) for compat in (None, "reference"))
     seen = np.clip(box, 0, 1)
     if seen[0] < seen[2] and seen[1] < seen[3]:
-        assert point == ((seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2)
+        centre = (seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2
+        assert ours["point"].tolist() == np.float32(centre).tolist()
     else:
-        assert point is None
-    assert complete(layout, "reference").instances[0].point == box.centre
+        assert ours == {}
+    assert released["point"].tolist() == np.float32(box.centre).tolist()
+
+
+def completed(instance: Instance, compat: Compat | None = None) -> dict[str, np.ndarray]:
+    """The numbers of each format of an instance that stands alone in its layout."""
+    layout = Layout(key="k", prompt="", instances=(instance,))
+    return dict(complete(layout, SIZES, compat).instances[0].numbers)
 
 
 def test_what_is_given_is_not_filled_in() -> None:
-    whole = instance("a")
-    layout = Layout(key="k", prompt="", instances=(whole,))
-    assert complete(layout) == layout
-    moved = whole.model_copy(update={"box": Box(0, 0, 0.5, 1), "point": None})
-    (filled,) = complete(layout.model_copy(update={"instances": (moved,)})).instances
-    assert (filled.box, filled.point) == (Box(0, 0, 0.5, 1), Point(0.25, 0.5))
+    moved = instance("a").model_copy(update={"box": Box(0, 0, 0.5, 1)})
+    outline = tuple(Point(number / 8, 1 - number / 8) for number in range(8))
+    whole = moved.model_copy(update={"point": Point(0.75, 0.25), "outline": outline})
+    numbers = completed(whole)
+    for name in ("box", "point", "scribble", "outline"):
+        assert numbers[name].tolist() == np.ravel(getattr(whole, name)).tolist(), name
+    assert np.array_equal(numbers["mask"], masks.decode(whole.mask))
+    filled = completed(moved)
+    assert (filled["box"].tolist(), filled["point"].tolist()) == ([0, 0, 0.5, 1], [0.25, 0.5])
 
 
 @pytest.mark.parametrize("box", [Box(1.25, 0, 1.5, 1), Box(0, 0.5, 1, 0.5), Box(-1, -1, 0, 1)])
 def test_a_box_of_which_nothing_can_be_seen_counts_as_not_given_and_the_mask_says_where(box: Box) -> None:
     mask = masks.encode(square(8, 16, 8))
-    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", box=box, mask=mask),))
-    (filled,) = complete(layout).instances
-    assert (filled.box, filled.point) == (Box(0.5, 0.25, 0.75, 0.5), Point(0.625, 0.375))
+    filled = completed(Instance(phrase="a", box=box, mask=mask))
+    assert (filled["box"].tolist(), filled["point"].tolist()) == ([0.5, 0.25, 0.75, 0.5], [0.625, 0.375])
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", LOCATED)
+@pytest.mark.parametrize("name", SIZES.located)
 def test_an_instance_without_a_format_gets_its_null_token(name: str) -> None:
     conditions = keep(together((instance("a"),)), {other for other in FORMATS if other != name})
     unifusion = trained().unifusion
-    tokens = unifusion(conditions)[0].split([3, 3, 3, 3, SIZES.num_mask_tokens])[LOCATED.index(name)]
+    tokens = unifusion(conditions)[0].split([3, 3, 3, 3, SIZES.num_mask_tokens])[SIZES.located.index(name)]
     expected = unifusion.mlps[name](torch.cat([WORDS["a"], unifusion.null[name]]))
     assert torch.allclose(tokens[0], expected, atol=1e-6)
 
@@ -473,15 +481,14 @@ def test_a_phrase_without_features_is_an_error() -> None:
 
 def test_what_is_absent_is_not_given_but_the_reference_reads_zeros() -> None:
     layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", point=Point(0.5, 0.5)),))
-    sizes = {"max_instances": 3, "mask_size": 32, "num_scribble_points": 4, "num_outline_points": 8}
-    ours, theirs = collate([layout], WORDS, **sizes), collate([layout], WORDS, **sizes, compat="reference")
-    assert [bool(ours.given(name)[0, 0]) for name in FORMATS] == [False, True, False, False, False]
-    assert [bool(theirs.given(name)[0, 0]) for name in FORMATS] == [True, True, True, True, False]
+    ours, theirs = (collate([complete(layout, SIZES, compat)], WORDS, SIZES) for compat in (None, "reference"))
+    assert [bool(ours.given(entry.name)[0, 0]) for entry in ours.formats] == [False, True, False, False, False]
+    assert [bool(theirs.given(entry.name)[0, 0]) for entry in theirs.formats] == [True, True, True, True, False]
 
 
 def test_a_mask_gives_its_outline_and_completing_gives_box_and_point() -> None:
     conditions = together((instance("a", 4, 12, 10),))
-    assert all(bool(conditions.given(name)[0, 0]) for name in FORMATS)
+    assert all(bool(conditions.given(entry.name)[0, 0]) for entry in conditions.formats)
     assert conditions.box_BN4[0, 0].tolist() == [12 / 32, 4 / 32, 22 / 32, 14 / 32]
     assert conditions.point_BN2[0, 0].tolist() == [17 / 32, 9 / 32]
     assert np.array_equal(conditions.mask_BNHW[0, 0].numpy(), square(4, 12, 10))
@@ -525,32 +532,33 @@ def test_a_mirror_keeps_strokes_in_their_order() -> None:
 # -- Drops
 
 
+def withheld(conditions: Conditions, **chances: float) -> Conditions:
+    uniforms = torch.rand(len(conditions), len(NEVER), generator=torch.Generator().manual_seed(0))
+    return withhold(conditions, keep_from_draws(uniforms, DropChances(**NEVER | chances)))
+
+
 def test_drops_that_never_happen_change_nothing() -> None:
     conditions = together((instance("a"),), (instance("b"),))
-    assert same(drop(conditions, Odds(**NEVER), torch.Generator().manual_seed(0)), conditions)
+    assert same(withheld(conditions), conditions)
 
 
 def test_everything_dropped_is_the_null_condition() -> None:
     conditions = together((instance("a"),))
-    gone = drop(conditions, Odds(**{**NEVER, "everything": 1.0}), torch.Generator().manual_seed(0))
+    gone = withheld(conditions, everything=1.0)
     expected = trained().unifusion(null(conditions))
     assert torch.equal(trained().unifusion(gone), expected)
 
 
-def test_pictures_are_dropped_one_by_one_but_by_the_reference_together() -> None:
+def test_pictures_are_dropped_one_by_one() -> None:
     conditions = together(*((instance("a"),) for _ in range(64)))
-    odds = Odds(**{**NEVER, "only_point": 0.5})
-    ours = drop(conditions, odds, torch.Generator().manual_seed(0)).box_given_BN[:, 0]
-    theirs = drop(conditions, odds, torch.Generator().manual_seed(0), compat="reference").box_given_BN[:, 0]
-    assert 16 < int(ours.sum()) < 48
-    assert len(set(theirs.tolist())) == 1
+    assert 16 < int(withheld(conditions, only_point=0.5).box_given_BN[:, 0].sum()) < 48
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=9, max_size=9))
 def test_something_is_always_kept(odds: list[float]) -> None:
-    chances = dict(zip(Odds.model_fields, [*odds, 0.0], strict=True))
-    left = drop(together((instance("a"),)), Odds(**chances), torch.Generator().manual_seed(0))
-    assert any(bool(left.given(name)[0, 0]) for name in FORMATS)
+    chances = dict(zip(DropChances.model_fields, [*odds, 0.0], strict=True))
+    kept = withheld(together((instance("a"),)), **chances)
+    assert any(bool(kept.given(name)[0, 0]) for name in FORMATS)
 
 
 # -- Sampling
@@ -561,7 +569,7 @@ def denoiser(layout: tuple[Instance, ...], count: int, max_rows: int = 64) -> De
     conditions = cat([together(layout)] * count)
     nothing = unet.ground(null(conditions.rows([0])))
     grounding = unet.ground(conditions)
-    return guided(unet, text, grounding, torch.zeros(1, 5, 16), nothing, guidance=3.0, max_rows=max_rows)
+    return with_guidance(unet, text, grounding, torch.zeros(1, 5, 16), nothing, guidance=3.0, max_rows=max_rows)
 
 
 def solvers() -> list[Plms | Scheduled]:
@@ -585,7 +593,7 @@ def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents
     conditions = together((instance("a"),), (instance("b"),), (instance("c"),))
     told = text, unet.ground(conditions), torch.zeros(1, 5, 16), unet.ground(null(conditions.rows([0])))
     alone, shared = (
-        guided(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R)
+        with_guidance(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R)
         for picture_R in (None, torch.tensor([0, 1, 1]))
     )
     alike = x[[0, 1, 1]]
@@ -648,12 +656,12 @@ def test_groundings_of_different_gates_do_not_share_a_pass() -> None:
 
 
 def test_a_draw_of_exactly_the_chance_drops_nothing_and_one_just_below_does() -> None:
-    odds = Odds(**{**NEVER, "everything": 0.5, "scribble": 0.25})
-    columns = list(Odds.model_fields)
+    chances = DropChances(**NEVER | {"everything": 0.5, "scribble": 0.25})
+    columns = list(DropChances.model_fields)
     uniforms = torch.ones(3, len(columns))
     uniforms[:, columns.index("everything")] = torch.tensor([0.5, 0.499, 0.9])
     uniforms[:, columns.index("scribble")] = torch.tensor([0.25, 0.9, 0.249])
-    found = kept(uniforms, odds)
+    found = keep_from_draws(uniforms, chances)
     assert found.anything.tolist() == [True, False, True]
     assert found.scribble.tolist() == [True, True, False]
-    assert kept(torch.zeros(1, len(columns)), Odds(**NEVER)).scribble.all()
+    assert keep_from_draws(torch.zeros(1, len(columns)), DropChances(**NEVER)).scribble.all()

@@ -27,8 +27,8 @@ from tiny_pipeline import base, build, shared, vae, words
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
+from instdiff.formats import FORMATS
 from instdiff.layouts import masks
-from instdiff.model.conditions import FORMATS
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, refined
 from instdiff.sampling.solvers import scheduler, solver
@@ -279,7 +279,7 @@ def test_the_released_numbers_come_under_their_own_setting() -> None:
     mean, released = (latents(shared(), last, mis=1.0, compat=compat) for compat in (None, "reference"))
     assert not torch.allclose(mean, released, atol=1e-2)
     assert set(FORMATS) == {"box", "point", "scribble", "outline", "mask"}
-    assert multi_instance.num_steps_apart(50, 0.36) == 18
+    assert multi_instance.num_separate_steps(50, 0.36) == 18
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 16), (16, 24), (16, 16)])
@@ -322,7 +322,7 @@ def test_there_are_from_one_step_to_as_many_as_the_schedule_has(name: str, steps
 @given(st.integers(1, 200), st.integers(0, 100))
 def test_shares_of_steps_are_rounded_down(steps: int, percent: int) -> None:
     whole = int(steps * (percent / 100))
-    assert multi_instance.num_steps_apart(steps, percent / 100) == whole <= steps * percent / 100
+    assert multi_instance.num_separate_steps(steps, percent / 100) == whole <= steps * percent / 100
     assert guidance.gates(steps, percent / 100) == [1.0] * whole + [0.0] * (steps - whole)
 
 

@@ -24,8 +24,8 @@ from instdiff.checkpoints import official as checkpoint
 from instdiff.data import from_shards, shards
 from instdiff.data import source as source_data
 from instdiff.data.batches import Batch, Batches, Recipe, epoch_order
-from instdiff.data.from_shards import Indexed, Store, Streamed
-from instdiff.data.samples import fitting, laid_out, padded
+from instdiff.data.from_shards import FromShards, ShardIndex, Store
+from instdiff.data.samples import fitting, gathered
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
@@ -73,7 +73,7 @@ def batches(root: Path, **changes: object) -> Batches:
 
 
 CPU = torch.device("cpu")
-ONE = {"seed": 5, "rank": 0, "world": 1, "parts": 1, "held_out": 0}
+ONE = {"seed": 5, "rank": 0, "num_processes": 1, "accumulate": 1, "held_out": 0}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -89,7 +89,7 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
     for name in ("shards", "embeddings"):
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
-    far = Streamed(*stores, world.PARAMS.unifusion, None)
+    far = FromShards(*stores, world.PARAMS.unifusion, None)
     near = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
@@ -105,7 +105,7 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
     sizes = sorted(path.stat().st_size for path in (root / "shards").iterdir())
     limit = sizes[0] + sizes[-1] + sizes[-2]  # the index and any two of five shards
     store = Store(tmp_path / "copies/shards", "memory://small/shards", limit)
-    far, near = Indexed(store), Indexed(Store(root / "shards"))
+    far, near = ShardIndex(store), ShardIndex(Store(root / "shards"))
     for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
         assert far.sample(number).picture == near.sample(number).picture
         kept = list((tmp_path / "copies").rglob("*.*"))
@@ -147,7 +147,7 @@ def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_o
 ) -> None:
     monkeypatch.setattr(from_shards, "OPEN_FILES", most)
     stores = Store(root / "shards"), Store(root / "embeddings")
-    far = Streamed(*stores, world.PARAMS.unifusion, None)
+    far = FromShards(*stores, world.PARAMS.unifusion, None)
     near = source_data.in_memory(stores, world.PARAMS.unifusion, None)
     assert len(far.names) == 5
     draw = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_o
 
 def test_the_file_that_is_closed_is_the_one_used_longest_ago(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_shards, "OPEN_FILES", 2)
-    far = Streamed(Store(root / "shards"), Store(root / "embeddings"), world.PARAMS.unifusion, None)
+    far = FromShards(Store(root / "shards"), Store(root / "embeddings"), world.PARAMS.unifusion, None)
     for sample in (0, 2, 1, 4):  # of shards 0, 1, 0, 2
         far.gather(torch.tensor([sample]), torch.tensor([False]))
     assert list(far.open) == [0, 2]
@@ -211,9 +211,12 @@ def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of
 def test_a_layout_without_instances_has_zeros_for_categories_and_nothing_filled() -> None:
     config = world.PARAMS.unifusion
     bare, one = Layout(key="k", prompt="", instances=()), Layout(key="l", prompt="", instances=(Instance(phrase="a"),))
-    drawn = laid_out([bare, one], [torch.zeros(0, 8), torch.ones(1, 8)], config, None)
-    assert drawn.filled_BN.sum(1).tolist() == [0, 1]
-    assert padded([torch.zeros(0, 8), torch.ones(1, 8)], drawn.text_BND).sum().item() == 8
+    features, plain = [torch.zeros(0, 8), torch.ones(1, 8)], torch.zeros(2, dtype=torch.bool)
+    latents, prompts = (torch.zeros(2, 4, 8, 8),) * 2, torch.zeros(2, 5, 16)
+    drawn = gathered([bare, one], features, features, latents, prompts, plain, config, None)
+    assert drawn.conditions.filled_BN.sum(1).tolist() == [0, 1]
+    assert drawn.category_BND.shape == drawn.conditions.text_BND.shape
+    assert drawn.category_BND.sum().item() == 8
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 3), st.data())
@@ -256,12 +259,12 @@ def test_the_share_of_mirrored_samples_is_the_recipes_and_shows_the_second_view(
     embedded = source_data.in_memory((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS.unifusion, None)
     for share in (0.0, 1.0):
         one = batches(root, mirror=share, latent_spread=0.0)
-        view = embedded.embedded.latent_mean_SVChw[:, int(share)]
+        view = (embedded.stored, embedded.mirrored)[int(share)].latent_mean_BChw
         for step in range(2):
             for latents in one[step].latents_BChw:
                 assert any(torch.equal(latents, stored) for stored in view)
     mixed = torch.cat([batches(root, mirror=0.25, latent_spread=0.0)[step].latents_BChw for step in range(40)])
-    second = [any(torch.equal(one, stored) for stored in embedded.embedded.latent_mean_SVChw[:, 1]) for one in mixed]
+    second = [any(torch.equal(one, stored) for stored in embedded.mirrored.latent_mean_BChw) for one in mixed]
     assert sum(second) / len(second) == pytest.approx(0.25, abs=0.1)
 
 
@@ -284,7 +287,7 @@ def test_timesteps_are_spread_over_the_batch_or_drawn_one_by_one(root: Path) -> 
 def test_samples_held_out_are_never_shown_and_all_others_are(root: Path, order: str) -> None:
     one = batches(root, order=order, latent_spread=0.0, mirror=0.0)
     held = Batches(one.source, one.recipe, **ONE | {"held_out": 3})
-    stored = one.source.embedded.latent_mean_SVChw[:, 0]
+    stored = one.source.stored.latent_mean_BChw
     shown = {
         next(n for n, mean in enumerate(stored) if torch.equal(mean, latents))
         for step in range(30)
@@ -316,7 +319,9 @@ def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equ
     for step in (0, 1, 4):
         drawn = one[step]
         shares = [
-            Batches(one.source, one.recipe, **ONE | {"rank": rank, "world": 2, "parts": 2})[2 * step + part]
+            Batches(one.source, one.recipe, **ONE | {"rank": rank, "num_processes": 2, "accumulate": 2})[
+                2 * step + part
+            ]
             for part in (0, 1)
             for rank in (0, 1)
         ]
@@ -329,7 +334,7 @@ def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equ
 def test_a_batch_that_cannot_be_shared_equally_is_refused(root: Path) -> None:
     one = batches(root)
     with pytest.raises(ValueError, match="batch_size 4 cannot be shared equally by 3 processes"):
-        Batches(one.source, one.recipe, **ONE | {"world": 3})
+        Batches(one.source, one.recipe, **ONE | {"num_processes": 3})
 
 
 def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -> None:
@@ -637,11 +642,10 @@ def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not
     source = source_data.in_memory(
         (Store(root / "shards"), Store(root / "embeddings")), params.unifusion, params.compat
     )
-    cut = {
-        name: getattr(source.embedded, name)[..., : latent[0], : latent[1]]
-        for name in ("latent_mean_SVChw", "latent_std_SVChw")
-    }
-    source.embedded = replace(source.embedded, **cut)
+    for view in ("stored", "mirrored"):
+        whole = getattr(source, view)
+        mean, std = (one[..., : latent[0], : latent[1]] for one in (whole.latent_mean_BChw, whole.latent_std_BChw))
+        setattr(source, view, replace(whole, latent_mean_BChw=mean, latent_std_BChw=std))
     unet, asked = world.instance_unet(), []
     start(unet, params.start)
     ground, loss = unet.ground, train.eps_loss
@@ -677,7 +681,7 @@ def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkey
     for changes, precision, parts in (({}, "no", 1), ({"precision": "bf16", "accumulate": 3}, "bf16", 3)):
         world.forget_processes()
         one = world.engine(tmp_path, betas=(0.5, 0.75), **changes)
-        assert (asked["mixed_precision"], one.parts, asked["log_with"]) == (precision, parts, None)
+        assert (asked["mixed_precision"], one.accumulate, asked["log_with"]) == (precision, parts, None)
         groups = one.optimiser([{"params": [model.weight], "factor": 2.0}], how).param_groups
         assert [groups[0][name] for name in ("betas", "lr", "weight_decay", "factor")] == [(0.5, 0.75), 0.5, 0.25, 2.0]
         assert one.prepare(model) is not None

@@ -64,7 +64,7 @@ class Crops:
             return captions
         pixels = {subject.picture.key: subject.picture for subject in (batch[place] for place in large)}
         decoded = {key: picture.pixels() for key, picture in pixels.items()}
-        crops = [crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
+        crops = [geometry.crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
         for place, said in zip(large, self._describer.describe(crops), strict=True):
             captions[place] = said if isinstance(said, Failure) else self._named(said, batch[place].category)
         return captions
@@ -86,9 +86,3 @@ def area(subject: Subject) -> int:
     """Of the box, in pixels, its sides cut to whole ones."""
     down, across = geometry.sides(subject.box, subject.picture.height, subject.picture.width)
     return down * across
-
-
-def crop(pixels_HW3: Pixels, box: Box) -> Pixels:
-    """The pixels that the box touches."""
-    height, width = pixels_HW3.shape[:2]
-    return pixels_HW3[geometry.rows(box, height), geometry.columns(box, width)]

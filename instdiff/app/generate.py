@@ -13,9 +13,9 @@ from PIL import Image
 
 from instdiff import atomic, provenance
 from instdiff.checkpoints import assemble
+from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables
 from instdiff.layouts.overlay import overlay
-from instdiff.model.conditions import FORMATS, Format
 from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout

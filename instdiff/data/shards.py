@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instdiff import tables
+from instdiff.formats import LOCATION_FORMATS
 from instdiff.layouts import from_tables
 from instdiff.schema import Instance, Layout, Point
 from instdiff.tables import columns
@@ -40,7 +41,7 @@ INDEX = columns(  # where each picture's sample lies in the shards: bytes [offse
     shard=pa.string(), key=pa.string(), num_instances=pa.int32(), offset=pa.int64(), size=pa.int64(), sha256=pa.string()
 )
 LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"
-LONG = ("scribble", "outline")
+LONG = tuple(entry.name for entry in LOCATION_FORMATS if entry.kind == "points")
 LARGEST = np.iinfo(np.uint16).max
 
 
@@ -95,15 +96,15 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
         strokes = load(gzip.decompress(members[STROKES]))
     except (ValidationError, SafetensorError, OSError, EOFError, zlib.error) as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    instances = tuple(_with_strokes(one, number, strokes) for number, one in enumerate(layout.instances))
+    instances = tuple(_with_strokes(instance, number, strokes) for number, instance in enumerate(layout.instances))
     return Sample(key, members[kinds[0]], kinds[0], layout.model_copy(update={"instances": instances}))
 
 
 def _with_strokes(instance: Instance, number: int, strokes: dict[str, NDArray[np.uint16]]) -> Instance:
-    given = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
+    stored = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
     grid = _grid(instance)
     return instance.model_copy(
-        update={name: tuple(map(Point._make, (steps.T / grid).tolist())) for name, steps in given.items()}
+        update={name: tuple(map(Point._make, (steps.T / grid).tolist())) for name, steps in stored.items()}
     )
 
 
@@ -116,7 +117,7 @@ def _steps(points: Sequence[Point], instance: Instance) -> NDArray[np.uint16]:
 
 
 def _grid(instance: Instance) -> NDArray[np.float64]:
-    """Steps across and down: the pixels of the mask, halved as often as a uint16 allows; a mask of one without any."""
+    """Steps across and down: the pixels of the mask (without a mask, one), halved as often as a uint16 allows."""
     height, width = instance.mask.size if instance.mask is not None else (1, 1)
     halvings = math.floor(math.log2(LARGEST / max(height, width, 1)))
     return np.array([width, height]) * 2.0**halvings

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from instdiff.schema import Box
 
 Points = NDArray[np.float64]
+Pixels = NDArray[np.uint8]  # (height, width, channels)
 
-_SAME = 1e-3  # of a pixel: a fraction made from a whole pixel and kept as float32 finds that pixel again
+_SAME = 1e-3  # of a pixel: a fraction of a whole pixel, rounded to float32, finds that pixel again
 
 
 def rows(box: Box, height: int) -> slice:
@@ -29,6 +30,12 @@ def pixel(points: Points, height: int, width: int) -> tuple[NDArray[np.int64], N
     """Rows and columns of the pixels the points lie in; a point on the right or lower border counts as inside."""
     whole = np.floor(points * (width, height) + _SAME).astype(np.int64)
     return np.clip(whole[:, 1], 0, height - 1), np.clip(whole[:, 0], 0, width - 1)
+
+
+def crop(pixels_HWC: Pixels, box: Box) -> Pixels:
+    """The pixels that the box touches, at least one: what CLIP is trained on and judges, and what captions describe."""
+    height, width = pixels_HWC.shape[:2]
+    return pixels_HWC[rows(box, height), columns(box, width)]
 
 
 def in_pixels(box: Box, height: int, width: int) -> tuple[float, float, float, float]:
@@ -53,16 +60,16 @@ def clamp(box: Box) -> Box:
     return Box(x0, y0, x1, y1)
 
 
-def iou(one: Box, other: Box) -> float:
+def iou(first: Box, second: Box) -> float:
     """Intersection over union; 0 when both have no area."""
-    common = intersection(one, other).area
-    union = one.area + other.area - common
+    common = intersection(first, second).area
+    union = first.area + second.area - common
     return common / union if union > 0 else 0.0
 
 
-def intersection(one: Box, other: Box) -> Box:
+def intersection(first: Box, second: Box) -> Box:
     """What the boxes share; of no area when nothing."""
-    return Box(max(one.x0, other.x0), max(one.y0, other.y0), min(one.x1, other.x1), min(one.y1, other.y1))
+    return Box(max(first.x0, second.x0), max(first.y0, second.y0), min(first.x1, second.x1), min(first.y1, second.y1))
 
 
 def mirror(box: Box) -> Box:

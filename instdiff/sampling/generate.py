@@ -1,13 +1,13 @@
 """generate: val layouts + weights -> pictures, for one row of the table (a protocol).
 
-A batch that is drawn is kept in runs/ until the stage is complete: a kill costs the batch in flight, and what was drawn
-before and after it is what would have been drawn at once.
+Finished batches stay in runs/ until the stage is complete: a kill costs the batch in flight, and the pictures are the
+same as without it.
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -15,7 +15,6 @@ from pydantic import PositiveInt
 
 from instdiff import atomic, provenance, stage, tables
 from instdiff.layouts import from_tables
-from instdiff.model.conditions import Compat, Format
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
@@ -23,14 +22,14 @@ from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
-from instdiff.schema import Layout, Share, Strict
+from instdiff.schema import Compat, Layout, Share, Strict
 from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
 
 
 class Params(Strict):
-    """How pictures are drawn, the same for every row but for what the row keeps."""
+    """How pictures are drawn, the same for every row but for what the row sets."""
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
@@ -40,7 +39,7 @@ class Params(Strict):
     negative_prompt: str  # what guidance leads away from
     alpha: Share  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
-    merge: Merge  # of what is drawn apart: the mean, or each instance in its own place
+    merge: Merge  # of instances drawn alone: the mean, or each instance in its own place
     masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: PositiveInt  # pictures drawn at once
@@ -72,7 +71,7 @@ def draw(
         alpha=params.alpha,
         mis=row.mis,
         merge=params.merge,
-        formats=cast(Collection[Format], row.formats),
+        formats=row.formats,
         masked_attention=params.masked_attention,
         compat=params.compat,
         latents=torch.stack(noise),

@@ -24,8 +24,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.formats import FORMATS, Format
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
-from instdiff.model.conditions import FORMATS, Compat, Conditions, Format
+from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
@@ -33,14 +35,14 @@ from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Instance, Layout
+from instdiff.schema import Compat, Instance, Layout
 
 NEGATIVE_PROMPT = (  # of the released script
     "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
     "low quality"
 )
 REFINER_STEPS = 20
-Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn apart
+Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn alone
 MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -48,7 +50,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 @dataclass(frozen=True)
 class Rows:
-    """What every row of a batch is told, and whose row it is; the first rows are the pictures."""
+    """Text and grounding of every row of a batch, and the picture it belongs to; the first rows are the pictures."""
 
     text_RLD: Tensor
     grounding: Grounding | None
@@ -123,7 +125,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
         them the picture is drawn from the text alone. `height` and `width` are in pixels.
 
-        For the share `alpha` of the steps instances count, for the share `mis` they are drawn apart; then the picture
+        For the share `alpha` of the steps instances count, for the share `mis` they are drawn alone; then the picture
         goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
         `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
 
@@ -145,7 +147,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
         if first == steps.num_steps:
             raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
-        is_apart = bool(formats) and multi_instance.num_steps_apart(steps.num_steps, mis) > first
+        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
         rows = self._rows(
             layouts,
@@ -161,7 +163,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             device=device,
         )
 
-        denoise = guidance.guided(
+        denoise = guidance.with_guidance(
             self.unet,
             rows.text_RLD,
             rows.grounding,
@@ -209,7 +211,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         compat: Compat | None,
         device: torch.device,
     ) -> Rows:
-        """What all rows are told, made once for all steps."""
+        """Text and grounding of all rows, computed once for all steps."""
         picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
         null_text_1LD = self.text.tokens([negative_prompt])
         prompts = [layout.prompt for layout in layouts]
@@ -217,49 +219,42 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             text_RLD = self.text.tokens(prompts)[picture_of]
             return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
         whole = self.conditions(layouts, formats, compat)
-        given, layout_of = multi_instance.apart(whole) if apart else (whole, torch.arange(len(layouts)))
+        of_rows, layout_of = multi_instance.alone_rows(whole) if apart else (whole, torch.arange(len(layouts)))
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
-        row_R, picture_R = spread(layout_of.tolist(), picture_of, len(layouts))
-        parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
+        row_R, picture_R = repeat_rows(layout_of.tolist(), picture_of, len(layouts))
+        parts = [of_rows.rows(slice(start, start + max_rows)) for start in range(0, len(of_rows), max_rows)]
         grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
         null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
         region_RHW = None
         if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
-            region_RHW = attention_mask.regions(given, *size)[row_R, 0].unflatten(1, size).to(device)
+            region_RHW = attention_mask.regions(of_rows, *size)[row_R, 0].unflatten(1, size).to(device)
         return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null, region_RHW)
 
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
     ) -> Conditions:
-        """What the layers are told of the layouts, on the CPU: completed, of these formats."""
+        """Conditions of the layouts, on the CPU: completed, of these formats."""
         phrases = sorted({instance.phrase for layout in layouts for instance in layout.instances}) or [""]
-        sizes = self.unet.unifusion.config
-        collated = conditions.collate(
-            [conditions.complete(layout, compat) for layout in layouts],
-            dict(zip(phrases, self.text.pooled(phrases), strict=True)),
-            max_instances=sizes.max_instances,
-            mask_size=sizes.mask_size,
-            num_scribble_points=sizes.num_scribble_points,
-            num_outline_points=sizes.num_outline_points,
-            compat=compat,
-        )
+        slots, features = self.unet.unifusion.config, self.text.pooled(phrases)
+        completed = [complete(layout, slots, compat) for layout in layouts]
+        collated = conditions.collate(completed, dict(zip(phrases, features, strict=True)), slots)
         return conditions.keep(collated, formats)
 
     def _ground(
         self,
-        given: Conditions,
+        of_rows: Conditions,
         size: tuple[int, int],
         masked: MaskedAttention,
         compat: Compat | None,
         device: torch.device,
     ) -> Grounding:
-        """Tokens on the device of the forward passes; made where the network's weights are now."""
+        """Tokens on the device of the forward passes, computed where the network's weights are now."""
         at_home = self.unet.unifusion.mask_position.device
-        made: Grounding = self.unet.ground(
-            given.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
+        grounding: Grounding = self.unet.ground(
+            of_rows.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
         )
-        return made.to(device)
+        return grounding.to(device)
 
     def _noise(
         self,
@@ -270,7 +265,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         latents: Tensor | None,
         device: torch.device,
     ) -> Tensor:
-        """(P, C, h, w) in float32: what is given, or drawn."""
+        """(P, C, h, w) in float32: `latents`, or noise from the generator."""
         side = self.unet.config.sample_size * self.scale
         height, width = height or side, width or side
         if height % self.scale or width % self.scale or min(height, width) < self.scale:
@@ -284,8 +279,8 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             generator = list(generator)
             if len(generator) != count:
                 raise ValueError(f"{len(generator)} generators for {count} pictures: give one, or one a picture")
-        drawn: Tensor = randn_tensor(shape, generator, device, torch.float32)
-        return drawn
+        noise: Tensor = randn_tensor(shape, generator, device, torch.float32)
+        return noise
 
     def _encode(self, image: Image.Image | Sequence[Image.Image], noise_PChw: Tensor) -> Tensor:
         """(P, C, h, w): means of the latents of one picture for all, or one a picture, brought to the noise's size."""
@@ -293,9 +288,9 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         if len(images) not in {1, len(noise_PChw)}:
             raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
-        array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
-        given = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
-        latents: Tensor = self.vae.encode(given).latent_dist.mode().float() * self.vae.config.scaling_factor
+        array = np.stack([np.asarray(picture.convert("RGB").resize(size)) for picture in images])
+        input_P3HW = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
+        latents: Tensor = self.vae.encode(input_P3HW).latent_dist.mode().float() * self.vae.config.scaling_factor
         return latents.expand(len(noise_PChw), -1, -1, -1)
 
     def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
@@ -306,14 +301,15 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
 
 
 def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
-    """Layouts of what is given; ValueError when lists do not fit each other, or an instance is none."""
+    """Layouts of prompts and instances; ValueError when lists do not fit each other, or an instance is none."""
     if isinstance(prompt, str | Layout):
         prompt, instances = [prompt], [instances]
     if not instances:
         instances = [()] * len(prompt)
     if not prompt or len(prompt) != len(instances):
         raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
-    return [_layout(one, listed, number) for number, (one, listed) in enumerate(zip(prompt, instances, strict=True))]
+    pairs = enumerate(zip(prompt, instances, strict=True))
+    return [_layout(text, its_instances, number) for number, (text, its_instances) in pairs]
 
 
 def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
@@ -321,14 +317,14 @@ def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, An
         if instances:
             raise ValueError("a Layout has its own instances: give no others")
         return prompt
-    known = tuple(one if isinstance(one, Instance) else Instance.model_validate(one) for one in instances)
-    return Layout(key=f"layout {number}", prompt=prompt, instances=known)
+    checked = tuple(item if isinstance(item, Instance) else Instance.model_validate(item) for item in instances)
+    return Layout(key=f"layout {number}", prompt=prompt, instances=checked)
 
 
-def spread(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
-    """Which row of the layouts each row of the pictures repeats, and whose it is: pictures, then their instances.
+def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
+    """The row of the layouts that each row of the batch repeats, and its picture: pictures first, then their instances.
 
-    `layout_of` tells the layout of each row, `picture_of` that of each picture; the first rows are the layouts.
+    `layout_of` holds the layout of each row, `picture_of` that of each picture; the first rows are the layouts.
     """
     alone: dict[int, list[int]] = {number: [] for number in range(num_layouts)}
     for row, layout in enumerate(layout_of[num_layouts:], start=num_layouts):
@@ -341,11 +337,11 @@ def refined(
     refiner: DiffusionPipeline, images: Sequence[Image.Image], prompts: Sequence[str], strength: float
 ) -> list[Image.Image]:
     """The pictures after an image-to-image pipeline with the same prompts, noised from seed 0 on."""
-    done = []
+    pictures = []
     for number, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         noise = torch.Generator().manual_seed(number)
-        drawn = refiner(
+        output = refiner(
             prompt=prompt, image=image, strength=strength, num_inference_steps=REFINER_STEPS, generator=noise
         )
-        done.append(drawn.images[0])
-    return done
+        pictures.append(output.images[0])
+    return pictures
