@@ -1,6 +1,8 @@
 """Real pictures at the door: where they come from, what becomes of the odd ones, and that nobody is lost."""
 
 import base64
+import codecs
+import gzip
 import io
 import json
 import tarfile
@@ -19,7 +21,7 @@ from PIL import Image
 
 from data_prep import ingest
 from data_prep.columns import GIVEN_CAPTIONED
-from data_prep.sources import admission, instances, records
+from data_prep.sources import admission, instances, lists, records
 from data_prep.sources.records import Annotation
 from instdiff import tables
 from instdiff.layouts import masks
@@ -49,6 +51,13 @@ def ingested(root: Path, **source: Any) -> Mapping[str, float]:
     params = ingest.Params.model_validate({**common, **source})
     folders = {name: root / "out" / name for name in ("pictures", "images", "given", "ledger")}
     return ingest.run(**folders, params=params)
+
+
+def taken(listed: list[Any]) -> tuple[list[dict[str, Any]], list[tuple[int, str, str]]]:
+    """What becomes of records without the stage around it: rows of pictures with their instances, and the ledger's."""
+    answers = [ingest.admitted(job, LIMITS) for job in ingest.keyed(listed)]
+    lost = [(index, failure.reason, failure.detail) for one in answers for index, failure in one.failures]
+    return [row for one in answers for row in one.rows], lost
 
 
 def table(root: Path, name: str, schema: Any = IMAGES) -> pd.DataFrame:
@@ -168,10 +177,19 @@ RECORDS = [{"image": f"{folder}/same.png", "caption": f"picture {folder}"} for f
 
 
 def tarred(path: Path, samples: list[dict[str, bytes]]) -> None:
+    members = [(f"{number:09d}.{kind}", one) for number, sample in enumerate(samples) for kind, one in sample.items()]
+    archived(path, members)
+
+
+def archived(path: Path, members: list[tuple[str, bytes]]) -> None:
+    """A tar of these members, by name and content; a text as content is the name of another member to link to."""
     with tarfile.open(path, "w") as tar:
-        for number, sample in enumerate(samples):
-            for kind, content in sample.items():
-                member = tarfile.TarInfo(f"{number:09d}.{kind}")
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.LNKTYPE, content
+                tar.addfile(member)
+            else:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
 
@@ -229,9 +247,9 @@ def test_text_that_is_none_and_stores_that_are_unknown_cost_no_other_record(
     (two / "in" / "list.json").write_text(json.dumps([{"image": f"{half}.png", "caption": ""}, RECORDS[0]]))
     source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": None}}
     assert ingested(two, **source)["train_failed_unreadable_file"] == 1
-    (two / "in" / "list.json").write_text(json.dumps([{**RECORDS[0], "caption": f"a {half} kite"}]))
-    ingested(two, **source)
-    assert table(two, "images")["caption"].tolist() == ["a ? kite"]
+    (two / "in" / "list.json").write_text(json.dumps([{**RECORDS[0], "caption": f"a {half} kite"}, RECORDS[1]]))
+    assert ingested(two, **source)["train_failed_bad_text"] == 1
+    assert table(two, "images")["caption"].tolist() == ["picture b"]
     monkeypatch.setattr(records.fsspec, "open", missing)
     refused = records.File("one", "store://one.png", "").load()
     assert isinstance(refused, Failure)
@@ -267,7 +285,7 @@ def test_a_damaged_tar_gives_what_stands_before_the_damage(tmp_path: Path) -> No
         ("list.json", b"{", "list.json: not a readable JSON file"),
         ("list.json", b"{}", "list.json: expected a list"),
         ("list.csv", b"image,text\n", "list.csv: column 'caption' is missing"),
-        ("list.csv", b"\xff\xfe", "list.csv: not a readable CSV"),
+        ("list.csv", b"\xff\xfe\xff", "list.csv: not a readable CSV"),
         ("list.parquet", b"PAR1", "list.parquet: not a readable Parquet"),
         ("nowhere", None, "nowhere: no such folder"),
         ("none-*.tar", None, "no such tar"),
@@ -290,6 +308,122 @@ def test_a_share_is_held_out_by_key_whatever_the_order(tmp_path: Path) -> None:
     assert held == {key for key, _ in ingest.keyed(files[::-1]) if ingest._held_out(key, 0.25)}
 
 
+PNG = encoded()
+
+
+@pytest.mark.parametrize(
+    ("members", "captions", "reasons"),
+    [
+        ([("a.png", PNG), ("a.txt", b"1"), ("a.png", PNG), ("a.txt", b"2")], ["1", "2"], []),
+        ([("a.png", PNG), ("a.txt", b"1"), ("a.txt", b"2")], ["1"], ["bad_record"]),
+        (
+            [("b.png", PNG), ("b.txt", b"0"), ("a.txt", b"1"), ("a.png", PNG), ("a.png", PNG)],
+            ["0", "1"],
+            ["no_caption"],
+        ),
+        ([("._a.png", b"mac"), ("a.png", PNG), ("._a.txt", b"mac"), ("a.txt", b"1")], ["1"], []),
+        ([("__MACOSX/a.png", b"mac"), ("a.png", PNG), (".DS_Store", b""), ("a.txt", b"1")], ["1"], []),
+        ([("v1.0/a.b.PNG", PNG), ("v1.0/a.b.TXT", b"1")], ["1"], []),
+        ([("a.05.png", PNG), ("a.05.txt", b"1"), ("a.06.png", PNG), ("a.06.txt", b"2")], ["1", "2"], []),
+        ([("a.jfif", encoded("JPEG")), ("a.txt", b"1"), ("b.jpe", encoded("JPEG")), ("b.txt", b"2")], ["1", "2"], []),
+        ([("a.avif", encoded("AVIF")), ("a.json", b'\xef\xbb\xbf{"caption": "1"}')], ["1"], []),
+        ([("a.png.gz", gzip.compress(PNG)), ("a.json.gz", gzip.compress(b'{"caption": "1"}'))], ["1"], []),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png.gz", b"\x1f\x8bno"), ("a.txt", b"1")], ["0"], ["unreadable_file"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png", PNG), ("a.txt", b"caf\xe9")], ["0"], ["bad_text"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.heic", b"?"), ("a.txt", b"1")], ["0"], ["bad_record"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png", "b.png"), ("a.txt", b"1")], ["0"], ["bad_record"]),
+        (
+            [("c.png", PNG), ("c.txt", b"0"), ("a.png", PNG), ("b.png", PNG), ("a.txt", b"1"), ("b.txt", b"2")],
+            ["0"],
+            ["no_caption", "no_caption", "bad_record", "bad_record"],
+        ),
+    ],
+)
+def test_every_member_of_a_tar_is_in_a_record_or_a_reason(
+    tmp_path: Path, members: list[tuple[str, bytes]], captions: list[str], reasons: list[str]
+) -> None:
+    archived(tmp_path / "some.tar", members)
+    images, lost = taken(lists.captioned(f"{tmp_path}/some.tar", None))
+    assert [one["caption"] for one in images] == captions
+    assert [reason for _, reason, _ in lost] == reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("a café".encode(), "a café"),
+        ("a café".encode("utf-8-sig"), "a café"),
+        ("a café".encode("utf-16"), "a café"),
+        ("a café".encode("utf-16-be"), None),  # no byte order mark: NUL characters, not words
+        ("a café".encode("cp1252"), None),
+        (b"a \xf0\x9f kite", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "tar", "csv"])
+def test_one_rule_reads_the_texts_of_every_source(tmp_path: Path, kind: str, text: bytes, caption: str | None) -> None:
+    path = tmp_path / "in"
+    path.mkdir()
+    for name in ("good.png", "odd.png"):
+        (path / name).write_bytes(PNG)
+    if kind == "folder":
+        (path / "good.txt").write_text("good")
+        (path / "odd.txt").write_bytes(text)
+    elif kind == "tar":
+        path = tmp_path / "some.tar"
+        archived(path, [("good.png", PNG), ("good.txt", b"good"), ("odd.png", PNG), ("odd.txt", text)])
+    else:
+        path, marked = path / "list.csv", text.startswith(codecs.BOM_UTF16)
+        before = "image,caption\ngood.png,good\nodd.png,"
+        path.write_bytes(
+            f"{before}{caption}".encode("utf-16") if marked else before.encode() + text.removeprefix(codecs.BOM_UTF8)
+        )
+        if caption is None:
+            with pytest.raises(ValueError, match=r"list\.csv: not a readable CSV file"):
+                lists.captioned(str(path), None)
+            return
+    images, lost = taken(lists.captioned(str(path), None))
+    assert [one["caption"] for one in images] == (["good"] if caption is None else ["good", caption])
+    assert [reason for _, reason, _ in lost] == (["bad_text"] if caption is None else [])
+
+
+def test_every_file_of_a_folder_is_in_a_record_or_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.jfif", "c.AVIF", "d.heic", "._a.png", "g.jp2", "h.svg"):
+        kind = {"jfif": "JPEG", "AVIF": "AVIF", "jp2": "JPEG2000"}.get(name.rpartition(".")[2], "PNG")
+        (tmp_path / "in" / name).write_bytes(encoded(kind))
+    for name in ("a.txt", "b.TXT", "c.txt", "d.txt", "e.txt", "._a.txt", "g.txt"):
+        (tmp_path / "in" / name).write_text(name)
+    images, lost = taken(lists.captioned(f"{tmp_path}/in", None))
+    assert [one["caption"] for one in images] == ["a.txt", "b.TXT", "c.txt", "g.txt"]
+    assert [reason for _, reason, _ in lost] == ["not_a_picture", "no_picture", "not_a_picture"]
+
+
+def test_a_source_of_which_nothing_can_be_taken_is_an_error_that_names_the_main_reason(two: Path) -> None:
+    (two / "in" / "list.json").write_text(json.dumps([*RECORDS, {"image": "a/same.png"}]))
+    source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": f"{two}/elsewhere"}}
+    with pytest.raises(ValueError, match="none of the 3 records of the source could be taken: 2 are missing_file, as "):
+        ingested(two, **source)
+    assert contents(two / "out") == {}
+    (two / "in").rename(two / "elsewhere")
+    (two / "in").mkdir()
+    (two / "in" / "list.json").write_text(json.dumps([*RECORDS, {"image": "a/same.png"}]))
+    assert ingested(two, **source)["train_pictures"] == 2
+
+
+def test_a_caption_with_commas_of_its_own_is_never_cut(two: Path) -> None:
+    (two / "in" / "list.csv").write_text("image,caption\na/same.png,a dog, on grass\nb/same.png,a cat\n")
+    counts = ingested(two, source="captioned", train={"path": f"{two}/in/list.csv", "root": None})
+    assert counts["train_failed_bad_record"] == 1
+    assert table(two, "images")["caption"].tolist() == ["a cat"]
+
+
+@pytest.mark.parametrize("name", ["list.jsonl", "pictures.zip", "some.tar.gz"])
+def test_a_file_that_exists_is_not_a_folder_that_does_not(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(ValueError, match="is a file, and not of a kind that is read"):
+        ingested(tmp_path, source="captioned", train={"path": f"{tmp_path}/{name}", "root": None})
+
+
 # ---- coco and labelled ----------------------------------------------------------------------------------------------
 
 SQUARE = [4.0, 2.0, 12.0, 2.0, 12.0, 10.0, 4.0, 10.0]
@@ -301,15 +435,19 @@ def anno(number: int, **change: Any) -> dict[str, Any]:
     return {**plain, "iscrowd": 0, **change}
 
 
-def coco(root: Path, annotations: list[dict[str, Any]], **page: Any) -> Mapping[str, float]:
+def coco_files(root: Path, annotations: list[Any], **page: Any) -> dict[str, str]:
+    """One picture with two captions in COCO's files, fields of which may be others."""
     (root / "in").mkdir(exist_ok=True)
     (root / "in" / "same.png").write_bytes(encoded())
     whole = {"images": [IMAGE], "categories": [{"id": 3, "name": "kite"}], "annotations": annotations, **page}
     said = {"annotations": [{"id": 9, "image_id": 7, "caption": "later"}, {"id": 2, "image_id": 7, "caption": "sky "}]}
     (root / "in" / "instances.json").write_text(json.dumps(whole))
     (root / "in" / "captions.json").write_text(json.dumps(said))
-    files = {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
-    return ingested(root, source="coco", train=files)
+    return {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
+
+
+def coco(root: Path, annotations: list[dict[str, Any]], **page: Any) -> Mapping[str, float]:
+    return ingested(root, source="coco", train=coco_files(root, annotations, **page))
 
 
 def test_coco_keeps_categories_boxes_and_masks_and_names_its_crowds(tmp_path: Path) -> None:
@@ -349,9 +487,148 @@ def test_a_bad_annotation_is_a_reason_and_costs_no_other(tmp_path: Path, change:
     assert "annotation 1:" in lost["detail"]
 
 
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ({"images": [IMAGE, {**IMAGE, "file_name": "b.png"}]}, r"images\.1: id 7 stands twice \(images\.0 has it"),
+        ({"images": [IMAGE, {**IMAGE, "id": "7", "file_name": "b.png"}]}, r"images\.1: id 7 stands twice"),
+        ({"images": [IMAGE, {**IMAGE, "id": 7.0, "file_name": "b.png"}]}, r"images\.1: id 7 stands twice"),
+        ({"annotations": [anno(1), anno(2), anno(1)]}, r"annotations\.2: id 1 stands twice \(annotations\.0"),
+        ({"annotations": [anno(1), anno("1")]}, r"annotations\.1: id 1 stands twice"),
+        ({"categories": [{"id": 3, "name": "kite"}, {"id": 3, "name": "cat"}]}, "categories: 3 stands twice, as 'cat'"),
+        ({"categories": [{"id": "3", "name": "kite"}, {"id": 3, "name": "cat"}]}, "categories: 3 stands twice"),
+        ({"categories": [{"id": 3, "name": None}]}, r"categories\.0: name: "),
+    ],
+)
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path, page: dict[str, Any], says: str) -> None:
+    files = coco_files(tmp_path, page.pop("annotations", [anno(1)]), **page)
+    with pytest.raises(ValueError, match=says):
+        lists.coco(**files)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        ({"category_id": 0}, "unknown_category", "annotation 5: category_id 0 is not among the categories"),
+        ({"category_id": "4"}, "unknown_category", "annotation 5: category_id 4 is not among"),
+        ({"category_id": "kite"}, "bad_annotation", "annotation 5: category_id: 'kite' is not a whole number"),
+        ({"category_id": None}, "bad_annotation", "annotation 5: category_id: "),
+        ({"image_id": 8}, "no_picture", "annotation 5: image_id 8 is not among the images"),
+        ({"image_id": "same"}, "bad_record", "annotation 5: image_id: 'same' is not a whole number"),
+        ({"image_id": True}, "bad_record", "annotation 5: image_id: True is not a whole number"),
+        ({"id": "five"}, "bad_annotation", "annotation five: id: 'five' is not a whole number"),
+        ({"iscrowd": 2}, "bad_annotation", "annotation 5: iscrowd: "),
+        ({"iscrowd": "maybe"}, "bad_annotation", "annotation 5: iscrowd: "),
+        ({"iscrowd": "1"}, "crowd", "annotation 5 marks a crowd"),
+        ({"iscrowd": "True"}, "crowd", "annotation 5 marks a crowd"),
+    ],
+)
+def test_every_annotation_that_is_not_taken_is_a_row_with_its_id(
+    tmp_path: Path, change: dict[str, Any], reason: str, detail: str
+) -> None:
+    (image,), ((index, why, says),) = taken(lists.coco(**coco_files(tmp_path, [anno(1), {**anno(5), **change}])))
+    assert (len(image["given"]), why) == (1, reason)
+    assert detail in says
+    assert index == (-1 if reason in {"no_picture", "bad_record"} else 1)
+
+
+def test_numbers_as_text_are_read_and_fields_that_nobody_needs_stop_nothing(tmp_path: Path) -> None:
+    records = [
+        anno("1", image_id="7", category_id="3", iscrowd="0"),
+        anno(2, iscrowd="false", area="large"),
+        anno(3, iscrowd=None, area=-1),
+        anno(4, iscrowd=False, score="high"),
+    ]
+    unused = [{"id": 3, "name": "kite"}, {"id": 9, "name": "cat"}, {"id": 9, "name": "dog"}, {"id": None}, 5]
+    for info in (None, [], "exported", {"comparable": 3}):
+        files = coco_files(tmp_path, records, categories=unused, info=info, licenses=7)
+        (image,), lost = taken(lists.coco(**files))
+        assert (len(image["given"]), lost) == (4, [])
+
+
+FLAT = [4.0, 2.0, 12.0, 2.0, 12.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "same_as", "stray"),
+    [
+        ([[]], None, 1),
+        ([SQUARE, [5.0, 5.0]], [SQUARE], 1),
+        ([[5.0, 5.0, 6.0, 6.0], SQUARE, [], [5.0, 5.0]], [SQUARE], 3),
+        ([[5.0, 5.0, 6.0, 6.0]], None, 1),
+        (SQUARE, [SQUARE], 0),
+        (np.reshape(FLAT, (-1, 2)).tolist(), [FLAT], 0),
+        ([np.reshape(SQUARE, (-1, 2)).tolist(), [[5.0, 5.0]]], [SQUARE], 1),
+        ([], None, 0),
+        (None, None, 0),
+    ],
+)
+def test_stray_pieces_of_polygons_go_counted_and_the_instance_stays(
+    tmp_path: Path, segmentation: Any, same_as: Any, stray: int
+) -> None:
+    files = coco_files(tmp_path, [anno(1, segmentation=segmentation), anno(2, segmentation=same_as)])
+    (image,), lost = taken(lists.coco(**files))
+    first, second = [one["mask"] for one in image["given"]]
+    assert first == second
+    assert (first is None) == (same_as is None)
+    went = f"annotation 1: {stray} pieces of fewer than three points went, the instance stays"
+    assert lost == ([(0, "stray_polygon", went)] if stray else [])
+
+
+def test_crowds_alone_are_remarked_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(tmp_path, [anno(1, iscrowd=1), anno(2, iscrowd="1")])
+    assert "all 2 annotations of train are marked iscrowd 1" in capsys.readouterr().err
+    coco(tmp_path, [anno(1, iscrowd=1), anno(2)])
+    assert "iscrowd" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("captions", "caption", "reasons"),
+    [
+        ([{"id": 1, "image_id": 7, "caption": None}], "", []),
+        ([{"id": 1, "image_id": 7, "caption": None}, {"id": 2, "image_id": "7", "caption": "sky"}], "sky", []),
+        ([{"id": 1, "image_id": 7}], "", []),
+        ([{"id": 1, "image_id": 7, "caption": 5}], "", ["bad_caption"]),
+        (
+            [{"id": 1, "image_id": 7, "caption": ["sky"]}, {"id": 3, "image_id": 7, "caption": "sea"}],
+            "sea",
+            ["bad_caption"],
+        ),
+    ],
+)
+def test_a_caption_that_is_absent_is_no_word(
+    tmp_path: Path, captions: list[Any], caption: str, reasons: list[str]
+) -> None:
+    files = coco_files(tmp_path, [anno(1)])
+    (tmp_path / "in" / "captions.json").write_text(json.dumps({"annotations": captions}))
+    (image,), lost = taken(lists.coco(**files))
+    assert image["caption"] == caption
+    assert [reason for _, reason, _ in lost] == reasons
+    assert all("captions.json: annotations.0: annotation 1: caption: " in detail for _, _, detail in lost)
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"annotations": null}', b"{", b"caf\xe9"])
+def test_a_fault_in_the_captions_names_the_captions(tmp_path: Path, content: bytes) -> None:
+    files = coco_files(tmp_path, [anno(1)])
+    (tmp_path / "in" / "captions.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"captions\.json: "):
+        lists.coco(**files)
+
+
+def test_a_files_name_may_have_the_separators_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "deep" / "a.png").write_bytes(encoded())
+    files = coco_files(tmp_path, [anno(1)], images=[{**IMAGE, "file_name": "deep\\a.png"}])
+    assert len(taken(lists.coco(**files))[0]) == 1
+
+
 def test_coco_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    for page in ({"images": None}, {"categories": [{}]}, {"images": [{"id": 1}]}):
-        with pytest.raises(ValueError, match=r"instances\.json: not COCO annotations"):
+    for page, says in (
+        ({"images": None}, r"instances\.json: images: a list is expected"),
+        ({"categories": {}}, r"instances\.json: categories: a list is expected"),
+        ({"images": [{"id": 1}]}, r"1 are bad_record, as .*instances\.json: images\.0: image 1: file_name: "),
+    ):
+        with pytest.raises(ValueError, match=says):
             coco(tmp_path, [], **page)
 
 
@@ -369,13 +646,16 @@ def test_the_references_own_labels_are_read(tmp_path: Path) -> None:
     (tmp_path / "labels" / "label_1.json").write_text(json.dumps(label))
     (tmp_path / "labels" / "label_2.json").write_text(json.dumps({**label, "image": "not base64!"}))
     (tmp_path / "labels" / "label_3.json").write_text("[]")
+    (tmp_path / "labels" / "label_4.json").write_text(json.dumps({**label, "caption": None, "annos": []}))
+    (tmp_path / "labels" / "label_5.json").write_text(json.dumps({**label, "caption": 7}))
     counts = ingested(tmp_path, source="labelled", train=f"{tmp_path}/labels")
     rows = table(tmp_path, "given", GIVEN_CAPTIONED)
     assert rows["caption"].tolist() == ["a red kite", None]
     assert rows["mask"].tolist() == [rle.counts, rle.counts]
-    (file,) = table(tmp_path, "images")["file"]
+    assert table(tmp_path, "images")["caption"].tolist() == ["sky", ""]  # absent text is no word
+    file = table(tmp_path, "images")["file"][0]
     assert (tmp_path / "out" / "pictures" / "train" / file).read_bytes() == encoded("JPEG")
-    assert (counts["train_failed_unreadable_file"], counts["train_failed_bad_record"]) == (1, 1)
+    assert (counts["train_failed_unreadable_file"], counts["train_failed_bad_record"]) == (1, 2)
 
 
 any_json = st.recursive(
@@ -391,7 +671,7 @@ def test_whatever_an_annotation_holds_it_is_a_row_or_a_reason(bbox: Any, segment
     rows, failures = instances.given([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
     assert len(rows) + len(failures) == 1
     rows, failures = instances.given([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
-    assert len(rows) + len(failures) == 1
+    assert len(rows) + sum(failure.reason != "stray_polygon" for _, failure in failures) == 1
 
 
 def test_workers_change_nothing(two: Path) -> None:

@@ -21,6 +21,7 @@ from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
 from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.texts import read_json
 
 SIZE = 512
 STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}
@@ -56,7 +57,7 @@ def unchanged(out: Path, sources: Mapping[str, str]) -> None:
     """ValueError when a benchmark lies there that was built from other files."""
     there = out / "annotations.json"
     if there.is_file():
-        info = json.loads(there.read_text(encoding="utf-8")).get("info", {})
+        info = read_json(there).get("info", {})
         differing = [name for name, digest in sources.items() if info.get("sources", {}).get(name, digest) != digest]
         if differing:
             raise ValueError(f"{out}: was built from another {' and another '.join(differing)}: name another --out")

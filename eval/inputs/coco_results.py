@@ -7,7 +7,6 @@ ground truth's categories. The list does not say which pictures it was made on, 
 the sizes of its masks: `provenance` says so.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from eval.inputs import coco, detections
 from eval.inputs.detections import Annotation, Detections
 from eval.inputs.pictures import Pictures
+from instdiff.texts import first_fault, read_json
 
 UNKNOWN = "unknown: a plain list of results does not say"
 
@@ -34,10 +34,7 @@ def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, imag
     `classes` are the names by category id and `image_ids` the keys by image id that the ground truth states: COCO's
     does, others do not, and then only our own form can be read.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    content = read_json(path)
     if not isinstance(content, list):
         return detections.read(path, pictures.sizes)
     if classes is None:
@@ -45,8 +42,7 @@ def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, imag
     try:
         results = TypeAdapter(list[Result]).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ValueError(f"{path}: {first_fault(error)}") from error
     numbers = {number: place for place, number in enumerate(sorted(classes), start=1)}
     places = {name: place for place, name in enumerate(pictures.keys, start=1)}
     annotations = [_placed(path, at, one, numbers, places, image_ids) for at, one in enumerate(results)]
@@ -82,9 +78,9 @@ def has_ids(path: Path) -> bool:
 
 def of_coco(content: coco.Instances) -> tuple[dict[int, str], dict[int, str]]:
     """Names by category id and keys by image id, as COCO's ground truth states them."""
-    return {one.id: one.name for one in content.categories}, {one.id: coco.key(one) for one in content.images}
+    return {one.id: one.name for one in content.categories}, {one.id: one.key for one in content.images}
 
 
 def subset(path: Path) -> bool:
     """Whether the ground truth of this file says that it is a part of a benchmark."""
-    return has_ids(path) and not coco.read_instances(path).info.comparable
+    return has_ids(path) and not coco.is_comparable(path)
