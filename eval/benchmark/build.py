@@ -15,10 +15,11 @@ from PIL import Image as Pillow
 
 from eval.benchmark import coco_benchmark
 from eval.benchmark.coco_benchmark import Picture, Request
-from eval.inputs import coco, pictures
+from eval.inputs import coco
 from instdiff import atomic, provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.picture_files import opened
 from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.texts import read_json
@@ -67,7 +68,7 @@ def warped(folder: Path, made: Sequence[Picture], out: Path) -> None:
     """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
     with atomic.folder(out) as to:
         for one in track(made, len(made), "pictures"):
-            picture = Pillow.fromarray(pictures.read(folder / one.image["file_name"]))
+            picture = opened(folder / one.image["file_name"], one.size)
             side = (one.image["width"], one.image["height"])
             picture.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(one.image['file_name']).stem}.png")
 

@@ -44,6 +44,7 @@ class Picture(NamedTuple):
 
     image: Record
     annotations: list[Record]
+    size: tuple[int, int]  # width and height of the real picture, by its record
 
 
 def phrase(category: str, number: int, attributes: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -97,7 +98,7 @@ def built(instances: coco.Instances, captions: Mapping[int, str] | None, request
         told = "" if captions is None else captions[image.id]
         said = prompt(told, [one["phrase"] for one in annotations], request.compat)
         record = {"id": image.id, "file_name": image.file_name, "width": request.size, "height": request.size}
-        made.append(Picture(record | {"caption": said}, annotations))
+        made.append(Picture(record | {"caption": said}, annotations, (image.width, image.height)))
     return made
 
 

@@ -63,10 +63,15 @@ def joined(
     instances = instances.assign(picture=instances["key"].map(places))
     _complete(instances, ("picture", "category", "box"), source)
     instances["picture"] = instances["picture"].astype("int64")
+    masked = instances["mask"].astype(object)
+    instances["mask"] = masked.where(masked.notna(), None)  # pandas would put NaN, which is truthy, among the strings
     ordered = instances.sort_values(["picture", "index"], kind="stable").reset_index(drop=True)
     with_masks = int(ordered["mask"].notna().sum())
     if 0 < with_masks < len(ordered):
-        remarks = [*remarks, f"masks are judged on the {with_masks} of {len(ordered)} instances that have one"]
+        remarks = [
+            *remarks,
+            f"{with_masks} of {len(ordered)} instances have a mask: metrics of masks count those alone",
+        ]
     return GroundTruth(pictures, ordered, digests, tuple(remarks))
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from instdiff import atomic, provenance
 from instdiff.checkpoints import assemble
 from instdiff.layouts import files, from_tables
 from instdiff.layouts.overlay import overlay
 from instdiff.model.conditions import FORMATS, Format
+from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
@@ -168,14 +168,6 @@ def formats(options: argparse.Namespace) -> tuple[Format, ...]:
     if name not in KEPT:
         raise ValueError(f"--test_config {options.test_config}: there are {', '.join(KEPT)}")
     return KEPT[name]
-
-
-def opened(path: Path) -> Image.Image:
-    """A picture; ValueError if it is none."""
-    try:
-        return Image.open(path).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:
