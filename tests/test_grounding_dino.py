@@ -1,7 +1,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from data_world import GROUND, prepared, sources
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertTokenizer
 
 from data_prep import ground
 from data_prep.annotators import tags
@@ -83,21 +84,61 @@ def test_many_tags_are_many_texts_none_longer_than_the_model_reads(weights: Path
     model = GroundingDino(params(weights).detector)
     texts = model.texts([*CATEGORIES["categories"], "Red. CIRCLE "])
     assert len(texts) > 1
-    assert [tag for text in texts for tag in text.removesuffix(".").split(". ")][-1] == "red circle"
-    assert all(len(model._processor.tokenizer(text)["input_ids"]) <= 12 for text in texts)
+    assert [tag for text in texts for tag in text.words.removesuffix(".").split(". ")][-1] == "red circle"
+    assert [tag for text in texts for tag in text.tags] == [*CATEGORIES["categories"], "Red. CIRCLE "]
+    assert all(len(model._processor.tokenizer(text.words)["input_ids"]) <= 12 for text in texts)
 
 
 def test_the_threshold_of_a_token_names_a_query(weights: Path) -> None:
     model = GroundingDino(params(weights).detector)
-    ids = torch.tensor(model._processor.tokenizer("red circle. blue square.")["input_ids"])
+    (text,) = model.texts(["red circle", "blue square"])
+    ids = torch.tensor(model._processor.tokenizer(text.words)["input_ids"])
     chances = torch.full((3, len(ids)), 0.1)
     chances[0, 2] = 0.9  # circle
     chances[0, 1] = 0.45  # red
     chances[1, 4] = 0.45  # blue, but no token is sure enough for a box
     chances[2, 3] = 0.9  # the full stop names nothing
-    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids)
+    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids, text)
     assert [one.category for one in found] == ["red circle", None]
     assert found[0].box == Box(0.25, 0.375, 0.75, 0.625)
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "pot", "##ted", "##plant", "fire", "hydrant"]
+PIECES += ["japanese", "_", "fruit", "don", "##ut", "t", "-", "shirt", "cat", "dog", "red", "circle"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "sure", "category"),
+    [
+        (["pottedplant", "donut"], {"##plant": 0.9}, "pottedplant"),
+        (["pottedplant"], {"pot": 0.9, "##ted": 0.9}, "pottedplant"),
+        (["cat", "donut"], {"##ut": 0.9}, "donut"),
+        (["japanese_fruit"], {"japanese": 0.9, "_": 0.9}, "japanese_fruit"),
+        (["dog", "t-shirt"], {"t": 0.9, "-": 0.9, "shirt": 0.9}, "t-shirt"),
+        (["cat", "dog"], {"cat": 0.9, "dog": 0.9}, "cat"),  # two tags are not one name
+        (["cat", "dog"], {"cat": 0.8, "dog": 0.9}, "dog"),
+        (["a fire hydrant", "cat"], {"hydrant": 0.9}, "a fire hydrant"),
+        (["red cat", "red dog"], {"red": 0.9, "dog": 0.6}, "red dog"),  # the word that both have does not decide
+        (["Fire  Hydrant."], {"fire": 0.9}, "Fire  Hydrant."),  # as it was given
+        (["zebra", "cat"], {"[UNK]": 0.9}, "zebra"),  # a word that the tokenizer does not know is still a tag
+        (["cat", "dog"], {".": 0.9}, None),
+        (["cat", "dog"], {"[SEP]": 0.9}, None),
+    ],
+)
+def test_a_box_has_the_tag_that_was_searched_for(
+    tmp_path: Path, tags: list[str], sure: dict[str, float], category: str | None
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    tokenizer = BertTokenizer(vocab=str(tmp_path / "vocab.txt"))
+    model = GroundingDino.__new__(GroundingDino)
+    model._processor = SimpleNamespace(tokenizer=tokenizer)
+    model._model = SimpleNamespace(config=SimpleNamespace(max_text_len=256))
+    model._params = SimpleNamespace(text_threshold=0.4, box_threshold=0.5)
+    (text,) = model.texts(tags)
+    ids = torch.tensor(tokenizer(text.words)["input_ids"])
+    chances = torch.tensor([[sure.get(token, 0.1) for token in tokenizer.convert_ids_to_tokens(ids)]])
+    (found,) = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), ids, text)
+    assert found.category == category
 
 
 edges = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
