@@ -3,8 +3,9 @@
 import hashlib
 import io
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,8 @@ from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
 from instdiff.schema import Share, Strict
 from instdiff.tables import IMAGES
+from instdiff.texts import is_text
 from instdiff.work import parts, resume
-from instdiff.work.ledger import utf8
 from instdiff.work.outcomes import Failure
 from instdiff.work.parts import Annotate, Answer, Keyed, Part, Work
 from instdiff.world import scenes
@@ -125,6 +126,12 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
         split: parts.cut(listed, work, scratch / split, INGESTED, source.work) for split, (work, listed) in jobs.items()
     }
     parts.make_all([part for its in splits.values() for part in its], source.work)
+    if not isinstance(source, Scenes):
+        try:
+            _refuse_nothing_taken(splits, source.val is None)
+        except ValueError:
+            parts.clear(scratch, keep=False)  # or the next run would believe the failures of this one
+            raise
     counts: dict[str, int] = {}
     with (
         atomic.folder(pictures) as to_pictures,
@@ -145,7 +152,37 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
             counts |= {f"{split}_converted_{why}": count for why, count in sorted(converted.items())}
             counts |= failed.counts(f"{split}_failed")
     parts.clear(scratch, keep=any("_failed_" in name for name in counts))
+    _remark_on_crowds(counts)
     return counts
+
+
+def _refuse_nothing_taken(splits: Mapping[str, Sequence[Part]], together: bool) -> None:
+    """ValueError with the commonest reason where none of a source's pictures could be taken.
+
+    `together`: both splits are of one source.
+    """
+    sources = [[*splits["train"], *splits["val"]]] if together else list(splits.values())
+    for its in sources:
+        if any(len(part.rows()) for part in its):
+            continue
+        whole = [row for row in parts.ledger_of(its).rows if row["index"] == -1]
+        reason, count = Counter(str(row["reason"]) for row in whole).most_common(1)[0]
+        detail = next(row["detail"] for row in whole if row["reason"] == reason)
+        raise ValueError(
+            f"ingest: none of the {len(whole)} records of the source could be taken: {count} are {reason}, as {detail}"
+        )
+
+
+def _remark_on_crowds(counts: Mapping[str, int]) -> None:
+    """Some tools mark every mask as a crowd: say so where no instance is left but crowds."""
+    for split in ("train", "val"):
+        crowds = counts.get(f"{split}_failed_crowd", 0)
+        if crowds and not counts[f"{split}_instances"]:
+            print(
+                f"ingest: all {crowds} annotations of {split} are marked iscrowd 1, so that no instance is left:"
+                " write iscrowd 0 where an instance is meant",
+                file=sys.stderr,
+            )
 
 
 def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Annotate, Sequence[Keyed]]]:
@@ -233,6 +270,9 @@ def admitted(job: Listed, limits: Limits) -> Answer:
     loaded = record.load()
     if isinstance(loaded, Failure):
         return Answer(key, [], [(-1, loaded)])
+    if not is_text(loaded.caption):
+        detail = f"{record.name}: the caption holds half a character (a lone surrogate)"
+        return Answer(key, [], [(-1, Failure("bad_text", detail))])
     picture = admit(loaded.encoded, loaded.size, limits)
     if isinstance(picture, Failure):
         return Answer(key, [], [(-1, Failure(picture.reason, f"{record.name}: {picture.detail}"))])
@@ -242,7 +282,7 @@ def admitted(job: Listed, limits: Limits) -> Answer:
         "file": f"{key}.{picture.kind}",
         "width": picture.width,
         "height": picture.height,
-        "caption": utf8(loaded.caption),
+        "caption": loaded.caption,
         "sha256": picture.sha256,
     }
     rows, failures = regions.given(loaded.annotations, key, picture.height, picture.width)

@@ -28,6 +28,7 @@ from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff import atomic
+from instdiff.picture_files import SUFFIXES
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
 SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")
@@ -237,7 +238,7 @@ def _side_by_side(compared: Compared, record: Mapping[Hashable, Any]) -> list[Im
         return []
     shown = []
     for folder in compared.pictures[int(record["seed"])]:
-        found = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in pictures.SUFFIXES]
+        found = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in SUFFIXES]
         if not found:
             return []
         picture = Image.fromarray(pictures.read(found[0]))

@@ -7,7 +7,6 @@ of its scale, the real pictures and those drawn from prompts alone, are scored b
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from eval.scoring.row import Inputs, Params
 from eval.table import table
 from instdiff import provenance
 from instdiff.schema import Strict
+from instdiff.texts import read_json
 
 
 class Protocol(Strict):
@@ -119,14 +119,16 @@ def judged(
 def show(out: Path, names: Sequence[str]) -> None:
     """Print the table of all rows in the folder that compare with these, and what is to be said of it."""
     rows = [path.parent.name for path in sorted(out.glob("*/provenance.json"))]
-    sources: dict[str, dict[str, Any]] = {one: _json(out / one / "provenance.json") for one in rows}
+    sources: dict[str, dict[str, Any]] = {one: read_json(out / one / "provenance.json") for one in rows}
     compare = [one for one in rows if not sanity_checks.differences(sources[one], sources[names[0]])]
     ordered = sorted(compare, key=lambda one: (one != row.REAL, one != row.NONE, one))
-    metrics = {one: _json(out / one / "metrics.json") for one in ordered}
+    metrics = {one: read_json(out / one / "metrics.json") for one in ordered}
     shown = {one: {name: values[name] for name in HEADLINE if name in values} for one, values in metrics.items()}
     console = Console()
     console.print(table(shown))
     for sentence in sanity_checks.of_rows(sources, names[0]):
+        console.print(f"[yellow]{sentence}[/yellow]")
+    for sentence in sources[names[0]].get("remarks", ()):
         console.print(f"[yellow]{sentence}[/yellow]")
     if sources[names[0]]["detected_by"].get("pictures") is None:
         console.print("[yellow]the detections do not say on which pictures they were made[/yellow]")
@@ -183,16 +185,9 @@ def _found(
 
     source = provenance.of_folder(given.detector)
     kept = given.out / "detections" / f"{name}.json"
-    if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == _json(kept).get("provenance")):
+    if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == read_json(kept).get("provenance")):
         detect.write(kept, detector.load(given.detector), source, pictures, settings.detect)
     return detections.read(kept, pictures.sizes)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
 
 
 def parser() -> argparse.ArgumentParser:

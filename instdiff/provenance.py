@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from instdiff.texts import read_json
+
 PACKAGES = (  # those that can change a number
     "instdiff",
     "torch",
@@ -99,9 +101,9 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
         digests = {str(line["file"]): line["sha256"] for line in record["pictures"]}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: no record of how pictures were drawn ({type(error).__name__}: {error})") from error
     for name, digest in digests.items():
         if not (folder / name).is_file() or of_file(folder / name) != digest:

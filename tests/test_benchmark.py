@@ -127,7 +127,7 @@ def test_a_subset_keeps_the_shares_of_full_and_empty_pictures_and_says_it_does_n
 ) -> None:
     coco_world.write(tmp_path)
     instances = coco.read_instances(tmp_path / "instances_val.json")
-    counts = Counter(one.image_id for one in instances.annotations)
+    counts = Counter(one.image_id for one in instances.annotations.values())
     chosen = coco_benchmark.subset(instances, 10, seed=0)
     assert len(set(chosen)) == 10
     halves = Counter(counts[image] > 2 for image in chosen)

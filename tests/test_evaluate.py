@@ -18,13 +18,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval import detect, evaluate
-from eval.inputs import ground_truth, pictures
+from eval.inputs import coco, coco_results, ground_truth, pictures
 from eval.scoring import score_row
 from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from instdiff import __main__ as command
 from instdiff import provenance, tables
-from instdiff import provenance as drawn
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
 from instdiff.networks import detector
@@ -120,10 +119,10 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
 ) -> None:
     own = _copied(sample, tmp_path)
     pictures_of = [
-        drawn.picture_line(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())
+        provenance.picture_line(own / "drawn", path.name, path.stem) for path in sorted((own / "drawn").iterdir())
     ]
     for digest in ("one", "another"):
-        drawn.write(own / "drawn", pictures_of, weights={"unet": digest})
+        provenance.write(own / "drawn", pictures_of, weights={"unet": digest})
         row = _evaluate(own, tmp_path / "out", "drawn")
         assert json.loads((row / "provenance.json").read_text())["drawn_by"]["weights"] == {"unet": digest}
     assert _metrics(row) == _metrics(_evaluate(sample, tmp_path / "without", "drawn"))
@@ -133,7 +132,7 @@ def test_a_result_repeats_what_the_record_beside_the_pictures_says_of_their_weig
     )
     sentence = _refused(capsys, own, tmp_path / "later", "drawn")
     assert f"{pictures_of[2]['file']} is not the picture that was drawn then" in sentence
-    (own / "drawn" / drawn.RECORD).write_text('{"made": "elsewhere"}')
+    (own / "drawn" / provenance.RECORD).write_text('{"made": "elsewhere"}')
     assert "no record of how pictures were drawn" in _refused(capsys, own, tmp_path / "later", "drawn")
 
 
@@ -537,3 +536,139 @@ def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys
             ]
         )
     assert "made on other pictures than these" in capsys.readouterr().err
+
+
+def _with_truth(sample: Path, tmp_path: Path, change: Any) -> Path:
+    """A copy of the sample whose ground truth was changed."""
+    copy = _copied(sample, tmp_path)
+    content = json.loads((copy / "instances_val.json").read_text())
+    change(content)
+    (copy / "instances_val.json").write_text(json.dumps(content))
+    return copy
+
+
+def test_boxes_are_judged_on_all_instances_and_masks_where_they_are(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pycocotools on the same files, an instance without a mask as a region of its box that does not count."""
+
+    def unmask(content: dict[str, Any]) -> None:
+        for place, one in enumerate(content["annotations"][:-1]):
+            if place % 3 == 0:
+                one["segmentation"] = ([], None, [[]], [[one["bbox"][0], one["bbox"][1]]])[place % 4]
+
+    copy = _with_truth(sample, tmp_path, unmask)
+    row = _evaluate(copy, tmp_path / "out", "drawn")
+    metrics, whole = _metrics(row), _metrics(_evaluate(sample, tmp_path / "whole", "drawn"))
+    assert metrics["box_ap"] == whole["box_ap"]
+    truth = json.loads((copy / "instances_val.json").read_text())
+    for one in truth["annotations"]:
+        if isinstance(one["segmentation"], dict) or (one["segmentation"] and len(one["segmentation"][0]) > 4):
+            continue
+        x, y, w, h = one["bbox"]
+        one |= {"segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]], "iscrowd": 1}
+    (copy / "ignored.json").write_text(json.dumps(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(copy / "ignored.json")
+        evaluation = COCOeval(truth, truth.loadRes(str(copy / "drawn.json")), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert metrics["mask_ap"]["value"] == pytest.approx(evaluation.stats[0], abs=1e-12)
+    scores = tables.read(row / "instances.parquet", SCORES)
+    num_masked = int(scores["mask_iou"].notna().sum())
+    assert metrics["mask_miou"]["n"] == num_masked < metrics["box_miou"]["n"] == len(scores)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert f"{num_masked} of {len(scores)} instances have a mask: metrics of masks count those alone" in said
+    assert "pieces of polygons with fewer than three points were left out" in said
+
+
+FIELDS = [
+    lambda content: content.update(info=None),
+    lambda content: content.update(info=[]),
+    lambda content: content.update(info="exported", licenses=None),
+    lambda content: content["categories"].extend([{"id": 99, "name": "cat"}, {"id": 99, "name": "dog"}, {"id": None}]),
+    lambda content: [
+        one.update(image_id=str(one["image_id"]), iscrowd=str(one["iscrowd"])) for one in content["annotations"]
+    ],
+    lambda content: [one.update(file_name=f"images\\{one['file_name']}") for one in content["images"]],
+]
+
+
+@pytest.mark.parametrize("change", FIELDS)
+def test_what_nobody_needs_stops_nothing_and_numbers_may_be_text(sample: Path, tmp_path: Path, change: Any) -> None:
+    copy = _with_truth(sample, tmp_path, change)
+    truth, changed = (coco.ground_truth(folder / "instances_val.json") for folder in (sample, copy))
+    assert truth.images["key"].equals(changed.images["key"])
+    assert (
+        truth.instances.drop(columns="scribble")
+        .astype(str)
+        .equals(changed.instances.drop(columns="scribble").astype(str))
+    )
+    assert coco.is_comparable(copy / "instances_val.json")
+
+
+TWICE = [
+    (lambda content: content["images"][0].update(id=content["images"][1]["id"]), "stands twice (images.0 has it, too)"),
+    (lambda content: content["images"][0].update(id=str(content["images"][1]["id"])), "stands twice (images.0 has it"),
+    (lambda content: content["annotations"][1].update(id=5000), "annotations.1: id 5000 stands twice (annotations.0"),
+    (lambda content: content["categories"].append({"id": 18, "name": "cat"}), "categories: 18 stands twice, as 'cat'"),
+    (lambda content: content["images"][0].update(file_name=f"b/{content['images'][1]['file_name']}"), "rename one"),
+    (lambda content: content["annotations"][3].update(image_id=1), "annotations.3: image_id 1 is not among the images"),
+    (lambda content: content["annotations"][3].update(category_id=0), "annotations.3: category_id 0 is not among"),
+    (lambda content: [one.update(iscrowd="1") for one in content["annotations"]], "annotations are crowds (iscrowd 1)"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), TWICE)
+def test_records_that_cannot_be_told_apart_or_placed_are_refused_by_name(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, sentence: str
+) -> None:
+    said = _refused(capsys, _with_truth(sample, tmp_path, change), tmp_path / "out", "drawn")
+    assert "instances_val.json: " in said
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+PLACES, IDS = {"0010": 1, "0011": 2, "7": 3, "cat": 4}, {7: "cat", 5: "0011"}
+
+
+@pytest.mark.parametrize(
+    ("image_id", "name"),
+    [
+        (10, "0010"),
+        ("10", "0010"),
+        ("0010", "0010"),
+        (5, "0011"),
+        ("5", "0011"),
+        (7, "cat"),
+        ("cat", "cat"),
+        ("7", None),
+        (12, None),
+        ("dog", None),
+        (-1, None),
+        ("", None),
+    ],
+)
+def test_a_result_names_its_picture_by_id_or_by_its_files_number_and_never_two(
+    image_id: int | str, name: str | None
+) -> None:
+    if name is not None:
+        assert coco_results._name(image_id, PLACES, IDS) == name
+    else:
+        with pytest.raises(ValueError, match=r"is not one of the 4 pictures|one picture and the id of another"):
+            coco_results._name(image_id, PLACES, IDS)
+
+
+def test_a_result_whose_file_name_is_not_its_ids_is_refused(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = _copied(sample, tmp_path)
+    found = json.loads((copy / "drawn.json").read_text())
+    for one in found:
+        one["file_name"] = f"val/{one['image_id']:012d}.png"
+    found[3]["file_name"] = "val/000000000101.png"
+    (copy / "drawn.json").write_text(json.dumps(found))
+    assert "drawn.json: 3: file_name 'val/000000000101.png' is not that of image_id" in _refused(
+        capsys, copy, tmp_path, "drawn"
+    )

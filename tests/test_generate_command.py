@@ -104,7 +104,7 @@ def test_the_noise_is_that_of_the_released_script(tmp_path: Path) -> None:
         (["--alpha", "2"], "must lie in 0..1"),
         (["--steps", "0"], "0 steps"),
         (["--test_config", "configs/test_depth.yaml"], "there are box, point, scribble, mask"),
-        (["--image", "no.png"], "no.png: cannot be read as a picture"),
+        (["--image", "no.png"], "no.png: not a readable picture (no such file)"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_leaves_nothing(

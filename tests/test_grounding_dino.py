@@ -14,7 +14,7 @@ import torch
 from data_world import GROUND, prepared, sources
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import CLIPModel, CLIPProcessor
+from transformers import BertTokenizer, CLIPModel, CLIPProcessor
 
 from data_prep import ground
 from data_prep.annotators import tags
@@ -86,8 +86,9 @@ def test_many_tags_are_many_texts_none_longer_than_the_model_reads(weights: Path
     model = GroundingDino(params(weights).detector)
     texts = model.texts([*CATEGORIES["categories"], "Red. CIRCLE "])
     assert len(texts) > 1
-    assert [tag for text in texts for tag in text.removesuffix(".").split(". ")][-1] == "red circle"
-    assert all(len(model._processor.tokenizer(text)["input_ids"]) <= 12 for text in texts)
+    assert [tag for text in texts for tag in text.words.removesuffix(".").split(". ")][-1] == "red circle"
+    assert [tag for text in texts for tag in text.tags] == [*CATEGORIES["categories"], "Red. CIRCLE "]
+    assert all(len(model._processor.tokenizer(text.words)["input_ids"]) <= 12 for text in texts)
 
 
 @given(st.lists(st.sampled_from(["red circle", "blue", "a photo of the square", "triangle"]), max_size=9))
@@ -100,11 +101,12 @@ def test_a_text_holds_as_many_tags_as_the_model_reads(named: list[str]) -> None:
 
     model._processor = SimpleNamespace(tokenizer=tokens)
     texts = model.texts(named)
-    assert " ".join(texts) == " ".join(f"{tag}." for tag in named)
+    assert " ".join(text.words for text in texts) == " ".join(f"{tag}." for tag in named)
+    assert [tag for text in texts for tag in text.tags] == named
     for text in texts:
-        assert len(tokens(text)["input_ids"]) <= 8
+        assert len(tokens(text.words)["input_ids"]) <= 8
     for text, following in pairwise(texts):
-        longer = f"{text} {following.partition('.')[0]}."
+        longer = f"{text.words} {following.words.partition('.')[0]}."
         assert len(tokens(longer)["input_ids"]) > 8
 
 
@@ -136,33 +138,40 @@ def test_pictures_of_one_size_are_looked_at_together_and_no_more_than_were_hande
 
 def test_the_threshold_of_a_token_names_a_query(weights: Path) -> None:
     model = GroundingDino(params(weights).detector)
-    ids = torch.tensor(model._processor.tokenizer("red circle. blue square.")["input_ids"])
+    (text,) = model.texts(["red circle", "blue square"])
+    ids = torch.tensor(model._processor.tokenizer(text.words)["input_ids"])
     chances = torch.full((3, len(ids)), 0.1)
     chances[0, 2] = 0.9  # circle
     chances[0, 1] = 0.45  # red
     chances[1, 4] = 0.45  # blue, but no token is sure enough for a box
     chances[2, 3] = 0.9  # the full stop names nothing
-    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids)
+    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids, text)
     assert [one.category for one in found] == ["red circle", None]
     assert found[0].box == Box(0.25, 0.375, 0.75, 0.625)
 
 
 def test_a_query_is_found_and_a_token_names_it_only_above_the_threshold(weights: Path) -> None:
     model = GroundingDino(params(weights, box_threshold=0.75, text_threshold=0.25).detector)
-    ids = torch.tensor(model._processor.tokenizer("red circle. blue square.")["input_ids"])
+    (text,) = model.texts(["red circle", "blue square"])
+    ids = torch.tensor(model._processor.tokenizer(text.words)["input_ids"])
     chances = torch.zeros(3, len(ids))
     chances[:, 2] = torch.tensor([0.75, np.nextafter(np.float32(0.75), np.float32(1)), 1.0])  # circle
-    chances[:, 1] = torch.tensor([1.0, 0.25, np.nextafter(np.float32(0.25), np.float32(1))])  # red
-    chances[0, 1] = 0.5
-    found = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids)
-    assert [one.category for one in found] == ["circle", "red circle"]
+    chances[:, 1] = torch.tensor([0.5, 0.25, np.nextafter(np.float32(0.25), np.float32(1))])  # red
+    boxes = torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3)
+    found = model._found(chances, boxes, ids, text)
+    assert [one.category for one in found] == ["red circle", "red circle"]
     assert [one.score for one in found] == chances[1:, 2].tolist()
+    chances[:, 3], chances[:, 2] = chances[:, 2].clone(), 0  # as sure, but of the full stop
+    found = model._found(chances, boxes, ids, text)
+    assert [one.category for one in found] == [None, "red circle"]
+    assert [one.score for one in found] == chances[1:, 3].tolist()
 
 
 def test_a_box_cut_by_the_border_keeps_the_part_inside(weights: Path) -> None:
     model = GroundingDino(params(weights).detector)
-    ids = torch.tensor(model._processor.tokenizer("red circle.")["input_ids"])
-    (found,) = model._found(torch.ones(1, len(ids)), torch.tensor([[0.875, 0.25, 0.5, 0.75]]), ids)
+    (text,) = model.texts(["red circle"])
+    ids = torch.tensor(model._processor.tokenizer(text.words)["input_ids"])
+    (found,) = model._found(torch.ones(1, len(ids)), torch.tensor([[0.875, 0.25, 0.5, 0.75]]), ids, text)
     assert found.box == Box(0.625, 0.0, 1.0, 0.625)
 
 
@@ -184,6 +193,44 @@ def test_each_weight_that_has_a_say_is_in_the_digest(tmp_path: Path) -> None:
     ):
         how = tags.DetectorParams.model_validate({**detector.model_dump(), **change})
         assert how.weight_paths() == [tmp_path / name for name in ("dino", *others)]
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "pot", "##ted", "##plant", "fire", "hydrant"]
+PIECES += ["japanese", "_", "fruit", "don", "##ut", "t", "-", "shirt", "cat", "dog", "red", "circle"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "sure", "category"),
+    [
+        (["pottedplant", "donut"], {"##plant": 0.9}, "pottedplant"),
+        (["pottedplant"], {"pot": 0.9, "##ted": 0.9}, "pottedplant"),
+        (["cat", "donut"], {"##ut": 0.9}, "donut"),
+        (["japanese_fruit"], {"japanese": 0.9, "_": 0.9}, "japanese_fruit"),
+        (["dog", "t-shirt"], {"t": 0.9, "-": 0.9, "shirt": 0.9}, "t-shirt"),
+        (["cat", "dog"], {"cat": 0.9, "dog": 0.9}, "cat"),  # two tags are not one name
+        (["cat", "dog"], {"cat": 0.8, "dog": 0.9}, "dog"),
+        (["a fire hydrant", "cat"], {"hydrant": 0.9}, "a fire hydrant"),
+        (["red cat", "red dog"], {"red": 0.9, "dog": 0.6}, "red dog"),  # the word that both have does not decide
+        (["Fire  Hydrant."], {"fire": 0.9}, "Fire  Hydrant."),  # as it was given
+        (["zebra", "cat"], {"[UNK]": 0.9}, "zebra"),  # a word that the tokenizer does not know is still a tag
+        (["cat", "dog"], {".": 0.9}, None),
+        (["cat", "dog"], {"[SEP]": 0.9}, None),
+    ],
+)
+def test_a_box_has_the_tag_that_was_searched_for(
+    tmp_path: Path, tags: list[str], sure: dict[str, float], category: str | None
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    tokenizer = BertTokenizer(vocab=str(tmp_path / "vocab.txt"))
+    model = GroundingDino.__new__(GroundingDino)
+    model._processor = SimpleNamespace(tokenizer=tokenizer)
+    model._model = SimpleNamespace(config=SimpleNamespace(max_text_len=256))
+    model._params = SimpleNamespace(text_threshold=0.4, box_threshold=0.5)
+    (text,) = model.texts(tags)
+    ids = torch.tensor(tokenizer(text.words)["input_ids"])
+    chances = torch.tensor([[sure.get(token, 0.1) for token in tokenizer.convert_ids_to_tokens(ids)]])
+    (found,) = model._found(chances, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), ids, text)
+    assert found.category == category
 
 
 edges = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from instdiff import __main__ as command
-from instdiff.layouts import files, from_tables, masks
+from instdiff.layouts import files, from_tables, mask_pictures, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 MASK = np.zeros((48, 64), dtype=bool)
@@ -304,7 +304,10 @@ def test_validate_counts_over_all_files_by_the_slots_asked_for(
 @pytest.mark.parametrize(("light", "inside"), [(127, False), (128, True), (129, True)])
 def test_a_mask_is_what_is_at_least_middle_grey_and_not_transparent(light: int, inside: bool) -> None:
     for pixel in ((light, 255), (255, light)):
-        assert masks.decode(files.mask_of(Image.new("LA", (3, 2), pixel))).tolist() == [[inside] * 3] * 2
+        image = Image.new("LA", (3, 2), pixel)
+        image.putpixel((0, 0), (255, 255))  # without white, what is not black would be inside
+        expected = [[True, inside, inside], [inside] * 3]
+        assert masks.decode(mask_pictures.mask_of(image).mask).tolist() == expected
 
 
 def test_a_mask_of_a_wide_picture_is_as_wide(tmp_path: Path) -> None:
@@ -344,3 +347,179 @@ def test_a_line_that_turns_keeps_the_shares_of_its_pieces() -> None:
     assert files.along(corner, 4) == ((0, 0), (0.5, 0), (1, 0), (1, 0.5))
     assert len(files.along(corner)) == 240
     assert files.along([Point(0.5, 0.25)] * 2) == ((0.5, 0.25),)
+
+
+# ---- what people bring ----------------------------------------------------------------------------------------------
+
+BARE_TEXT = json.dumps({"prompt": "a café", "instances": []}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BARE_TEXT.encode("utf-8-sig"),
+        BARE_TEXT.encode("utf-16"),
+        BARE_TEXT.encode("utf-16-le"),
+        BARE_TEXT.encode("utf-32"),
+        f"{BARE_TEXT}\r\n".encode(),
+        json.dumps({"layouts": [json.loads(BARE_TEXT)]}).encode(),
+    ],
+)
+def test_a_file_is_read_in_every_encoding_that_json_may_have(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "scene.json").write_bytes(content)
+    assert files.read(tmp_path / "scene.json") == [Layout(key="scene", prompt="a café", instances=())]
+
+
+def test_layouts_may_stand_one_a_line(tmp_path: Path) -> None:
+    (tmp_path / "scene.json").write_text(f"{BARE_TEXT}\n\n{BARE_TEXT}\n", encoding="utf-8")
+    assert [one.key for one in files.read(tmp_path / "scene.json")] == ["scene-0", "scene-1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (BARE_TEXT.encode("cp1252"), "byte 17 (0xe9) is not UTF-8: save the file as UTF-8"),
+        (b"\xff\xfe{\x00\x00\xd8", "is not UTF-16"),
+        (
+            b'{"prompt": "p",\n "instances": [{"phrase": "a"},]}',
+            "line 2, column 32: a comma stands before the closing ]",
+        ),
+        (b'{"prompt": "p", "instances": [],}', "a comma stands before the closing }"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>", "begins like a web page"),
+        (b"\x1f\x8b\x08\x00", "is compressed"),
+        (b"", "it is empty"),
+        (b"{'prompt': 1}", "line 1, column 2: "),
+        (f"{BARE_TEXT}\n{{".encode(), "line 2, column 1: Extra data"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why_and_what_to_do_on_one_line(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "scene.json").write_bytes(content)
+    (fault,) = files.check(tmp_path / "scene.json").faults
+    assert fault.startswith(f"{tmp_path}/scene.json: not a readable JSON file (")
+    assert says in fault
+    assert "\n" not in fault
+
+
+def test_a_file_that_is_not_there_or_a_folder_says_so(tmp_path: Path) -> None:
+    assert "(no such file)" in files.check(tmp_path / "none.json").faults[0]
+    assert "(it is a folder)" in files.check(tmp_path).faults[0]
+
+
+def palette(values_HW: np.ndarray, colours: list[int]) -> Image.Image:
+    image = Image.frombytes("P", values_HW.shape[::-1], values_HW.astype(np.uint8).tobytes())
+    image.putpalette(colours)
+    return image
+
+
+SOLID = MASK.astype(np.uint8)
+LABELS = SOLID * 3 + np.roll(SOLID, 24, axis=0) * 7  # two labels, apart
+PICTURES: dict[str, tuple[Any, str | None]] = {  # whose mask is MASK -> what is said of it
+    "white": (SOLID * 255, None),
+    "one bit": (MASK, None),
+    "sixteen bits": (SOLID.astype(np.uint16) * 65535, None),
+    "white in a palette": (palette(SOLID, [0, 0, 0, 255, 255, 255]), None),
+    "transparent": (np.dstack([np.full((48, 64, 3), 255, np.uint8), SOLID * 255]), None),
+    "0 and 1": (SOLID, "holds the values 0, 1 of 255: every value but 0 is inside"),
+    "0 and 1 in sixteen bits": (SOLID.astype(np.uint16), "holds the values 0, 1 of 65535: every value but 0 is inside"),
+    "0 and 255 in sixteen bits": (SOLID.astype(np.uint16) * 255, "holds the values 0, 255 of 65535"),
+    "a label": (SOLID * 3, "holds the values 0, 3 of 255"),
+    "VOC's palette": (palette(SOLID, [0, 0, 0, 128, 0, 0]), "has colours, as a label map: every colour but black"),
+    "red": (np.dstack([SOLID * 255, SOLID * 0, SOLID * 0]), "has colours, as a label map"),
+    "blue, with transparency": (np.dstack([SOLID * 0, SOLID * 0, SOLID * 200 + 55, SOLID * 255]), "has colours and tr"),
+    "grey around": (np.where(MASK, 255, 90).astype(np.uint8), "is neither black nor white in 83% of its pixels"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_mask_picture_is_read_as_it_is_meant_and_a_remark_says_how(tmp_path: Path, name: str) -> None:
+    picture, remark = PICTURES[name]
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(tmp_path / "mask.png")
+    path = written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", "mask": "mask.png"}]})
+    checked = files.check(path, drawn=(48, 64))
+    assert np.array_equal(masks.decode(checked.layouts[0].instances[0].mask), MASK)
+    said = [one.partition("instances.0.mask: ")[2] for one in checked.remarks]
+    assert said == [] if remark is None else said[0].startswith(f"'mask.png' {remark}")
+
+
+def test_a_label_map_of_several_values_is_inside_at_each_and_says_so(tmp_path: Path) -> None:
+    Image.fromarray(LABELS).save(tmp_path / "mask.png")
+    checked = files.check(written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", "mask": "mask.png"}]}))
+    assert np.array_equal(masks.decode(checked.layouts[0].instances[0].mask), LABELS > 0)
+    assert "holds the values 0, 3, 7 of 255: every value but 0 is inside" in checked.remarks[0]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_mask_picture_is_turned_as_its_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(SOLID * 255).save(tmp_path / "mask.png", exif=exif)
+    (layout,) = files.read(written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", "mask": "mask.png"}]}))
+    turned = np.rot90(MASK, {3: 2, 6: -1, 8: 1}[orientation])
+    assert np.array_equal(masks.decode(layout.instances[0].mask), turned)
+
+
+REMARKED: list[tuple[dict[str, Any], str | None]] = [
+    ({"box": [0, 0, 10, 10]}, "box: (0, 0, 10, 10) is cut at the picture's border: are these percent or pixels?"),
+    ({"box": [1, 2, 8, 9]}, "box: (1, 2, 8, 9) has no area in the picture and counts as not given: are these percent"),
+    ({"box": [0.1, 0.1, 0.1005, 0.5]}, "box: (0.1, 0.1, 0.1005, 0.5) is smaller than a pixel of 512"),
+    ({"box": [0.1, 0.1, 0.4, 0.5]}, None),
+    ({"mask": masks.encode(np.zeros((8, 8), bool)).model_dump()}, "mask: no pixel is inside"),
+    ({"mask": masks.encode(np.ones((8, 8), bool)).model_dump()}, "mask: every pixel is inside"),
+    ({"mask": RLE}, "mask: is 64x48, and the picture a square: it is stretched"),
+]
+
+
+@pytest.mark.parametrize(("place", "remark"), REMARKED)
+def test_what_is_read_otherwise_than_written_is_remarked_on(
+    tmp_path: Path, place: dict[str, Any], remark: str | None
+) -> None:
+    path = written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", **place}]})
+    said = files.check(path).remarks
+    assert said == [] if remark is None else remark in said[0]
+
+
+@pytest.mark.parametrize(
+    ("record", "remark"),
+    [
+        (released({"caption": "a", "bbox": [0.1, 0.2, 0.4, 0.5]}), "annos.0.bbox: "),
+        (released({"caption": "a", "point": [0.7, 0.4]}), "annos.0.point: (0.7, 0.4) lies in the first pixel"),
+        (
+            released({"caption": "a", "scribble": [0.1, 0.2, 0.4, 0.5]}),
+            "annos.0.scribble: (0.1, 0.2) lies in the first",
+        ),
+        (
+            released({"caption": "a", "bbox": [0, 0, 9, 9]}, width=768),
+            "width, height: written for 768x512, drawn as a s",
+        ),
+        (released({"caption": "a", "mask": RLE}), "annos.0.mask: is 64x48, and the picture 512x512: it is stretched"),
+    ],
+)
+def test_units_and_shapes_of_the_released_json_are_remarked_on(
+    tmp_path: Path, record: dict[str, Any], remark: str
+) -> None:
+    said = files.check(written(tmp_path, record)).remarks
+    assert len(said) == 1
+    assert remark in said[0]
+
+
+def test_a_layout_of_the_shape_that_is_drawn_has_no_remark(tmp_path: Path) -> None:
+    path = written(tmp_path, released({"caption": "a", "bbox": [0, 0, 9, 9]}, width=768))
+    assert files.check(path, drawn=(1024, 1536)).remarks == []
+
+
+def test_the_words_that_the_text_encoder_does_not_read_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = " ".join(["fine"] * 73 + ["red,", "lost", "words"])
+    instances = [{"phrase": "a", "point": [0, 0]}, {"phrase": long, "point": [0, 0]}]
+    path = written(tmp_path, {"prompt": long, "instances": instances})
+    with pytest.raises(SystemExit):
+        command.main(["validate", str(path)])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark")]
+    assert [line.partition("scene.json: scene: ")[2] for line in said] == [
+        f"{where}: has at least 77 tokens, and the text encoder reads 75: lost is 'lost words'"
+        for where in ("prompt", "instances.1.phrase")
+    ]

@@ -3,6 +3,7 @@
 import base64
 import codecs
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -23,11 +24,11 @@ from PIL import Image
 
 from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
-from data_prep.sources import admission, instances, records
-from data_prep.sources import lists as sources
+from data_prep.sources import admission, instances, lists, records
 from data_prep.sources.records import Annotation
 from instdiff import tables
 from instdiff.layouts import masks
+from instdiff.picture_files import SUFFIXES
 from instdiff.schema import Rle
 from instdiff.tables import IMAGES, LEDGER
 from instdiff.work.outcomes import Failure
@@ -54,6 +55,13 @@ def ingested(root: Path, **source: Any) -> Mapping[str, float]:
     params = ingest.Params.model_validate({**common, **source})
     folders = {name: root / "out" / name for name in ("pictures", "images", "given", "ledger")}
     return ingest.run(**folders, params=params)
+
+
+def taken(listed: list[Any]) -> tuple[list[dict[str, Any]], list[tuple[int, str, str]]]:
+    """What becomes of records without the stage around it: rows of pictures with their instances, and the ledger's."""
+    answers = [ingest.admitted(job, LIMITS) for job in ingest.keyed(listed)]
+    lost = [(index, failure.reason, failure.detail) for one in answers for index, failure in one.failures]
+    return [row for one in answers for row in one.rows], lost
 
 
 def table(root: Path, name: str, schema: Any = IMAGES) -> pd.DataFrame:
@@ -200,10 +208,19 @@ RECORDS = [{"image": f"{folder}/same.png", "caption": f"picture {folder}"} for f
 
 
 def tarred(path: Path, samples: list[dict[str, bytes]]) -> None:
+    members = [(f"{number:09d}.{kind}", one) for number, sample in enumerate(samples) for kind, one in sample.items()]
+    archived(path, members)
+
+
+def archived(path: Path, members: list[tuple[str, bytes]]) -> None:
+    """A tar of these members, by name and content; a text as content is the name of another member to link to."""
     with tarfile.open(path, "w") as tar:
-        for number, sample in enumerate(samples):
-            for kind, content in sample.items():
-                member = tarfile.TarInfo(f"{number:09d}.{kind}")
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.LNKTYPE, content
+                tar.addfile(member)
+            else:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
 
@@ -250,10 +267,10 @@ def test_a_csv_with_a_byte_order_mark_reads_as_one_without(rows: list[tuple[str,
     read = []
     with fsspec.filesystem("memory").open("/list.csv", "wb") as plain:
         plain.write(stream.getvalue().encode())
-    read.append(sources.captioned("memory://list.csv", "/in"))
+    read.append(lists.captioned("memory://list.csv", "/in"))
     with fsspec.filesystem("memory").open("/list.csv", "wb") as marked:
         marked.write(codecs.BOM_UTF8 + stream.getvalue().encode())
-    read.append(sources.captioned("memory://list.csv", "/in"))
+    read.append(lists.captioned("memory://list.csv", "/in"))
     assert read[0] == read[1]
     assert [record.caption for record in read[1] if isinstance(record, records.File)] == [said for _, said in rows]
 
@@ -290,10 +307,10 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(two: Path, kind: str) -> None
 
 def test_a_byte_order_mark_is_no_part_of_the_first_file_a_list_of_labels_names(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(codecs.BOM_UTF8 + b"label_1.json\n\n label_2.json \n")
-    assert [record.name for record in sources.labelled(f"{tmp_path}/train.txt")] == ["label_1.json", "label_2.json"]
+    assert [record.name for record in lists.labelled(f"{tmp_path}/train.txt")] == ["label_1.json", "label_2.json"]
 
 
-@pytest.mark.parametrize("suffix", sources.SUFFIXES)
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
 @pytest.mark.parametrize("kind", ["tar", "folder"])
 def test_a_picture_is_one_whatever_the_case_of_its_suffix(tmp_path: Path, suffix: str, kind: str) -> None:
     for place, written_as in enumerate((suffix, suffix.upper(), suffix.capitalize())):
@@ -302,13 +319,13 @@ def test_a_picture_is_one_whatever_the_case_of_its_suffix(tmp_path: Path, suffix
             extra = {"TXT": b"sky"} if place else {"Json": b'{"caption": "sky"}'}
             path = tmp_path / f"{place}.tar"
             tarred(path, [{written_as.removeprefix("."): encoded(), **extra}])
-            (record,) = sources.captioned(str(path), None)
+            (record,) = lists.captioned(str(path), None)
         else:
             folder = tmp_path / str(place)
             folder.mkdir()
             (folder / name).write_bytes(encoded())
             (folder / f"{place}.txt").write_text("sky")
-            (record,) = sources.captioned(str(folder), None)
+            (record,) = lists.captioned(str(folder), None)
         loaded = record.load()
         assert isinstance(loaded, records.Loaded)
         assert (loaded.encoded, loaded.caption) == (encoded(), "sky")
@@ -318,15 +335,15 @@ def test_relative_paths_start_where_the_list_lies_or_at_the_root_and_others_stay
     far = f"{two}/in/b/same.png"
     (two / "list.json").write_text(json.dumps([RECORDS[0], {"image": far, "caption": ""}]))
     (two / "in" / "list.json").write_text((two / "list.json").read_text())
-    here = sources.captioned(f"{two}/in/list.json", None)
-    elsewhere = sources.captioned(f"{two}/list.json", f"{two}/in/")
+    here = lists.captioned(f"{two}/in/list.json", None)
+    elsewhere = lists.captioned(f"{two}/list.json", f"{two}/in/")
     for listed in (here, elsewhere):
         assert [record.url for record in listed if isinstance(record, records.File)] == [f"{two}/in/a/same.png", far]
 
 
 def test_a_record_with_a_null_in_its_list_is_a_reason(tmp_path: Path) -> None:
     pd.DataFrame({"image": ["a.png", None, ""], "caption": ["sky", "sky", "sky"]}).to_parquet(tmp_path / "list.parquet")
-    read = sources.captioned(f"{tmp_path}/list.parquet", None)
+    read = lists.captioned(f"{tmp_path}/list.parquet", None)
     assert [type(record) for record in read] == [records.File, records.Wrong, records.Wrong]
     assert [record.name for record in read[1:]] == [f"{tmp_path}/list.parquet: record {number}" for number in (1, 2)]
 
@@ -353,9 +370,9 @@ def test_text_that_is_none_and_stores_that_are_unknown_cost_no_other_record(
     (two / "in" / "list.json").write_text(json.dumps([{"image": f"{half}.png", "caption": ""}, RECORDS[0]]))
     source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": None}}
     assert ingested(two, **source)["train_failed_unreadable_file"] == 1
-    (two / "in" / "list.json").write_text(json.dumps([{**RECORDS[0], "caption": f"a {half} kite"}]))
-    ingested(two, **source)
-    assert table(two, "images")["caption"].tolist() == ["a ? kite"]
+    (two / "in" / "list.json").write_text(json.dumps([{**RECORDS[0], "caption": f"a {half} kite"}, RECORDS[1]]))
+    assert ingested(two, **source)["train_failed_bad_text"] == 1
+    assert table(two, "images")["caption"].tolist() == ["picture b"]
     monkeypatch.setattr(records.fsspec, "open", missing)
     refused = records.File("one", "store://one.png", "").load()
     assert isinstance(refused, Failure)
@@ -391,7 +408,7 @@ def test_a_damaged_tar_gives_what_stands_before_the_damage(tmp_path: Path) -> No
         ("list.json", b"{", "list.json: not a readable JSON file"),
         ("list.json", b"{}", "list.json: expected a list"),
         ("list.csv", b"image,text\n", "list.csv: column 'caption' is missing"),
-        ("list.csv", b"\xff\xfe", "list.csv: not a readable CSV"),
+        ("list.csv", b"\xff\xfe\xff", "list.csv: not a readable CSV"),
         ("list.parquet", b"PAR1", "list.parquet: not a readable Parquet"),
         ("nowhere", None, "nowhere: no such folder"),
         ("none-*.tar", None, "no such tar"),
@@ -413,12 +430,12 @@ def test_the_held_out_share_is_of_the_training_pictures(two: Path, share: float,
 
 
 def test_pictures_for_validation_alone_are_all_of_them_and_none_is_held_out(two: Path) -> None:
-    lists = {split: {"path": written(two, kind), "root": None} for split, kind in (("train", "json"), ("val", "csv"))}
-    counts = ingested(two, source="captioned", **lists, val_share=1.0)
+    sources = {split: {"path": written(two, kind), "root": None} for split, kind in (("train", "json"), ("val", "csv"))}
+    counts = ingested(two, source="captioned", **sources, val_share=1.0)
     assert (counts["train_pictures"], counts["val_pictures"]) == (2, 2)
     (two / "in" / "list.csv").write_text("image,caption\n")
     with pytest.raises(ValueError, match="the source of validation pictures is empty"):
-        ingested(two, source="captioned", **lists)
+        ingested(two, source="captioned", **sources)
 
 
 def test_the_limits_of_pictures_reach_ingest(two: Path) -> None:
@@ -439,6 +456,122 @@ def test_a_share_is_held_out_by_key_whatever_the_order(tmp_path: Path) -> None:
     assert held == {key for key, _ in ingest.keyed(files[::-1]) if ingest._held_out(key, 0.25)}
 
 
+PNG = encoded()
+
+
+@pytest.mark.parametrize(
+    ("members", "captions", "reasons"),
+    [
+        ([("a.png", PNG), ("a.txt", b"1"), ("a.png", PNG), ("a.txt", b"2")], ["1", "2"], []),
+        ([("a.png", PNG), ("a.txt", b"1"), ("a.txt", b"2")], ["1"], ["bad_record"]),
+        (
+            [("b.png", PNG), ("b.txt", b"0"), ("a.txt", b"1"), ("a.png", PNG), ("a.png", PNG)],
+            ["0", "1"],
+            ["no_caption"],
+        ),
+        ([("._a.png", b"mac"), ("a.png", PNG), ("._a.txt", b"mac"), ("a.txt", b"1")], ["1"], []),
+        ([("__MACOSX/a.png", b"mac"), ("a.png", PNG), (".DS_Store", b""), ("a.txt", b"1")], ["1"], []),
+        ([("v1.0/a.b.PNG", PNG), ("v1.0/a.b.TXT", b"1")], ["1"], []),
+        ([("a.05.png", PNG), ("a.05.txt", b"1"), ("a.06.png", PNG), ("a.06.txt", b"2")], ["1", "2"], []),
+        ([("a.jfif", encoded("JPEG")), ("a.txt", b"1"), ("b.jpe", encoded("JPEG")), ("b.txt", b"2")], ["1", "2"], []),
+        ([("a.avif", encoded("AVIF")), ("a.json", b'\xef\xbb\xbf{"caption": "1"}')], ["1"], []),
+        ([("a.png.gz", gzip.compress(PNG)), ("a.json.gz", gzip.compress(b'{"caption": "1"}'))], ["1"], []),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png.gz", b"\x1f\x8bno"), ("a.txt", b"1")], ["0"], ["unreadable_file"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png", PNG), ("a.txt", b"caf\xe9")], ["0"], ["bad_text"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.heic", b"?"), ("a.txt", b"1")], ["0"], ["bad_record"]),
+        ([("b.png", PNG), ("b.txt", b"0"), ("a.png", "b.png"), ("a.txt", b"1")], ["0"], ["bad_record"]),
+        (
+            [("c.png", PNG), ("c.txt", b"0"), ("a.png", PNG), ("b.png", PNG), ("a.txt", b"1"), ("b.txt", b"2")],
+            ["0"],
+            ["no_caption", "no_caption", "bad_record", "bad_record"],
+        ),
+    ],
+)
+def test_every_member_of_a_tar_is_in_a_record_or_a_reason(
+    tmp_path: Path, members: list[tuple[str, bytes]], captions: list[str], reasons: list[str]
+) -> None:
+    archived(tmp_path / "some.tar", members)
+    images, lost = taken(lists.captioned(f"{tmp_path}/some.tar", None))
+    assert [one["caption"] for one in images] == captions
+    assert [reason for _, reason, _ in lost] == reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("a café".encode(), "a café"),
+        ("a café".encode("utf-8-sig"), "a café"),
+        ("a café".encode("utf-16"), "a café"),
+        ("a café".encode("utf-16-be"), None),  # no byte order mark: NUL characters, not words
+        ("a café".encode("cp1252"), None),
+        (b"a \xf0\x9f kite", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "tar", "csv"])
+def test_one_rule_reads_the_texts_of_every_source(tmp_path: Path, kind: str, text: bytes, caption: str | None) -> None:
+    path = tmp_path / "in"
+    path.mkdir()
+    for name in ("good.png", "odd.png"):
+        (path / name).write_bytes(PNG)
+    if kind == "folder":
+        (path / "good.txt").write_text("good")
+        (path / "odd.txt").write_bytes(text)
+    elif kind == "tar":
+        path = tmp_path / "some.tar"
+        archived(path, [("good.png", PNG), ("good.txt", b"good"), ("odd.png", PNG), ("odd.txt", text)])
+    else:
+        path, marked = path / "list.csv", text.startswith(codecs.BOM_UTF16)
+        before = "image,caption\ngood.png,good\nodd.png,"
+        path.write_bytes(
+            f"{before}{caption}".encode("utf-16") if marked else before.encode() + text.removeprefix(codecs.BOM_UTF8)
+        )
+        if caption is None:
+            with pytest.raises(ValueError, match=r"list\.csv: not a readable CSV file"):
+                lists.captioned(str(path), None)
+            return
+    images, lost = taken(lists.captioned(str(path), None))
+    assert [one["caption"] for one in images] == (["good"] if caption is None else ["good", caption])
+    assert [reason for _, reason, _ in lost] == (["bad_text"] if caption is None else [])
+
+
+def test_every_file_of_a_folder_is_in_a_record_or_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.jfif", "c.AVIF", "d.heic", "._a.png", "g.jp2", "h.svg"):
+        kind = {"jfif": "JPEG", "AVIF": "AVIF", "jp2": "JPEG2000"}.get(name.rpartition(".")[2], "PNG")
+        (tmp_path / "in" / name).write_bytes(encoded(kind))
+    for name in ("a.txt", "b.TXT", "c.txt", "d.txt", "e.txt", "._a.txt", "g.txt"):
+        (tmp_path / "in" / name).write_text(name)
+    images, lost = taken(lists.captioned(f"{tmp_path}/in", None))
+    assert [one["caption"] for one in images] == ["a.txt", "b.TXT", "c.txt", "g.txt"]
+    assert [reason for _, reason, _ in lost] == ["not_a_picture", "no_picture", "not_a_picture"]
+
+
+def test_a_source_of_which_nothing_can_be_taken_is_an_error_that_names_the_main_reason(two: Path) -> None:
+    (two / "in" / "list.json").write_text(json.dumps([*RECORDS, {"image": "a/same.png"}]))
+    source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": f"{two}/elsewhere"}}
+    with pytest.raises(ValueError, match="none of the 3 records of the source could be taken: 2 are missing_file, as "):
+        ingested(two, **source)
+    assert contents(two / "out") == {}
+    (two / "in").rename(two / "elsewhere")
+    (two / "in").mkdir()
+    (two / "in" / "list.json").write_text(json.dumps([*RECORDS, {"image": "a/same.png"}]))
+    assert ingested(two, **source)["train_pictures"] == 2
+
+
+def test_a_caption_with_commas_of_its_own_is_never_cut(two: Path) -> None:
+    (two / "in" / "list.csv").write_text("image,caption\na/same.png,a dog, on grass\nb/same.png,a cat\n")
+    counts = ingested(two, source="captioned", train={"path": f"{two}/in/list.csv", "root": None})
+    assert counts["train_failed_bad_record"] == 1
+    assert table(two, "images")["caption"].tolist() == ["a cat"]
+
+
+@pytest.mark.parametrize("name", ["list.jsonl", "pictures.zip", "some.tar.gz"])
+def test_a_file_that_exists_is_not_a_folder_that_does_not(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(ValueError, match="is a file, and not of a kind that is read"):
+        ingested(tmp_path, source="captioned", train={"path": f"{tmp_path}/{name}", "root": None})
+
+
 # ---- coco and labelled ----------------------------------------------------------------------------------------------
 
 SQUARE = [4.0, 2.0, 12.0, 2.0, 12.0, 10.0, 4.0, 10.0]
@@ -450,17 +583,19 @@ def anno(number: int, **change: Any) -> dict[str, Any]:
     return {**plain, "iscrowd": 0, **change}
 
 
-def coco(
-    root: Path, annotations: list[dict[str, Any]], pixels: Any = PIXELS, work: Any = None, **page: Any
-) -> Mapping[str, float]:
+def coco_files(root: Path, annotations: list[Any], pixels: Any = PIXELS, **page: Any) -> dict[str, str]:
+    """One picture with two captions in COCO's files, fields of which may be others."""
     (root / "in").mkdir(exist_ok=True)
     (root / "in" / "same.png").write_bytes(encoded(pixels=pixels))
     whole = {"images": [IMAGE], "categories": [{"id": 3, "name": "kite"}], "annotations": annotations, **page}
     said = {"annotations": [{"id": 9, "image_id": 7, "caption": "later"}, {"id": 2, "image_id": 7, "caption": "sky "}]}
     (root / "in" / "instances.json").write_text(json.dumps(whole))
     (root / "in" / "captions.json").write_text(json.dumps(said))
-    files = {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
-    return ingested(root, source="coco", train=files, work=work or WORK.model_dump())
+    return {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
+
+
+def coco(root: Path, annotations: list[dict[str, Any]], work: Any = None, **page: Any) -> Mapping[str, float]:
+    return ingested(root, source="coco", train=coco_files(root, annotations, **page), work=work or WORK.model_dump())
 
 
 def test_coco_keeps_categories_boxes_and_masks_and_names_its_crowds(tmp_path: Path) -> None:
@@ -516,7 +651,6 @@ def test_three_points_are_a_polygon() -> None:
         {"bbox": [1, 24, 5, 5]},
         {"bbox": [1, 2, 5]},
         {"bbox": [1, 2, 5, True]},
-        {"segmentation": [[1, 2, 3, 4]]},
         {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]},
         {"segmentation": {"size": [32, 24], "counts": [0, 768]}},
         {"segmentation": {"size": [24, 32], "counts": [0, 767]}},
@@ -559,9 +693,149 @@ def test_a_picture_that_changed_before_a_retry_is_stored_as_its_row_says(tmp_pat
     assert after["sky"] == hashlib.sha256(encoded(pixels=255 - PIXELS)).hexdigest() != before["sky"]
 
 
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ({"images": [IMAGE, {**IMAGE, "file_name": "b.png"}]}, r"images\.1: id 7 stands twice \(images\.0 has it"),
+        ({"images": [IMAGE, {**IMAGE, "id": "7", "file_name": "b.png"}]}, r"images\.1: id 7 stands twice"),
+        ({"images": [IMAGE, {**IMAGE, "id": 7.0, "file_name": "b.png"}]}, r"images\.1: id 7 stands twice"),
+        ({"annotations": [anno(1), anno(2), anno(1)]}, r"annotations\.2: id 1 stands twice \(annotations\.0"),
+        ({"annotations": [anno(1), anno("1")]}, r"annotations\.1: id 1 stands twice"),
+        ({"categories": [{"id": 3, "name": "kite"}, {"id": 3, "name": "cat"}]}, "categories: 3 stands twice, as 'cat'"),
+        ({"categories": [{"id": "3", "name": "kite"}, {"id": 3, "name": "cat"}]}, "categories: 3 stands twice"),
+        ({"categories": [{"id": 3, "name": None}]}, r"categories\.0: name: "),
+    ],
+)
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path, page: dict[str, Any], says: str) -> None:
+    files = coco_files(tmp_path, page.pop("annotations", [anno(1)]), **page)
+    with pytest.raises(ValueError, match=says):
+        lists.coco(**files)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        ({"category_id": 0}, "unknown_category", "annotation 5: category_id 0 is not among the categories"),
+        ({"category_id": "4"}, "unknown_category", "annotation 5: category_id 4 is not among"),
+        ({"category_id": "kite"}, "bad_annotation", "annotation 5: category_id: 'kite' is not a whole number"),
+        ({"category_id": None}, "bad_annotation", "annotation 5: category_id: "),
+        ({"image_id": 8}, "no_picture", "annotation 5: image_id 8 is not among the images"),
+        ({"image_id": "same"}, "bad_record", "annotation 5: image_id: 'same' is not a whole number"),
+        ({"image_id": True}, "bad_record", "annotation 5: image_id: True is not a whole number"),
+        ({"id": "five"}, "bad_annotation", "annotation five: id: 'five' is not a whole number"),
+        ({"iscrowd": 2}, "bad_annotation", "annotation 5: iscrowd: "),
+        ({"iscrowd": "maybe"}, "bad_annotation", "annotation 5: iscrowd: "),
+        ({"iscrowd": "1"}, "crowd", "annotation 5 marks a crowd"),
+        ({"iscrowd": "True"}, "crowd", "annotation 5 marks a crowd"),
+    ],
+)
+def test_every_annotation_that_is_not_taken_is_a_row_with_its_id(
+    tmp_path: Path, change: dict[str, Any], reason: str, detail: str
+) -> None:
+    (image,), ((index, why, says),) = taken(lists.coco(**coco_files(tmp_path, [anno(1), {**anno(5), **change}])))
+    assert (len(image["given"]), why) == (1, reason)
+    assert detail in says
+    assert index == (-1 if reason in {"no_picture", "bad_record"} else 1)
+
+
+def test_numbers_as_text_are_read_and_fields_that_nobody_needs_stop_nothing(tmp_path: Path) -> None:
+    records = [
+        anno("1", image_id="7", category_id="3", iscrowd="0"),
+        anno(2, iscrowd="false", area="large"),
+        anno(3, iscrowd=None, area=-1),
+        anno(4, iscrowd=False, score="high"),
+    ]
+    unused = [{"id": 3, "name": "kite"}, {"id": 9, "name": "cat"}, {"id": 9, "name": "dog"}, {"id": None}, 5]
+    for info in (None, [], "exported", {"comparable": 3}):
+        files = coco_files(tmp_path, records, categories=unused, info=info, licenses=7)
+        (image,), lost = taken(lists.coco(**files))
+        assert (len(image["given"]), lost) == (4, [])
+
+
+FLAT = [4.0, 2.0, 12.0, 2.0, 12.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "same_as", "stray"),
+    [
+        ([[]], None, 1),
+        ([SQUARE, [5.0, 5.0]], [SQUARE], 1),
+        ([[5.0, 5.0, 6.0, 6.0], SQUARE, [], [5.0, 5.0]], [SQUARE], 3),
+        ([[5.0, 5.0, 6.0, 6.0]], None, 1),
+        ([[1, 2, 3, 4]], None, 1),
+        (SQUARE, [SQUARE], 0),
+        (np.reshape(FLAT, (-1, 2)).tolist(), [FLAT], 0),
+        ([np.reshape(SQUARE, (-1, 2)).tolist(), [[5.0, 5.0]]], [SQUARE], 1),
+        ([], None, 0),
+        (None, None, 0),
+    ],
+)
+def test_stray_pieces_of_polygons_go_counted_and_the_instance_stays(
+    tmp_path: Path, segmentation: Any, same_as: Any, stray: int
+) -> None:
+    files = coco_files(tmp_path, [anno(1, segmentation=segmentation), anno(2, segmentation=same_as)])
+    (image,), lost = taken(lists.coco(**files))
+    first, second = [one["mask"] for one in image["given"]]
+    assert first == second
+    assert (first is None) == (same_as is None)
+    went = f"annotation 1: {stray} pieces of fewer than three points went, the instance stays"
+    assert lost == ([(0, "stray_polygon", went)] if stray else [])
+
+
+def test_crowds_alone_are_remarked_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(tmp_path, [anno(1, iscrowd=1), anno(2, iscrowd="1")])
+    assert "all 2 annotations of train are marked iscrowd 1" in capsys.readouterr().err
+    coco(tmp_path, [anno(1, iscrowd=1), anno(2)])
+    assert "iscrowd" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("captions", "caption", "reasons"),
+    [
+        ([{"id": 1, "image_id": 7, "caption": None}], "", []),
+        ([{"id": 1, "image_id": 7, "caption": None}, {"id": 2, "image_id": "7", "caption": "sky"}], "sky", []),
+        ([{"id": 1, "image_id": 7}], "", []),
+        ([{"id": 1, "image_id": 7, "caption": 5}], "", ["bad_caption"]),
+        (
+            [{"id": 1, "image_id": 7, "caption": ["sky"]}, {"id": 3, "image_id": 7, "caption": "sea"}],
+            "sea",
+            ["bad_caption"],
+        ),
+    ],
+)
+def test_a_caption_that_is_absent_is_no_word(
+    tmp_path: Path, captions: list[Any], caption: str, reasons: list[str]
+) -> None:
+    files = coco_files(tmp_path, [anno(1)])
+    (tmp_path / "in" / "captions.json").write_text(json.dumps({"annotations": captions}))
+    (image,), lost = taken(lists.coco(**files))
+    assert image["caption"] == caption
+    assert [reason for _, reason, _ in lost] == reasons
+    assert all("captions.json: annotations.0: annotation 1: caption: " in detail for _, _, detail in lost)
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"annotations": null}', b"{", b"caf\xe9"])
+def test_a_fault_in_the_captions_names_the_captions(tmp_path: Path, content: bytes) -> None:
+    files = coco_files(tmp_path, [anno(1)])
+    (tmp_path / "in" / "captions.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"captions\.json: "):
+        lists.coco(**files)
+
+
+def test_a_files_name_may_have_the_separators_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "deep" / "a.png").write_bytes(encoded())
+    files = coco_files(tmp_path, [anno(1)], images=[{**IMAGE, "file_name": "deep\\a.png"}])
+    assert len(taken(lists.coco(**files))[0]) == 1
+
+
 def test_coco_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    for page in ({"images": None}, {"categories": [{}]}, {"images": [{"id": 1}]}):
-        with pytest.raises(ValueError, match=r"instances\.json: not COCO annotations"):
+    for page, says in (
+        ({"images": None}, r"instances\.json: images: a list is expected"),
+        ({"categories": {}}, r"instances\.json: categories: a list is expected"),
+        ({"images": [{"id": 1}]}, r"1 are bad_record, as .*instances\.json: images\.0: image 1: file_name: "),
+    ):
+        with pytest.raises(ValueError, match=says):
             coco(tmp_path, [], **page)
 
 
@@ -579,13 +853,16 @@ def test_the_references_own_labels_are_read(tmp_path: Path) -> None:
     (tmp_path / "labels" / "label_1.json").write_text(json.dumps(label))
     (tmp_path / "labels" / "label_2.json").write_text(json.dumps({**label, "image": "not base64!"}))
     (tmp_path / "labels" / "label_3.json").write_text("[]")
+    (tmp_path / "labels" / "label_4.json").write_text(json.dumps({**label, "caption": None, "annos": []}))
+    (tmp_path / "labels" / "label_5.json").write_text(json.dumps({**label, "caption": 7}))
     counts = ingested(tmp_path, source="labelled", train=f"{tmp_path}/labels")
     rows = table(tmp_path, "given", GIVEN_CAPTIONED)
     assert rows["caption"].tolist() == ["a red kite", None]
     assert rows["mask"].tolist() == [rle.counts, rle.counts]
-    (file,) = table(tmp_path, "images")["file"]
+    assert table(tmp_path, "images")["caption"].tolist() == ["sky", ""]  # absent text is no word
+    file = table(tmp_path, "images")["file"][0]
     assert (tmp_path / "out" / "pictures" / "train" / file).read_bytes() == encoded("JPEG")
-    assert (counts["train_failed_unreadable_file"], counts["train_failed_bad_record"]) == (1, 1)
+    assert (counts["train_failed_unreadable_file"], counts["train_failed_bad_record"]) == (1, 2)
 
 
 any_json = st.recursive(
@@ -601,7 +878,7 @@ def test_whatever_an_annotation_holds_it_is_a_row_or_a_reason(bbox: Any, segment
     rows, failures = instances.given([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
     assert len(rows) + len(failures) == 1
     rows, failures = instances.given([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
-    assert len(rows) + len(failures) == 1
+    assert len(rows) + sum(failure.reason != "stray_polygon" for _, failure in failures) == 1
 
 
 def test_workers_change_nothing(two: Path) -> None:

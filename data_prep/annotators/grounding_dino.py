@@ -5,7 +5,7 @@ Legend: B pictures of one size, Q queries of the decoder, T tokens of the text.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torchvision.ops import nms
@@ -17,6 +17,13 @@ from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
 from instdiff.work.pictures import Picture
+
+
+class Text(NamedTuple):
+    """Tags that are searched for together: as the model reads them, and as they were given."""
+
+    words: str  # one. another.
+    tags: tuple[str, ...]
 
 
 class GroundingDino:
@@ -36,7 +43,7 @@ class GroundingDino:
     def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
         """What is found in each picture, the surest first, without boxes that repeat another."""
         asked_of = [self.texts(tags) for tags in self._tagger.tags(batch)]
-        asked: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
+        asked: dict[tuple[int, int], list[tuple[int, Text]]] = defaultdict(list)
         for number, (picture, texts) in enumerate(zip(batch, asked_of, strict=True)):
             asked[picture.height, picture.width] += [(number, text) for text in texts]
         found: dict[int, list[Found]] = defaultdict(list)
@@ -53,23 +60,26 @@ class GroundingDino:
             for number, texts in enumerate(asked_of)
         ]
 
-    def texts(self, tags: Sequence[str]) -> list[str]:
+    def texts(self, tags: Sequence[str]) -> list[Text]:
         """The tags as `one. another.`, in as many texts as the model's limit of tokens asks for."""
         limit = self._model.config.max_text_len
-        texts: list[str] = []
-        for tag in (said for tag in tags if (said := " ".join(tag.lower().replace(".", " ").split()))):
-            longer = f"{texts[-1]} {tag}." if texts else f"{tag}."
+        texts: list[Text] = []
+        for tag in tags:
+            words = " ".join(tag.lower().replace(".", " ").split())
+            if not words:
+                continue
+            longer = f"{texts[-1].words} {words}." if texts else f"{words}."
             if texts and len(self._processor.tokenizer(longer)["input_ids"]) <= limit:
-                texts[-1] = longer
+                texts[-1] = Text(longer, (*texts[-1].tags, tag))
             else:
-                texts.append(f"{tag}.")
+                texts.append(Text(f"{words}.", (tag,)))
         return texts
 
     @torch.no_grad()
-    def _detected(self, pictures: Sequence[Picture], texts: Sequence[str]) -> list[list[Found]]:
+    def _detected(self, pictures: Sequence[Picture], texts: Sequence[Text]) -> list[list[Found]]:
         inputs = self._processor(
             images=[picture.pixels() for picture in pictures],
-            text=list(texts),
+            text=[text.words for text in texts],
             return_tensors="pt",
             padding=True,
             truncation=True,
@@ -79,23 +89,38 @@ class GroundingDino:
         chance_BQT = outputs.logits.sigmoid()[..., : inputs["input_ids"].shape[1]]
         return [
             self._found(*one)
-            for one in zip(chance_BQT.cpu(), outputs.pred_boxes.cpu(), inputs["input_ids"], strict=True)
+            for one in zip(chance_BQT.cpu(), outputs.pred_boxes.cpu(), inputs["input_ids"].cpu(), texts, strict=True)
         ]
 
-    def _found(self, chance_QT: torch.Tensor, boxes_Q4: torch.Tensor, ids_T: torch.Tensor) -> list[Found]:
-        """The queries sure enough of some token, each named by the tokens it is fairly sure of."""
+    def _found(self, chance_QT: torch.Tensor, boxes_Q4: torch.Tensor, ids_T: torch.Tensor, text: Text) -> list[Found]:
+        """The queries sure enough of some token, each named by the tag that it is surest of."""
+        spans = self._spans(ids_T)[: len(text.tags)]
         score_Q = chance_QT.amax(1)
         return [
-            Found(
-                self._phrase(ids_T.cpu()[chance_QT[query] > self._params.text_threshold]), _box(boxes_Q4[query]), score
-            )
+            Found(self._tag(chance_QT[query], spans, text.tags), _box(boxes_Q4[query]), score)
             for query, score in enumerate(score_Q.tolist())
             if score > self._params.box_threshold
         ]
 
-    def _phrase(self, ids: torch.Tensor) -> str | None:
-        said: Any = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
-        return " ".join(str(said).replace(".", " ").split()) or None
+    def _spans(self, ids_T: torch.Tensor) -> list[slice]:
+        """Which tokens are each tag's: a full stop ends a tag, and tags hold none."""
+        tokenizer = self._processor.tokenizer
+        stop, special = tokenizer.convert_tokens_to_ids("."), set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        spans, start = [], 0
+        for place, token in enumerate(ids_T.tolist()):
+            if token in special or token == stop:
+                spans += [slice(start, place)] if place > start else []
+                start = place + 1
+        return spans
+
+    def _tag(self, chance_T: torch.Tensor, spans: Sequence[slice], tags: Sequence[str]) -> str | None:
+        """The tag that holds the surest token, of equals the surer as a whole; None if it is not sure enough of any.
+
+        Pieces of words are not names, and neither are words of two tags together.
+        """
+        sure = [(float(chance_T[span].max()), float(chance_T[span].mean())) for span in spans]
+        best = max(range(len(sure)), key=sure.__getitem__, default=None)
+        return None if best is None or sure[best][0] <= self._params.text_threshold else tags[best]
 
 
 def unrepeated(found: Sequence[Found], iou: float) -> list[Found]:

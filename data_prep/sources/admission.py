@@ -9,16 +9,14 @@ import io
 import warnings
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import NonNegativeInt, PositiveInt
 
+from instdiff.picture_files import FORMATS, ORIENTATION, UPRIGHT, rgb, upright
 from instdiff.schema import Strict
 from instdiff.work.outcomes import Failure
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # the decoders a stranger's bytes may reach
 KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # MPO: a JPEG with more pictures behind it
-ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 
 
 class Limits(Strict):
@@ -73,7 +71,7 @@ def _admitted(encoded: bytes, size: tuple[int, int] | None, limits: Limits) -> A
         deep = any(";16" in str(tile.args) for tile in image.tile)  # where the mode says 8 bits, loading cuts them
         image.load()
         why = _why_converted(image) or (f"mode_{image.mode}_16" if deep else None)
-        turned = ImageOps.exif_transpose(image) if why == "rotated" and size != image.size else image
+        turned = upright(image, size) if why == "rotated" else image
         if size is not None and size != turned.size:
             return Failure("size_mismatch", f"{turned.width}x{turned.height}, but annotated at {size[0]}x{size[1]}")
         kind = "png" if why else KEPT[str(image.format)]
@@ -93,16 +91,5 @@ def _why_converted(image: Image.Image) -> str | None:
 
 def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    _rgb(image).save(stream, "png")
+    rgb(image).save(stream, "png")
     return stream.getvalue()
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """8 bits a channel: 16 bits at their high byte, what is transparent on white."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        return opaque.convert("RGB")
-    return image.convert("RGB")

@@ -5,14 +5,18 @@ A place may be a local path or an fsspec URL (s3://...). A record that cannot be
 
 import base64
 import binascii
-import json
+import gzip
+import io
+import zlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import fsspec
 
-from instdiff.work.ledger import utf8
+from instdiff.texts import decoded, json_of
 from instdiff.work.outcomes import Failure
+
+MAX_PICTURE = 1 << 30  # bytes of a compressed member, unpacked
 
 
 class Annotation(NamedTuple):
@@ -32,7 +36,7 @@ class Loaded(NamedTuple):
     encoded: bytes
     caption: str
     size: tuple[int, int] | None  # width, height that the annotations were made for
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[Annotation | Failure, ...]  # a failure: one whose record could not be read
 
 
 class Record(Protocol):
@@ -68,7 +72,7 @@ class File:
     url: str
     caption: str
     size: tuple[int, int] | None = None
-    annotations: tuple[Annotation, ...] = ()
+    annotations: tuple[Annotation | Failure, ...] = ()
 
     def load(self) -> Loaded | Failure:
         """Read the file."""
@@ -85,9 +89,13 @@ class Captioned(File):
     def load(self) -> Loaded | Failure:
         """Read both; `caption` is the text's address."""
         try:
-            return Loaded(read(self.url), read(self.caption).decode("utf-8-sig").strip(), None, ())
+            encoded, text = read(self.url), read(self.caption)
         except (OSError, ValueError) as error:
             return unreadable(self.name, error)
+        try:
+            return Loaded(encoded, decoded(text).strip(), None, ())
+        except ValueError as error:
+            return Failure("bad_text", f"{self.caption}: {error}")
 
 
 @dataclass(frozen=True)
@@ -99,14 +107,19 @@ class Member:
     offset: int
     length: int
     caption: str
+    compressed: bool = False  # by gzip
 
     def load(self) -> Loaded | Failure:
         """Read its bytes."""
         try:
             with fsspec.open(self.url, "rb") as tar:
                 tar.seek(self.offset)
-                return Loaded(tar.read(self.length), self.caption, None, ())
-        except (OSError, ValueError) as error:
+                encoded = tar.read(self.length)
+            if self.compressed:
+                with gzip.open(io.BytesIO(encoded)) as stream:
+                    encoded = stream.read(MAX_PICTURE)
+            return Loaded(encoded, self.caption, None, ())
+        except (OSError, ValueError, EOFError, zlib.error) as error:
             return unreadable(self.name, error)
 
 
@@ -120,7 +133,7 @@ class Label:
     def load(self) -> Loaded | Failure:
         """Read the file; its embeddings are left: they are computed again from the texts."""
         try:
-            written = json.loads(read(self.url))
+            written = json_of(read(self.url), self.url)
             encoded = base64.b64decode(written["image"], validate=True)
             annotations = tuple(
                 Annotation(
@@ -133,11 +146,16 @@ class Label:
                 )
                 for number, anno in enumerate(written["annos"])
             )
-            return Loaded(encoded, str(written["caption"]), None, annotations)
+            caption = "" if written["caption"] is None else written["caption"]
+            if not isinstance(caption, str):
+                return Failure("bad_record", f"{self.url}: caption: {caption!r} is not text")
+            return Loaded(encoded, caption.strip(), None, annotations)
         except (OSError, binascii.Error) as error:
             return unreadable(self.url, error)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return Failure("bad_record", f"{self.url}: {type(error).__name__}: {error}")
+        except KeyError as error:
+            return Failure("bad_record", f"{self.url}: the field {error} is missing")
+        except (ValueError, TypeError, AttributeError) as error:
+            return Failure("bad_record", f"{self.url}: not a label file ({error})")
 
 
 def read(url: str) -> bytes:
@@ -158,4 +176,4 @@ def unreadable(where: str, error: Exception) -> Failure:
 
 def text_of(value: Any) -> str | None:
     """The value if it is text that says something, without white space around it."""
-    return utf8(value.strip()) if isinstance(value, str) and value.strip() else None
+    return value.strip() if isinstance(value, str) and value.strip() else None

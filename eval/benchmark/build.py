@@ -15,12 +15,14 @@ from PIL import Image as Pillow
 
 from eval.benchmark import coco_benchmark
 from eval.benchmark.coco_benchmark import Picture, Request
-from eval.inputs import coco, pictures
+from eval.inputs import coco
 from instdiff import atomic, provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.picture_files import opened
 from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.texts import read_json
 
 SIZE = 512
 STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}
@@ -56,7 +58,7 @@ def unchanged(out: Path, sources: Mapping[str, str]) -> None:
     """ValueError when a benchmark lies there that was built from other files."""
     there = out / "annotations.json"
     if there.is_file():
-        info = json.loads(there.read_text(encoding="utf-8")).get("info", {})
+        info = read_json(there).get("info", {})
         differing = [name for name, digest in sources.items() if info.get("sources", {}).get(name, digest) != digest]
         if differing:
             raise ValueError(f"{out}: was built from another {' and another '.join(differing)}: name another --out")
@@ -66,7 +68,7 @@ def warped(folder: Path, made: Sequence[Picture], out: Path) -> None:
     """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
     with atomic.folder(out) as to:
         for one in track(made, len(made), "pictures"):
-            picture = Pillow.fromarray(pictures.read(folder / one.image["file_name"]))
+            picture = opened(folder / one.image["file_name"], one.size)
             side = (one.image["width"], one.image["height"])
             picture.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(one.image['file_name']).stem}.png")
 

@@ -15,6 +15,7 @@ from eval.inputs import coco
 from eval.inputs.ground_truth import resized
 from instdiff.formats import RELEASED
 from instdiff.layouts import masks, strokes
+from instdiff.layouts.coco import Image, run_lengths
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 
@@ -42,6 +43,7 @@ class Picture(NamedTuple):
 
     image: Record
     annotations: list[Record]
+    size: tuple[int, int]  # width and height of the real picture, by its record
 
 
 def phrase(category: str, number: int, attributes: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -69,7 +71,7 @@ def subset(instances: coco.Instances, count: int, seed: int) -> list[int]:
     if not 0 < count <= len(instances.images):
         raise ValueError(f"--subset {count}: there are {len(instances.images)} pictures")
     numbers = dict.fromkeys(sorted(one.id for one in instances.images), 0)
-    for one in instances.annotations:
+    for one in instances.annotations.values():
         numbers[one.image_id] += 1
     stratum = {image: int(np.searchsorted([1, 2, 3, 5, 10], number, side="right")) for image, number in numbers.items()}
     shuffled = [int(image) for image in generator(seed, "subset").permutation(list(numbers))]
@@ -81,7 +83,7 @@ def built(instances: coco.Instances, captions: Mapping[int, str] | None, request
     """The pictures of a request, in the order of their ids; ValueError names an image without a caption."""
     names = {one.id: one.name for one in instances.categories}
     of_image: dict[int, list[coco.Instance]] = {}
-    for one in instances.annotations:
+    for one in instances.annotations.values():
         of_image.setdefault(one.image_id, []).append(one)
     images = sorted(instances.images, key=lambda one: one.id)
     if request.subset is not None:
@@ -95,7 +97,7 @@ def built(instances: coco.Instances, captions: Mapping[int, str] | None, request
         told = "" if captions is None else captions[image.id]
         said = prompt(told, [one["phrase"] for one in annotations], request.compat)
         record = {"id": image.id, "file_name": image.file_name, "width": request.size, "height": request.size}
-        made.append(Picture(record | {"caption": said}, annotations))
+        made.append(Picture(record | {"caption": said}, annotations, (image.width, image.height)))
     return made
 
 
@@ -122,7 +124,7 @@ def rows(made: Picture, names: Mapping[int, str], seed: int, compat: Compat) -> 
     return image, instances
 
 
-def _annotation(image: coco.Image, one: coco.Instance, names: Mapping[int, str], request: Request) -> Record:
+def _annotation(image: Image, one: coco.Instance, names: Mapping[int, str], request: Request) -> Record:
     """An annotation at the benchmark's size, with its phrase; polygons and boxes are scaled, run lengths resampled."""
     across, down = request.size / image.width, request.size / image.height
     said, words = phrase(names[one.category_id], one.id, request.attributes)
@@ -144,12 +146,12 @@ def _annotation(image: coco.Image, one: coco.Instance, names: Mapping[int, str],
     return scaled
 
 
-def _scaled(image: coco.Image, one: coco.Instance, size: int) -> object:
+def _scaled(image: Image, one: coco.Instance, size: int) -> object:
     if isinstance(one.segmentation, list):
         factors = size / image.width, size / image.height
         return [_rounded(np.reshape(polygon, (-1, 2)) * factors) for polygon in one.segmentation]
     try:
-        rle = coco.run_lengths(one, image.height, image.width)
+        rle = run_lengths(one, image.height, image.width)
     except ValueError as error:
         raise ValueError(f"annotation {one.id}: {error}") from error
     return None if rle is None else masks.encode(resized(masks.decode(rle), size, size)).model_dump()
@@ -157,7 +159,7 @@ def _scaled(image: coco.Image, one: coco.Instance, size: int) -> object:
 
 def _row(key: str, place: int, one: Record, category: str, size: int, seed: int) -> Record:
     annotation = coco.Instance.model_validate(one)
-    rle = coco.run_lengths(annotation, size, size)
+    rle = run_lengths(annotation, size, size)
     x, y, width, height = annotation.bbox
     point = annotation.point or [x + width / 2, y + height / 2]
     drawn: dict[str, object] = {"scribble": None, "outline": None}

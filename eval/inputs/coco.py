@@ -1,74 +1,33 @@
-"""COCO's annotation files, checked at the door, and as ground truth.
+"""COCO's annotation files as ground truth.
 
-What COCO tools write is taken as it stands: polygons, run lengths compressed or not, crowds, areas, category ids
-with gaps. Instances keep the file's order; images are in the order of their ids, as the reference sorts them.
+Instances keep the file's order; images are in the order of their ids, as the reference sorts them. Here a record that
+cannot be taken ends the reading: a benchmark without it would be another one.
 """
 
-import json
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path, PurePath
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pycocotools import mask as coco
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from eval.inputs.ground_truth import GroundTruth, joined
 from instdiff import provenance
-from instdiff.layouts import masks
-from instdiff.schema import Box, Rle, Strict
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Side = Annotated[int, Field(ge=1, le=100_000)]
-Bbox = Annotated[list[Finite], Field(min_length=4, max_length=4)]
-Polygon = Annotated[list[Finite], Field(min_length=6)]
+from instdiff.layouts import coco
+from instdiff.layouts.coco import Annotation, Fault, Finite, Image, Page, Region
+from instdiff.schema import Box
+from instdiff.texts import read_json
 
 
-class _Foreign(Strict):
-    """A record of another tool's: fields not named here are let be."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Image(_Foreign):
-    """A picture. `caption` is its prompt, which files of ours state."""
-
-    id: int
-    file_name: str
-    width: Side
-    height: Side
-    caption: str = ""
-
-
-class Category(_Foreign):
-    """A class."""
-
-    id: int
-    name: str
-
-
-class RunLengths(_Foreign):
-    """A mask, compressed (a string) or not (numbers)."""
-
-    size: tuple[int, int]
-    counts: str | list[Annotated[int, Field(ge=0)]]
-
-
-class Instance(_Foreign):
+class Instance(Region, Annotation):
     """An annotation of instances_*.json.
 
     `point` and `scribble`, in pixels, are what the reference's own file adds; files of ours state the phrase, too.
     """
 
-    id: int
-    image_id: int
-    category_id: int
-    bbox: Bbox
-    segmentation: list[Polygon] | RunLengths | None = None
     area: Annotated[Finite, Field(ge=0)] | None = None
-    iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
     point: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
     scribble: list[Finite] | None = None
     phrase: str | None = None
@@ -76,120 +35,58 @@ class Instance(_Foreign):
     texture: str | None = None
 
 
-class Caption(_Foreign):
-    """An annotation of captions_*.json."""
-
-    id: int
-    image_id: int
-    caption: str
-
-
-class Info(_Foreign):
-    """What files of ours say of themselves: whether all of the benchmark's pictures are there."""
-
-    comparable: bool = True
-
-
-class Instances(_Foreign):
-    """instances_*.json."""
-
-    info: Info = Info()
-    images: list[Image]
-    annotations: list[Instance]
-    categories: list[Category]
-
-
-class Captions(_Foreign):
-    """captions_*.json."""
-
-    annotations: list[Caption]
+Instances = Page[Instance]
 
 
 def read_instances(path: Path) -> Instances:
     """Read and check instances_*.json; ValueError names the file, the record and the field."""
-    content: Instances = _read(path, Instances)
-    _once(path, "images", [one.id for one in content.images])
-    _once(path, "images", [key(one) for one in content.images])
-    _once(path, "annotations", [one.id for one in content.annotations])
-    _once(path, "categories", [one.id for one in content.categories])
-    _once(path, "categories", [one.name for one in content.categories])
-    sizes = {one.id: (one.height, one.width) for one in content.images}
-    known = {one.id for one in content.categories}
-    for place, image in enumerate(content.images):
-        if image.height * image.width > masks.MAX_PIXELS:
-            raise ValueError(f"{path}: images.{place}: {image.width}x{image.height} pixels are no picture's")
-    for place, one in enumerate(content.annotations):
-        where = f"{path}: annotations.{place}"
-        if one.image_id not in sizes:
-            raise ValueError(f"{where}: image_id {one.image_id} is not among the images")
-        if one.category_id not in known:
-            raise ValueError(f"{where}: category_id {one.category_id} is not among the categories")
-        if one.bbox[2] < 0 or one.bbox[3] < 0:
-            raise ValueError(f"{where}: bbox has a negative width or height")
+    content = coco.read(read_json(path), str(path), Instance)
+    _refuse(path, content.faults)
+    sizes = {image.id: (image.height, image.width) for image in content.images}
+    for place, one in content.annotations.items():
+        try:
+            coco.check(one, *sizes[one.image_id])
+        except ValueError as error:
+            raise ValueError(f"{path}: annotations.{place}: {error}") from error
         if one.scribble is not None and len(one.scribble) % 2:
-            raise ValueError(f"{where}: scribble has {len(one.scribble)} numbers: x, y, x, y, ... is meant")
-        if isinstance(one.segmentation, RunLengths) and one.segmentation.size != sizes[one.image_id]:
-            raise ValueError(f"{where}: segmentation.size {one.segmentation.size} is not the image's")
-        if isinstance(one.segmentation, list):
-            _check_polygons(one.segmentation, sizes[one.image_id], where)
+            raise ValueError(
+                f"{path}: annotations.{place}: scribble has {len(one.scribble)} numbers: x, y, x, y, ... is meant"
+            )
+    used = {one.category_id for one in content.annotations.values()}
+    _refuse_twice(path, "categories", "name", [one.name for one in content.categories if one.id in used])
     return content
-
-
-def _check_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int], where: str) -> None:
-    """Corners may lie a little outside; far outside, pycocotools would draw the whole way there."""
-    height, width = size
-    for polygon in polygons:
-        if len(polygon) % 2:
-            raise ValueError(f"{where}: segmentation: a polygon has {len(polygon)} numbers: x, y, x, y, ... is meant")
-        xs, ys = polygon[::2], polygon[1::2]
-        if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
-            raise ValueError(f"{where}: segmentation: a polygon lies far outside the {width}x{height} picture")
 
 
 def read_captions(path: Path) -> dict[int, str]:
     """The first caption of each image id, in the file's order."""
-    content: Captions = _read(path, Captions)
+    records, faults = coco.captions(read_json(path), str(path))
+    _refuse(path, faults)
     first: dict[int, str] = {}
-    for one in content.annotations:
-        first.setdefault(one.image_id, one.caption)
+    for one in records:
+        first.setdefault(one.image_id, one.caption or "")
     return first
 
 
 def is_coco(path: Path) -> bool:
     """Whether a JSON file holds COCO's annotations rather than layouts."""
-    content = _json(path)
+    content = read_json(path)
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
 
 
-def key(image: Image) -> str:
-    """The name that a picture of this image goes by: its file's, without folder and suffix."""
-    return PurePath(image.file_name).stem
-
-
-def run_lengths(one: Instance, height: int, width: int) -> Rle | None:
-    """The mask of an annotation at its image's size, pieces joined; None where it has none."""
-    if one.segmentation is None or one.segmentation == []:
-        return None
-    if isinstance(one.segmentation, list):
-        joined_up = coco.merge(coco.frPyObjects(one.segmentation, height, width))
-    elif isinstance(one.segmentation.counts, list):
-        if sum(one.segmentation.counts) != height * width:
-            raise ValueError(f"segmentation.counts cover {sum(one.segmentation.counts)} of {height * width} pixels")
-        joined_up = coco.frPyObjects(one.segmentation.model_dump(), height, width)
-    else:
-        rle = Rle(size=one.segmentation.size, counts=one.segmentation.counts)
-        masks.checked(rle)
-        return rle
-    return Rle(size=(height, width), counts=joined_up["counts"].decode("ascii"))
+def is_comparable(path: Path) -> bool:
+    """Whether a file of COCO's annotations is a whole benchmark: files of ours say in `info` if they are a part."""
+    info = read_json(path).get("info")
+    return not isinstance(info, dict) or info.get("comparable", True) is not False
 
 
 def ground_truth(path: Path) -> GroundTruth:
     """COCO's annotations as ground truth; boxes are kept as they are, beyond the picture, too."""
     content = read_instances(path)
+    _refuse_equal_names(path, content.images)
     images = sorted(content.images, key=lambda one: one.id)
     names = {one.id: one.name for one in content.categories}
     of_image: dict[int, list[tuple[int, Instance]]] = {}
-    for place, one in enumerate(content.annotations):
+    for place, one in content.annotations.items():
         of_image.setdefault(one.image_id, []).append((place, one))
     rows = []
     for image in images:
@@ -198,10 +95,10 @@ def ground_truth(path: Path) -> GroundTruth:
                 row = _row(image, one, names[one.category_id])
             except ValueError as error:
                 raise ValueError(f"{path}: annotations.{place}: {error}") from error
-            rows.append({"key": key(image), "index": index, **row})
+            rows.append({"key": image.key, "index": index, **row})
     pictures = [
         {
-            "key": key(one),
+            "key": one.key,
             "group": "mixed",
             "file": one.file_name,
             "width": one.width,
@@ -211,12 +108,29 @@ def ground_truth(path: Path) -> GroundTruth:
         }
         for one in images
     ]
-    return joined(pd.DataFrame(pictures), pd.DataFrame(rows), {"layouts": provenance.of_file(path)}, path)
+    if rows and all(row["crowd"] for row in rows):
+        raise ValueError(
+            f"{path}: all {len(rows)} annotations are crowds (iscrowd 1), which nothing is judged by:"
+            " write iscrowd 0 where an instance is meant"
+        )
+    digests = {"layouts": provenance.of_file(path)}
+    return joined(pd.DataFrame(pictures), pd.DataFrame(rows), digests, path, _remarks(content.annotations))
+
+
+def _remarks(annotations: Mapping[int, Instance]) -> tuple[str, ...]:
+    stray = [one for one in annotations.values() if one.stray]
+    if not stray:
+        return ()
+    pieces = sum(one.stray for one in stray)
+    return (
+        f"{pieces} pieces of polygons with fewer than three points were left out, in {len(stray)} annotations"
+        f" (the first is annotation {stray[0].id})",
+    )
 
 
 def _row(image: Image, one: Instance, category: str) -> dict[str, object]:
     x, y, width, height = one.bbox
-    rle = run_lengths(one, image.height, image.width)
+    rle = coco.run_lengths(one, image.height, image.width)
     scale = (image.width, image.height)
     box = Box(x / image.width, y / image.height, (x + width) / image.width, (y + height) / image.height)
     return {
@@ -233,24 +147,24 @@ def _row(image: Image, one: Instance, category: str) -> dict[str, object]:
     }
 
 
-def _read(path: Path, kind: Any) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+def _refuse(path: Path, faults: Sequence[Fault]) -> None:
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ValueError(f"{path}: {faults[0].place}: {faults[0].detail}{more}")
 
 
-def _json(path: Path) -> object:
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
-    return content
-
-
-def _once(path: Path, field: str, names: Sequence[object]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
+def _refuse_twice(path: Path, records: str, field: str, values: Sequence[str]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise ValueError(f"{path}: {field}: {twice[0]!r} stands twice")
+        raise ValueError(f"{path}: {records}: the {field} {twice[0]!r} stands twice")
+
+
+def _refuse_equal_names(path: Path, images: Sequence[Image]) -> None:
+    names: dict[str, str] = {}
+    for image in images:
+        if image.key in names:
+            raise ValueError(
+                f"{path}: images: {names[image.key]!r} and {image.file_name!r} have one name: pictures are matched by"
+                " their file's name without folder and suffix, so rename one, in the file and in the folder of pictures"
+            )
+        names[image.key] = image.file_name

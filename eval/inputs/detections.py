@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from instdiff import atomic, provenance
 from instdiff.layouts import masks
 from instdiff.schema import Rle, Strict
+from instdiff.texts import first_fault, read_json
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -80,10 +81,7 @@ def read(path: Path, sizes: Sequence[tuple[int, int]]) -> Detections:
 
     ValueError names the file, the record and the field that is wrong.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not {"provenance", "categories", "annotations"} <= content.keys():
         raise ValueError(f"{path}: must be an object with provenance, categories and annotations")
     if not isinstance(content["provenance"], dict):
@@ -122,9 +120,7 @@ def _validated(path: Path, field: str, kind: Any, value: object) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([field, *map(str, first["loc"])])
-        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+        raise ValueError(f"{path}: {field}.{first_fault(error)}") from error
 
 
 def _classes(path: Path, categories: Sequence[Category]) -> tuple[str, ...]:

@@ -26,17 +26,18 @@ class GroundTruth:
 
     `images` as IMAGES; `instances` as ANNOTATED, sorted by picture, with `picture`, the place in `images`, `crowd`,
     whether it is a region of many that average precision neither asks for nor counts against (COCO's iscrowd), and
-    `area` in pixels where the source states one. Masks are all given or all None.
+    `area` in pixels where the source states one. Where only some instances have a mask, masks are judged on those.
     """
 
     images: pd.DataFrame
     instances: pd.DataFrame
     digests: dict[str, str]  # of the files it was read from
+    remarks: tuple[str, ...] = ()  # what a reader of the numbers must know of the files
 
     @property
     def has_masks(self) -> bool:
         """Whether there are masks to judge by."""
-        return bool(self.instances["mask"].notna().all())
+        return bool(self.instances["mask"].notna().any())
 
 
 def load(images: Path, annotated: Path) -> GroundTruth:
@@ -48,18 +49,30 @@ def load(images: Path, annotated: Path) -> GroundTruth:
     return truth
 
 
-def joined(pictures: pd.DataFrame, instances: pd.DataFrame, digests: dict[str, str], source: Path) -> GroundTruth:
+def joined(
+    pictures: pd.DataFrame,
+    instances: pd.DataFrame,
+    digests: dict[str, str],
+    source: Path,
+    remarks: Sequence[str] = (),
+) -> GroundTruth:
     """The ground truth of two tables; ValueError names the instance that has no picture, no category or no box."""
     if pictures.empty or instances.empty:
         raise ValueError(f"{source}: nothing to evaluate: {len(pictures)} pictures, {len(instances)} instances")
     places = pd.Series(range(len(pictures)), index=pictures["key"])
     instances = instances.assign(picture=instances["key"].map(places))
     _complete(instances, ("picture", "category", "box"), source)
-    if instances["mask"].notna().any():
-        _complete(instances, ("mask",), source)
     instances["picture"] = instances["picture"].astype("int64")
+    masked = instances["mask"].astype(object)
+    instances["mask"] = masked.where(masked.notna(), None)  # pandas would put NaN, which is truthy, among the strings
     ordered = instances.sort_values(["picture", "index"], kind="stable").reset_index(drop=True)
-    return GroundTruth(pictures, ordered, digests)
+    with_masks = int(ordered["mask"].notna().sum())
+    if 0 < with_masks < len(ordered):
+        remarks = [
+            *remarks,
+            f"{with_masks} of {len(ordered)} instances have a mask: metrics of masks count those alone",
+        ]
+    return GroundTruth(pictures, ordered, digests, tuple(remarks))
 
 
 def _complete(instances: pd.DataFrame, columns: Sequence[str], source: Path) -> None:

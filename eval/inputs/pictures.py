@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]  # (height, width, 3)
+from instdiff.picture_files import SUFFIXES, opened
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+Size = tuple[int, int]  # height, width
+
 SHOWN = 5  # names in a sentence
 LOOK = 16  # pixels a side
 ALIKE = 2.0  # levels of 255, mean over a look: JPEG and resizing stay below it, another picture of the layout does not
@@ -32,6 +34,7 @@ class Pictures:
     sizes: tuple[tuple[int, int], ...]  # height, width
     digests: tuple[str, ...]  # of sizes and pixels: a copy in another file format has the same one
     looks: tuple[Pixels, ...]  # each made so small that compression and resizing hardly show: (LOOK, LOOK) greys
+    stated: tuple[Size, ...]  # by the images table: a picture that lies as stated is not turned by its EXIF tag
 
     @property
     def digest(self) -> str:
@@ -41,7 +44,7 @@ class Pictures:
 
     def load(self, place: int) -> Pixels:
         """The pixels of one picture, RGB."""
-        return read(self.paths[place])
+        return read(self.paths[place], self.stated[place])
 
 
 def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
@@ -53,8 +56,8 @@ def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
     if images.empty:
         raise ValueError("the images table is empty: nothing to evaluate")
     paths = _by_stem(folder, images["key"])
-    measured = [_measured(path) for path in paths]
-    stated = list(zip(images["height"], images["width"], strict=True))
+    stated = list(zip(images["height"].astype(int), images["width"].astype(int), strict=True))
+    measured = [_measured(path, size) for path, size in zip(paths, stated, strict=True)]
     _check_sizes(folder, paths, [size for size, _, _ in measured], stated, square)
     return Pictures(
         keys=tuple(images["key"]),
@@ -62,6 +65,7 @@ def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
         sizes=tuple(size for size, _, _ in measured),
         digests=tuple(digest for _, digest, _ in measured),
         looks=tuple(look for _, _, look in measured),
+        stated=tuple(stated),
     )
 
 
@@ -94,18 +98,15 @@ def refuse_copies(pictures: Pictures) -> None:
         raise ValueError(f"{len(same)} pictures have the pixels of another of their set: {_names(same)}")
 
 
-def read(path: Path) -> Pixels:
-    """The picture's pixels; ValueError names the file that is not a readable picture."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
+def read(path: Path, stated: Size | None = None) -> Pixels:
+    """The picture's pixels, upright unless it lies as stated; ValueError names the file that cannot be read."""
+    return np.asarray(opened(path, None if stated is None else stated[::-1]), np.uint8)
 
 
 def _by_stem(folder: Path, keys: Sequence[str] | pd.Series) -> list[Path]:
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder of pictures")
+        what = "is a file, where a folder of pictures is expected" if folder.exists() else "no such folder of pictures"
+        raise ValueError(f"{folder}: {what}")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     wanted, stems = Counter(keys), Counter(path.stem for path in found)
     _refuse(folder, "keys that stand twice in the images table", [key for key, count in wanted.items() if count > 1])
@@ -141,9 +142,9 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _measured(path: Path) -> tuple[tuple[int, int], str, Pixels]:
+def _measured(path: Path, stated: Size) -> tuple[Size, str, Pixels]:
     """Height and width, the hash of size and pixels, and the look; the pixels themselves are let go."""
-    pixels = read(path)
+    pixels = read(path, stated)
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{height} {width}\n".encode() + pixels.tobytes()).hexdigest()
     look = Image.fromarray(pixels).convert("L").resize((LOOK, LOOK), Image.Resampling.BOX)

@@ -57,12 +57,13 @@ def paper_pim(truth: GroundTruth, given: Records, found: Records, seed: int) -> 
     rows, num_points = [], RELEASED.num_scribble_points
     pairs = zip(by_picture(given, len(truth.images)), by_picture(found, len(truth.images)), strict=True)
     for key, (own, ones) in zip(truth.images["key"], pairs, strict=True):
-        masks_G, masks_D = _masks(own), _masks(ones)
-        rles = [matching.run_lengths(one) for one in masks_G]
-        points = [points_in_mask.paper_point(rle) for rle in rles]
+        masked = [(place, one["segmentation"]) for place, one in enumerate(own) if "segmentation" in one]
+        masks_G, masks_D = [mask for _, mask in masked], _masks(ones)
+        rles = [(place, matching.run_lengths(mask)) for place, mask in masked]
+        points = [points_in_mask.paper_point(rle) for _, rle in rles]
         scribbles = [
             points_in_mask.paper_scribble(rle, num_points, generator(seed, "paper scribble", key, place))
-            for place, rle in enumerate(rles)
+            for place, rle in rles
         ]
         drawn = {"point": points, "scribble": scribbles}
         iou_DG = matching.mask_ious(masks_D, masks_G)
@@ -138,7 +139,7 @@ def _features(judge: Sight, pictures: Sequence[attributes.Pixels]) -> Floats:
 
 
 def _placed(given: Records, found: Records, strokes: Records, min_score: float, with_masks: bool) -> pd.DataFrame:
-    """One picture; columns of masks only where both sides have them."""
+    """One picture; columns of masks only where both sides have them, empty for an instance without a mask."""
     same_DG = _column(found, "category_id")[:, None] == _column(given, "category_id")[None, :]
     allowed_DG = same_DG & (_column(found, "score") >= min_score)[:, None]
     boxes_DG = matching.box_ious(_column(found, "bbox").reshape(-1, 4), _column(given, "bbox").reshape(-1, 4))
@@ -149,14 +150,16 @@ def _placed(given: Records, found: Records, strokes: Records, min_score: float, 
     }
     if not with_masks:
         return pd.DataFrame(table)
-    given_masks, found_masks = _masks(given), _masks(found)
+    masked = [place for place, one in enumerate(given) if "segmentation" in one]
+    given_masks, found_masks = _masks([given[place] for place in masked]), _masks(found)
     masks_DG = matching.mask_ious(found_masks, given_masks)
-    table["mask_iou"] = instance_iou.of_instances(masks_DG, allowed_DG)
+    measured = {"mask_iou": instance_iou.of_instances(masks_DG, allowed_DG[:, masked])}
     for stroke in ("point", "scribble"):
-        points = [None if one[stroke] is None else np.reshape(one[stroke], (-1, 2)) for one in strokes]
+        ways = [strokes[place][stroke] for place in masked]
+        points = [None if one is None else np.reshape(one, (-1, 2)) for one in ways]
         picture = points_in_mask.Picture(given_masks, found_masks, points)
-        table[f"pim_{stroke}"] = points_in_mask.strict(picture, masks_DG, allowed_DG)
-    return pd.DataFrame(table)
+        measured[f"pim_{stroke}"] = points_in_mask.strict(picture, masks_DG, allowed_DG[:, masked])
+    return pd.DataFrame(table).join(pd.DataFrame(measured, index=masked))
 
 
 def by_picture(records: Records, num_pictures: int) -> list[list[Mapping[str, Any]]]:

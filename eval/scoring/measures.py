@@ -5,11 +5,12 @@ with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that g
 "mask_ap/size/small". What the ground truth has no question for, or the detector no answer, is left out.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
 from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig
@@ -84,7 +85,8 @@ def of_detections(
     for name, kind in KINDS.items():
         if kind == "segm" and not inputs.has_masks:
             continue
-        matched = average_precision.matched_by_area(images, categories, given, found, kind, areas)
+        wanted = given if kind == "bbox" else _without_masks_ignored(given, inputs.pictures.sizes)
+        matched = average_precision.matched_by_area(images, categories, wanted, found, kind, areas)
         whole = matches[name] = matched.pop(ALL)
         metrics |= {f"{name}_{part}": one for part, one in average_precision.metrics(whole, draws).items()}
         parts = {f"size/{size}": ones for size, ones in matched.items()}
@@ -95,6 +97,19 @@ def of_detections(
         if name == "box":
             metrics |= _of_groups(inputs, whole, params)
     return metrics, matches
+
+
+def _without_masks_ignored(given: instance_table.Records, sizes: Sequence[tuple[int, int]]) -> list[dict[str, object]]:
+    """The instances for mask AP: one without a mask is neither asked for nor held against what is found in its box."""
+    annotations = []
+    for one in map(dict, given):
+        if "segmentation" not in one:
+            x, y, width, height = one["bbox"]
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            (inside,) = coco.frPyObjects([corners], *sizes[one["image_id"] - 1])
+            one |= {"segmentation": inside, "iscrowd": 1}
+        annotations.append(one)
+    return annotations
 
 
 def of_paper(inputs: Inputs, given: instance_table.Records, draws: Counts, params: Params) -> Measured:

@@ -84,6 +84,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "drawn_by": provenance.read(inputs.pictures.paths[0].parent),
         "real_pictures": None if inputs.real is None else inputs.real.digest,
         **inputs.truth.digests,
+        "remarks": list(inputs.truth.remarks),
         "detections": inputs.found.digest,
         "detected_by": dict(inputs.found.provenance),
         "judge": judge,

@@ -4,18 +4,20 @@ import argparse
 import datetime as dt
 import functools
 import platform
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from instdiff import atomic, provenance
+from instdiff.app.validate import readable
 from instdiff.checkpoints import assemble
 from instdiff.formats import FORMATS, Format
-from instdiff.layouts import files, from_tables
+from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
+from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
@@ -26,6 +28,7 @@ KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "scribble": FORMATS,
     "mask": ("box", "point", "outline", "mask"),
 }
+SIDE = 512  # pixels of a side that is not given, as far as the layout's shape goes: the models draw squares
 _PASSED_ON = (
     "negative_prompt",
     "guidance_scale",
@@ -49,10 +52,23 @@ def main(arguments: Sequence[str]) -> None:
     path: Path | None = options.layout or options.input_json
     if path is None:
         raise ValueError("name a layout file")
-    wanted = files.read(path, compat=options.compat)
+    drawn = (options.height or SIDE, options.width or SIDE)
+    checked = files.check(path, compat=options.compat, drawn=drawn)
+    wanted = checked.drawable()
     out = target(options, path)
-    pictures = write(loaded(options), wanted, options, out)
+    pipeline = loaded(options)
+    for remark in [*checked.remarks, *long_texts(pipeline, wanted)]:
+        print(f"remark: {remark}", file=sys.stderr)
+    pictures = write(pipeline, wanted, options, out)
     print(f"{len(pictures)} pictures in {out}")
+
+
+def long_texts(pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout]) -> Iterator[str]:
+    """Remarks on the texts of which the pipeline's text encoder reads only the beginning."""
+    tokens = readable(pipeline.tokenizer)
+    room = pipeline.text_encoder.config.max_position_embeddings - 2
+    for layout in wanted:
+        yield from (f"{layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens, room))
 
 
 def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> argparse.ArgumentParser:
@@ -168,14 +184,6 @@ def formats(options: argparse.Namespace) -> tuple[Format, ...]:
     if name not in KEPT:
         raise ValueError(f"--test_config {options.test_config}: there are {', '.join(KEPT)}")
     return KEPT[name]
-
-
-def opened(path: Path) -> Image.Image:
-    """A picture; ValueError if it is none."""
-    try:
-        return Image.open(path).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from instdiff.app import generate
 from instdiff.layouts import files, from_tables, masks
 from instdiff.layouts.masks import Mask
 from instdiff.layouts.overlay import overlay
+from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
@@ -218,7 +219,7 @@ class Page:
         layout = _layout(prompt, drawn)
         out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
         made = generate.write(self.pipeline, [layout], options, out)
-        pictures = [generate.opened(out / one["file"]) for one in made]
+        pictures = [opened(out / one["file"]) for one in made]
         large = [picture.resize(self.size) if max(picture.size) < _SIDE else picture for picture in pictures]
         return [view for picture in large for view in (picture, overlay(picture, layout))]
 
@@ -233,7 +234,7 @@ class Page:
         begun = self.options.image
         with gr.Accordion("Start from a picture", open=begun is not None):
             image = gr.Image(
-                None if begun is None else generate.opened(begun), label="Picture", type="filepath", sources=["upload"],
+                None if begun is None else opened(begun), label="Picture", type="filepath", sources=["upload"],
                 elem_id="begun", height=200, buttons=[],
             )  # fmt: skip
             strength = gr.Slider(0.01, 1, self.options.strength, label="strength: steps that are drawn anew over it")

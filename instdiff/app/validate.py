@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from instdiff.formats import RELEASED
-from instdiff.layouts import files
+from instdiff.layouts import files, remarks
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -14,8 +15,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="instdiff validate", description=__doc__)
     parser.add_argument("layouts", type=Path, nargs="+", help="JSON files, ours or in the form of the released demos")
     parser.add_argument("--max-instances", type=int, default=RELEASED.max_instances, help="slots of the model")
+    parser.add_argument("--height", type=int, default=512, help="of the pictures that will be drawn, in pixels")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--tokenizer", type=Path, help="folder of the text encoder's tokenizer, to count what it reads")
     options = parser.parse_args(arguments)
-    checked = [files.check(path, max_instances=options.max_instances) for path in options.layouts]
+    drawn = (options.height, options.width)
+    checked = [files.check(path, max_instances=options.max_instances, drawn=drawn) for path in options.layouts]
+    tokens = remarks.words if options.tokenizer is None else tokenizer(options.tokenizer)
+    for path, one in zip(options.layouts, checked, strict=True):
+        for layout in one.layouts:
+            one.remarks += [f"{path}: {layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens)]
     for one in checked:
         for fault in one.faults:
             print(f"fault   {_line(fault)}")
@@ -26,6 +35,18 @@ def main(arguments: Sequence[str]) -> None:
     sys.exit(1 if faults else 0)
 
 
-def _line(told: str) -> str:
+def tokenizer(folder: Path) -> remarks.Tokens:
+    """The tokens of a text, as the tokenizer of a folder counts them."""
+    from transformers import CLIPTokenizer
+
+    return readable(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+
+
+def readable(tokenizer: Any) -> remarks.Tokens:
+    """Tokens as a person reads them."""
+    return lambda text: [token.replace("</w>", "") for token in tokenizer.tokenize(text)]
+
+
+def _line(sentence: str) -> str:
     """On one line, whatever characters the file holds."""
-    return told.encode("ascii", "backslashreplace").decode().replace("\n", " ")
+    return sentence.encode("ascii", "backslashreplace").decode().replace("\n", " ")

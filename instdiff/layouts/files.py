@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from instdiff import atomic
-from instdiff.formats import FORMATS, POINT_FORMATS, RELEASED, points_of
-from instdiff.layouts import from_tables, geometry, masks
+from instdiff.formats import POINT_FORMATS, RELEASED, points_of
+from instdiff.layouts import from_tables, geometry, mask_pictures, masks, remarks
+from instdiff.layouts.remarks import SQUARE, Shape, shown
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
+from instdiff.texts import is_text, quoted, read_json
 
 _KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
@@ -84,6 +86,13 @@ class Checked:
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def drawable(self) -> list[Layout]:
+        """The layouts; ValueError with the first fault if there is one."""
+        if self.faults:
+            more = f" (and {len(self.faults) - 1} more: see instdiff validate)" if len(self.faults) > 1 else ""
+            raise ValueError(self.faults[0] + more)
+        return self.layouts
+
 
 def read(
     path: Path, *, max_instances: int | None = RELEASED.max_instances, compat: Literal["reference"] | None = None
@@ -93,24 +102,26 @@ def read(
     `compat="reference"` reads the released JSON as the released script does: without masks and scribbles, a missing box
     as zeros, and points by their place in the list of points, so that instances beyond its end are lost.
     """
-    checked = check(path, max_instances=max_instances, compat=compat)
-    if checked.faults:
-        more = f" (and {len(checked.faults) - 1} more: see instdiff validate)" if len(checked.faults) > 1 else ""
-        raise ValueError(checked.faults[0] + more)
-    return checked.layouts
+    return check(path, max_instances=max_instances, compat=compat).drawable()
 
 
 def check(
-    path: Path, *, max_instances: int | None = RELEASED.max_instances, compat: Literal["reference"] | None = None
+    path: Path,
+    *,
+    max_instances: int | None = RELEASED.max_instances,
+    compat: Literal["reference"] | None = None,
+    drawn: Shape = SQUARE,
 ) -> Checked:
-    """Every fault and every remark of a file, with the layouts that have no fault."""
+    """Every fault and every remark of a file, with the layouts that have no fault.
+
+    `drawn` is the shape of the pictures that will be drawn; remarks on long texts are not among these: see `remarks`.
+    """
     checked = Checked()
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # what is no UTF-8 or no JSON is a ValueError
-        checked.faults.append(f"{path}: not a readable JSON file ({error})")
+        records = _records(read_json(path))
+    except ValueError as error:
+        checked.faults.append(str(error))
         return checked
-    records = written if isinstance(written, list) else [written]
     if not records:
         checked.faults.append(f"{path}: holds no layout")
     seen: dict[str, int] = {}
@@ -118,20 +129,31 @@ def check(
         where = f"{path}: record {number}"
         stem = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:80] or "layout"
         key = stem if len(records) == 1 else f"{stem}-{number}"
-        layout, faults = _parsed(record, key, path.parent, compat)
-        remarks: list[str] = []
+        layout, faults, notes = _parsed(record, key, path.parent, compat)
         if layout is not None:
             faults += _faults(layout, max_instances)
-            remarks += _remarks(layout)
             if layout.key in seen:
                 faults.append(f"key: {layout.key!r} is that of record {seen[layout.key]}, too")
             seen.setdefault(layout.key, number)
-        names = _RELEASED_NAMES if _is_released(record) else {}
-        checked.faults += [f"{where}: {_renamed(fault, names)}" for fault in faults]
-        checked.remarks += [f"{where}: {_renamed(remark, names)}" for remark in remarks]
         if layout is not None and not faults:
             checked.layouts.append(layout)
+            notes += remarks.of_layout(layout, _written_for(record, drawn), drawn)
+        names = _RELEASED_NAMES if _is_released(record) else {}
+        checked.faults += [f"{where}: {_renamed(fault, names)}" for fault in faults]
+        checked.remarks += [f"{where}: {_renamed(note, names)}" for note in notes]
     return checked
+
+
+def _records(content: Any) -> list[Any]:
+    """The layouts of a file: a list, also one under the name `layouts`, or one alone."""
+    if isinstance(content, dict) and content.keys() == {"layouts"} and isinstance(content["layouts"], list):
+        content = content["layouts"]
+    return content if isinstance(content, list) else [content]
+
+
+def _written_for(record: Any, drawn: Shape) -> Shape:
+    """Height and width that a record states, the shape drawn where it states none."""
+    return (record["height"], record["width"]) if _is_released(record) else drawn
 
 
 def write(path: Path, written: Sequence[Layout]) -> None:
@@ -154,69 +176,73 @@ def along(vertices: Sequence[Point], count: int = _ALONG) -> tuple[Point, ...]:
     )
 
 
-def mask_of(image: Image.Image) -> Rle:
-    """The mask a picture shows: inside where it is lighter than middle grey and not transparent."""
-    light_HW, solid_HW = (np.asarray(band) >= 128 for band in image.convert("LA").split())
-    return masks.encode(light_HW & solid_HW)
-
-
 def _parsed(
     record: object, key: str, folder: Path, compat: Literal["reference"] | None
-) -> tuple[Layout | None, list[str]]:
-    """The record as a layout, or the faults of its form."""
+) -> tuple[Layout | None, list[str], list[str]]:
+    """The record as a layout, or the faults of its form; and remarks on how it was read."""
     try:
         if _is_released(record):
-            return _from_released(ReleasedLayout.model_validate(record), key, compat), []
+            released = ReleasedLayout.model_validate(record)
+            return _from_released(released, key, compat), [], list(_units(released))
         written = WrittenLayout.model_validate(record)
     except ValidationError as error:
-        return None, list(dict.fromkeys(_told(one) for one in error.errors()))
-    instances, faults = [], []
+        return None, list(dict.fromkeys(_quoted(one) for one in error.errors())), []
+    instances, faults, notes = [], [], []
     for number, one in enumerate(written.instances):
         try:
-            instances.append(_from_written(one, folder))
+            instance, note = _from_written(one, folder)
+            instances.append(instance)
+            notes += [f"instances.{number}.mask: {one.mask!r} {note}"] if note is not None else []
         except ValueError as error:
             faults.append(f"instances.{number}.{error}")
     name = key if written.key is None else written.key
     if not _KEY.fullmatch(name):
         faults.append(f"key: {name[:40]!r} is no safe file name: letters, digits, and . _ - after the first")
     if faults:
-        return None, faults
-    return Layout(key=name, prompt=written.prompt, instances=tuple(instances)), []
+        return None, faults, []
+    return Layout(key=name, prompt=written.prompt, instances=tuple(instances)), [], notes
+
+
+def _units(written: ReleasedLayout) -> Iterator[str]:
+    """Points of the released JSON that look like fractions, where pixels are meant."""
+    for number, one in enumerate(written.annos):
+        for name, points in (("point", [one.point]), ("scribble", one.scribble or ())):
+            places = [at for at in points if at is not None and any(at)]
+            if places and all(0 <= at.x < 1 and 0 <= at.y < 1 for at in places):
+                yield f"annos.{number}.{name}: {shown(places[0])} lies in the first pixel: places are pixels here"
 
 
 def _is_released(record: object) -> bool:
     return isinstance(record, dict) and "annos" in record
 
 
-def _renamed(told: str, names: dict[str, str]) -> str:
+def _renamed(sentence: str, names: dict[str, str]) -> str:
     """A fault or remark with the fields' names in the file."""
     for ours, theirs in names.items():
-        told = re.sub(ours, theirs, told, count=1)
-    return told
+        sentence = re.sub(ours, theirs, sentence, count=1)
+    return sentence
 
 
-def _told(error: Any) -> str:
-    kinds = {"Rle", "str"}  # which of the kinds of mask was tried
-    place = ".".join(str(part) for part in error["loc"] if part not in kinds) or "the whole"
-    return f"{place}: {error['msg']}"
+def _quoted(error: ErrorDetails) -> str:
+    kinds = ("Rle", "str")  # which of the kinds of mask was tried
+    return quoted({**error, "loc": tuple(part for part in error["loc"] if part not in kinds)})
 
 
-def _from_written(one: WrittenInstance, folder: Path) -> Instance:
-    """ValueError names the field."""
+def _from_written(one: WrittenInstance, folder: Path) -> tuple[Instance, str | None]:
+    """The instance, and what is to be said of how its mask was read; ValueError names the field."""
     if one.scribble and one.polyline:
         raise ValueError("polyline: give a scribble or a polyline, not both")
     scribble = along(one.polyline) if one.polyline else one.scribble
-    mask = _mask_file(folder, one.mask) if isinstance(one.mask, str) else one.mask
+    mask, note = _mask_file(folder, one.mask) if isinstance(one.mask, str) else (one.mask, None)
     kept = one.model_dump(exclude={"scribble", "polyline", "mask"})
-    return Instance(**kept, scribble=scribble, mask=mask)
+    return Instance(**kept, scribble=scribble, mask=mask), note
 
 
-def _mask_file(folder: Path, name: str) -> Rle:
+def _mask_file(folder: Path, name: str) -> mask_pictures.Read:
     try:
-        with Image.open(folder / name) as image:
-            return mask_of(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"mask: {name[:100]!r} cannot be read as a picture ({type(error).__name__})") from error
+        return mask_pictures.read(folder / name)
+    except ValueError as error:
+        raise ValueError(f"mask: {name[:100]!r} cannot be read as a picture ({error})") from error
 
 
 def _from_released(written: ReleasedLayout, key: str, compat: Literal["reference"] | None) -> Layout:
@@ -254,7 +280,7 @@ def _faults(layout: Layout, max_instances: int | None) -> Iterator[str]:
     """What cannot be drawn, by field."""
     if max_instances is not None and len(layout.instances) > max_instances:
         yield f"instances: there are {len(layout.instances)}, but the model has slots for {max_instances}"
-    if not _is_text(layout.prompt):
+    if not is_text(layout.prompt):
         yield "prompt: holds half a character (a lone surrogate)"
     for number, one in enumerate(layout.instances):
         for name, fault in _instance_faults(one):
@@ -264,44 +290,20 @@ def _faults(layout: Layout, max_instances: int | None) -> Iterator[str]:
 def _instance_faults(one: Instance) -> Iterator[tuple[str, str]]:
     if not one.phrase.strip():
         yield "phrase", "is empty"
-    elif not _is_text(one.phrase):
+    elif not is_text(one.phrase):
         yield "phrase", "holds half a character (a lone surrogate)"
     if one.box is not None:
         if max(map(abs, one.box)) > _FARTHEST:
-            yield "box", f"{_shown(one.box)} lies far outside the picture: places are fractions of it"
+            yield "box", f"{shown(one.box)} lies far outside the picture: places are fractions of it"
         elif one.box.x1 < one.box.x0 or one.box.y1 < one.box.y0:
-            yield "box", f"{_shown(one.box)} ends before it begins: left, top, right, bottom are expected"
+            yield "box", f"{shown(one.box)} ends before it begins: left, top, right, bottom are expected"
     for entry in POINT_FORMATS:
         for at in points_of(one, entry):
             if not (0 <= at.x <= 1 and 0 <= at.y <= 1):
-                yield entry.name, f"{_shown(at)} lies outside the picture: places are fractions of it"
+                yield entry.name, f"{shown(at)} lies outside the picture: places are fractions of it"
                 break
     if one.mask is not None:
         try:
             masks.decode(one.mask)
         except ValueError as error:
             yield "mask", str(error)
-
-
-def _remarks(layout: Layout) -> Iterator[str]:
-    """What will be read otherwise than it is written, by field."""
-    for number, one in enumerate(layout.instances):
-        where = f"instances.{number}"
-        if one.box is not None and geometry.clamp(one.box).area == 0:
-            yield f"{where}.box: {_shown(one.box)} has no area in the picture and counts as not given"
-        elif one.box is not None and geometry.clamp(one.box) != one.box:
-            yield f"{where}.box: {_shown(one.box)} is cut at the picture's border"
-        if not any(getattr(one, name) for name in FORMATS):
-            yield f"{where}: nothing says where it is"
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(numbers: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{number:.4g}" for number in numbers) + ")"
