@@ -63,7 +63,7 @@ def network() -> InstanceUNet:
     return unet.requires_grad_(False)
 
 
-def told(unet: InstanceUNet, count: int) -> Conditions:
+def alone_conditions(unet: InstanceUNet, count: int) -> Conditions:
     """A layout of `count` instances with boxes and masks, then each of them alone."""
     sizes = unet.unifusion.config
     instances = tuple(Instance(phrase=str(n), box=Box(n / count, 0.2, (n + 1) / count, 0.9)) for n in range(count))
@@ -82,7 +82,7 @@ def told(unet: InstanceUNet, count: int) -> Conditions:
         left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))
         whole.mask_BNHW[0, slot, sizes.mask_size // 5 : sizes.mask_size * 9 // 10, left:right] = True
         whole.mask_given_BN[0, slot] = True
-    return multi_instance.apart(whole)[0]
+    return multi_instance.alone_rows(whole)[0]
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def plainly() -> Iterator[None]:
         return torch.fft.ifft2(torch.fft.ifftshift(waves, dim=(-2, -1))).real
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(GatedSelfAttention, "_look", look))
+        stack.enter_context(patch.object(GatedSelfAttention, "_attend", look))
         stack.enter_context(patch.object(scaleu, "scale_low_frequencies", scaled))
         yield
 
@@ -116,7 +116,7 @@ def released_schedule(
     """One input after the other, two forward passes of one row an evaluation, UniFusion and fusers in each of them."""
     solver, nothing = Plms.of(STEPS), conditions.null(given.rows([0]))
     gates = guidance.gates(solver.num_steps, ALPHA)
-    split = multi_instance.num_steps_apart(solver.num_steps, MIS)
+    split = multi_instance.num_separate_steps(solver.num_steps, MIS)
 
     def guided(row: int) -> Callable[[Tensor, Tensor, float], Tensor]:
         def denoise(x_1CHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
@@ -148,7 +148,7 @@ def our_schedule(
     """What the pipeline does between the text encoder and the autoencoder."""
     solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
-    denoise = guidance.guided(
+    denoise = guidance.with_guidance(
         unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R
     )
     gates = guidance.gates(solver.num_steps, ALPHA)
@@ -170,7 +170,7 @@ def counted(module: torch.nn.Module) -> Iterator[list[int]]:
 def test_the_same_latents_with_less_work() -> None:
     """Print forward passes, time and the difference of the two schedules."""
     unet = network()
-    given = told(unet, INSTANCES)
+    given = alone_conditions(unet, INSTANCES)
     width = unet.config.cross_attention_dim
     text, null = torch.randn(len(given), 77, width), torch.randn(1, 77, width)
     noise = torch.randn(1, 4, SIDE, SIDE)
@@ -193,9 +193,9 @@ def test_the_same_latents_with_less_work() -> None:
 def test_one_row_with_less_work() -> None:
     """Print the time of a row of each kind, in turns (ours in passes of two), and what 50 steps of these rows cost."""
     unet, side = network(), network().config.sample_size
-    given = told(unet, INSTANCES).rows([0])
+    given = alone_conditions(unet, INSTANCES).rows([0])
     x, text = torch.randn(1, 4, side, side), torch.randn(1, 77, unet.config.cross_attention_dim)
-    once = unet.told(text, unet.ground(given)).rows([0, 0])
+    once = unet.with_cached_keys(text, unet.ground(given)).rows([0, 0])
     twice = x[[0, 0]]
 
     def plain() -> Tensor:
@@ -232,7 +232,7 @@ def test_one_row_with_less_work() -> None:
 def rows_of_a_walk(num_steps: int) -> Counter[str]:
     """How many rows of each kind a walk of the setting takes."""
     solver = Plms.of(num_steps)
-    gates, split = guidance.gates(num_steps, ALPHA), multi_instance.num_steps_apart(num_steps, MIS)
+    gates, split = guidance.gates(num_steps, ALPHA), multi_instance.num_separate_steps(num_steps, MIS)
     rows: Counter[str] = Counter()
     for index, gate in enumerate(gates):
         apart = INSTANCES + 1 if index < split else 1
@@ -249,11 +249,11 @@ def test_memory_grows_with_the_instances() -> None:
     unet, side = network(), network().config.sample_size
     print()
     for count in (1, 4, 12, 30):
-        given = told(unet, count)
+        given = alone_conditions(unet, count)
         parts = [unet.ground(given.rows(slice(start, start + 4))) for start in range(0, len(given), 4)]
         text = torch.randn(len(given), 77, unet.config.cross_attention_dim)
         null = unet.ground(conditions.null(given.rows([0])))
-        denoise = guidance.guided(unet, text, fuser.cat(parts), text[:1], null, guidance=GUIDANCE, max_rows=2)
+        denoise = guidance.with_guidance(unet, text, fuser.cat(parts), text[:1], null, guidance=GUIDANCE, max_rows=2)
         denoise(torch.randn(1, 4, side, side), torch.tensor(500), 1.0)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{count} instances, {len(given)} rows: {peak:.2f} GiB")

@@ -13,8 +13,8 @@ from torch import Tensor
 from instdiff.model.conditions import cat, null, select
 from instdiff.model.noise_schedule import alphas_cumprod, noised
 from instdiff.model.unet import InstanceUNet
-from instdiff.sampling.guidance import gates, guided, reloading
-from instdiff.sampling.multi_instance import apart, sample, sample_multi_instance
+from instdiff.sampling.guidance import gates, with_guidance, with_reloaded_first_conv
+from instdiff.sampling.multi_instance import alone_rows, sample, sample_multi_instance
 from instdiff.sampling.solvers import Denoise, Plms
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
@@ -34,11 +34,13 @@ def denoiser(case: dict[str, Any]) -> Denoise:
         null_text = null_text[:1]
     told = text, unet.ground(conditions), null_text, unet.ground(null(conditions.rows([0])))
     options = {"guidance": case["guidance_scale"], "max_rows": 6}
-    own = guided(unet, *told, **options)
+    own = with_guidance(unet, *told, **options)
     if case["first_conv"] == "same":
         return own
-    reloaded = guided(with_first_conv(unet, golden.inputs("samplers", "in/alt_sd_first_conv.")), *told, **options)
-    return reloading(own, reloaded, case["alphas"], case.get("mis_step", 0), num_pictures=2)
+    reloaded = with_guidance(
+        with_first_conv(unet, golden.inputs("samplers", "in/alt_sd_first_conv.")), *told, **options
+    )
+    return with_reloaded_first_conv(own, reloaded, case["alphas"], case.get("mis_step", 0), num_pictures=2)
 
 
 def with_first_conv(unet: InstanceUNet, weights: Mapping[str, Tensor]) -> InstanceUNet:
@@ -109,7 +111,7 @@ def test_gates_are_the_released_ones() -> None:
 
 def test_rows_apart_are_the_pictures_and_then_each_instance_in_slot_0() -> None:
     conditions = golden.conditions(golden.inputs("samplers"))
-    rows, picture = apart(conditions)
+    rows, picture = alone_rows(conditions)
     counts = conditions.filled_BN.sum(1).tolist()
     assert picture.tolist() == [0, 1, *([0] * counts[0]), *([1] * counts[1])]
     assert torch.equal(rows.box_BN4[2 + counts[0], 0], conditions.box_BN4[1, 0])

@@ -25,7 +25,7 @@ from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import LOCATED
-from instdiff.sampling.guidance import gates, guided
+from instdiff.sampling.guidance import gates, with_guidance
 from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
 from instdiff.sampling.solvers import Denoise, Plms, Scheduled
 from instdiff.schema import Box, Instance, Layout, Point
@@ -124,15 +124,15 @@ def test_keys_made_once_give_what_keys_made_in_each_pass_give(masked: tuple[int,
     x, t, text = noisy(2)
     unet = trained()
     grounding = unet.ground(together((instance("a"),), (instance("b"), instance("c"))), masked=masked)
-    told = unet.told(text, grounding)
+    cached = unet.with_cached_keys(text, grounding)
     with calls(unet) as made:
         expected = unet(x, t, text, grounding).sample
     assert len(made) == 8 * len(unet.transformers())
     with calls(unet) as made:
-        found = unet(x, t, told.text_RLD, told.grounding, told.keys).sample
+        found = unet(x, t, cached.text_RLD, cached.grounding, cached.keys).sample
     assert len(made) == 4 * len(unet.transformers())  # those of the picture, in self-attention and fuser
     assert torch.allclose(found, expected, atol=1e-5)
-    swapped = told.rows([1, 0])
+    swapped = cached.rows([1, 0])
     again = unet(x[[1, 0]], t[[1, 0]], swapped.text_RLD, swapped.grounding, swapped.keys).sample
     assert torch.allclose(again, expected[[1, 0]], atol=1e-5)
 
@@ -393,7 +393,7 @@ def denoiser(layout: tuple[Instance, ...], count: int, max_rows: int = 64) -> De
     conditions = cat([together(layout)] * count)
     nothing = unet.ground(null(conditions.rows([0])))
     grounding = unet.ground(conditions)
-    return guided(unet, text, grounding, torch.zeros(1, 5, 16), nothing, guidance=3.0, max_rows=max_rows)
+    return with_guidance(unet, text, grounding, torch.zeros(1, 5, 16), nothing, guidance=3.0, max_rows=max_rows)
 
 
 def solvers() -> list[Plms | Scheduled]:
@@ -417,7 +417,7 @@ def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents
     conditions = together((instance("a"),), (instance("b"),), (instance("c"),))
     told = text, unet.ground(conditions), torch.zeros(1, 5, 16), unet.ground(null(conditions.rows([0])))
     alone, shared = (
-        guided(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R)
+        with_guidance(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R)
         for picture_R in (None, torch.tensor([0, 1, 1]))
     )
     alike = x[[0, 1, 1]]

@@ -277,4 +277,4 @@ def test_the_released_numbers_come_under_their_own_setting() -> None:
     mean, released = (latents(shared(), last, mis=1.0, compat=compat) for compat in (None, "reference"))
     assert not torch.allclose(mean, released, atol=1e-2)
     assert set(FORMATS) == {"box", "point", "scribble", "outline", "mask"}
-    assert multi_instance.num_steps_apart(50, 0.36) == 18
+    assert multi_instance.num_separate_steps(50, 0.36) == 18

@@ -1,7 +1,7 @@
-"""Gated self-attention: visual tokens look at each other and at the tokens of the instances (GLIGEN, eq. 7-8).
+"""Gated self-attention: visual tokens attend to each other and to the tokens of the instances (GLIGEN, eq. 7-8).
 
-What a layer makes of the instance tokens does not depend on the picture, so it can be made once for all steps: keys and
-values of each fuser, under the fuser's name.
+Keys and values of the instance tokens do not depend on the picture, so they can be computed once for all steps; the
+cache holds them under the name of the layer.
 
 Shapes: B pictures, L visual tokens, T instance tokens, K = L + T, C channels, W width of an instance token.
 """
@@ -34,34 +34,34 @@ class GatedSelfAttention(nn.Module):
         self.alpha_dense = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
-        """(B, L, C): the visual tokens, changed by gate * tanh(alpha) times what the layer finds."""
+        """(B, L, C): the visual tokens plus gate * tanh(alpha) times attention, then times the feed-forward network."""
         if grounding.gate == 0:
             return visual_BLC
-        looked_BLC = self._look(visual_BLC, grounding)
-        visual_BLC = visual_BLC + grounding.gate * self.alpha_attn.tanh() * looked_BLC
+        attended_BLC = self._attend(visual_BLC, grounding)
+        visual_BLC = visual_BLC + grounding.gate * self.alpha_attn.tanh() * attended_BLC
         fed_BLC: Tensor = self.ff(self.norm2(visual_BLC))
         return visual_BLC + grounding.gate * self.alpha_dense.tanh() * fed_BLC
 
     def keys(self, tokens_BTW: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the instance tokens; norms look at one token at a time, so the picture plays no part."""
+        """Keys and values of the instance tokens; norms act on each token alone, so the picture plays no part."""
         tokens_BTC = self.norm1(self.linear(tokens_BTW))
         return heads(self.attn, self.attn.to_k(tokens_BTC)), heads(self.attn, self.attn.to_v(tokens_BTC))
 
-    def _look(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
-        """(B, L, C): what visual tokens take from all tokens; instance tokens ask nothing, no one reads the answer."""
-        known = grounding.keys.get(self.name) or self.keys(grounding.tokens_BTW.to(visual_BLC.dtype))
-        asking_BLC = self.norm1(visual_BLC)
-        q, k, v = (heads(self.attn, layer(asking_BLC)) for layer in (self.attn.to_q, self.attn.to_k, self.attn.to_v))
-        k, v = torch.cat([k, known[0]], dim=2), torch.cat([v, known[1]], dim=2)
+    def _attend(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
+        """(B, L, C): visual tokens attend to all tokens; instance tokens need no queries: nothing reads their output."""
+        cached = grounding.keys.get(self.name) or self.keys(grounding.tokens_BTW.to(visual_BLC.dtype))
+        queries_BLC = self.norm1(visual_BLC)
+        q, k, v = (heads(self.attn, layer(queries_BLC)) for layer in (self.attn.to_q, self.attn.to_k, self.attn.to_v))
+        k, v = torch.cat([k, cached[0]], dim=2), torch.cat([v, cached[1]], dim=2)
         allowed_BLK = grounding.allowed.get(visual_BLC.shape[1])
         mask = None if allowed_BLK is None else allowed_BLK[:, None]
-        taken = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        looked_BLC: Tensor = self.attn.to_out[0](taken.transpose(1, 2).flatten(2))
-        return looked_BLC
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attended_BLC: Tensor = self.attn.to_out[0](attended.transpose(1, 2).flatten(2))
+        return attended_BLC
 
 
-class RememberedText(AttnProcessor2_0):
-    """Attention whose keys and values of the text may have been made before: `keys` holds them by name."""
+class CachedCrossAttention(AttnProcessor2_0):
+    """Attention that reads the keys and values of the text from `keys`, by its name, where they are there."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -80,6 +80,6 @@ class RememberedText(AttnProcessor2_0):
         if keys is None or self.name not in keys or attention_mask is not None:
             plain: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return plain
-        taken = F.scaled_dot_product_attention(heads(attn, attn.to_q(hidden_states)), *keys[self.name])
-        looked: Tensor = attn.to_out[0](taken.transpose(1, 2).flatten(2))
-        return looked
+        attended = F.scaled_dot_product_attention(heads(attn, attn.to_q(hidden_states)), *keys[self.name])
+        output: Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))
+        return output

@@ -13,21 +13,21 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-Keys = Mapping[str, tuple[Tensor, Tensor]]  # layer -> keys and values (B, heads, T, channels of a head)
+KeyValues = Mapping[str, tuple[Tensor, Tensor]]  # layer -> keys and values (B, heads, T, channels of a head)
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """What a forward pass is told about the instances: tokens (B, T, W), who may look at whom, and how much it counts.
+    """The instances of a forward pass: tokens (B, T, W), attention masks, and the gate that scales what they add.
 
-    `allowed[L]` is (B, L, L + T) bool for the level with L visual tokens; a level that is not in it is not masked.
-    At gate 0 the fusers are not evaluated. A fuser that is not in `keys` makes keys and values from the tokens.
+    `allowed[L]` is (B, L, L + T) bool for the level with L visual tokens; a level without an entry is not masked.
+    At gate 0 the fusers are not evaluated. A fuser without an entry in `keys` computes keys and values from the tokens.
     """
 
     tokens_BTW: Tensor
     allowed: Mapping[int, Tensor] = field(default_factory=dict)
     gate: float = 1.0
-    keys: Keys = field(default_factory=dict)
+    keys: KeyValues = field(default_factory=dict)
 
     def at(self, gate: float) -> Grounding:
         """The same with another gate."""
@@ -36,12 +36,12 @@ class Grounding:
     def to(self, device: torch.device | str) -> Grounding:
         """The same on another device."""
         allowed = {size: mask.to(device) for size, mask in self.allowed.items()}
-        return replace(self, tokens_BTW=self.tokens_BTW.to(device), allowed=allowed, keys=keys_to(self.keys, device))
+        return replace(self, tokens_BTW=self.tokens_BTW.to(device), allowed=allowed, keys=kv_to(self.keys, device))
 
     def rows(self, index: Tensor | slice | Sequence[int]) -> Grounding:
         """The pictures at `index`."""
         allowed = {size: mask[index] for size, mask in self.allowed.items()}
-        return replace(self, tokens_BTW=self.tokens_BTW[index], allowed=allowed, keys=rows_of(self.keys, index))
+        return replace(self, tokens_BTW=self.tokens_BTW[index], allowed=allowed, keys=kv_rows(self.keys, index))
 
 
 def cat(groundings: Sequence[Grounding]) -> Grounding:
@@ -52,20 +52,20 @@ def cat(groundings: Sequence[Grounding]) -> Grounding:
     sizes = sorted({size for grounding in groundings for size in grounding.allowed})
     allowed = {size: torch.cat([_allowed(grounding, size) for grounding in groundings]) for size in sizes}
     tokens_BTW = torch.cat([grounding.tokens_BTW for grounding in groundings])
-    return Grounding(tokens_BTW, allowed, first.gate, cat_keys([grounding.keys for grounding in groundings]))
+    return Grounding(tokens_BTW, allowed, first.gate, kv_cat([grounding.keys for grounding in groundings]))
 
 
-def rows_of(keys: Keys, index: Tensor | slice | Sequence[int]) -> Keys:
+def kv_rows(keys: KeyValues, index: Tensor | slice | Sequence[int]) -> KeyValues:
     """The pictures at `index`."""
     return {name: (key[index], value[index]) for name, (key, value) in keys.items()}
 
 
-def keys_to(keys: Keys, device: torch.device | str) -> Keys:
+def kv_to(keys: KeyValues, device: torch.device | str) -> KeyValues:
     """The same on another device."""
     return {name: (key.to(device), value.to(device)) for name, (key, value) in keys.items()}
 
 
-def cat_keys(several: Sequence[Keys]) -> Keys:
+def kv_cat(several: Sequence[KeyValues]) -> KeyValues:
     """The pictures of several, one after the other: layers that all of them have."""
     names = [name for name in several[0] if all(name in keys for keys in several)]
     return {
@@ -88,31 +88,31 @@ def _allowed(grounding: Grounding, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Text, instances, and keys and values of the text by the name of the cross-attention that looks at them."""
+class TextAndGrounding:
+    """Text, instances, and the text's cached keys and values by the name of the cross-attention that reads them."""
 
     text_RLD: Tensor
     grounding: Grounding | None = None
-    keys: Keys = field(default_factory=dict)
+    keys: KeyValues = field(default_factory=dict)
 
-    def rows(self, index: Tensor | slice | Sequence[int]) -> Told:
+    def rows(self, index: Tensor | slice | Sequence[int]) -> TextAndGrounding:
         """The rows at `index`."""
         grounding = None if self.grounding is None else self.grounding.rows(index)
-        return Told(self.text_RLD[index], grounding, rows_of(self.keys, index))
+        return TextAndGrounding(self.text_RLD[index], grounding, kv_rows(self.keys, index))
 
-    def to(self, device: torch.device | str) -> Told:
+    def to(self, device: torch.device | str) -> TextAndGrounding:
         """The same on another device."""
         grounding = None if self.grounding is None else self.grounding.to(device)
-        return Told(self.text_RLD.to(device), grounding, keys_to(self.keys, device))
+        return TextAndGrounding(self.text_RLD.to(device), grounding, kv_to(self.keys, device))
 
     def __len__(self) -> int:
         return len(self.text_RLD)
 
 
-def cat_told(parts: Sequence[Told]) -> Told:
+def cat_rows(parts: Sequence[TextAndGrounding]) -> TextAndGrounding:
     """The rows of several, one after the other; all have a grounding or none has."""
     text_RLD = torch.cat([part.text_RLD for part in parts])
-    known = [part.grounding for part in parts if part.grounding is not None]
-    if len(known) not in {0, len(parts)}:
+    groundings = [part.grounding for part in parts if part.grounding is not None]
+    if len(groundings) not in {0, len(parts)}:
         raise ValueError("give a grounding and a null grounding, or neither")
-    return Told(text_RLD, cat(known) if known else None, cat_keys([part.keys for part in parts]))
+    return TextAndGrounding(text_RLD, cat(groundings) if groundings else None, kv_cat([part.keys for part in parts]))

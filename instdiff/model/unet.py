@@ -8,8 +8,8 @@
     noise = unet(latents_B4HW, timestep_B, text_BLD, grounding).sample                       # gate 1
     noise = unet(latents_B4HW, timestep_B, text_BLD, grounding.at(0.5)).sample               # 0: fusers are skipped
     noise = unet(latents_B4HW, timestep_B, text_BLD).sample      # no grounding at all: fusers are skipped
-    told = unet.told(text_BLD, grounding)                        # with keys and values of all attention layers, to
-    noise = unet(latents_B4HW, timestep_B, told.text_RLD, told.grounding, told.keys).sample      # use in many steps
+    cached = unet.with_cached_keys(text_BLD, grounding)          # with keys and values of all attention layers, to
+    noise = unet(latents_B4HW, timestep_B, cached.text_RLD, cached.grounding, cached.keys).sample  # use in many steps
     unet.save_instance_layers(folder)                            # config.json + instance_layers.safetensors
     unet = InstanceUNet.from_base_and_layers(base, folder)       # the base and what was saved
 
@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 from instdiff import atomic
 from instdiff.model import attention_mask
-from instdiff.model.attention import GatedSelfAttention, RememberedText
+from instdiff.model.attention import CachedCrossAttention, GatedSelfAttention
 from instdiff.model.conditions import Compat, Conditions
-from instdiff.model.grounding import Grounding, Keys, Told, heads, keys_to
+from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
 
@@ -56,7 +56,7 @@ class InstanceUNet(UNet2DConditionModel):
             fuser = f"{name}.fuser"
             block.fuser = GatedSelfAttention(fuser, attention.query_dim, config.token_width, attention.heads)
             for part in ("attn1", "attn2"):
-                getattr(block, part).set_processor(RememberedText(f"{name}.{part}"))
+                getattr(block, part).set_processor(CachedCrossAttention(f"{name}.{part}"))
         if scale_u:
             _add_scale_u(self)
 
@@ -89,12 +89,12 @@ class InstanceUNet(UNet2DConditionModel):
         timestep: Tensor | float | int,
         encoder_hidden_states: Tensor,
         grounding: Grounding | None = None,
-        keys: Keys | None = None,
+        keys: KeyValues | None = None,
         **options: Any,
     ) -> UNet2DConditionOutput | tuple[Tensor]:
         """Predicted noise (B, 4, h, w) at `.sample`; `options` are those of UNet2DConditionModel.
 
-        `keys` are those of the text in the cross-attentions, from `told`; without them they are made from the text.
+        `keys` are those of the text in the cross-attentions, from `with_cached_keys`; by default they are computed.
         """
         given = dict(options.pop("cross_attention_kwargs", None) or {})
         if grounding is not None and grounding.gate != 0:
@@ -125,20 +125,20 @@ class InstanceUNet(UNet2DConditionModel):
         return Grounding(self.unifusion(conditions), allowed, gate)
 
     @torch.no_grad()
-    def told(self, text_BLD: Tensor, grounding: Grounding | None = None) -> Told:
-        """Text and grounding with the keys and values that every layer makes of them; made where the weights are."""
+    def with_cached_keys(self, text_BLD: Tensor, grounding: Grounding | None = None) -> TextAndGrounding:
+        """Text and grounding with the keys and values of every layer, computed where the weights are."""
         home, precision = self.conv_in.weight.device, self.conv_in.weight.dtype
         text = text_BLD.to(home, precision)
         tokens = None if grounding is None else grounding.tokens_BTW.to(home, precision)
         of_text, of_tokens = {}, {}
         for name, block in self.transformers().items():
-            look = block.attn2
-            of_text[f"{name}.attn2"] = heads(look, look.to_k(text)), heads(look, look.to_v(text))
+            cross = block.attn2
+            of_text[f"{name}.attn2"] = heads(cross, cross.to_k(text)), heads(cross, cross.to_v(text))
             if tokens is not None:
                 of_tokens[block.fuser.name] = block.fuser.keys(tokens)
         if grounding is not None:
-            grounding = replace(grounding, keys=keys_to(of_tokens, grounding.tokens_BTW.device))
-        return Told(text_BLD, grounding, keys_to(of_text, text_BLD.device))
+            grounding = replace(grounding, keys=kv_to(of_tokens, grounding.tokens_BTW.device))
+        return TextAndGrounding(text_BLD, grounding, kv_to(of_text, text_BLD.device))
 
     def transformers(self) -> dict[str, BasicTransformerBlock]:
         """The transformer blocks by name."""

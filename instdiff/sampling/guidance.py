@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from instdiff.model.grounding import Grounding, cat_told
+from instdiff.model.grounding import Grounding, cat_rows
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.solvers import Denoise
 
 
-def guided(
+def with_guidance(
     unet: InstanceUNet,
     text_RLD: Tensor,
     grounding: Grounding | None,
@@ -28,34 +28,35 @@ def guided(
 ) -> Denoise:
     """Classifier-free guidance, conditional and null rows in one batch, at most `max_rows` of them in a forward pass.
 
-    Keys and values of text and tokens are made here, once for all steps. Latents may have fewer rows than are told:
-    the first. `null_text_RLD` may have one row for all; `null_grounding` has one row, from `null(conditions)`. Give
-    both groundings or neither. At guidance 1 the null rows are not computed; where rows of one picture (`picture_R`)
-    still hold the same latents, they share one. Latents keep their precision: only the network runs in its own.
+    Keys and values of text and tokens are computed here, once for all steps. Latents may have fewer rows than there are
+    texts: the first. `null_text_RLD` may have one row for all; `null_grounding` has one row, from `null(conditions)`.
+    Give both groundings or neither. At guidance 1 the null rows are not computed; where rows of one picture
+    (`picture_R`) still hold the same latents, they share one. Latents keep their precision: only the network runs in
+    its own.
     """
-    told = unet.told(text_RLD, grounding)
+    cached = unet.with_cached_keys(text_RLD, grounding)
     if guidance != 1:
         nothing = None if null_grounding is None else null_grounding.rows([0] * len(null_text_RLD))
-        told = cat_told([told, unet.told(null_text_RLD, nothing)])
-    num_told, precision = len(text_RLD), unet.conv_in.weight.dtype
-    num_pictures = num_told if picture_R is None or len(null_text_RLD) > 1 else int(picture_R.max()) + 1
+        cached = cat_rows([cached, unet.with_cached_keys(null_text_RLD, nothing)])
+    num_conditional, precision = len(text_RLD), unet.conv_in.weight.dtype
+    num_pictures = num_conditional if picture_R is None or len(null_text_RLD) > 1 else int(picture_R.max()) + 1
 
     def denoise(x_RCHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
-        asked = list(range(len(x_RCHW)))
-        shared = picture_R if num_pictures < len(asked) == num_told and _same(x_RCHW, picture_R) else None
-        unasked = [] if guidance == 1 else asked if shared is None else asked[:num_pictures]
-        latents = x_RCHW[asked + unasked].to(precision)
-        told_of = asked + [num_told + row % (len(told) - num_told) for row in unasked]
+        rows_in = list(range(len(x_RCHW)))
+        shared = picture_R if num_pictures < len(rows_in) == num_conditional and _same(x_RCHW, picture_R) else None
+        null_rows = [] if guidance == 1 else rows_in if shared is None else rows_in[:num_pictures]
+        latents = x_RCHW[rows_in + null_rows].to(precision)
+        rows_of_pass = rows_in + [num_conditional + row % (len(cached) - num_conditional) for row in null_rows]
         parts = []
-        for start in range(0, len(told_of), max_rows):
-            rows = told.rows(told_of[start : start + max_rows])
+        for start in range(0, len(rows_of_pass), max_rows):
+            rows = cached.rows(rows_of_pass[start : start + max_rows])
             seen = None if rows.grounding is None or gate == 0 else rows.grounding.at(gate)
-            given = latents[start : start + max_rows], timestep, rows.text_RLD, seen, rows.keys
-            parts.append(unet(*given, return_dict=False)[0])
+            inputs = latents[start : start + max_rows], timestep, rows.text_RLD, seen, rows.keys
+            parts.append(unet(*inputs, return_dict=False)[0])
         noise = torch.cat(parts).to(x_RCHW.dtype)
         if guidance == 1:
             return noise
-        conditional, unconditional = noise[: len(asked)], noise[len(asked) :]
+        conditional, unconditional = noise[: len(rows_in)], noise[len(rows_in) :]
         unconditional = unconditional if shared is None else unconditional[shared]
         return unconditional + guidance * (conditional - unconditional)
 
@@ -67,11 +68,13 @@ def _same(x_RCHW: Tensor, picture_R: Tensor | None) -> bool:
     return picture_R is not None and torch.equal(x_RCHW, x_RCHW[picture_R])
 
 
-def reloading(own: Denoise, reloaded: Denoise, gates: Sequence[float], split: int, num_pictures: int) -> Denoise:
-    """As the released code reloads the first convolution at gate 0 and never puts the network's own back.
+def with_reloaded_first_conv(
+    own: Denoise, reloaded: Denoise, gates: Sequence[float], split: int, num_pictures: int
+) -> Denoise:
+    """Reproduces the released bug: the first convolution, reloaded at gate 0, is never restored.
 
-    It draws the picture first, then each instance: where a gate of the `split` steps apart is 0, every instance is
-    drawn by `reloaded` alone. Both denoisers are told all rows; the first `num_pictures` are the pictures.
+    The released code draws the picture first, then each instance: where a gate of the `split` separate steps is 0, it
+    draws every instance with `reloaded` alone. Both denoisers take all rows; the first `num_pictures` are the pictures.
     """
     used_up = 0 in gates[:split]
 

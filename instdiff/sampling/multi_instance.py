@@ -47,14 +47,14 @@ def sample_multi_instance(
     region_RHW: Tensor | None = None,
     compat: Compat | None = None,
 ) -> Tensor:
-    """Draw pictures and instances apart for the first `share` of the steps, then go on from their mean (paper, 3.4).
+    """Draw pictures and instances on their own for the first `share` of the steps, then from their mean (paper, 3.4).
 
     Row r belongs to picture `picture_R[r]`; the first B rows are the pictures themselves, in order, and their history
     goes on after the merge. With `region_RHW` (bool, latent cells) an instance counts in its region only, and there
     instead of the picture. At share 1 what is merged is returned; the released code gave the last instance (compat).
     """
     num_pictures, last = len(noise_BCHW), solver.num_steps
-    split = num_steps_apart(last, share)
+    split = num_separate_steps(last, share)
     if split <= first:
         return sample(
             denoise_pictures, noise_BCHW, solver, gates, clean_BCHW=clean_BCHW, first=first, after_step=after_step
@@ -69,8 +69,8 @@ def sample_multi_instance(
     return _walk(denoise_pictures, merged_BCHW, state, solver, gates, range(split, last), after_step)[0]
 
 
-def num_steps_apart(num_steps: int, share: float) -> int:
-    """Steps in which instances are drawn apart: the share, rounded down."""
+def num_separate_steps(num_steps: int, share: float) -> int:
+    """Steps in which instances are drawn on their own: the share, rounded down."""
     if not 0 <= share <= 1:
         raise ValueError(f"mis {share}: the share of steps must lie in 0..1")
     return int(num_steps * share)
@@ -96,8 +96,8 @@ def _sums(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int) -> Tensor:
     return x_RCHW.new_zeros(num_pictures, *x_RCHW.shape[1:]).index_add(0, picture_R, x_RCHW)
 
 
-def apart(conditions: Conditions) -> tuple[Conditions, Tensor]:
-    """The conditions of all rows: the pictures, then every instance alone in slot 0; and (R,) whose row it is."""
+def alone_rows(conditions: Conditions) -> tuple[Conditions, Tensor]:
+    """Conditions of all rows, pictures first, then every instance alone in slot 0; and (R,) the picture of each row."""
     filled = conditions.filled_BN.nonzero().tolist()
     alone = [select(conditions.rows([picture]), slot) for picture, slot in filled]
     pictures = [*range(len(conditions)), *(picture for picture, _ in filled)]

@@ -48,7 +48,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 @dataclass(frozen=True)
 class Rows:
-    """What every row of a batch is told, and whose row it is; the first rows are the pictures."""
+    """Text and grounding of every row of a batch, and the picture it belongs to; the first rows are the pictures."""
 
     text_RLD: Tensor
     grounding: Grounding | None
@@ -143,7 +143,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         if not 0 < strength <= 1:
             raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
-        is_apart = bool(formats) and multi_instance.num_steps_apart(steps.num_steps, mis) > first
+        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
         rows = self._rows(
             layouts,
@@ -159,7 +159,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             device=device,
         )
 
-        denoise = guidance.guided(
+        denoise = guidance.with_guidance(
             self.unet,
             rows.text_RLD,
             rows.grounding,
@@ -207,7 +207,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         compat: Compat | None,
         device: torch.device,
     ) -> Rows:
-        """What all rows are told, made once for all steps."""
+        """Text and grounding of all rows, computed once for all steps."""
         picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
         null_text_1LD = self.text.tokens([negative_prompt])
         prompts = [layout.prompt for layout in layouts]
@@ -215,9 +215,9 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             text_RLD = self.text.tokens(prompts)[picture_of]
             return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
         whole = self.conditions(layouts, formats, compat)
-        given, layout_of = multi_instance.apart(whole) if apart else (whole, torch.arange(len(layouts)))
+        given, layout_of = multi_instance.alone_rows(whole) if apart else (whole, torch.arange(len(layouts)))
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
-        row_R, picture_R = spread(layout_of.tolist(), picture_of, len(layouts))
+        row_R, picture_R = repeat_rows(layout_of.tolist(), picture_of, len(layouts))
         parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
         grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
         null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
@@ -323,10 +323,10 @@ def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, An
     return Layout(key=f"layout {number}", prompt=prompt, instances=known)
 
 
-def spread(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
-    """Which row of the layouts each row of the pictures repeats, and whose it is: pictures, then their instances.
+def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
+    """The row of the layouts that each row of the batch repeats, and its picture: pictures first, then their instances.
 
-    `layout_of` tells the layout of each row, `picture_of` that of each picture; the first rows are the layouts.
+    `layout_of` holds the layout of each row, `picture_of` that of each picture; the first rows are the layouts.
     """
     alone: dict[int, list[int]] = {number: [] for number in range(num_layouts)}
     for row, layout in enumerate(layout_of[num_layouts:], start=num_layouts):
