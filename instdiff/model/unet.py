@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from instdiff import atomic
 from instdiff.model import attention_mask
-from instdiff.model.attention import CachedCrossAttention, GatedSelfAttention
+from instdiff.model.attention import InstanceBlock, attach_fuser
 from instdiff.model.conditions import Compat, Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
@@ -43,28 +44,38 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
 
 
+BASE_PARAMETERS = frozenset(inspect.signature(UNet2DConditionModel.__init__).parameters) - {"self"}
+
+
+def _with_base_parameters(init: Callable[..., None]) -> Callable[..., None]:
+    """The signature with the base's parameters in place of `**base`: by it diffusers reads a configuration."""
+    own = inspect.signature(init).parameters.values()
+    base = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in sorted(BASE_PARAMETERS)]
+    described: Any = init
+    described.__signature__ = inspect.Signature([*(each for each in own if each.name != "base"), *base])
+    return init
+
+
 class InstanceUNet(UNet2DConditionModel):
     """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
 
+    _repeated_blocks = (InstanceBlock.__name__,)  # what diffusers' `compile_repeated_blocks` compiles
+
+    @_with_base_parameters
     def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:
-        super().__init__(**base | {"attention_type": "gated"})
+        super().__init__(**base | {"attention_type": "default"})  # fusers are ours
         config = UniFusionConfig.model_validate(unifusion_config)
         self.register_to_config(unifusion_config=config.model_dump(mode="json"), scale_u=scale_u)
         self.unifusion = UniFusion(config)
         for name, block in self.transformers().items():
-            attention = block.attn1
-            fuser = f"{name}.fuser"
-            block.fuser = GatedSelfAttention(fuser, attention.query_dim, config.token_width, attention.heads)
-            for part in ("attn1", "attn2"):
-                getattr(block, part).set_processor(CachedCrossAttention(f"{name}.{part}"))
+            attach_fuser(name, block, config.token_width)
         if scale_u:
             _add_scale_u(self)
 
     @classmethod
     def from_base(cls, base: UNet2DConditionModel, unifusion: UniFusionConfig, *, scale_u: bool) -> InstanceUNet:
         """A copy of `base` with fresh instance layers: gates and scales are 0, so it computes what `base` computes."""
-        known = UNet2DConditionModel._get_init_keys(UNet2DConditionModel)
-        config = {name: value for name, value in base.config.items() if name in known}
+        config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
         unet = cls(**config, unifusion_config=unifusion.model_dump(mode="json"), scale_u=scale_u)
         missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
         if unexpected or set(missing) != set(unet.instance_layers()):
@@ -98,7 +109,7 @@ class InstanceUNet(UNet2DConditionModel):
         """
         given = dict(options.pop("cross_attention_kwargs", None) or {})
         if grounding is not None and grounding.gate != 0:
-            given["gligen"] = {"grounding": grounding}
+            given["grounding"] = grounding
         if keys:
             given["keys"] = keys
         options["cross_attention_kwargs"] = given or None
@@ -186,19 +197,6 @@ class InstanceUNet(UNet2DConditionModel):
         if missing or unknown:
             raise ValueError(f"{folder}: missing {sorted(missing)}, not known {sorted(unknown)}")
         self.load_state_dict(tensors, strict=False)
-
-    def position_net(self, grounding: Grounding) -> Grounding:
-        """What diffusers passes on to every fuser under the name `objs`."""
-        return grounding
-
-    def _set_pos_net_if_use_gligen(self, *_: Any, **__: Any) -> None:
-        """Build no GLIGEN tokenizer: `unifusion` stands in its place."""
-
-    @staticmethod
-    def _get_init_keys(input_class: type) -> set[str]:
-        """Names in the configuration; those of the base come through `**base`."""
-        own = set(inspect.signature(InstanceUNet.__init__).parameters) - {"base"}
-        return own | set(inspect.signature(UNet2DConditionModel.__init__).parameters)
 
 
 def is_instance_layer(name: str) -> bool:
