@@ -12,16 +12,17 @@ from tiny_pipeline import SIZES, TOKENIZER, base, shared
 from torch import Tensor
 
 from instdiff.checkpoints import assemble, comfyui, key_tables, official
+from instdiff.checkpoints.sizes import Sizes, unifusion_sizes
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 
 
-def sizes() -> assemble.Sizes:
+def sizes() -> Sizes:
     pipe = shared()
 
     def of(config: Any) -> dict[str, Any]:
         return {name: value for name, value in config.items() if not name.startswith("_")}
 
-    return assemble.Sizes(of(base().config), of(pipe.vae.config), pipe.text_encoder.config.to_dict())
+    return Sizes(of(base().config), of(pipe.vae.config), pipe.text_encoder.config.to_dict())
 
 
 def official_parts() -> dict[str, dict[str, Tensor]]:
@@ -113,19 +114,19 @@ Write = Callable[[Path], Path]
 
 @pytest.mark.parametrize("write", [released, port, ours])
 def test_weights_with_instance_layers_make_a_pipeline(tmp_path: Path, write: Write) -> None:
-    assert same(assemble.pipeline(write(tmp_path), tokenizer=TOKENIZER, sizes=sizes()))
+    assert same(assemble.pipeline(write(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes()))
 
 
 @pytest.mark.parametrize(
     ("write", "instance"), [(foundation, layers), (one_file, released), (pickled, three_files), (one_file, layers)]
 )
 def test_a_plain_base_takes_its_instance_layers_from_elsewhere(tmp_path: Path, write: Write, instance: Write) -> None:
-    pipe = assemble.pipeline(write(tmp_path), instance=instance(tmp_path), tokenizer=TOKENIZER, sizes=sizes())
+    pipe = assemble.pipeline(write(tmp_path), instance=instance(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes())
     assert same(pipe)
 
 
 def test_sizes_of_unifusion_are_those_its_weights_tell() -> None:
-    assert assemble.unifusion_sizes(official_parts()["model"], "x") == SIZES
+    assert unifusion_sizes(official_parts()["model"], "x") == SIZES
 
 
 def empty(folder: Path) -> Path:
@@ -146,12 +147,12 @@ def without_vae(folder: Path) -> Path:
     ("write", "given", "says"),
     [
         (empty, {}, "neither a file of weights, nor a folder"),
-        (noise, {}, "refused; not a checkpoint of plain tensors"),
+        (noise, {}, "is text, not weights; it begins with .no weights at all"),
         (without_vae, {}, "holds no weights of vae and text_encoder"),
         (released, {}, "weights hold no words"),
         (one_file, {"tokenizer": TOKENIZER}, "a plain base without instance layers"),
         (foundation, {}, "a plain base without instance layers"),
-        (foundation, {"instance": TOKENIZER}, "holds neither instance_layers.safetensors nor fusers.ckpt"),
+        (foundation, {"instance": TOKENIZER}, "instance_layers.safetensors .layers of ours. or fusers.ckpt"),
         (ours, {"instance": TOKENIZER}, "has instance layers of its own"),
     ],
 )
@@ -159,4 +160,4 @@ def test_weights_that_will_not_do_are_told_what_they_lack(
     tmp_path: Path, write: Write, given: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        assemble.pipeline(write(tmp_path), sizes=sizes(), **given)
+        assemble.pipeline(write(tmp_path), file_sizes=sizes(), **given)

@@ -29,7 +29,7 @@ import torch
 from diffusers import ModelMixin, UNet2DConditionModel  # noqa: F401 - a pipeline's loader looks for ModelMixin here
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instdiff import atomic
@@ -39,6 +39,7 @@ from instdiff.model.conditions import Compat, Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
+from instdiff.networks import loading, weight_files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
@@ -87,11 +88,13 @@ class InstanceUNet(UNet2DConditionModel):
 
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
-        """`base` with the instance layers that `save_instance_layers` wrote."""
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        sizes = UniFusionConfig.model_validate(config["unifusion_config"])
-        unet = cls.from_base(base, sizes, scale_u=config["scale_u"])
-        unet.load_instance_layers(folder)
+        """`base`, whose weights it shares, with the instance layers that `save_instance_layers` wrote."""
+        sizes, scale_u = _sizes(folder / CONFIG_FILE)
+        config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
+        with torch.device("meta"):
+            unet = cls(**config, unifusion_config=sizes.model_dump(mode="json"), scale_u=scale_u)
+        unet.load_state_dict(base.state_dict(), strict=False, assign=True)
+        unet.load_instance_layers(folder, base.dtype)
         return unet
 
     def forward(
@@ -187,21 +190,25 @@ class InstanceUNet(UNet2DConditionModel):
             save_file(tensors, part / WEIGHTS_FILE)
             (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
-    def load_instance_layers(self, folder: Path) -> None:
-        """Read what `save_instance_layers` wrote; ValueError lists what is missing and what is not known."""
-        tensors = load_file(folder / WEIGHTS_FILE)
-        missing, unknown = (
-            self.instance_layers().keys() - tensors.keys(),
-            tensors.keys() - self.instance_layers().keys(),
-        )
-        if missing or unknown:
-            raise ValueError(f"{folder}: missing {sorted(missing)}, not known {sorted(unknown)}")
-        self.load_state_dict(tensors, strict=False)
+    def load_instance_layers(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Read what `save_instance_layers` wrote; ValueError lists what is missing, unknown, misshapen, not finite."""
+        file = folder / WEIGHTS_FILE
+        places = {name: name for name in self.instance_layers()}
+        loading.fill(self, weight_files.read(file), str(file), places, dtype)
 
 
 def is_instance_layer(name: str) -> bool:
     """Does the parameter belong to UniFusion, a fuser or ScaleU?"""
     return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
+
+
+def _sizes(file: Path) -> tuple[UniFusionConfig, bool]:
+    """The sizes that stand beside saved instance layers, and whether ScaleU is among them."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return UniFusionConfig.model_validate(config["unifusion_config"]), bool(config["scale_u"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file}: does not state the sizes of instance layers") from error
 
 
 def _add_scale_u(unet: UNet2DConditionModel) -> None:
