@@ -11,7 +11,7 @@ import yaml
 from segment_anything import SamPredictor
 
 from data_prep.annotators.blip import Blip
-from data_prep.annotators.crops import ModelParams, crop
+from data_prep.annotators.crops import ModelParams
 from instdiff import config
 from instdiff.foundation import blip as small
 from instdiff.layouts import geometry
@@ -86,7 +86,7 @@ def test_caption_in_batches(tmp_path: Path) -> None:
     small.build(sizes).save_pretrained(tmp_path)
     small.new_processor(sizes.image_size).save_pretrained(tmp_path)
     blip = Blip(ModelParams.model_validate(page["caption"]["model"] | {"weights": tmp_path}))
-    crops = [crop(one.picture, part.box) for one in (scene(5, n) for n in range(24)) for part in one.instances]
+    crops = [geometry.crop(one.picture, part.box) for one in (scene(5, n) for n in range(24)) for part in one.instances]
 
     def together(batch_size: int) -> None:
         for start in range(0, len(crops), batch_size):

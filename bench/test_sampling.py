@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from instdiff.checkpoints import official
+from instdiff.layouts.complete import complete
 from instdiff.model import conditions, scaleu
 from instdiff.model import grounding as fuser
 from instdiff.model.attention import GatedSelfAttention
@@ -68,15 +69,8 @@ def alone_conditions(unet: InstanceUNet, count: int) -> Conditions:
     sizes = unet.unifusion.config
     instances = tuple(Instance(phrase=str(n), box=Box(n / count, 0.2, (n + 1) / count, 0.9)) for n in range(count))
     words = {str(n): torch.randn(sizes.text_width) for n in range(count)}
-    layout = conditions.complete(Layout(key="k", prompt="", instances=instances))
-    whole = conditions.collate(
-        [layout],
-        words,
-        max_instances=sizes.max_instances,
-        mask_size=sizes.mask_size,
-        num_scribble_points=sizes.num_scribble_points,
-        num_outline_points=sizes.num_outline_points,
-    )
+    layout = complete(Layout(key="k", prompt="", instances=instances), sizes)
+    whole = conditions.collate([layout], words, sizes)
     for slot, one in enumerate(instances):
         assert one.box is not None
         left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))

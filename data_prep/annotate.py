@@ -12,6 +12,7 @@ import pandas as pd
 
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
 from instdiff import stage, tables
+from instdiff.formats import Format
 from instdiff.layouts import masks as run_lengths
 from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box, Rle, Strict
@@ -20,7 +21,7 @@ from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 
 ROW = ["key", "index"]
-Needed = Literal["category", "box", "mask", "caption", "point", "scribble", "outline"]
+Needed = Format | Literal["category", "caption"]
 
 
 class Params(Strict):
@@ -49,7 +50,8 @@ def run(
     _once(joined, instances)
     for path, schema in ((masks, MASKS), (captions, CAPTIONS), (strokes, STROKES)):
         joined = _with(joined, tables.read(path, schema).drop(columns="score", errors="ignore"), path)
-    joined = _joined(joined, tables.read(given, GIVEN)[[*ROW, "colour", "texture"]], given)
+    from_source = [name for name in GIVEN.names if name in ANNOTATED.names and name not in joined.columns]
+    joined = _joined(joined, tables.read(given, GIVEN)[[*ROW, *from_source]], given)
     kept: dict[str, list[dict[str, Any]]] = {key: [] for key in sizes}
     dropped = Ledger()
     for row in _nulls_as_none(joined):

@@ -42,8 +42,8 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params
     encoder: TextEncoder = load_text(text)
     encoder.model.to(device)
     to_latents = autoencoder.load(vae).to(device)
-    kept_as = PRECISION[params.precision]
-    prompts, phrases = (Texts(one, params.batch_size, kept_as) for one in (encoder.tokens, encoder.pooled))
+    dtype = PRECISION[params.precision]
+    prompts, phrases = (Texts(one, params.batch_size, dtype) for one in (encoder.tokens, encoder.pooled))
     index = read_index(shards) if params.cached else read_index(shards).head(0)
     shard_rows = {Path(str(name)).stem: rows for name, rows in index.groupby("shard", sort=False)}
     counts = {"shards": len(shard_rows), "samples": 0, "instances": 0}
@@ -55,7 +55,7 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params
             samples = [read_one(shards, row) for row in rows.to_dict("records")]
             with atomic.file(made) as part:
                 write_one(part, embed(samples, to_latents, prompts, phrases, params))
-            prompts.forget()  # hardly one occurs twice; phrases do
+            prompts.clear()  # prompts hardly repeat; phrases do
         counts["samples"] += len(rows)
         counts["instances"] += int(rows["num_instances"].sum())
     with atomic.folder(embeddings) as to:

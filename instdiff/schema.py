@@ -3,11 +3,12 @@
 Coordinates are fractions of the picture, x to the right and y down. `None` means "not given".
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(allow_inf_nan=False)]
+Compat = Literal["reference"]  # gives the numbers of the released code where ours differ
 
 
 class Strict(BaseModel):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instdiff import atomic
+from instdiff.formats import POINT_FORMATS, Kind
 
 
 def columns(**types: pa.DataType) -> pa.Schema:
@@ -26,6 +27,7 @@ def with_columns(schema: pa.Schema, **types: pa.DataType) -> pa.Schema:
 BOX = pa.list_(pa.float64(), 4)
 POINT = pa.list_(pa.float64(), 2)
 POINTS = pa.list_(pa.float64())  # x, y, x, y, ...
+COLUMNS: dict[Kind, pa.DataType] = {"box": BOX, "point": POINT, "points": POINTS, "mask": pa.string()}
 INSTANCE_KEY = columns(key=pa.string(), index=pa.int32())  # one row an instance: index counts within the picture
 IMAGES = columns(
     key=pa.string(),  # unique in the source, safe as a file name
@@ -44,9 +46,7 @@ ANNOTATED = with_columns(
     mask=pa.string(),
     caption=pa.string(),
     backend=pa.string(),
-    point=POINT,
-    scribble=POINTS,
-    outline=POINTS,
+    **{entry.name: COLUMNS[entry.kind] for entry in POINT_FORMATS},
     colour=pa.string(),
     texture=pa.string(),
 )

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from instdiff.checkpoints import official as checkpoint
 from instdiff.checkpoints.key_tables import official_unet, table
-from instdiff.model.conditions import FORMATS, Conditions, Format, keep
+from instdiff.formats import FORMATS, Format
+from instdiff.layouts.complete import CompleteLayout
+from instdiff.model.conditions import Conditions, collate, keep
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 
@@ -76,7 +78,9 @@ def conditions(given: Mapping[str, Tensor]) -> Conditions:
     filled = given["masks"] > 0
     drawn_somewhere = {name: filled | (given[name].sum(-1) > 0) for name in ("scribbles", "polygons")}
     points = given["points"] if "points" in given else (given["boxes"][..., :2] + given["boxes"][..., 2:]) / 2
-    return Conditions(
+    nothing = collate([CompleteLayout("", ())] * len(filled), {"": torch.zeros(UNIFUSION.text_width)}, UNIFUSION)
+    return replace(
+        nothing,
         text_BND=given["text_embeddings"],
         filled_BN=filled,
         box_BN4=given["boxes"],

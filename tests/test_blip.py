@@ -10,7 +10,7 @@ from data_world import CAPTION, prepared, sources
 from data_world import tables as tables_of
 
 from data_prep import caption
-from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject, crop
+from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from instdiff import tables
 from instdiff.layouts import geometry
@@ -106,7 +106,7 @@ def test_the_crops_of_several_pictures_are_one_batch_and_each_its_own_pixels(wor
         one = subject(Box(*row["box"]), None, row["key"], world)
         pixels = one.picture.pixels()
         x0, y0, x1, y1 = (round(edge) for edge in geometry.in_pixels(one.box, 64, 64))
-        assert np.array_equal(crop(pixels, one.box), pixels[y0:y1, x0:x1])
+        assert np.array_equal(geometry.crop(pixels, one.box), pixels[y0:y1, x0:x1])
 
 
 def test_what_says_nothing_is_a_reason(world: Path) -> None:

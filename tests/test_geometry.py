@@ -60,3 +60,14 @@ def test_overlap_by_hand() -> None:
 def test_what_lies_outside_the_picture_is_cut_off() -> None:
     assert geometry.clamp(Box(-0.5, 0.25, 1.5, 0.75)) == Box(0, 0.25, 1, 0.75)
     assert geometry.clamp(Box(1.2, 0, 1.5, 1)).area == 0
+
+
+@given(size, size, st.data())
+def test_a_crop_is_the_pixels_of_a_whole_box_even_as_float32(height: int, width: int, data: st.DataObject) -> None:
+    height, width = min(height, 200), min(width, 200)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    edges = np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)
+    picture = np.arange(height * width, dtype=np.int64).reshape(height, width, 1)
+    cut = geometry.crop(picture, Box(*map(float, edges)))
+    assert np.array_equal(cut, picture[top:bottom, left:right])

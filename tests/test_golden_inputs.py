@@ -13,14 +13,15 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from instdiff.checkpoints import official
+from instdiff.formats import RELEASED
 from instdiff.layouts import masks
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, collate, keep, null, select
 from instdiff.schema import Box, Instance, Layout, Point
 
 CLOSE = 2e-5
 VAE_SCALE = 0.18215
-SIZES = {"max_instances": 30, "mask_size": 512, "num_scribble_points": 20, "num_outline_points": 256}
 SIDE = 64  # cells of the attention masks
 
 
@@ -51,7 +52,8 @@ def prepared() -> Conditions:
         )
     )
     words = {phrase: torch.ones(8) for phrase in said["phrases"]}
-    return collate([Layout(key="k", prompt="", instances=instances)], words, **SIZES, compat="reference")
+    layout = Layout(key="k", prompt="", instances=instances)
+    return collate([complete(layout, RELEASED, "reference")], words, RELEASED)
 
 
 def said_of(conditions: Conditions, count: int) -> dict[str, Tensor]:

@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from instdiff.data.format_dropout import Odds, drop
+from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
+from instdiff.formats import BY_NAME, FORMATS, LOCATED
 from instdiff.layouts import masks
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask
-from instdiff.model.conditions import FORMATS, Conditions, cat, collate, complete, keep, mirrored, null, select
+from instdiff.model.conditions import Conditions, cat, collate, keep, mirrored, null, select
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
-from instdiff.model.unifusion import LOCATED
 from instdiff.sampling.guidance import gates, with_guidance
 from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
 from instdiff.sampling.solvers import Denoise, Plms, Scheduled
@@ -32,7 +33,7 @@ from instdiff.schema import Box, Instance, Layout, Point
 
 SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})
 WORDS = {word: torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed, word in enumerate("abc")}
-NEVER = dict.fromkeys(Odds.model_fields, 0.0)
+NEVER = dict.fromkeys(DropChances.model_fields, 0.0)
 
 
 def base() -> UNet2DConditionModel:
@@ -64,13 +65,12 @@ def square(top: int, left: int, side: int) -> np.ndarray:
 def instance(phrase: str, top: int = 4, left: int = 12, side: int = 10) -> Instance:
     mask = square(top, left, side)
     scribble = tuple(Point((left + i) / 32, (top + i) / 32) for i in range(4))
-    located = Instance(phrase=phrase, mask=masks.encode(mask), scribble=scribble)
-    return complete(Layout(key="k", prompt="", instances=(located,))).instances[0]
+    return Instance(phrase=phrase, mask=masks.encode(mask), scribble=scribble)
 
 
 def together(*layouts: tuple[Instance, ...]) -> Conditions:
     numbered = [Layout(key=f"k{n}", prompt="", instances=instances) for n, instances in enumerate(layouts)]
-    return collate(numbered, WORDS, max_instances=3, mask_size=32, num_scribble_points=4, num_outline_points=8)
+    return collate([complete(layout, SIZES) for layout in numbered], WORDS, SIZES)
 
 
 def noisy(count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,7 +250,7 @@ def test_a_point_alone_reaches_a_disc_and_a_scribble_the_cells_along_it() -> Non
     rows, columns = regions[0].nonzero().T
     distance = ((rows + 0.5) / 10 - 0.25).square() + ((columns + 0.5) / 10 - 0.5).square()
     assert len(rows) == 12  # middles of cells of a tenth that lie in a disc of radius 0.2
-    assert distance.max() <= attention_mask.POINT_REACH**2
+    assert distance.max() <= BY_NAME["point"].reach ** 2
     assert regions[1].nonzero().tolist() == [[8, column] for column in (0, 1, 3, 4, 5, 6, 8, 9)]
 
 
@@ -305,8 +305,7 @@ def test_a_phrase_without_features_is_an_error() -> None:
 
 def test_what_is_absent_is_not_given_but_the_reference_reads_zeros() -> None:
     layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", point=Point(0.5, 0.5)),))
-    sizes = {"max_instances": 3, "mask_size": 32, "num_scribble_points": 4, "num_outline_points": 8}
-    ours, theirs = collate([layout], WORDS, **sizes), collate([layout], WORDS, **sizes, compat="reference")
+    ours, theirs = (collate([complete(layout, SIZES, compat)], WORDS, SIZES) for compat in (None, "reference"))
     assert [bool(ours.given(name)[0, 0]) for name in FORMATS] == [False, True, False, False, False]
     assert [bool(theirs.given(name)[0, 0]) for name in FORMATS] == [True, True, True, True, False]
 
@@ -357,31 +356,32 @@ def test_a_mirror_keeps_strokes_in_their_order() -> None:
 # -- Drops
 
 
+def withheld(conditions: Conditions, **chances: float) -> Conditions:
+    uniforms = torch.rand(len(conditions), len(NEVER), generator=torch.Generator().manual_seed(0))
+    return withhold(conditions, keep_from_draws(uniforms, DropChances(**NEVER | chances)))
+
+
 def test_drops_that_never_happen_change_nothing() -> None:
     conditions = together((instance("a"),), (instance("b"),))
-    assert same(drop(conditions, Odds(**NEVER), torch.Generator().manual_seed(0)), conditions)
+    assert same(withheld(conditions), conditions)
 
 
 def test_everything_dropped_is_the_null_condition() -> None:
     conditions = together((instance("a"),))
-    gone = drop(conditions, Odds(**{**NEVER, "everything": 1.0}), torch.Generator().manual_seed(0))
+    gone = withheld(conditions, everything=1.0)
     expected = trained().unifusion(null(conditions))
     assert torch.equal(trained().unifusion(gone), expected)
 
 
-def test_pictures_are_dropped_one_by_one_but_by_the_reference_together() -> None:
+def test_pictures_are_dropped_one_by_one() -> None:
     conditions = together(*((instance("a"),) for _ in range(64)))
-    odds = Odds(**{**NEVER, "only_point": 0.5})
-    ours = drop(conditions, odds, torch.Generator().manual_seed(0)).box_given_BN[:, 0]
-    theirs = drop(conditions, odds, torch.Generator().manual_seed(0), compat="reference").box_given_BN[:, 0]
-    assert 16 < int(ours.sum()) < 48
-    assert len(set(theirs.tolist())) == 1
+    assert 16 < int(withheld(conditions, only_point=0.5).box_given_BN[:, 0].sum()) < 48
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=9, max_size=9))
 def test_something_is_always_kept(odds: list[float]) -> None:
-    chances = dict(zip(Odds.model_fields, [*odds, 0.0], strict=True))
-    kept = drop(together((instance("a"),)), Odds(**chances), torch.Generator().manual_seed(0))
+    chances = dict(zip(DropChances.model_fields, [*odds, 0.0], strict=True))
+    kept = withheld(together((instance("a"),)), **chances)
     assert any(bool(kept.given(name)[0, 0]) for name in FORMATS)
 
 

@@ -20,7 +20,7 @@ from instdiff import config
 from instdiff.checkpoints import official as checkpoint
 from instdiff.data import source
 from instdiff.data.batches import Batches, epoch_order
-from instdiff.data.from_shards import Indexed, Store, Streamed
+from instdiff.data.from_shards import FromShards, ShardIndex, Store
 from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
 from instdiff.training import train
 from instdiff.training.fsdp import engine
@@ -80,7 +80,7 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
     for name in ("shards", "embeddings"):
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
-    far = Streamed(*stores, world.PARAMS.unifusion, None)
+    far = FromShards(*stores, world.PARAMS.unifusion, None)
     near = source.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
@@ -96,7 +96,7 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
     sizes = sorted(path.stat().st_size for path in (root / "shards").iterdir())
     limit = sizes[0] + sizes[-1] + sizes[-2]  # the index and any two of five shards
     store = Store(tmp_path / "copies/shards", "memory://small/shards", limit)
-    far, near = Indexed(store), Indexed(Store(root / "shards"))
+    far, near = ShardIndex(store), ShardIndex(Store(root / "shards"))
     for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
         assert far.sample(number).picture == near.sample(number).picture
         kept = list((tmp_path / "copies").rglob("*.*"))

@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 
 from instdiff.data import embeddings, shards, source
 from instdiff.data.embeddings import Embedded, Empty
-from instdiff.data.format_dropout import Odds
+from instdiff.data.format_dropout import DropChances
 from instdiff.data.from_pictures import Encoders
 from instdiff.layouts.prompts import Prompts
 from instdiff.model.unet import InstanceUNet
@@ -52,7 +52,7 @@ PARAMS = train.Params(
     prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
     drop_caption=0.3,
     instance_captions=0.5,
-    odds=Odds(**ODDS, only_mask=0.0, no_scribble=0.1, only_box=0.1, everything=0.1),
+    odds=DropChances(**ODDS, only_mask=0.0, no_scribble=0.1, only_box=0.1, everything=0.1),
     timesteps="stratified",
     min_snr=None,
     batch_size=4,
@@ -217,7 +217,7 @@ def rank(
 
     def broken(self: Accelerated, loss: Loss, number: int, *, last: bool) -> torch.Tensor:
         value = backward(self, loss, number, last=last)
-        return value * float("nan") if number == nan_at and self.rank == self.world - 1 else value
+        return value * float("nan") if number == nan_at and self.rank == self.num_processes - 1 else value
 
     write = Training._write
 

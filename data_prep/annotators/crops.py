@@ -63,7 +63,7 @@ class Crops:
             return captions
         pixels = {subject.picture.key: subject.picture for subject in (batch[place] for place in large)}
         decoded = {key: picture.pixels() for key, picture in pixels.items()}
-        crops = [crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
+        crops = [geometry.crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
         for place, said in zip(large, self._describer.describe(crops), strict=True):
             captions[place] = said if isinstance(said, Failure) else self._named(said, batch[place].category)
         return captions
@@ -85,9 +85,3 @@ def area(subject: Subject) -> int:
     """Of the box, in pixels, its sides cut to whole ones."""
     x0, y0, x1, y1 = geometry.in_pixels(subject.box, subject.picture.height, subject.picture.width)
     return int(x1 - x0) * int(y1 - y0)
-
-
-def crop(pixels_HW3: Pixels, box: Box) -> Pixels:
-    """The pixels that the box touches."""
-    height, width = pixels_HW3.shape[:2]
-    return pixels_HW3[geometry.rows(box, height), geometry.columns(box, width)]

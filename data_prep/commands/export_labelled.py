@@ -16,12 +16,12 @@ from torch import Tensor
 
 from instdiff import atomic
 from instdiff.data.shards import Sample, read, read_index
+from instdiff.formats import RELEASED
 from instdiff.layouts import geometry
 from instdiff.networks.clip import load_text
 from instdiff.progress import track
 from instdiff.schema import Box, Instance, Rle
 
-NUM_SCRIBBLE = 20  # points, as many as the reference reads
 Features = Callable[[Sequence[str]], Tensor]  # texts -> (texts, D)
 
 
@@ -92,7 +92,7 @@ def _anno(number: int, instance: Instance, category_feature: str, phrase_feature
         "is_thing": 1,
         "area": width * height,
     }
-    if instance.scribble is not None and len(instance.scribble) == NUM_SCRIBBLE:
+    if instance.scribble is not None and len(instance.scribble) == RELEASED.num_scribble_points:
         anno["scribbles"] = (np.array(instance.scribble) * instance.mask.size[::-1]).ravel().tolist()
     return anno
 

@@ -12,9 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from instdiff.data.shards import Sample, read_index, read_one
+from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import masks
 from instdiff.progress import track
-from instdiff.schema import Instance, Point
+from instdiff.schema import Instance
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -97,14 +98,9 @@ def _of_instance(instance: Instance, size: tuple[int, int]) -> Iterator[str]:
         x0, y0, x1, y1 = instance.box
         if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
             yield f"box {x0:g}, {y0:g}, {x1:g}, {y1:g} is not a part of the picture"
-    points: dict[str, tuple[Point, ...] | None] = {
-        "point": None if instance.point is None else (instance.point,),
-        "scribble": instance.scribble,
-        "outline": instance.outline,
-    }
-    for name, its in points.items():
-        if its is not None and not all(0 <= one.x <= 1 and 0 <= one.y <= 1 for one in its):
-            yield f"{name} leaves the picture"
+    for entry in POINT_FORMATS:
+        if not all(0 <= point.x <= 1 and 0 <= point.y <= 1 for point in points_of(instance, entry)):
+            yield f"{entry.name} leaves the picture"
     if instance.mask is not None:
         if instance.mask.size != size:
             yield f"mask of {instance.mask.size[0]}x{instance.mask.size[1]}, picture of {size[0]}x{size[1]}"

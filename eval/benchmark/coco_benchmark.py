@@ -13,12 +13,11 @@ import numpy as np
 
 from eval.inputs import coco
 from eval.inputs.ground_truth import resized
+from instdiff.formats import RELEASED
 from instdiff.layouts import masks, strokes
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 
-MAX_INSTANCES = 30
-NUM_SCRIBBLE, NUM_OUTLINE = 20, 256
 WORDS = {  # in the reference's order: an annotation's id, modulo 8, chooses
     "colour": ("black", "white", "red", "green", "yellow", "blue", "pink", "purple"),
     "texture": ("rubber", "fluffy", "metallic", "wooden", "plastic", "fabric", "leather", "glass"),
@@ -115,7 +114,7 @@ def rows(made: Picture, names: Mapping[int, str], seed: int, compat: Compat) -> 
         "caption": made.image["caption"],
         "sha256": "",
     }
-    first = enumerate(made.annotations[:MAX_INSTANCES])
+    first = enumerate(made.annotations[: RELEASED.max_instances])
     instances = [_row(key, place, one, names[one["category_id"]], size, seed) for place, one in first]
     if compat == "reference" and len(instances) == 1 and instances[0]["mask"] is not None:
         mask_HW = masks.decode(Rle(size=(size, size), counts=instances[0]["mask"]))
@@ -162,11 +161,12 @@ def _row(key: str, place: int, one: Record, category: str, size: int, seed: int)
     x, y, width, height = annotation.bbox
     point = annotation.point or [x + width / 2, y + height / 2]
     drawn: dict[str, object] = {"scribble": None, "outline": None}
+    num_scribble, num_outline = RELEASED.num_scribble_points, RELEASED.num_outline_points
     if rle is not None:
         mask_HW = masks.decode(rle)
         drawn = {
-            "scribble": _flat(strokes.scribble(mask_HW, NUM_SCRIBBLE, generator(seed, "scribble", key, place))),
-            "outline": _flat(strokes.outline(mask_HW, NUM_OUTLINE, generator(seed, "outline", key, place))),
+            "scribble": _flat(strokes.scribble(mask_HW, num_scribble, generator(seed, "scribble", key, place))),
+            "outline": _flat(strokes.outline(mask_HW, num_outline, generator(seed, "outline", key, place))),
         }
     return {
         "key": key,

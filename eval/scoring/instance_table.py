@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures
 from eval.metrics import attributes, clip_score, colour_leak, instance_iou, matching, points_in_mask
-from instdiff.layouts.geometry import columns, rows
+from instdiff.formats import RELEASED
+from instdiff.layouts.geometry import crop
 from instdiff.progress import track
 from instdiff.randomness import generator
 from instdiff.schema import Box
@@ -23,9 +24,6 @@ Floats = NDArray[np.float64]
 Records = Sequence[Mapping[str, Any]]
 
 COLUMN_ASKED = {"colour": "colour", "texture": "texture", "shape": "category"}  # by judged attribute
-
-
-PAPER_POINTS = 20  # of a scribble the reference draws anew
 
 
 class Sight(Protocol):
@@ -56,14 +54,14 @@ def paper_pim(truth: GroundTruth, given: Records, found: Records, seed: int) -> 
 
     `given` and `found` in COCO's form, with masks. The scribble of an instance is drawn from (seed, key, place).
     """
-    rows = []
+    rows, num_points = [], RELEASED.num_scribble_points
     pairs = zip(by_picture(given, len(truth.images)), by_picture(found, len(truth.images)), strict=True)
     for key, (own, ones) in zip(truth.images["key"], pairs, strict=True):
         masks_G, masks_D = _masks(own), _masks(ones)
         rles = [matching.run_lengths(one) for one in masks_G]
         points = [points_in_mask.paper_point(rle) for rle in rles]
         scribbles = [
-            points_in_mask.paper_scribble(rle, PAPER_POINTS, generator(seed, "paper scribble", key, place))
+            points_in_mask.paper_scribble(rle, num_points, generator(seed, "paper scribble", key, place))
             for place, rle in enumerate(rles)
         ]
         drawn = {"point": points, "scribble": scribbles}
@@ -109,8 +107,7 @@ def crop_features(truth: GroundTruth, pictures: Pictures, judge: attributes.Judg
     boxes = truth.instances.groupby("picture", sort=False)["box"]
     for place, own in track(boxes, boxes.ngroups, "pictures"):
         pixels = pictures.load(int(str(place)))
-        height, width = pixels.shape[:2]
-        crops += [pixels[rows(Box(*box), height), columns(Box(*box), width)] for box in own]
+        crops += [crop(pixels, Box(*box)) for box in own]
         if len(crops) >= batch_size:
             features.append(_features(judge, crops))
             crops = []

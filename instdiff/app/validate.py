@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from instdiff.formats import RELEASED
 from instdiff.layouts import files
 
 
@@ -12,7 +13,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print faults and remarks; exit code 1 if there is a fault."""
     parser = argparse.ArgumentParser(prog="instdiff validate", description=__doc__)
     parser.add_argument("layouts", type=Path, nargs="+", help="JSON files, ours or in the form of the released demos")
-    parser.add_argument("--max-instances", type=int, default=files.MAX_INSTANCES, help="slots of the model")
+    parser.add_argument("--max-instances", type=int, default=RELEASED.max_instances, help="slots of the model")
     options = parser.parse_args(arguments)
     checked = [files.check(path, max_instances=options.max_instances) for path in options.layouts]
     for one in checked:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from instdiff import atomic
 from instdiff.checkpoints import key_tables
+from instdiff.formats import RELEASED
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.networks import loading, weight_files
@@ -19,13 +20,10 @@ from instdiff.networks import loading, weight_files
 Weights = Mapping[str, Tensor]
 
 OFFICIAL_UNIFUSION = UniFusionConfig(
-    max_instances=30,
+    **RELEASED.model_dump(),
     text_width=768,
     token_width=768,
     hidden_width=3072,
-    num_scribble_points=20,
-    num_outline_points=256,
-    mask_size=512,
     mask_widths=(96, 192, 384, 768),
     mask_depths=(3, 3, 9, 3),
 )

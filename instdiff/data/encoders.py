@@ -1,4 +1,4 @@
-"""encoders: what the frozen text encoder and autoencoder make of texts and pictures.
+"""The frozen text encoder and autoencoder: features of texts, latents of pictures.
 
 Legend: S pictures, C channels, H, W pixels, h, w latent cells, T texts.
 """
@@ -20,30 +20,30 @@ from instdiff.networks import vae as autoencoder
 class Texts:
     """Encodes a text once, however often it occurs, `batch_size` at a time; keeps it on the CPU in this precision."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Tensor], batch_size: int, kept_as: torch.dtype) -> None:
-        self._encode, self._batch_size, self._kept_as = encode, batch_size, kept_as
-        self._known: dict[str, Tensor] = {}
+    def __init__(self, encode: Callable[[Sequence[str]], Tensor], batch_size: int, dtype: torch.dtype) -> None:
+        self._encode, self._batch_size, self._dtype = encode, batch_size, dtype
+        self._encoded: dict[str, Tensor] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(T, ...): one row a text."""
-        new = sorted(set(texts) - self._known.keys())
+        new = sorted(set(texts) - self._encoded.keys())
         for start in range(0, len(new), self._batch_size):
             batch = new[start : start + self._batch_size]
-            encoded = self._encode(batch).to("cpu", self._kept_as)
-            self._known.update(zip(batch, encoded, strict=True))
-        return torch.stack([self._known[text] for text in texts])
+            encoded = self._encode(batch).to("cpu", self._dtype)
+            self._encoded.update(zip(batch, encoded, strict=True))
+        return torch.stack([self._encoded[text] for text in texts])
 
-    def forget(self) -> None:
-        """Make room."""
-        self._known.clear()
+    def clear(self) -> None:
+        """Clear the cache."""
+        self._encoded.clear()
 
 
 @torch.no_grad()
 def latents(pixels_SCHW: Tensor, vae: AutoencoderKL) -> tuple[Tensor, Tensor]:
     """(S, C, h, w) mean and standard deviation of the scaled latents."""
-    found = vae.encode(pixels_SCHW).latent_dist
+    posterior = vae.encode(pixels_SCHW).latent_dist
     scale = vae.config.scaling_factor
-    return found.mean * scale, found.std * scale
+    return posterior.mean * scale, posterior.std * scale
 
 
 def pixels(samples: Sequence[Sample], vae: AutoencoderKL) -> Tensor:

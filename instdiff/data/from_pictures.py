@@ -1,4 +1,4 @@
-"""Encoded samples: read from the shards and put through the frozen encoders when they are asked for, nothing cached.
+"""Samples encoded by the frozen encoders when they are needed, from the pictures in the shards; nothing is cached.
 
 Legend: B batch, V views, C channels, h w latent cells, L tokens, D features.
 """
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from instdiff.data.embeddings import Empty
 from instdiff.data.encoders import Texts, latents, pixels
-from instdiff.data.from_shards import Indexed, Store
-from instdiff.data.samples import Gathered, fitting, laid_out, padded, turned
+from instdiff.data.from_shards import ShardIndex, Store
+from instdiff.data.samples import Gathered, gathered
 from instdiff.layouts.prompts import Prompts, prompt
-from instdiff.model.conditions import Compat
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.networks import clip, vae
-from instdiff.schema import Strict
+from instdiff.schema import Compat, Strict
 
 
 class Encoders(Strict):
@@ -29,7 +28,7 @@ class Encoders(Strict):
     batch_size: int  # texts at once
 
 
-class Encoded(Indexed):
+class FromPictures(ShardIndex):
     """Pictures are read by `threads` at once; encoders run where the training runs."""
 
     def __init__(
@@ -65,13 +64,12 @@ class Encoded(Indexed):
         )  # all at once, kept for what follows
         captions, categories = ([self._features(texts) for texts in of_all] for of_all in (phrases, names))
         for texts in (self.tokens, self.pooled):
-            texts.forget()
-        drawn = laid_out(layouts, captions, self.config, self.compat)
+            texts.clear()
         seen_BCHW = pixels(samples, self.vae)
         shown_BCHW = torch.where(mirrored_B.to(seen_BCHW.device)[:, None, None, None], seen_BCHW.flip(-1), seen_BCHW)
-        mean, std = (one.cpu() for one in latents(shown_BCHW, self.vae))
-        fit = [one[fitting(of, self.config.max_instances)] for of, one in zip(layouts, categories, strict=True)]
-        return Gathered(mean, std, prompt_BLD, turned(drawn, mirrored_B), padded(fit, drawn.text_BND))
+        mean_BChw, std_BChw = latents(shown_BCHW, self.vae)
+        on_cpu = mean_BChw.cpu(), std_BChw.cpu()
+        return gathered(layouts, captions, categories, on_cpu, prompt_BLD, mirrored_B, self.config, self.compat)
 
     def _features(self, phrases: Sequence[str]) -> Tensor:
         return self.pooled(["", *phrases])[1:]

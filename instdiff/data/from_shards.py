@@ -1,4 +1,4 @@
-"""Streamed samples: read when they are asked for, from a disk or through it from any store that fsspec knows.
+"""Samples read from shards when they are needed, from a disk or through it from any store that fsspec knows.
 
 Legend: B batch, V views, I instances of a sample, N slots, D features.
 """
@@ -18,11 +18,10 @@ from torch import Tensor
 
 from instdiff import atomic, tables
 from instdiff.data import embeddings, shards
-from instdiff.data.samples import Gathered, fitting, laid_out, padded, turned
+from instdiff.data.samples import Gathered, gathered
 from instdiff.data.shards import INDEX
-from instdiff.model.conditions import Compat
 from instdiff.model.unifusion import UniFusionConfig
-from instdiff.schema import Layout
+from instdiff.schema import Compat, Layout
 
 OPEN_FILES = 64
 Read = TypeVar("Read")
@@ -52,7 +51,7 @@ class Store:
             if not here.exists():
                 self._fetch(name, here)
             now = time.time_ns()
-            os.utime(here, ns=(now, now))  # says when it was last of use
+            os.utime(here, ns=(now, now))  # mark as recently used
         return here
 
     def _fetch(self, name: str, here: Path) -> None:
@@ -75,7 +74,7 @@ class Store:
                 taken -= stat.st_size
 
 
-class Indexed:
+class ShardIndex:
     """The samples of some shards by their number; none is kept."""
 
     def __init__(self, shards_in: Store) -> None:
@@ -91,7 +90,7 @@ class Indexed:
         return self.shards.read(row["shard"], lambda path: shards.read_one(path.parent, row))
 
 
-class Streamed(Indexed):
+class FromShards(ShardIndex):
     """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample is kept."""
 
     def __init__(self, shards_in: Store, embeddings_in: Store, config: UniFusionConfig, compat: Compat | None) -> None:
@@ -111,13 +110,12 @@ class Streamed(Indexed):
             self._shard(shard).read(place, view)
             for (shard, place), view in zip(places, mirrored_B.tolist(), strict=True)
         ]
-        latent_mean, latent_std, prompt, captions, categories = zip(*parts, strict=True)
+        latent_mean, latent_std, prompts, captions, categories = zip(*parts, strict=True)
         layouts = [self.sample(number).layout for number in chosen_B.tolist()]
-        drawn = laid_out(layouts, captions, self.config, self.compat)
-        mean, std, prompts = (torch.stack(one).float() for one in (latent_mean, latent_std, prompt))
-        pairs = zip(layouts, categories, strict=True)
-        fit = [one[fitting(layout, self.config.max_instances)] for layout, one in pairs]
-        return Gathered(mean, std, prompts, turned(drawn, mirrored_B), padded(fit, drawn.text_BND))
+        latents = torch.stack(latent_mean), torch.stack(latent_std)
+        return gathered(
+            layouts, captions, categories, latents, torch.stack(prompts), mirrored_B, self.config, self.compat
+        )
 
     def _shard(self, number: int) -> "_Shard":
         if number not in self.open:
@@ -136,8 +134,8 @@ class Streamed(Indexed):
 
 def last(store: Store, count: int) -> list[Layout]:
     """The layouts of the last `count` samples of some shards."""
-    indexed = Indexed(store)
-    return [indexed.sample(number).layout for number in range(len(indexed.rows))[-count:]]
+    index = ShardIndex(store)
+    return [index.sample(number).layout for number in range(len(index.rows))[-count:]]
 
 
 class _Shard:

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from instdiff.data.embeddings import Embedded, Empty, join
-from instdiff.data.samples import Gathered, fitting, laid_out, padded
+from instdiff.data.samples import Gathered, gathered
 from instdiff.model import conditions
-from instdiff.model.conditions import Compat
 from instdiff.model.unifusion import UniFusionConfig
-from instdiff.schema import Layout
+from instdiff.schema import Compat, Layout
 
 
-class Memory:
-    """Every sample in memory, both views laid out as conditions."""
+class InMemory:
+    """Every sample in memory, in both views, its conditions already stacked."""
 
     def __init__(
         self,
@@ -30,23 +29,25 @@ class Memory:
         compat: Compat | None,
     ) -> None:
         self.empty, self.sizes = empty, tuple(len(part.keys) for part in parts)
-        self.embedded = embedded = join(list(parts))
-        captions = [embedded.phrases(number) for number in range(len(layouts))]
-        self.drawn = laid_out(layouts, captions, config, compat)
-        self.views = (self.drawn, conditions.mirrored(self.drawn))
-        categories = [
-            embedded.categories(number)[fitting(layout, config.max_instances)] for number, layout in enumerate(layouts)
-        ]
-        self.category_SND = padded(categories, self.drawn.text_BND)
+        whole = join(list(parts))
+        captions = [whole.phrases(number) for number in range(len(layouts))]
+        categories = [whole.categories(number) for number in range(len(layouts))]
+
+        def view(mirrored: bool) -> Gathered:
+            latents = whole.latent_mean_SVChw[:, int(mirrored)], whole.latent_std_SVChw[:, int(mirrored)]
+            mirrored_S = torch.full((len(layouts),), mirrored)
+            return gathered(layouts, captions, categories, latents, whole.prompt_SLD, mirrored_S, config, compat)
+
+        self.stored, self.mirrored = view(False), view(True)
 
     def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
         """These samples, mirrored or not."""
-        view_B = mirrored_B.long()
-        both = conditions.cat([view.rows(chosen_B) for view in self.views])
+        whole_4 = mirrored_B[:, None, None, None]
+        stored, mirrored = self.stored, self.mirrored
         return Gathered(
-            self.embedded.latent_mean_SVChw[chosen_B, view_B].float(),
-            self.embedded.latent_std_SVChw[chosen_B, view_B].float(),
-            self.embedded.prompt_SLD[chosen_B].float(),
-            both.rows(torch.arange(len(chosen_B)) + len(chosen_B) * view_B),
-            self.category_SND[chosen_B],
+            torch.where(whole_4, mirrored.latent_mean_BChw[chosen_B], stored.latent_mean_BChw[chosen_B]),
+            torch.where(whole_4, mirrored.latent_std_BChw[chosen_B], stored.latent_std_BChw[chosen_B]),
+            stored.prompt_BLD[chosen_B],
+            conditions.where(mirrored_B, mirrored.conditions.rows(chosen_B), stored.conditions.rows(chosen_B)),
+            stored.category_BND[chosen_B],
         )

@@ -1,4 +1,4 @@
-"""Samples as they are stored, and what the model is shown of them.
+"""Samples as they are stored, and as the model reads them.
 
 Legend: B samples, N slots, D features, L tokens, C channels, h w latent cells.
 """
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from instdiff.data.embeddings import Empty
+from instdiff.layouts.complete import complete
 from instdiff.model import conditions
-from instdiff.model.conditions import Compat, Conditions, collate
+from instdiff.model.conditions import Conditions, collate
 from instdiff.model.unifusion import UniFusionConfig
-from instdiff.schema import Layout
+from instdiff.schema import Compat, Layout
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Some samples as they are stored, in the views asked for."""
+    """Some samples, each as stored or mirrored; float32."""
 
     latent_mean_BChw: Tensor
     latent_std_BChw: Tensor
@@ -41,12 +42,37 @@ class Source(Protocol):
         ...
 
 
+def gathered(
+    layouts: Sequence[Layout],
+    captions: Sequence[Tensor],
+    categories: Sequence[Tensor],
+    latents: tuple[Tensor, Tensor],
+    prompt_BLD: Tensor,
+    mirrored_B: Tensor,
+    config: UniFusionConfig,
+    compat: Compat | None,
+) -> Gathered:
+    """Samples from what is stored of them.
+
+    `captions` and `categories` hold a (instances, D) tensor of features a layout; `latents` are mean and standard
+    deviation, in the view of the picture that `mirrored_B` says.
+    """
+    stored = laid_out(layouts, captions, config, compat)
+    shown = conditions.where(mirrored_B, conditions.mirrored(stored), stored)
+    category_BND = torch.zeros_like(stored.text_BND)
+    for row, (layout, features_ID) in enumerate(zip(layouts, categories, strict=True)):
+        places = fitting(layout, config.max_instances)
+        category_BND[row, : len(places)] = features_ID[places].float()
+    mean_BChw, std_BChw = latents
+    return Gathered(mean_BChw.float(), std_BChw.float(), prompt_BLD.float(), shown, category_BND)
+
+
 def fitting(layout: Layout, slots: int) -> list[int]:
     """Places of the instances a model is shown: all, in their order, or of too many those with the largest boxes."""
     places = list(range(len(layout.instances)))
     if len(places) <= slots:
         return places
-    areas = [0.0 if one.box is None else one.box.area for one in layout.instances]
+    areas = [0.0 if instance.box is None else instance.box.area for instance in layout.instances]
     return sorted(places, key=lambda place: -areas[place])[:slots]
 
 
@@ -65,26 +91,5 @@ def laid_out(
         )
         for layout in layouts
     ]
-    return collate(
-        [conditions.complete(layout, compat) for layout in shown],
-        features or {"": torch.zeros(config.text_width)},
-        max_instances=config.max_instances,
-        mask_size=config.mask_size,
-        num_scribble_points=config.num_scribble_points,
-        num_outline_points=config.num_outline_points,
-        compat=compat,
-    )
-
-
-def turned(drawn: Conditions, mirrored_B: Tensor) -> Conditions:
-    """Each row as drawn, or mirrored."""
-    both = conditions.cat([drawn, conditions.mirrored(drawn)])
-    return both.rows(torch.arange(len(drawn)) + len(drawn) * mirrored_B.long())
-
-
-def padded(features: Sequence[Tensor], like_BND: Tensor) -> Tensor:
-    """(B, N, D): each (instances, D) filled up with zeros."""
-    filled_BND = torch.zeros_like(like_BND)
-    for row, one in enumerate(features):
-        filled_BND[row, : len(one)] = one.float()
-    return filled_BND
+    completed = [complete(layout, config, compat) for layout in shown]
+    return collate(completed, features or {"": torch.zeros(config.text_width)}, config)

@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instdiff import tables
+from instdiff.formats import LOCATION_FORMATS
 from instdiff.layouts import from_tables
 from instdiff.schema import Instance, Layout, Point
 from instdiff.tables import columns
@@ -40,7 +41,7 @@ INDEX = columns(  # where each picture's sample lies in the shards: bytes [offse
     shard=pa.string(), key=pa.string(), num_instances=pa.int32(), offset=pa.int64(), size=pa.int64(), sha256=pa.string()
 )
 LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"
-LONG = ("scribble", "outline")
+LONG = tuple(entry.name for entry in LOCATION_FORMATS if entry.kind == "points")
 LARGEST = np.iinfo(np.uint16).max
 
 

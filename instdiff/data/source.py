@@ -8,13 +8,12 @@ import torch
 from instdiff import provenance
 from instdiff.data import embeddings, shards
 from instdiff.data.batches import Recipe
-from instdiff.data.from_pictures import Encoded, Encoders
-from instdiff.data.from_shards import Store, Streamed
-from instdiff.data.in_memory import Memory
+from instdiff.data.from_pictures import Encoders, FromPictures
+from instdiff.data.from_shards import FromShards, Store
+from instdiff.data.in_memory import InMemory
 from instdiff.data.samples import Source
-from instdiff.model.conditions import Compat
 from instdiff.model.unifusion import UniFusionConfig
-from instdiff.schema import Strict
+from instdiff.schema import Compat, Strict
 
 
 class Data(Strict):
@@ -52,24 +51,24 @@ def samples(where: tuple[Store, Store], params: SampleParams, device: torch.devi
     """The samples of these stores; ValueError where embeddings were made for other shards or by other rules."""
     data, sizes, prompts, compat = params.data, params.unifusion, params.prompts, params.compat
     if data.source == "pictures":
-        return Encoded(where[0], data.encoders, prompts, sizes, compat, device, data.workers)
-    found = Streamed(*where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
-    made, asked = found.empty.rule, prompts.rule
-    if made != asked:
+        return FromPictures(where[0], data.encoders, prompts, sizes, compat, device, data.workers)
+    source = FromShards(*where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
+    embedded, expected = source.empty.rule, prompts.rule
+    if embedded != expected:
         raise ValueError(
-            f"{where[1].url or where[1].folder}: prompts were embedded by the rule {made or 'never listed'}, "
-            f"and train.prompts is {asked or 'never listed'}: run `embed` again"
+            f"{where[1].url or where[1].folder}: prompts were embedded by the rule {embedded or 'never listed'}, "
+            f"and train.prompts is {expected or 'never listed'}: run `embed` again"
         )
-    return found
+    return source
 
 
-def in_memory(where: tuple[Store, Store], sizes: UniFusionConfig, compat: Compat | None) -> Memory:
+def in_memory(where: tuple[Store, Store], sizes: UniFusionConfig, compat: Compat | None) -> InMemory:
     """Every sample of these folders."""
     layouts = [sample.layout for sample in shards.read(where[0].folder)]
     parts = list(embeddings.read(where[1].folder))
     if [layout.key for layout in layouts] != [key for part in parts for key in part.keys]:
         raise ValueError(f"{where[0].folder}: the embeddings were made for other shards")
-    return Memory(layouts, parts, embeddings.read_empty(where[1].folder), sizes, compat)
+    return InMemory(layouts, parts, embeddings.read_empty(where[1].folder), sizes, compat)
 
 
 def fingerprint(folder: Path, data: Data) -> str:

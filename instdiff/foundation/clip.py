@@ -15,7 +15,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, recipes, stage
 from instdiff.foundation import byte_pairs
-from instdiff.networks.clip import Clip, crop, resized
+from instdiff.layouts.geometry import crop
+from instdiff.networks.clip import Clip, resized
 from instdiff.randomness import generator
 from instdiff.schema import Strict
 from instdiff.training.engine import Optimisation

@@ -15,10 +15,10 @@ from PIL import Image
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from instdiff import atomic
+from instdiff.formats import FORMATS, POINT_FORMATS, RELEASED, points_of
 from instdiff.layouts import from_tables, geometry, masks
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
 
-MAX_INSTANCES = 30  # slots of the released model
 _KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
     r"^instances": "annos",
@@ -31,17 +31,11 @@ _MAX_SIDE = 100_000  # pixels
 _ALONG = 240  # points that stand for a polyline
 
 
-class WrittenInstance(Strict):
+class WrittenInstance(Instance):
     """An instance in our JSON; places are fractions of the picture, a mask is run lengths or the path of a PNG."""
 
-    phrase: str
-    category: str | None = None
-    box: Box | None = None
-    point: Point | None = None
-    scribble: tuple[Point, ...] | None = None
     polyline: tuple[Point, ...] | None = None
-    mask: Rle | str | None = None
-    outline: tuple[Point, ...] | None = None
+    mask: Rle | str | None = None  # type: ignore[assignment]  # a path is read before it becomes an Instance
 
 
 class WrittenLayout(Strict):
@@ -92,7 +86,7 @@ class Checked:
 
 
 def read(
-    path: Path, *, max_instances: int | None = MAX_INSTANCES, compat: Literal["reference"] | None = None
+    path: Path, *, max_instances: int | None = RELEASED.max_instances, compat: Literal["reference"] | None = None
 ) -> list[Layout]:
     """The layouts of a JSON file (one, or a list); ValueError names file, record and field of the first fault.
 
@@ -107,7 +101,7 @@ def read(
 
 
 def check(
-    path: Path, *, max_instances: int | None = MAX_INSTANCES, compat: Literal["reference"] | None = None
+    path: Path, *, max_instances: int | None = RELEASED.max_instances, compat: Literal["reference"] | None = None
 ) -> Checked:
     """Every fault and every remark of a file, with the layouts that have no fault."""
     checked = Checked()
@@ -277,10 +271,10 @@ def _instance_faults(one: Instance) -> Iterator[tuple[str, str]]:
             yield "box", f"{_shown(one.box)} lies far outside the picture: places are fractions of it"
         elif one.box.x1 < one.box.x0 or one.box.y1 < one.box.y0:
             yield "box", f"{_shown(one.box)} ends before it begins: left, top, right, bottom are expected"
-    for name, points in (("point", [one.point]), ("scribble", one.scribble), ("outline", one.outline)):
-        for at in points or ():
-            if at is not None and not (0 <= at.x <= 1 and 0 <= at.y <= 1):
-                yield name, f"{_shown(at)} lies outside the picture: places are fractions of it"
+    for entry in POINT_FORMATS:
+        for at in points_of(one, entry):
+            if not (0 <= at.x <= 1 and 0 <= at.y <= 1):
+                yield entry.name, f"{_shown(at)} lies outside the picture: places are fractions of it"
                 break
     if one.mask is not None:
         try:
@@ -297,7 +291,7 @@ def _remarks(layout: Layout) -> Iterator[str]:
             yield f"{where}.box: {_shown(one.box)} has no area in the picture and counts as not given"
         elif one.box is not None and geometry.clamp(one.box) != one.box:
             yield f"{where}.box: {_shown(one.box)} is cut at the picture's border"
-        if not any((one.box, one.point, one.scribble, one.mask, one.outline)):
+        if not any(getattr(one, name) for name in FORMATS):
             yield f"{where}: nothing says where it is"
 
 

@@ -1,12 +1,12 @@
 """Layouts from tables, and as JSON values."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from instdiff import tables
+from instdiff.formats import LOCATION_FORMATS, Kind
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 
@@ -31,15 +31,12 @@ def from_tables(images: pd.DataFrame, annotated: pd.DataFrame) -> list[Layout]:
 
 def instance(row: dict[Any, Any], height: int, width: int) -> Instance:
     """One row of the ANNOTATED table; what is null there is None here."""
-    return Instance(
-        phrase=row["caption"],
-        category=row["category"],
-        box=None if row["box"] is None else Box(*map(float, row["box"])),
-        point=None if row["point"] is None else Point(*map(float, row["point"])),
-        scribble=_points(row["scribble"]),
-        mask=None if row["mask"] is None else Rle(size=(height, width), counts=row["mask"]),
-        outline=_points(row["outline"]),
-    )
+    locations = {
+        entry.name: _location(entry.kind, row[entry.name], (height, width))
+        for entry in LOCATION_FORMATS
+        if row[entry.name] is not None
+    }
+    return Instance(phrase=row["caption"], category=row["category"], **locations)
 
 
 def to_json(layout: Layout) -> dict[str, Any]:
@@ -47,8 +44,10 @@ def to_json(layout: Layout) -> dict[str, Any]:
     return layout.model_dump(mode="json", exclude_none=True)
 
 
-def _points(flat: Sequence[float] | None) -> tuple[Point, ...] | None:
-    """Points from x, y, x, y, ..."""
-    if flat is None:
-        return None
-    return tuple(map(Point._make, np.reshape(flat, (-1, 2)).tolist()))
+def _location(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
+    """A column's value as Instance holds it; `size` is the picture's height and width."""
+    if kind == "mask":
+        return Rle(size=size, counts=value)
+    if kind == "points":  # x, y, x, y, ...
+        return tuple(map(Point._make, np.reshape(value, (-1, 2)).tolist()))
+    return (Box if kind == "box" else Point)(*map(float, value))

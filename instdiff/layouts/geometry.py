@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from instdiff.schema import Box
 
 Points = NDArray[np.float64]
+Pixels = NDArray[np.uint8]  # (height, width, channels)
 
 _SAME = 1e-3  # of a pixel: a fraction made from a whole pixel and kept as float32 finds that pixel again
 
@@ -29,6 +30,12 @@ def pixel(points: Points, height: int, width: int) -> tuple[NDArray[np.int64], N
     """Rows and columns of the pixels the points lie in; a point on the right or lower border counts as inside."""
     whole = np.floor(points * (width, height) + _SAME).astype(np.int64)
     return np.clip(whole[:, 1], 0, height - 1), np.clip(whole[:, 0], 0, width - 1)
+
+
+def crop(pixels_HWC: Pixels, box: Box) -> Pixels:
+    """The pixels that the box touches, at least one: what CLIP is trained on and judges, and what captions describe."""
+    height, width = pixels_HWC.shape[:2]
+    return pixels_HWC[rows(box, height), columns(box, width)]
 
 
 def in_pixels(box: Box, height: int, width: int) -> tuple[float, float, float, float]:

@@ -49,18 +49,22 @@ def holds(rle: Rle, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDAr
     return np.asarray(np.searchsorted(ends, columns * rle.size[0] + rows, side="right") % 2 == 1)
 
 
-def box_of(mask_HW: Mask) -> Box:
-    """The tightest box around the mask; ValueError when the mask is empty."""
-    height, width = mask_HW.shape
+def bounds(mask_HW: Mask) -> tuple[slice, slice] | None:
+    """Rows and columns of the tightest box around the mask; None when the mask is empty."""
     rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
     if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def box_of(mask_HW: Mask) -> Box:
+    """The tightest box around the mask; ValueError when the mask is empty."""
+    tight = bounds(mask_HW)
+    if tight is None:
         raise ValueError("an empty mask has no box")
-    return Box(
-        float(columns[0] / width),
-        float(rows[0] / height),
-        float((columns[-1] + 1) / width),
-        float((rows[-1] + 1) / height),
-    )
+    height, width = mask_HW.shape
+    rows, columns = tight
+    return Box(columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
 
 
 def area(mask_HW: Mask) -> float:

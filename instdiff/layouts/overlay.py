@@ -5,6 +5,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
+from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import geometry, masks
 from instdiff.schema import Instance, Layout, Point
 
@@ -54,9 +55,9 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade
         box = geometry.clamp(one.box)
         edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
         pen.rectangle(edges, outline=shade, width=max(1, height // 256))
-    dots = [(at(point), 1) for point in one.scribble or ()]
-    if one.point is not None:
-        dots.append((at(one.point), 3))
+    shown = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
+    dots = [(at(point), 1) for entry in shown if entry.kind == "points" for point in points_of(one, entry)]
+    dots += [(at(point), 3) for entry in shown if entry.kind == "point" for point in points_of(one, entry)]
     for rim, ink in ((1, _BLACK), (0, shade)):  # one rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)

@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from instdiff.layouts.masks import Mask
+from instdiff.layouts.masks import Mask, bounds
 
 Points = NDArray[np.float64]  # (count, 2): x, y
 
 
 def box_centre(mask_HW: Mask) -> Points | None:
     """(1, 2): the centre of the mask's box, which may lie outside the mask; None for an empty mask."""
-    rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
-    if not len(rows):
+    tight = bounds(mask_HW)
+    if tight is None:
         return None
-    return _fractions(np.array([[columns[0] + columns[-1] + 1, rows[0] + rows[-1] + 1]]) / 2, mask_HW)
+    rows, columns = tight
+    return _fractions(np.array([[columns.start + columns.stop, rows.start + rows.stop]]) / 2, mask_HW)
 
 
 def inner_centre(mask_HW: Mask) -> Points | None:
@@ -54,14 +55,18 @@ def outline(mask_HW: Mask, num_points: int, rng: np.random.Generator) -> Points 
     pixel outside, one further right and down than drawn (at most two), as in the released training data; those
     beyond the picture are moved onto its border.
     """
-    top, left, cut_HW = _cropped(mask_HW)
+    tight = bounds(mask_HW)
+    if tight is None:
+        return None
+    rows, columns = tight
+    cut_HW = mask_HW[tight]  # what follows then costs the instance, not the picture
     edge = _edge(cut_HW)
     if not len(edge):
         return None
     num_edge = num_points // 2
     along = edge[np.linspace(0, len(edge) - 1, num_edge).astype(np.int64)]
-    points = np.concatenate([_interior(cut_HW, num_points - num_edge, rng), along]) + np.array([left, top])
-    return _fractions(_ascending(points), mask_HW)
+    points = np.concatenate([_interior(cut_HW, num_points - num_edge, rng), along])
+    return _fractions(_ascending(points + np.array([columns.start, rows.start])), mask_HW)
 
 
 def reorder(points: Points, num_points: int) -> Points:
@@ -112,21 +117,11 @@ def _at_ranks(values: NDArray[np.float64], ranks: NDArray[np.int64]) -> NDArray[
     return order[ranks]
 
 
-def _cropped(mask_HW: Mask) -> tuple[int, int, Mask]:
-    """First row, first column and content of the mask's box: what follows then costs the instance, not the picture."""
-    rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
-    if not len(rows):
-        return 0, 0, mask_HW[:0, :0]
-    return int(rows[0]), int(columns[0]), mask_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
 def _edge(mask_HW: Mask) -> Points:
     """(count, 2): the closed contours at level 0 of the mask inside a frame of zeros, one after the other.
 
     The frame's pixel is not taken off again: the released training data was made that way.
     """
-    if not mask_HW.size:
-        return np.zeros((0, 2))
     contours = find_contours(np.pad(mask_HW, 1).astype(np.float64), 0.0)
     closed = [c if np.array_equal(c[0], c[-1]) else np.concatenate([c, c[:1]]) for c in contours]
     return np.concatenate([np.zeros((0, 2)), *(c[:, ::-1] for c in closed if len(c) >= 3)])

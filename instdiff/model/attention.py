@@ -49,7 +49,7 @@ class GatedSelfAttention(nn.Module):
         return heads(self.attn, self.attn.to_k(tokens_BTC)), heads(self.attn, self.attn.to_v(tokens_BTC))
 
     def _attend(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
-        """(B, L, C): visual tokens attend to all tokens; instance tokens need no queries of their own."""
+        """(B, L, C): visual tokens attend to all tokens; no instance token has a query: nothing reads its output."""
         cached = grounding.keys.get(self.name) or self.keys(grounding.tokens_BTW.to(visual_BLC.dtype))
         queries_BLC = self.norm1(visual_BLC)
         q, k, v = (heads(self.attn, layer(queries_BLC)) for layer in (self.attn.to_q, self.attn.to_k, self.attn.to_v))

@@ -1,21 +1,22 @@
-"""Instance-masked attention: which visual token may look at which token (paper, section 3.2; released code's rule).
+"""Instance-masked attention: which visual token may attend to which token (paper, section 3.2; released code's rule).
 
 Shapes: B pictures, N slots, L = h * w visual tokens, row by row, T instance tokens, K = L + T.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from instdiff.model.conditions import Compat, Conditions
-from instdiff.model.unifusion import LOCATED, Located
+from instdiff.formats import LOCATED, LOCATION_FORMATS, POINT_FORMATS, LocationFormat
+from instdiff.model.conditions import Conditions
+from instdiff.schema import Compat
 
 _REFERENCE_GRID = (64, 64)  # the only one the released code masks
-# How far an instance is taken to reach, as a fraction of the picture, where nothing says how large it is: a scribble
-# runs through all of it, a point is its middle.
-SCRIBBLE_REACH, POINT_REACH = 0.08, 0.2
+# Formats that say which cells an instance covers, the one that counts last; of points, those that reach least.
+_POINTS = tuple(sorted((entry for entry in POINT_FORMATS if entry.reach), key=lambda entry: -(entry.reach or 0)))
+_PLACING = (*_POINTS, *(entry for kind in ("box", "mask") for entry in LOCATION_FORMATS if entry.kind == kind))
 
 
 def build(
@@ -30,21 +31,24 @@ def build(
     `compat="reference"` masks 64 x 64 tokens only, by the boxes only, with rows and columns exchanged, and leaves the
     tokens of points and scribbles open to all.
     """
+    located = [entry.name for entry in conditions.formats if entry.name in LOCATED]
     if compat == "reference":
+        inside = [name in {"box", "outline"} for name in located]
         return {
-            h * w: allowed(transposed_boxes(conditions, h, w), _boxed(conditions), num_mask_tokens, ("box", "outline"))
+            h * w: allowed(transposed_boxes(conditions, h, w), _boxed(conditions), inside, num_mask_tokens)
             for h, w in grids
             if (h, w) == _REFERENCE_GRID
         }
-    placed_B = _located(conditions).any(dim=1)
-    return {h * w: allowed(regions(conditions, h, w), placed_B, num_mask_tokens, LOCATED) for h, w in grids}
+    inside = [True] * len(located)
+    placed_B = torch.stack([conditions.given(entry.name) for entry in _PLACING]).any(dim=0).any(dim=1)
+    return {h * w: allowed(regions(conditions, h, w), placed_B, inside, num_mask_tokens) for h, w in grids}
 
 
-def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: Collection[Located]) -> Tensor:
-    """(B, L, K) bool: may the visual token look at the token? Where `placed_B` is False, always.
+def allowed(region_BNL: Tensor, placed_B: Tensor, inside: Sequence[bool], num_mask_tokens: int) -> Tensor:
+    """(B, L, K) bool: may the visual token attend to the token? Where `placed_B` is False, always.
 
-    Visual at visual: when some instance holds both, or at itself. Visual at a token of an instance: inside the instance
-    for the formats that are `bound`, everywhere for the others and for the tokens of the masks.
+    Visual to visual: when some instance holds both, or to itself. Visual to a token of an instance: only `inside` the
+    instance, or everywhere, by format; everywhere to the tokens of the masks.
     """
     num_pictures, _, num_visual = region_BNL.shape
     region = region_BNL.float()
@@ -52,7 +56,7 @@ def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: C
     together_BLL.diagonal(dim1=1, dim2=2).fill_(True)
     inside_BLN = region_BNL.transpose(1, 2)
     always_BLN = torch.ones_like(inside_BLN)
-    located = [inside_BLN if name in bound else always_BLN for name in LOCATED]
+    located = [inside_BLN if only_inside else always_BLN for only_inside in inside]
     always_BLT = always_BLN.new_ones(num_pictures, num_visual, num_mask_tokens)
     return torch.cat([together_BLL, *located, always_BLT], dim=2) | ~placed_B[:, None, None]
 
@@ -60,21 +64,25 @@ def allowed(region_BNL: Tensor, placed_B: Tensor, num_mask_tokens: int, bound: C
 def regions(conditions: Conditions, height: int, width: int) -> Tensor:
     """(B, N, L) bool: cells at least half covered by the mask, or the most covered; without a mask, by the box.
 
-    Without both, the cells near the scribble, or else near the point. A filled slot without a place is everywhere.
+    Without both, the cells near points, those of the format that reaches least. A filled slot without a place is
+    everywhere.
     """
-    mask_BNL = _most(F.adaptive_avg_pool2d(conditions.mask_BNHW.float(), (height, width)).flatten(2))
-    box_BNL = _most(box_coverage(conditions.box_BN4, height, width).flatten(2))
-    scribble_BNL = near(conditions.scribble_BNS, height, width, SCRIBBLE_REACH)
-    point_BNL = near(conditions.point_BN2, height, width, POINT_REACH)
-    region_BNL = conditions.filled_BN[:, :, None].expand_as(box_BNL)
-    for given_BN, known_BNL in (
-        (conditions.point_given_BN, point_BNL),
-        (conditions.scribble_given_BN, scribble_BNL),
-        (conditions.box_given_BN, box_BNL),
-        (conditions.mask_given_BN, mask_BNL),
-    ):
-        region_BNL = torch.where(given_BN[:, :, None], known_BNL, region_BNL)
+    region_BNL = conditions.filled_BN[:, :, None].expand(-1, -1, height * width)
+    held = conditions.formats
+    for entry in _PLACING:
+        if entry in held:
+            placed_BNL = _region(entry, conditions.numbers(entry.name), height, width)
+            region_BNL = torch.where(conditions.given(entry.name)[:, :, None], placed_BNL, region_BNL)
     return region_BNL
+
+
+def _region(entry: LocationFormat, numbers: Tensor, height: int, width: int) -> Tensor:
+    """(B, N, L) bool: the cells that one format says."""
+    if entry.kind == "mask":
+        return _most(F.adaptive_avg_pool2d(numbers.float(), (height, width)).flatten(2))
+    if entry.kind == "box":
+        return _most(box_coverage(numbers, height, width).flatten(2))
+    return near(numbers, height, width, entry.reach or 0.0)
 
 
 def _most(covered_BNL: Tensor) -> Tensor:
@@ -118,12 +126,6 @@ def transposed_boxes(conditions: Conditions, height: int, width: int) -> Tensor:
     inside_x = (along_x >= x0[..., None]) & (along_x < x1[..., None])
     inside_y = (along_y >= y0[..., None]) & (along_y < y1[..., None])
     return (inside_x[..., :, None] & inside_y[..., None, :]).flatten(2) & conditions.filled_BN[:, :, None]
-
-
-def _located(conditions: Conditions) -> Tensor:
-    """(B, N): something says where the instance is."""
-    point_or_box_BN = conditions.point_given_BN | conditions.box_given_BN
-    return point_or_box_BN | conditions.scribble_given_BN | conditions.mask_given_BN
 
 
 def _boxed(conditions: Conditions) -> Tensor:

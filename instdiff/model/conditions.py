@@ -1,30 +1,23 @@
-"""Conditions: what the layers are told about the instances of a batch of pictures.
+"""Conditions: the instances of a batch of pictures, as tensors with a slot for each instance.
 
 Shapes: B pictures, N slots for instances, D features of a phrase, S = 2 x scribble points, P = 2 x outline points
 (x, y, x, y, ...), H and W of the masks. Coordinates are fractions, x right and y down.
 
 A format that is not given is False in its `*_given_BN`; what its numbers then are does not matter. The released
-model knew absence only as an empty slot: `compat="reference"` marks box, point, scribble and outline of every filled
-slot as given and reads zeros where there is nothing.
+model knew absence only as an empty slot: layouts completed with `compat="reference"` give box, point, scribble and
+outline of every filled slot, zeros where there is nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from instdiff.layouts import geometry, masks, strokes
-from instdiff.randomness import generator as stream
-from instdiff.schema import Instance, Layout, Point
-
-Compat = Literal["reference"]
-Format = Literal["box", "point", "scribble", "outline", "mask"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+from instdiff.formats import BY_NAME, FORMATS, LOCATION_FORMATS, Format, Kind, LocationFormat, Slots
+from instdiff.layouts.complete import CompleteLayout
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,16 @@ class Conditions:
         given: Tensor = getattr(self, f"{name}_given_BN")
         return given
 
+    def numbers(self, name: Format) -> Tensor:
+        """(B, N, ...): the numbers of the format."""
+        numbers: Tensor = getattr(self, BY_NAME[name].tensor)
+        return numbers
+
+    @property
+    def formats(self) -> tuple[LocationFormat, ...]:
+        """The formats that have numbers here: those of the model."""
+        return tuple(entry for entry in LOCATION_FORMATS if self.numbers(entry.name).shape[-1])
+
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
         return self.map(lambda tensor: tensor.to(device))
@@ -65,51 +68,28 @@ class Conditions:
         return len(self.filled_BN)
 
 
-def collate(
-    layouts: Sequence[Layout],
-    phrase_features: Mapping[str, Tensor],
-    *,
-    max_instances: int,
-    mask_size: int,
-    num_scribble_points: int,
-    num_outline_points: int,
-    compat: Compat | None = None,
-) -> Conditions:
-    """Pad the instances of each layout to `max_instances` slots and stack; masks come as mask_size x mask_size.
+def collate(layouts: Sequence[CompleteLayout], phrase_features: Mapping[str, Tensor], slots: Slots) -> Conditions:
+    """Stack the instances of layouts that were completed for these slots, empty slots after them.
 
-    `phrase_features` holds a (D,) tensor for every phrase. An outline that is not given is drawn from the mask if there
-    is one. Boxes are cut at the picture's border (not under compat); a box or mask without area counts as not given.
-    ValueError names the layout that has too many instances, or the phrase without features.
+    `phrase_features` holds a (D,) tensor for every phrase; ValueError names the layout and the phrase without features.
     """
     if not phrase_features:
         raise ValueError("no phrase features: not even their width is known")
-    width = next(iter(phrase_features.values())).shape[-1]
-    sizes = (width, 4, 2, 2 * num_scribble_points, 2 * num_outline_points)
-    batch = _empty(len(layouts), max_instances, sizes, mask_size)
+    batch = _empty(len(layouts), slots, next(iter(phrase_features.values())).shape[-1])
     for row, layout in enumerate(layouts):
-        if len(layout.instances) > max_instances:
-            count = len(layout.instances)
-            raise ValueError(f"{layout.key}: {count} instances, but the model has slots for {max_instances}")
         for slot, instance in enumerate(layout.instances):
             if instance.phrase not in phrase_features:
                 raise ValueError(f"{layout.key}: instance {slot}: no features of the phrase {instance.phrase!r}")
             batch.text_BND[row, slot] = phrase_features[instance.phrase].detach().float().cpu()
             batch.filled_BN[row, slot] = True
-            _place(batch, (row, slot), instance, layout.key, compat)
-    return _zeros_are_given(batch) if compat == "reference" else batch
-
-
-def complete(layout: Layout, compat: Compat | None = None) -> Layout:
-    """Fill in what follows from what is given: a box around the mask, and the box's centre as the point.
-
-    The layers never saw a mask without a box, nor a box without a point, in training. The released code takes the
-    centre of the box as it stands, beyond the border, too (compat).
-    """
-    return layout.model_copy(update={"instances": tuple(_completed(one, compat) for one in layout.instances)})
+            for name, numbers in instance.numbers.items():
+                batch.numbers(name)[row, slot] = torch.from_numpy(numbers)
+                batch.given(name)[row, slot] = True
+    return batch
 
 
 def null(like: Conditions) -> Conditions:
-    """The condition of a picture about which nothing is said, in the shapes of `like`."""
+    """The conditions of a picture without instances, in the shapes of `like`."""
     return like.map(torch.zeros_like)
 
 
@@ -123,21 +103,15 @@ def keep(conditions: Conditions, formats: Collection[Format]) -> Conditions:
 
 def mirrored(conditions: Conditions) -> Conditions:
     """The conditions of the pictures mirrored left to right."""
-    box_BN4 = conditions.box_BN4[..., [2, 1, 0, 3]]
-    across_4 = torch.tensor([True, False, True, False])
-    changes = {
-        name: _mirrored_points(getattr(conditions, name)) for name in ("point_BN2", "scribble_BNS", "outline_BNP")
-    }
-    box_BN4 = torch.where(across_4.to(box_BN4.device), 1 - box_BN4, box_BN4)
-    return replace(conditions, box_BN4=box_BN4, mask_BNHW=conditions.mask_BNHW.flip(-1), **changes)
+    changes = {entry.tensor: _MIRRORED[entry.kind](conditions.numbers(entry.name)) for entry in conditions.formats}
+    return replace(conditions, **changes)
 
 
-def _mirrored_points(points_BNF: Tensor) -> Tensor:
-    """x, y, x, y, ... with each x measured from the right, and in the order of strokes: by distance from the origin."""
-    points_BNK2 = points_BNF.unflatten(-1, (-1, 2)) * points_BNF.new_tensor([-1, 1]) + points_BNF.new_tensor([1, 0])
-    order_BNK = points_BNK2.square().sum(-1).argsort(dim=-1, stable=True)
-    ordered_BNF: Tensor = points_BNK2.gather(2, order_BNK[..., None].expand_as(points_BNK2)).flatten(-2)
-    return ordered_BNF
+def where(choice_B: Tensor, first: Conditions, second: Conditions) -> Conditions:
+    """Of each picture the first conditions where `choice_B` is True, else the second."""
+    names = [field.name for field in fields(Conditions)]
+    chosen = {name: _where(choice_B, getattr(first, name), getattr(second, name)) for name in names}
+    return Conditions(**chosen)
 
 
 def select(conditions: Conditions, instance: int) -> Conditions:
@@ -154,68 +128,38 @@ def cat(batches: Sequence[Conditions]) -> Conditions:
     return Conditions(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names})
 
 
-def _empty(num_pictures: int, num_slots: int, sizes: tuple[int, ...], mask_size: int) -> Conditions:
-    text, box, point, scribble, outline = (torch.zeros(num_pictures, num_slots, size) for size in sizes)
-    given = torch.zeros(6, num_pictures, num_slots, dtype=torch.bool)
-    mask = torch.zeros(num_pictures, num_slots, mask_size, mask_size, dtype=torch.bool)
-    return Conditions(
-        text, given[0], box, given[1], point, given[2], scribble, given[3], outline, given[4], mask, given[5]
-    )
+def _empty(num_pictures: int, slots: Slots, text_width: int) -> Conditions:
+    text_BND = torch.zeros(num_pictures, slots.max_instances, text_width)
+    filled_BN = torch.zeros(num_pictures, slots.max_instances, dtype=torch.bool)
+    parts = {}
+    for entry in LOCATION_FORMATS:
+        dtype = torch.bool if entry.kind == "mask" else torch.float32
+        parts[entry.tensor] = torch.zeros(*filled_BN.shape, *entry.shape(slots), dtype=dtype)
+        parts[f"{entry.name}_given_BN"] = torch.zeros_like(filled_BN)
+    return Conditions(text_BND=text_BND, filled_BN=filled_BN, **parts)
 
 
-def _place(batch: Conditions, at: tuple[int, int], instance: Instance, key: str, compat: Compat | None) -> None:
-    """Write where the instance is into its slot."""
-    if instance.box is not None:
-        box = instance.box if compat == "reference" else geometry.clamp(instance.box)
-        if box.area > 0:
-            _give(batch.box_BN4, batch.box_given_BN, at, [box])
-    if instance.point is not None:
-        _give(batch.point_BN2, batch.point_given_BN, at, [instance.point])
-    if instance.scribble:
-        count = batch.scribble_BNS.shape[-1] // 2
-        _give(batch.scribble_BNS, batch.scribble_given_BN, at, _counted(instance.scribble, count))
-    mask_HW = None if instance.mask is None else masks.decode(instance.mask)
-    count = batch.outline_BNP.shape[-1] // 2
-    if instance.outline:
-        _give(batch.outline_BNP, batch.outline_given_BN, at, _counted(instance.outline, count))
-    elif (
-        mask_HW is not None and (drawn := strokes.outline(mask_HW, count, stream(0, "outline", key, at[1]))) is not None
-    ):
-        _give(batch.outline_BNP, batch.outline_given_BN, at, drawn)
-    if mask_HW is not None and mask_HW.any():
-        batch.mask_BNHW[at] = torch.from_numpy(_resized(mask_HW, batch.mask_BNHW.shape[-1]))
-        batch.mask_given_BN[at] = True
+def _where(choice_B: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return torch.where(choice_B.view(-1, *[1] * (first.ndim - 1)), first, second)
 
 
-def _give(
-    values_BNF: Tensor, given_BN: Tensor, at: tuple[int, int], points: Sequence[tuple[float, ...]] | strokes.Points
-) -> None:
-    values_BNF[at] = torch.as_tensor(np.asarray(points, dtype=np.float32)).flatten()
-    given_BN[at] = True
+def _mirrored_box(box_BN4: Tensor) -> Tensor:
+    exchanged_BN4 = box_BN4[..., [2, 1, 0, 3]]
+    across_4 = torch.tensor([True, False, True, False], device=box_BN4.device)
+    return torch.where(across_4, 1 - exchanged_BN4, exchanged_BN4)
 
 
-def _counted(points: Sequence[Point], count: int) -> Sequence[Point] | strokes.Points:
-    """As they are if there are `count`, otherwise thinned or repeated."""
-    return points if len(points) == count else strokes.reorder(np.asarray(points, dtype=np.float64), count)
+def _mirrored_points(points_BNF: Tensor) -> Tensor:
+    """x, y, x, y, ... with each x measured from the right, and in the order of strokes: by distance from the origin."""
+    points_BNK2 = points_BNF.unflatten(-1, (-1, 2)) * points_BNF.new_tensor([-1, 1]) + points_BNF.new_tensor([1, 0])
+    order_BNK = points_BNK2.square().sum(-1).argsort(dim=-1, stable=True)
+    ordered_BNF: Tensor = points_BNK2.gather(2, order_BNK[..., None].expand_as(points_BNK2)).flatten(-2)
+    return ordered_BNF
 
 
-def _resized(mask_HW: masks.Mask, size: int) -> masks.Mask:
-    """The mask at size x size, each pixel that of the mask at its upper left corner."""
-    height, width = mask_HW.shape
-    resized: masks.Mask = mask_HW[(np.arange(size) * height) // size][:, (np.arange(size) * width) // size]
-    return resized
-
-
-def _zeros_are_given(batch: Conditions) -> Conditions:
-    names = [name for name in FORMATS if name != "mask"]
-    return replace(batch, **{f"{name}_given_BN": batch.filled_BN.clone() for name in names})
-
-
-def _completed(instance: Instance, compat: Compat | None) -> Instance:
-    box = instance.box
-    if box is None and instance.mask is not None and (mask_HW := masks.decode(instance.mask)).any():
-        box = masks.box_of(mask_HW)
-    point = instance.point
-    if point is None and box is not None and (compat == "reference" or box.area > 0):
-        point = box.centre if compat == "reference" else geometry.clamp(box).centre
-    return instance.model_copy(update={"box": box, "point": point})
+_MIRRORED: dict[Kind, Callable[[Tensor], Tensor]] = {
+    "box": _mirrored_box,
+    "point": _mirrored_points,
+    "points": _mirrored_points,
+    "mask": lambda mask_BNHW: mask_BNHW.flip(-1),
+}

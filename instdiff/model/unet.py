@@ -2,7 +2,8 @@
 
     unet = InstanceUNet.from_base(base, UniFusionConfig(max_instances=6, ...), scale_u=True)   # gates 0: same as base
     unet.freeze_base()                                           # only instance_layers() require gradients
-    conditions = collate(layouts, phrase_features, max_instances=6, mask_size=64, ...)       # instdiff.conditions
+    slots = unet.unifusion.config
+    conditions = collate([complete(layout, slots) for layout in layouts], phrase_features, slots)
     grounding = unet.ground(conditions)                          # tokens, once per layout (differentiable)
     grounding = unet.ground(conditions, masked=(16, 16))         # with instance-masked attention, latents 16 x 16
     noise = unet(latents_B4HW, timestep_B, text_BLD, grounding).sample                       # gate 1
@@ -35,11 +36,12 @@ from torch import Tensor, nn
 from instdiff import atomic
 from instdiff.model import attention_mask
 from instdiff.model.attention import InstanceBlock, attach_fuser
-from instdiff.model.conditions import Compat, Conditions
+from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
 from instdiff.networks import loading, weight_files
+from instdiff.schema import Compat
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"

@@ -4,36 +4,27 @@ Shapes: B pictures, N slots, D features of a phrase, F Fourier features, T token
 Order of the tokens: N for boxes, N for points, N for scribbles, N for outlines, then those of the masks.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from instdiff.formats import BY_NAME, LOCATED, Format, Slots
 from instdiff.model.conditions import Conditions
 from instdiff.model.convnext import ConvNeXt
-from instdiff.schema import Strict
 
 NUM_FREQUENCIES = 16
 _TEMPERATURE = 100.0  # of the frequencies: 100 ** (f / 16)
 _STRIPS = 4  # a mask token gathers this many places of the ConvNeXt map
 _NULL_SCALE, _POSITION_SCALE = 0.02, 0.02
 
-Located = Literal["box", "point", "scribble", "outline"]
-LOCATED: tuple[Located, ...] = ("box", "point", "scribble", "outline")
 
-
-class UniFusionConfig(Strict):
+class UniFusionConfig(Slots):
     """Sizes; the masks are brought to mask_size x mask_size before ConvNeXt sees them."""
 
-    max_instances: int  # slots for the instances of a picture
     text_width: int  # numbers of a phrase's embedding, as the text encoder gives them
     token_width: int  # numbers of a token, as the base's attention reads them
     hidden_width: int  # numbers between the layers of the networks that make tokens
-    num_scribble_points: int  # that a scribble is told by
-    num_outline_points: int  # that an outline is told by
-    mask_size: int  # pixels a side
     mask_widths: tuple[int, ...]  # channels of each stage of the ConvNeXt that reads masks
     mask_depths: tuple[int, ...]  # blocks of each of its stages
 
@@ -56,14 +47,14 @@ class UniFusionConfig(Strict):
         return int((self.mask_size // self.mask_stride) ** 2 // _STRIPS)
 
     @property
+    def located(self) -> tuple[Format, ...]:
+        """Formats with a token for each slot, in the order of their tokens."""
+        return tuple(name for name in LOCATED if all(BY_NAME[name].shape(self)))
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of a picture."""
-        return len(LOCATED) * self.max_instances + self.num_mask_tokens
-
-    def num_coordinates(self, name: Located) -> int:
-        """Numbers that say where an instance is, in this format."""
-        sizes = {"box": 4, "point": 2, "scribble": 2 * self.num_scribble_points, "outline": 2 * self.num_outline_points}
-        return sizes[name]
+        return len(self.located) * self.max_instances + self.num_mask_tokens
 
 
 class UniFusion(nn.Module):
@@ -72,7 +63,7 @@ class UniFusion(nn.Module):
     def __init__(self, config: UniFusionConfig) -> None:
         super().__init__()
         self.config = config
-        widths: dict[str, int] = {name: 2 * NUM_FREQUENCIES * config.num_coordinates(name) for name in LOCATED}
+        widths: dict[str, int] = {name: 2 * NUM_FREQUENCIES * BY_NAME[name].shape(config)[0] for name in config.located}
         mask_width = _STRIPS * config.mask_widths[-1]
         nulls = {"text": config.text_width, **widths, "mask": mask_width}
         self.null = nn.ParameterDict({name: torch.randn(size) * _NULL_SCALE for name, size in nulls.items()})
@@ -87,7 +78,7 @@ class UniFusion(nn.Module):
         if conditions.filled_BN.shape[1] != self.config.max_instances:
             slots = conditions.filled_BN.shape[1]
             raise ValueError(f"conditions have {slots} slots, the model {self.config.max_instances}")
-        located = [self._located(name, conditions) for name in LOCATED]
+        located = [self._located(name, conditions) for name in self.config.located]
         return torch.cat([*located, self._masks(conditions)], dim=1)
 
     def _mlp(self, in_width: int) -> nn.Sequential:
@@ -95,14 +86,14 @@ class UniFusion(nn.Module):
         layers = [nn.Linear(in_width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)]
         return nn.Sequential(*layers)
 
-    def _located(self, name: Located, conditions: Conditions) -> Tensor:
+    def _located(self, name: Format, conditions: Conditions) -> Tensor:
         """(B, N, W): one token a slot; what empty slots share is computed once."""
         given_BN = conditions.given(name)
         used_BN = conditions.filled_BN | given_BN
         null_text, null_place = self.null["text"], self.null[name]
         filled, given = conditions.filled_BN[used_BN][:, None], given_BN[used_BN][:, None]
         text = torch.where(filled, conditions.text_BND[used_BN].to(null_text.dtype), null_text)
-        place = torch.where(given, fourier(coordinates(conditions, name)[used_BN]).to(null_place.dtype), null_place)
+        place = torch.where(given, fourier(conditions.numbers(name)[used_BN]).to(null_place.dtype), null_place)
         inputs = torch.cat([torch.cat([null_text, null_place])[None], torch.cat([text, place], dim=-1)])
         outputs = self.mlps[name](inputs)
         row_BN = torch.where(used_BN, used_BN.flatten().cumsum(0).view_as(used_BN), 0)  # 0 is the empty slot
@@ -126,17 +117,6 @@ class UniFusion(nn.Module):
         image_BNHW = F.interpolate(mask_BNHW.to(self.mask_in.weight.dtype), size=(size, size), mode="nearest")
         map_BCHW: Tensor = self.mask_trunk(self.mask_in(image_BNHW))
         return map_BCHW.reshape(len(map_BCHW), -1, self.config.num_mask_tokens).transpose(1, 2)
-
-
-def coordinates(conditions: Conditions, name: Located) -> Tensor:
-    """(B, N, numbers) of the format."""
-    places = {
-        "box": conditions.box_BN4,
-        "point": conditions.point_BN2,
-        "scribble": conditions.scribble_BNS,
-        "outline": conditions.outline_BNP,
-    }
-    return places[name]
 
 
 @torch.no_grad()

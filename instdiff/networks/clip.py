@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff.networks import loading
-from instdiff.schema import Box
 
 Picture = npt.NDArray[np.uint8]
 HALF = (0.5, 0.5, 0.5)
@@ -141,14 +140,6 @@ def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> Te
         list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
     return ids
-
-
-def crop(picture: Picture, box: Box) -> Picture:
-    """The pixels that a box touches."""
-    height, width = picture.shape[:2]
-    x0, y0 = int(np.floor(box.x0 * width)), int(np.floor(box.y0 * height))
-    x1, y1 = int(np.ceil(box.x1 * width)), int(np.ceil(box.y1 * height))
-    return picture[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
 
 
 def middle(picture: Picture) -> Picture:

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from instdiff import atomic, provenance, stage, tables
+from instdiff.formats import Format
 from instdiff.layouts import from_tables
-from instdiff.model.conditions import Compat, Format
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
@@ -22,7 +22,7 @@ from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
-from instdiff.schema import Layout, Strict
+from instdiff.schema import Compat, Layout, Strict
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from instdiff.model.conditions import Compat, Conditions, cat, select
+from instdiff.model.conditions import Conditions, cat, select
 from instdiff.sampling.solvers import Denoise, Solver, State
+from instdiff.schema import Compat
 
 
 def sample(

@@ -10,9 +10,10 @@ N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.formats import FORMATS, Format
+from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
-from instdiff.model.conditions import FORMATS, Compat, Conditions, Format
+from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
@@ -33,7 +36,7 @@ from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Instance, Layout
+from instdiff.schema import Compat, Instance, Layout
 
 NEGATIVE_PROMPT = (  # of the released script
     "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
@@ -44,6 +47,13 @@ Merge = Literal["mean", "regions"]  # of the latents of instances that were draw
 MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class LoraFit(TypedDict):
+    """How much of a LoRA file fits the networks: matrices that it updates here, and all that it would update."""
+
+    fitted: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         scheduler: Any,
     ) -> None:
         super().__init__()
+        self.lora_fits: dict[str, LoraFit] = {}  # of each adapter that was added
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
 
     @property
@@ -183,7 +194,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             region_RHW=rows.region_RHW,
             compat=compat,
         )
-        images: Any = latents_PChw
+        images: Any = self._finite(latents_PChw, "latents", self.unet.dtype)
         if output_type == "pil":
             images = self._decode(latents_PChw, max_rows, compat)
             if refiner is not None and cascade_strength > 0:
@@ -230,18 +241,11 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
     ) -> Conditions:
-        """What the layers are told of the layouts, on the CPU: completed, of these formats."""
+        """Conditions of the layouts, on the CPU: completed, of these formats."""
         phrases = sorted({instance.phrase for layout in layouts for instance in layout.instances}) or [""]
-        sizes = self.unet.unifusion.config
-        collated = conditions.collate(
-            [conditions.complete(layout, compat) for layout in layouts],
-            dict(zip(phrases, self.text.pooled(phrases), strict=True)),
-            max_instances=sizes.max_instances,
-            mask_size=sizes.mask_size,
-            num_scribble_points=sizes.num_scribble_points,
-            num_outline_points=sizes.num_outline_points,
-            compat=compat,
-        )
+        slots, features = self.unet.unifusion.config, self.text.pooled(phrases)
+        completed = [complete(layout, slots, compat) for layout in layouts]
+        collated = conditions.collate(completed, dict(zip(phrases, features, strict=True)), slots)
         return conditions.keep(collated, formats)
 
     def _ground(
@@ -292,15 +296,52 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
         array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
-        given = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
-        latents: Tensor = self.vae.encode(given).latent_dist.mode().float() * self.vae.config.scaling_factor
-        return latents.expand(len(noise_PChw), -1, -1, -1)
+        given = pixels.pixels(array).to(noise_PChw.device)
+        latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), given, "latents of --image")
+        return (latents * self.vae.config.scaling_factor).expand(len(noise_PChw), -1, -1, -1)
 
     def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
-        scaled = (latents_PChw / self.vae.config.scaling_factor).to(self.vae.dtype)
-        parts = [self.vae.decode(part).sample.float() for part in scaled.split(max_rows)]
+        scaled = latents_PChw / self.vae.config.scaling_factor
+        parts = [
+            self._by_vae(lambda rows: self.vae.decode(rows).sample, part, "pictures") for part in scaled.split(max_rows)
+        ]
         arrays = (pixels.pictures(part, rounded=compat != "reference") for part in parts)
         return [Image.fromarray(picture) for array in arrays for picture in array]
+
+    def _by_vae(self, run: Callable[[Tensor], Tensor], rows: Tensor, what: str) -> Tensor:
+        """What the autoencoder makes of rows, in float32; rows that overflow half precision go through it once more."""
+        precision = self.vae.dtype
+        output = run(rows.to(precision)).float()
+        bad = ~output.isfinite().flatten(1).all(1)
+        if precision != torch.float32 and bad.any():
+            warnings.warn(
+                f"the autoencoder overflows {precision_name(precision)}: {int(bad.sum())} of {len(bad)} {what} are "
+                "computed in float32 instead",
+                stacklevel=2,
+            )
+            self.vae.to(torch.float32)
+            try:
+                output[bad] = run(rows[bad].float())
+            finally:
+                self.vae.to(precision)
+            precision = torch.float32
+        return self._finite(output, what, precision)
+
+    def _finite(self, rows: Tensor, what: str, precision: torch.dtype) -> Tensor:
+        """The rows, if all are finite; ValueError names the precision that they were computed in."""
+        bad = ~rows.isfinite().flatten(1).all(1)
+        if bad.any():
+            advice = "the weights are at fault" if precision == torch.float32 else "take bfloat16 or float32"
+            raise ValueError(
+                f"{int(bad.sum())} of {len(bad)} {what} hold NaN or infinity, computed in {precision_name(precision)}: "
+                f"{advice}"
+            )
+        return rows
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As the options name it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:

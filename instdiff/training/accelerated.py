@@ -47,8 +47,8 @@ class Accelerated(Engine):
             log_with=list(how.trackers) or None,
             project_dir=str(records),
         )
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.parts, self.device = how.accumulate, self.accelerator.device
+        self.rank, self.num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.accumulate, self.device = how.accumulate, self.accelerator.device
         self.wrapped: nn.Module = nn.Identity()
         if how.trackers:
             records.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ class Accelerated(Engine):
         """Add a batch's share to the gradients; processes exchange them with the step's last batch."""
         with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
             value = loss(number)
-            self.accelerator.backward(value / self.parts)
+            self.accelerator.backward(value / self.accumulate)
         return value.detach()
 
     def clip(self, parameters: Iterable[nn.Parameter], most: float) -> Tensor:
@@ -83,25 +83,25 @@ class Accelerated(Engine):
 
     def mean(self, value: Tensor) -> Tensor:
         """Over all processes: not a number on all of them if it is on one."""
-        if self.world == 1:
+        if self.num_processes == 1:
             return value
         mean: Tensor = self.accelerator.reduce(value.to(self.device), "mean")
         return mean.cpu()
 
-    def first_alone(self, make: Callable[[], Made]) -> Made:
+    def on_first_process(self, make: Callable[[], Made]) -> Made:
         """What the first process makes, on every process; an OSError of the first is raised on all."""
-        if self.world == 1:
+        if self.num_processes == 1:
             return make()
-        told: list[Any] = [None, None]
+        outcome: list[Any] = [None, None]
         if self.rank == 0:
             try:
-                told[0] = make()
+                outcome[0] = make()
             except OSError as error:
-                told[1] = str(error)
-        broadcast_object_list(told)
-        if told[1] is not None:
-            raise OSError(told[1])
-        made: Made = told[0]
+                outcome[1] = str(error)
+        broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise OSError(outcome[1])
+        made: Made = outcome[0]
         return made
 
     def show(self, step: int, row: Row) -> None:

@@ -32,7 +32,7 @@ class Optimisation(Strict):
 class Engine:
     """What steps run on: here one process, in full precision, a batch a step."""
 
-    rank, world, parts = 0, 1, 1  # parts: batches whose gradients make one step
+    rank, num_processes, accumulate = 0, 1, 1  # accumulate: batches whose gradients make one step
 
     def __init__(self) -> None:
         self.watch = Watch()
@@ -44,15 +44,15 @@ class Engine:
     def gradients(self, loss: Loss, step: int) -> Tensor:
         """Leave the mean gradient of the step's batches in the parameters; return their mean loss."""
         total = torch.zeros(())
-        for part in range(self.parts):
-            value = self.backward(loss, step * self.parts + part, last=part == self.parts - 1) / self.parts
-            total = total + value.to(total.device)
+        for number in range(self.accumulate):
+            value = self.backward(loss, step * self.accumulate + number, last=number == self.accumulate - 1)
+            total = total + (value / self.accumulate).to(total.device)
         return self.mean(total)
 
     def backward(self, loss: Loss, number: int, *, last: bool) -> Tensor:
         """Add a batch's share to the gradients; return its loss."""
         value = loss(number)
-        (value / self.parts).backward()
+        (value / self.accumulate).backward()
         return value.detach()
 
     def clip(self, parameters: Iterable[nn.Parameter], most: float) -> Tensor:
@@ -63,7 +63,7 @@ class Engine:
         """Over all processes."""
         return value
 
-    def first_alone(self, make: Callable[[], Made]) -> Made:
+    def on_first_process(self, make: Callable[[], Made]) -> Made:
         """What the first process makes, on every process; an OSError of the first is raised on all."""
         return make()
 

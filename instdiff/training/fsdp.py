@@ -47,7 +47,7 @@ class Sharded(Accelerated):
         """The module on this process's device, its matrices cut."""
         self.wrapped = self.accelerator.prepare_model(objective, evaluation_mode=True)  # device and precision
         vectors = [weight for weight in objective.parameters() if weight.ndim < 2]
-        mesh = init_device_mesh(self.device.type, (self.world,))
+        mesh = init_device_mesh(self.device.type, (self.num_processes,))
         for module in reversed(list(self.wrapped.modules())):  # inner ones first
             if isinstance(module, UNITS) or module is self.wrapped:
                 fully_shard(module, mesh=mesh, ignored_params=set(vectors))
@@ -57,7 +57,7 @@ class Sharded(Accelerated):
     def backward(self, loss: Loss, number: int, *, last: bool) -> Tensor:
         """Add a batch's share to the gradients, which are averaged over the processes and cut."""
         value = loss(number)
-        self.accelerator.backward(value / self.parts)
+        self.accelerator.backward(value / self.accumulate)
         if last:
             self._average()
         return value.detach()

@@ -1,4 +1,4 @@
-"""One training loop: AdamW, warm-up and cool-down, EMA of what is trained, and a resume that leaves no trace.
+"""One training loop: AdamW, warm-up and cool-down, EMA of what is trained, and bit-exact resume.
 
 Step number s is a function of the weights, the optimiser's state and s alone: whoever asks for a batch derives it from
 (seed, s). So a run killed anywhere and started again ends in the same bits as one that was never interrupted, in the
@@ -51,11 +51,11 @@ class Training:
         state: dict[str, Any] = {"trained": self.trained.state_dict(), "averaged": self.averaged.state_dict()}
         state |= {"optimiser": self.optimiser.state_dict(), "engine": self.engine.state()}
         state |= {"rows": self.rows, "step": self.step, "total": self.total}
-        self.engine.first_alone(partial(self._write, self.engine.whole(state)))
+        self.engine.on_first_process(partial(self._write, self.engine.whole(state)))
 
-    def averages(self) -> "swapped":
+    def averages(self) -> "holding":
         """While entered, the model holds the averaged weights."""
-        return swapped(self.trained, self.averaged.module.parameters())
+        return holding(self.trained, self.averaged.module.parameters())
 
     def _write(self, state: dict[str, Any]) -> None:
         try:
@@ -136,13 +136,13 @@ def fit(
                 with training.averages():
                     row |= probe(step + 1, model)
             training.rows.append(row)
-            engine.first_alone(partial(write_rows, speed, watch.rows))
+            engine.on_first_process(partial(write_rows, speed, watch.rows))
             engine.show(step + 1, row | watch.rows[-1])
             watch.start()
         if (step + 1) % how.save_every == 0:
             training.save()
-    swap(training.trained, training.averaged.module.parameters())
-    engine.first_alone(partial(write_rows, log, training.rows, COLUMNS))
+    exchange(training.trained, training.averaged.module.parameters())
+    engine.on_first_process(partial(write_rows, log, training.rows, COLUMNS))
     return training.step
 
 
@@ -173,21 +173,21 @@ def _averaging(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]
     return average
 
 
-class swapped:
-    """While entered, parameters hold other values."""
+class holding:
+    """A context in which parameters hold other values."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], values: Iterable[nn.Parameter]) -> None:
         self.parameters, self.values = list(parameters), list(values)
 
     def __enter__(self) -> None:
-        swap(self.parameters, self.values)
+        exchange(self.parameters, self.values)
 
     def __exit__(self, *_: object) -> None:
-        swap(self.parameters, self.values)
+        exchange(self.parameters, self.values)
 
 
 @torch.no_grad()
-def swap(parameters: Iterable[nn.Parameter], values: Iterable[nn.Parameter]) -> None:
+def exchange(parameters: Iterable[nn.Parameter], values: Iterable[nn.Parameter]) -> None:
     """Exchange the values of two lists of parameters."""
     for parameter, value in zip(parameters, values, strict=True):
         here, there = local(parameter), local(value)

@@ -11,19 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 from torch import Tensor
 
 from instdiff.data.samples import laid_out
-from instdiff.layouts.geometry import iou
+from instdiff.layouts.geometry import crop, iou
 from instdiff.model import conditions
-from instdiff.model.conditions import Compat
-from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, detector, vae
 from instdiff.randomness import torch_generator
-from instdiff.schema import Layout, Strict
+from instdiff.sampling.solvers import scheduler
+from instdiff.schema import Compat, Layout, Strict
 from instdiff.training.accelerated import Accelerated
 from instdiff.training.engine import Row
 from instdiff.world.appearance import COLOURS
@@ -76,7 +74,7 @@ class Probe:
         unet.eval()
         x_BChw = self.draw(unet)
         unet.train()
-        return self.engine.first_alone(partial(self._judged, step, x_BChw))
+        return self.engine.on_first_process(partial(self._judged, step, x_BChw))
 
     def enough(self, rows: Sequence[Row]) -> bool:
         """Is the best share in place older than `patience` probes?"""
@@ -105,16 +103,15 @@ class Probe:
         captions = [self._features([one.phrase for one in layout.instances]) for layout in self.layouts]
         given = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
         grid = (size, size) if self.masked_attention else None
-        told = conditions.cat([conditions.null(given), given])
-        grounding = unet.ground(told, masked=grid, compat=self.compat)
+        null_and_given = conditions.cat([conditions.null(given), given])
+        grounding = unet.ground(null_and_given, masked=grid, compat=self.compat)
         tokens = self.text.tokens([*[""] * len(self.layouts), *(layout.prompt for layout in self.layouts)])
-        solver = DPMSolverMultistepScheduler(
-            num_train_timesteps=NUM_TIMESTEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="scaled_linear"
-        )
+        solver = scheduler("dpm")
         solver.set_timesteps(self.params.steps)
         for timestep in solver.timesteps:
             without, along = unet(torch.cat([x_BChw, x_BChw]), timestep.to(device), tokens, grounding).sample.chunk(2)
-            x_BChw = solver.step(without + self.params.guidance * (along - without), timestep, x_BChw).prev_sample
+            noise = without + self.params.guidance * (along - without)
+            x_BChw = solver.step(noise, timestep, x_BChw, return_dict=False)[0]
         return x_BChw
 
     @torch.no_grad()
@@ -144,7 +141,7 @@ class Probe:
                 named = [word for word in words if word in COLOURS]
                 if instance.box is not None and len(named) == 1:
                     others = [" ".join(colour if word == named[0] else word for word in words) for colour in COLOURS]
-                    image_1D = self.judge.image_features([clip.crop(picture, instance.box)])
+                    image_1D = self.judge.image_features([crop(picture, instance.box)])
                     best = int((image_1D @ self.judge.text_features(others).T).argmax())
                     yield list(COLOURS)[best] == named[0]
 

@@ -54,7 +54,7 @@ class Objective(nn.Module):
         super().__init__()
         self.unet, self.params = unet, params
         self.grid = latent if params.masked_attention else None
-        unet.unifusion.register_forward_hook(reached)
+        unet.unifusion.register_forward_hook(zero_gradient_for_unused)
 
     def forward(self, batch: Batch) -> Tensor:
         """A scalar."""
@@ -64,8 +64,8 @@ class Objective(nn.Module):
         return eps_loss(predicted.float(), batch.noise_BChw, batch.timesteps_B, self.params.min_snr)
 
 
-def reached(unifusion: nn.Module, given: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
-    """The same tokens; where no mask is given, with a gradient of zero for what only masks reach.
+def zero_gradient_for_unused(unifusion: nn.Module, given: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
+    """The same tokens; where no mask is given, with a gradient of zero for the weights that only masks use.
 
     Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
     """
@@ -83,10 +83,10 @@ def train(
         unet.enable_gradient_checkpointing()
     unet.train()
     held_out = 0 if params.probe is None else params.probe.layouts
-    batches = Batches(source, params, params.seed, engine.rank, engine.world, engine.parts, held_out)
+    batches = Batches(source, params, params.seed, engine.rank, engine.num_processes, engine.accumulate, held_out)
     height, width = batches[0].latents_BChw.shape[-2:]
     objective = engine.prepare(Objective(unet, params, (int(height), int(width))))
-    stop = params.optimisation.steps * engine.parts
+    stop = params.optimisation.steps * engine.accumulate
     ahead = 0 if params.data.source == "pictures" else params.data.workers  # encoders stay in this process
     feed = Feed(batches, stop, ahead, engine.device, engine.watch)
 
@@ -130,18 +130,18 @@ def run(
     torch.manual_seed(params.seed)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u)
     start(model, params.start)
-    probe = None if params.probe is None else watching(params, params.probe, where[0], processes, scratch / PICTURES)
+    probe = None if params.probe is None else probe_of(params, params.probe, where[0], processes, scratch / PICTURES)
     steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)
     processes.gather(model)
     merge(model)
     weights = sum(weight.numel() for weight in model.instance_layers().values())
     metrics = {"samples": float(params.batch_size * steps), "parameters": float(weights)}
-    processes.first_alone(partial(write, model, instance, scratch, params, metrics))
+    processes.on_first_process(partial(write, model, instance, scratch, params, metrics))
     processes.end()
     return metrics
 
 
-def watching(params: Params, how: ProbeParams, shards: Store, engine: Accelerated, pictures: Path) -> Probe:
+def probe_of(params: Params, how: ProbeParams, shards: Store, engine: Accelerated, pictures: Path) -> Probe:
     """The probe, drawing as the layers are trained."""
     layouts = last(shards, how.layouts)
     masked, compat = params.masked_attention, params.compat

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from instdiff.layouts import masks
 from instdiff.randomness import generator
 from instdiff.schema import Box
 from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES, Floats, Surface, smooth_noise
@@ -87,15 +88,10 @@ def paint(placed: list[Placed], background: str, rng: np.random.Generator) -> Sc
     if any(mask.sum() < max(MIN_PIXELS, MIN_VISIBLE * area) for mask, area in zip(seen, whole, strict=True)):
         return None
     instances = tuple(
-        SceneInstance(one.category, one.colour, one.texture, _tight(mask), mask)
+        SceneInstance(one.category, one.colour, one.texture, masks.box_of(mask), mask)
         for one, mask in zip(placed, seen, strict=True)
     )
     return Scene(np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8), background, instances)
-
-
-def _tight(mask: Mask) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(columns[0] / SIZE, rows[0] / SIZE, (columns[-1] + 1) / SIZE, (rows[-1] + 1) / SIZE)
 
 
 def _grid() -> tuple[Floats, Floats]:
