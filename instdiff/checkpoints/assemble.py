@@ -8,6 +8,7 @@ Instance layers come with the released file, the port and our own folder. A plai
 any fine-tune of 1.5) needs them from elsewhere: our training, a released file, or the three files of ComfyUI.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from instdiff.checkpoints import official, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes, sizes
 from instdiff.model.unet import InstanceUNet
-from instdiff.networks import clip
+from instdiff.networks import clip, loading
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import Prediction, scheduler
 
@@ -110,7 +111,7 @@ def build(
         text_encoder = CLIPTextModel(CLIPTextConfig(**whole.text))
         unet = UNet2DConditionModel(**whole.unet) if layers is None else InstanceUNet(**whole.unet)
     refuse_mismatch(base.source, vae, text_encoder, words, unet)
-    official.load_vae(vae, base.vae, base.source, dtype)
+    official.load_vae(vae, base.vae, base.source, vae_dtype(base, dtype))
     official.load_text_encoder(text_encoder, base.text_encoder, base.source, dtype)
     official.load_base(unet, base.unet, base.source, dtype)
     if layers is not None:
@@ -118,6 +119,15 @@ def build(
     for network in (vae, text_encoder, unet):
         network.requires_grad_(False).eval()
     return Networks(vae, text_encoder, words, unet, base.prediction)
+
+
+def vae_dtype(base: Checkpoint, dtype: torch.dtype) -> torch.dtype:
+    """The precision asked for, or float32, with a warning, where the autoencoder's weights exceed it."""
+    if not (beyond := loading.exceeding(base.vae, dtype)):
+        return dtype
+    message = f"{base.source}: the autoencoder stays in float32; too large for {dtype}: {loading.listed(beyond)}"
+    warnings.warn(message, stacklevel=2)
+    return torch.float32
 
 
 def refuse_mismatch(

@@ -79,8 +79,8 @@ def read(weights: Mapping[str, Tensor], source: str) -> dict[str, Update]:
     alphas: dict[str, float] = {}
     strange = []
     for name, tensor in weights.items():
-        if name.endswith(".alpha"):
-            alphas[_key(name.removesuffix(".alpha"))] = float(tensor)
+        if name.endswith(".alpha") and tensor.numel() == 1:
+            alphas[_key(name.removesuffix(".alpha").removesuffix(".lora"))] = float(tensor)
         elif pair := _PAIR.fullmatch(name):
             halves.setdefault(_key(pair[1]), {})["down" if pair[2] in {"down", "A"} else "up"] = tensor
         else:

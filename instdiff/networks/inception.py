@@ -85,10 +85,6 @@ def load(path: Path) -> Inception:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; fid with Inception's features needs its weights there")
     network = build()
-    weights = weight_files.read(path)
-    try:
-        loading.fill(network, weights, str(path))
-    except ValueError as error:
-        raise ValueError(f"{error}: not the weights of FID's Inception") from error
+    loading.fill(network, weight_files.read(path), f"{path}: not the weights of FID's Inception")
     network.fc = torch.nn.Identity()
     return Inception(network.eval().requires_grad_(False))

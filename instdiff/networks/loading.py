@@ -43,6 +43,8 @@ def fill(
         raise ValueError(f"{source}: wrong sizes: {listed(wrong)}")
     refuse_not_finite(weights, source)
     if dtype is not None:
+        if beyond := exceeding(shaped, dtype):
+            raise ValueError(f"{source}: too large for {dtype}: {listed(beyond)}; take bfloat16 or float32")
         shaped = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in shaped.items()}
     network.load_state_dict(shaped, strict=False, assign=any(own[name].is_meta for name in shaped))
 
@@ -54,6 +56,17 @@ def refuse_not_finite(weights: Mapping[str, Tensor], source: str) -> None:
         raise ValueError(
             f"{source}: NaN or infinity in {listed(bad)}: the file is damaged, or of a training that diverged"
         )
+
+
+def exceeding(weights: Mapping[str, Tensor], dtype: torch.dtype) -> list[str]:
+    """Names of the weights that are finite, and would not be in `dtype`."""
+    if dtype != torch.float16:  # the only one with a smaller range
+        return []
+    limit = torch.finfo(dtype).max
+    wide = {name: tensor for name, tensor in weights.items() if tensor.is_floating_point() and tensor.dtype != dtype}
+    return [
+        name for name, tensor in wide.items() if tensor.numel() and not tensor.is_meta and tensor.abs().max() > limit
+    ]
 
 
 def from_folder(kind: Any, folder: Path, dtype: torch.dtype | str = torch.float32, **options: Any) -> Any:

@@ -22,7 +22,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from instdiff.formats import FORMATS, Format
@@ -298,7 +298,8 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
         given = pixels.pixels(array).to(noise_PChw.device)
         latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), given, "latents of --image")
-        return (latents * self.vae.config.scaling_factor).expand(len(noise_PChw), -1, -1, -1)
+        scaled: Tensor = latents * self.vae.config.scaling_factor
+        return scaled.expand(len(noise_PChw), -1, -1, -1)
 
     def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
         scaled = latents_PChw / self.vae.config.scaling_factor
@@ -319,11 +320,11 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
                 "computed in float32 instead",
                 stacklevel=2,
             )
-            self.vae.to(torch.float32)
+            nn.Module.to(self.vae, torch.float32)
             try:
                 output[bad] = run(rows[bad].float())
             finally:
-                self.vae.to(precision)
+                nn.Module.to(self.vae, precision)
             precision = torch.float32
         return self._finite(output, what, precision)
 
