@@ -11,7 +11,7 @@ from torch import Tensor
 from instdiff import atomic
 from instdiff.checkpoints import official as checkpoint
 from instdiff.model.unet import InstanceUNet
-from instdiff.networks import weight_files
+from instdiff.networks import loading, weight_files
 
 FUSERS, POSITION_NET, SCALE_U = "fusers.ckpt", "positionnet.ckpt", "scaleu.ckpt"
 _FUSER = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.(?:1\.)?transformer_blocks\.0\.fuser\.(.*)")
@@ -32,11 +32,11 @@ def read(folder: Path) -> dict[str, Tensor]:
     for file, named in ((POSITION_NET, _named_position_net), (SCALE_U, _named_scales), (FUSERS, _named_fusers)):
         content = weight_files.read(folder / file)
         try:
-            weights |= named(content)
+            tensors = named(content)
+            loading.refuse_not_finite(tensors, str(folder / file))
         except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(f"{folder / file}: not as ComfyUI's users have it") from error
-    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise ValueError(f"{folder}: its files should hold tensors alone")
+        weights |= tensors
     return weights
 
 

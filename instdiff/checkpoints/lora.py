@@ -60,7 +60,10 @@ def add(pipeline: InstanceDiffusionPipeline, file: Path, name: str) -> LoraFit:
         matched |= {f"{network}.{module}.lora_A.weight": shaped.down, f"{network}.{module}.lora_B.weight": shaped.up}
     if wrong:
         raise ValueError(f"{file}: a LoRA for a model of other sizes: wrong sizes: {loading.listed(wrong)}")
-    pipeline.load_lora_weights(matched, adapter_name=name)
+    if any(key.startswith("unet.") for key in matched):
+        pipeline.load_lora_into_unet(matched, None, pipeline.unet, adapter_name=name)
+    if any(key.startswith("text_encoder.") for key in matched):
+        pipeline.load_lora_into_text_encoder(matched, None, pipeline.text_encoder, adapter_name=name)
     fit = LoraFit(fitted=len(fitting), total=len(updates))
     pipeline.lora_fits[name] = fit
     if fit["fitted"] < fit["total"]:

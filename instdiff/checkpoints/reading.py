@@ -59,7 +59,7 @@ def read(path: Path) -> Checkpoint:
         return _folder(path, _FOUNDATION)
     for folder in (path, path / "layers"):
         if (folder / WEIGHTS_FILE).is_file():
-            return _checkpoint(path, _network(weight_files.read(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE)))
+            return _checkpoint(path, _network(_finite(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE)))
     if (path / comfyui.FUSERS).is_file():
         return _checkpoint(path, comfyui.read(path))
     raise ValueError(
@@ -141,10 +141,14 @@ def _checkpoint(path: Path, unet: Weights, **others: Any) -> Checkpoint:
 
 def _weights(folder: Path) -> Weights:
     """Weights of one network, in one file or several."""
-    files = loading.files_of(folder)
-    return named(
-        {name: tensor for file in files for name, tensor in weight_files.read(file).items()}, str(folder), "it"
-    )
+    return {name: tensor for file in loading.files_of(folder) for name, tensor in _finite(file).items()}
+
+
+def _finite(file: Path) -> Weights:
+    """Weights of a file of a folder; the file and its own names, which become official ones, are named in an error."""
+    weights = named(weight_files.read(file), str(file), "it")
+    loading.refuse_not_finite(weights, str(file))
+    return weights
 
 
 def _network(weights: Weights, source: str) -> Weights:
