@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from instdiff.checkpoints import comfyui
+from instdiff.checkpoints import comfyui, reading
 from instdiff.checkpoints import official as checkpoint
 from instdiff.model.unet import InstanceUNet
+from instdiff.networks import weight_files
 
 KEYS = json.loads(gzip.decompress((golden.FOLDER / "full_keys.json.gz").read_bytes()))
 
@@ -58,7 +59,7 @@ def test_every_key_of_stable_diffusion_has_one_place() -> None:
         **{f"cond_stage_model.{name}": shape for name, shape in KEYS["text_encoder_optional_buffer_int64"].items()},
         **KEYS["diffusion"],
     }
-    parts = checkpoint.split({"state_dict": meta(prefixed)}, "sd")
+    parts = reading.split({"state_dict": meta(prefixed)}, "sd")
     checkpoint.load_unet(base, parts["unet"], "sd")
     checkpoint.load_vae(vae, parts["vae"], "sd")
     checkpoint.load_text_encoder(text_encoder, parts["text_encoder"], "sd")
@@ -69,7 +70,7 @@ def test_every_fuser_of_gligen_has_its_place_and_one_that_lacks_is_named(monkeyp
     fusers = {name: shape for name, shape in KEYS["model"].items() if ".fuser." in name}  # as in the released model
     base = {name: KEYS["model"][name] for name in KEYS["sd15_unet_subset"]}
     held = meta({**base, **fusers, "position_net.linears.0.weight": [512, 832]})
-    monkeypatch.setattr(checkpoint, "read", lambda _: {"model": held})
+    monkeypatch.setattr(weight_files, "read", lambda _: {"model": held})
     unet = full_unet()
     assert len(fusers) == sum(".fuser." in name for name in unet.instance_layers())
     checkpoint.load_gligen_fusers(unet, Path("gligen.pth"))
@@ -107,10 +108,9 @@ def test_averaged_weights_are_taken_where_there_are_any(tmp_path: Path) -> None:
     averaged = {name: tensor + 1 for name, tensor in official.items()}
     held = {"model": official, "ema": averaged, "autoencoder": {"a": torch.zeros(1)}, "iters": 3, "opt": {}}
     torch.save(held, tmp_path / "released.pth")
-    unet = empty()
-    others = checkpoint.load_released(unet, tmp_path / "released.pth")
-    assert list(others) == ["vae"]
-    assert torch.equal(unet.unifusion.null["text"], golden.unet().unifusion.null["text"] + 1)
+    released = reading.read(tmp_path / "released.pth")
+    assert list(released.vae) == ["a"]
+    assert equal({**released.unet, **released.layers}, averaged)
 
 
 def test_a_configuration_beside_the_weights_is_read_past(tmp_path: Path) -> None:
@@ -119,23 +119,24 @@ def test_a_configuration_beside_the_weights_is_read_past(tmp_path: Path) -> None
     held = {"model": {"weight": torch.ones(2)}, "config_dict": vars(config)}
     torch.save(held, tmp_path / "released.pth")
     assert torch.equal(
-        checkpoint.split(checkpoint.read(tmp_path / "released.pth"), "x")["unet"]["weight"], torch.ones(2)
+        reading.split(weight_files.read(tmp_path / "released.pth"), "x")["unet"]["weight"], torch.ones(2)
     )
 
 
 def test_a_written_official_file_is_read_back(tmp_path: Path) -> None:
     checkpoint.write_official(golden.unet(), tmp_path / "official.pth")
-    again = empty()
-    checkpoint.load_released(again, tmp_path / "official.pth")
+    again, written = empty(), reading.read(tmp_path / "official.pth")
+    checkpoint.load_base(again, written.unet, "official.pth")
+    checkpoint.load_instance_layers(again, written.layers, "official.pth")
     assert equal(again.state_dict(), golden.unet().state_dict())
 
 
 def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> None:
     comfyui.write(golden.unet(), tmp_path / "comfy")
-    fusers = checkpoint.read(tmp_path / "comfy" / "fusers.ckpt")
+    fusers = weight_files.read(tmp_path / "comfy" / "fusers.ckpt")
     assert list(fusers["input_blocks"]) == ["1", "2", "4", "5"]
     assert fusers["middle_block"]["1"]["params"] == {"context_dim": 64, "n_heads": 4, "d_head": 16}
-    assert list(checkpoint.read(tmp_path / "comfy" / "scaleu.ckpt")["8"]) == ["scaleu_b", "scaleu_s"]
+    assert list(weight_files.read(tmp_path / "comfy" / "scaleu.ckpt")["8"]) == ["scaleu_b", "scaleu_s"]
     weights = comfyui.read(tmp_path / "comfy")
     official = checkpoint.official(golden.unet())
     assert all(torch.equal(official[name], tensor) for name, tensor in weights.items())
@@ -150,13 +151,13 @@ def test_the_three_files_of_comfyui_hold_the_instance_layers(tmp_path: Path) -> 
 @pytest.mark.parametrize("part", [{"model": torch.zeros(2)}, {"model": {"a": 1}}, {"state_dict": [1]}])
 def test_a_part_that_holds_no_named_tensors_is_told_so(part: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="should hold named tensors and does not"):
-        checkpoint.split(part, "odd")
+        reading.split(part, "odd")
 
 
 def test_a_malicious_file_is_refused_and_not_executed(tmp_path: Path) -> None:
     torch.save({"model": {}, "config_dict": Malicious(f"touch {tmp_path / 'executed'}")}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=r"evil\.pth: refused"):
-        checkpoint.read(tmp_path / "evil.pth")
+        weight_files.read(tmp_path / "evil.pth")
     assert not (tmp_path / "executed").exists()
 
 
@@ -164,10 +165,10 @@ def test_a_malicious_file_is_refused_and_not_executed(tmp_path: Path) -> None:
 def test_a_file_of_noise_gets_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no weights at all" * 9)
     with pytest.raises(ValueError, match=re.escape(name)):
-        checkpoint.read(tmp_path / name)
+        weight_files.read(tmp_path / name)
 
 
 def test_a_file_of_something_else_is_told_so(tmp_path: Path) -> None:
     save_file({"some.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"neither an InstanceDiffusion nor a Stable Diffusion 1\.5 checkpoint"):
-        checkpoint.split(checkpoint.read(tmp_path / "other.safetensors"), "other")
+        reading.split(weight_files.read(tmp_path / "other.safetensors"), "other")

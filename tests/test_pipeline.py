@@ -1,5 +1,6 @@
 """Laws of the pipeline, on networks of the real classes small enough to draw in milliseconds."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from diffusers import (
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     UNet2DConditionModel,
@@ -29,6 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from instdiff.formats import FORMATS
 from instdiff.layouts import masks
+from instdiff.model.noise_schedule import alphas_cumprod
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, refined
 from instdiff.sampling.solvers import scheduler, solver
@@ -339,3 +342,86 @@ def test_the_refiner_gets_each_picture_with_its_prompt_the_strength_and_noise_of
         {"prompt": "a", "image": "A", "generator": 0, **same},
         {"prompt": "b", "image": "B", "generator": 1, **same},
     ]
+
+
+def copied() -> InstanceDiffusionPipeline:
+    pipe = shared()
+    parts = [copy.deepcopy(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")]
+    return InstanceDiffusionPipeline(parts[0], parts[1], pipe.tokenizer, parts[2], pipe.scheduler)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_latents_that_are_not_finite_are_an_error_that_names_the_precision(precision: str) -> None:
+    pipe = copied().to(getattr(torch, precision))
+    with torch.no_grad():
+        pipe.unet.conv_out.bias[0] = float("nan")
+    with pytest.raises(ValueError, match=f"1 of 1 latents hold NaN or infinity, computed in {precision}"):
+        pipe("a cat", num_inference_steps=1, output_type="latent")
+
+
+def overflowing() -> InstanceDiffusionPipeline:
+    """Its decoder exceeds half precision between the last norm and the last convolution."""
+    pipe = copied()
+    with torch.no_grad():
+        for weight in pipe.vae.decoder.conv_norm_out.parameters():
+            weight.mul_(2**15)
+        pipe.vae.decoder.conv_out.weight.div_(2**15)
+    return pipe
+
+
+def test_an_autoencoder_that_overflows_half_precision_decodes_in_float32_and_says_so() -> None:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = overflowing()
+    half = overflowing()
+    half.vae.to(torch.float16)
+    expected = np.stack(whole._decode(latents, 4, None)).astype(float)
+    with pytest.warns(UserWarning, match=r"overflows float16: 2 of 2 pictures are computed in float32"):
+        pictures = half._decode(latents, 4, None)
+    assert np.abs(np.stack(pictures) - expected).max() <= 8
+    assert half.vae.dtype == torch.float16
+
+
+def test_pictures_that_are_not_finite_in_float32_are_an_error() -> None:
+    pipe = copied()
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.bias[0] = float("inf")
+    with pytest.raises(ValueError, match=r"1 of 1 pictures hold NaN or infinity, computed in float32"):
+        pipe("a cat", num_inference_steps=1)
+    pipe.vae.to(torch.float16)
+    with (
+        pytest.warns(UserWarning, match="overflows float16"),
+        pytest.raises(ValueError, match="pictures hold NaN or infinity"),
+    ):
+        pipe("a cat", num_inference_steps=1)
+
+
+@pytest.mark.parametrize("name", ["plms", "dpm", "unipc"])
+def test_a_base_that_predicts_velocity_is_led_where_one_that_predicts_noise_is(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, start = torch.randn(2, 1, 4, 8, 8, generator=generator, dtype=torch.float64).unbind()
+    signal = alphas_cumprod().double()
+
+    def noise(x: torch.Tensor, timestep: torch.Tensor | float, _: float) -> torch.Tensor:
+        share = signal[int(timestep)]
+        return (x - share.sqrt() * clean * x.tanh()) / (1 - share).sqrt()
+
+    def velocity(x: torch.Tensor, timestep: torch.Tensor | float, gate: float) -> torch.Tensor:
+        share = signal[int(timestep)]
+        here = noise(x, timestep, gate)
+        return share.sqrt() * here - (1 - share).sqrt() * (x - (1 - share).sqrt() * here) / share.sqrt()
+
+    ends = []
+    for denoise, prediction in ((noise, "epsilon"), (velocity, "v_prediction")):
+        steps = solver(scheduler(name, prediction), 8)
+        x, state = steps.start(start)
+        for index in range(steps.num_steps):
+            x, state = steps.step(denoise, x, index, 1.0, state)
+        ends.append(x)
+    assert torch.allclose(ends[0], ends[1], atol=1e-3), (ends[0] - ends[1]).abs().max()
+    assert not torch.allclose(ends[0], start, atol=1e-1)
+
+
+def test_a_base_that_predicts_anything_else_is_refused() -> None:
+    other = PNDMScheduler.from_config({**scheduler("plms").config, "prediction_type": "sample"})
+    with pytest.raises(ValueError, match="prediction_type is 'sample', only epsilon and v_prediction are supported"):
+        solver(other, 8)

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_prep.annotators.crops import ModelParams, Pixels
+from instdiff.networks import loading
 from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 
@@ -17,9 +18,9 @@ class Blip:
     def __init__(self, params: ModelParams) -> None:
         self._params = params
         self._processor: Any = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
-        self._model: Any = AutoModelForImageTextToText.from_pretrained(
-            params.weights, local_files_only=True, dtype=getattr(torch, params.precision)
-        ).eval()
+        self._model: Any = loading.from_folder(
+            AutoModelForImageTextToText, params.weights, dtype=getattr(torch, params.precision)
+        )
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.name = f"transformers:{self._model.config.model_type}@{fingerprint(params.weights)}"
 

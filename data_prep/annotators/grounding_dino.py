@@ -14,6 +14,7 @@ from transformers import AutoProcessor, GroundingDinoForObjectDetection
 from data_prep.annotators.grounded import Found
 from data_prep.annotators.tags import DetectorParams, tagger
 from instdiff.layouts.geometry import clamp
+from instdiff.networks import loading
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
 from instdiff.work.pictures import Picture
@@ -37,7 +38,7 @@ class GroundingDino:
         self._params = params
         self._tagger = tagger(params.tags)
         self._processor = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
-        self._model = GroundingDinoForObjectDetection.from_pretrained(params.weights, local_files_only=True).eval()
+        self._model = loading.from_folder(GroundingDinoForObjectDetection, params.weights, dtype="auto")
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:

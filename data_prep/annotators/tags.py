@@ -102,10 +102,12 @@ class Vocabulary:
         import torch
         from transformers import CLIPModel, CLIPProcessor
 
+        from instdiff.networks import loading
+
         self._params, self._torch = tags, torch
         self.words = words(tags.words)
         self._processor = CLIPProcessor.from_pretrained(tags.clip, local_files_only=True)
-        self._model = CLIPModel.from_pretrained(tags.clip, local_files_only=True).eval()
+        self._model = loading.from_folder(CLIPModel, tags.clip, dtype="auto")
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         said = [tags.template.format(word=word) for word in self.words]
         inputs = self._processor(text=said, return_tensors="pt", padding=True, truncation=True).to(self._model.device)

@@ -13,7 +13,7 @@ import torch
 
 from instdiff import atomic, provenance
 from instdiff.app.validate import readable
-from instdiff.checkpoints import assemble
+from instdiff.checkpoints import assemble, lora
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
@@ -128,11 +128,14 @@ def target(options: argparse.Namespace, path: Path) -> Path:
 def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
     """The pipeline on its device, as the options want it."""
     pipeline = assemble.pipeline(
-        options.ckpt, instance=options.instance, tokenizer=options.tokenizer, solver=options.solver
+        options.ckpt,
+        instance=options.instance,
+        tokenizer=options.tokenizer,
+        solver=options.solver,
+        dtype=_DTYPES[options.dtype],
     )
     for number, file in enumerate(options.lora):
-        pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{number}")
-    pipeline.to(_DTYPES[options.dtype])
+        lora.add(pipeline, file, f"lora{number}")
     if options.offload:
         pipeline.enable_model_cpu_offload()
     else:
@@ -149,7 +152,13 @@ def write(
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
         pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
-        provenance.write(part, pictures, layouts=[from_tables.to_json(layout) for layout in wanted], **record(options))
+        provenance.write(
+            part,
+            pictures,
+            layouts=[from_tables.to_json(layout) for layout in wanted],
+            loras=pipeline.lora_fits,
+            **record(options),
+        )
     return pictures
 
 

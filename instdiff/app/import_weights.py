@@ -11,16 +11,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from instdiff import atomic, provenance, recipes
-from instdiff.checkpoints import assemble, official, open_clip
-from instdiff.checkpoints.assemble import Sizes
-from instdiff.networks import base_unet as base
-from instdiff.networks import clip, detector
-from instdiff.networks import vae as autoencoder
+from instdiff.checkpoints import assemble, open_clip, reading
+from instdiff.checkpoints.reading import Checkpoint
+from instdiff.checkpoints.sizes import Sizes
+from instdiff.networks import clip, detector, loading, weight_files
 from instdiff.schema import Strict
 
 DETECTION = {"min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO
@@ -65,41 +62,35 @@ def stable_diffusion(
     path: Path, tokenizer: Path | None, instance: Path | None, out: Path, sizes: Sizes, sources: Mapping[str, Source]
 ) -> None:
     """Text encoder, autoencoder and base UNet of a file or a folder of diffusers, and the instance layers there are."""
-    vae, text, words, unet, whole = plain(path, tokenizer, sizes)
-    layers = instance or (path if whole else None)
+    base = plain(path)
+    networks = assemble.build(base, None, tokenizer, file_sizes=sizes)
+    layers = reading.read(instance) if instance is not None else base
     came = [sources[name] for name in ("base", "tokenizer", "instance") if name in sources]
-    for name, network in (("vae", vae), ("unet", unet), ("clip/text", text)):
+    with_layers = assemble.build(base, layers, tokenizer, file_sizes=sizes) if layers.layers else None
+    folders = {"vae": networks.vae, "unet": networks.unet, "clip/text": networks.text_encoder}
+    for name, network in folders.items():
         with atomic.folder(out / name) as part:
             network.save_pretrained(part)
-            if network is text:
-                words.save_pretrained(part)
+            if network is networks.text_encoder:
+                networks.tokenizer.save_pretrained(part)
             _record(part, came)
     with atomic.folder(out / "instance") as part:  # without any, a place to train them for
-        if layers is not None:
-            assemble.with_layers(unet, layers, str(path)).save_instance_layers(part / "layers")
+        if with_layers is not None:
+            with_layers.unet.save_instance_layers(part / "layers")
         _record(part, came)
 
 
-def plain(
-    path: Path, tokenizer: Path | None, sizes: Sizes
-) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, UNet2DConditionModel, bool]:
-    """The networks of a base without its instance layers, and whether it has any."""
-    if path.is_file():
-        vae, text, words, weights = assemble.networks(path, tokenizer, sizes)
-        own = {name: tensor for name, tensor in weights.items() if not official.is_instance_layer(name)}
-        with torch.device("meta"):
-            unet = UNet2DConditionModel(**sizes.unet)
-        official.load_unet(unet, own, str(path))
-        return vae, text, words, unet.to(torch.float32), len(own) < len(weights)
-    for name in ("vae", "unet", "text_encoder", "tokenizer"):
-        if not (path / name).is_dir():
-            raise ValueError(f"{path}: not a Stable Diffusion in diffusers' form: it has no {name}")
-    config = json.loads((path / "unet" / "config.json").read_text())
-    if config.get("_class_name") != "UNet2DConditionModel" or config.get("attention_type", "default") != "default":
+def plain(path: Path) -> Checkpoint:
+    """The base of a file or a folder; ValueError where the stages that train and draw could not use it."""
+    base = assemble.complete(reading.read(path))
+    if path.is_dir() and base.layers:
         raise ValueError(f"{path / 'unet'}: has instance layers; bring in a plain base, and name them by --instance")
-    encoder = clip.load_text(path / "text_encoder")
-    words = CLIPTokenizer.from_pretrained(tokenizer or path / "tokenizer")
-    return autoencoder.load(path / "vae"), encoder.model, words, base.load(path / "unet"), False
+    if base.prediction != "epsilon":
+        raise ValueError(
+            f"{path}: its prediction_type is {base.prediction!r}; training takes epsilon alone (`instdiff generate` "
+            "takes both)"
+        )
+    return base
 
 
 def judge(path: Path, tokenizer: Path | None, out: Path) -> None:
@@ -109,12 +100,12 @@ def judge(path: Path, tokenizer: Path | None, out: Path) -> None:
             raise ValueError(
                 f"{path}: weights hold no words: name a folder with vocab.json and merges.txt (--tokenizer)"
             )
-        words = CLIPTokenizer.from_pretrained(tokenizer)
-        open_clip.model(official.read(path), words, str(path)).save_pretrained(out)
+        words = clip.tokenizer(tokenizer)
+        open_clip.model(weight_files.read(path), words, str(path)).save_pretrained(out)
         (out / clip.PREPARATION_FILE).write_text(json.dumps(OPEN_CLIP, indent=2) + "\n")
     else:
-        words = CLIPTokenizer.from_pretrained(path)
-        CLIPModel.from_pretrained(path, dtype=torch.float32).save_pretrained(out)
+        words = clip.tokenizer(path)
+        loading.from_folder(CLIPModel, path).save_pretrained(out)
         if (path / clip.PREPARATION_FILE).is_file():
             shutil.copy(path / clip.PREPARATION_FILE, out)
     words.save_pretrained(out)

@@ -11,6 +11,7 @@ from torch import Tensor
 from instdiff import atomic
 from instdiff.checkpoints import official as checkpoint
 from instdiff.model.unet import InstanceUNet
+from instdiff.networks import loading, weight_files
 
 FUSERS, POSITION_NET, SCALE_U = "fusers.ckpt", "positionnet.ckpt", "scaleu.ckpt"
 _FUSER = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.(?:1\.)?transformer_blocks\.0\.fuser\.(.*)")
@@ -26,15 +27,34 @@ def write(unet: InstanceUNet, folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """The weights of the three files under official names, for `checkpoint.load_instance_layers`."""
-    weights = {f"position_net.{name}": tensor for name, tensor in checkpoint.read(folder / POSITION_NET).items()}
-    for number, scales in checkpoint.read(folder / SCALE_U).items():
-        weights |= {f"{name}_{number}": tensor for name, tensor in scales.items()}
-    for way, blocks in checkpoint.read(folder / FUSERS).items():
-        for number, fuser in blocks.items():
-            place = f"{way}.{number}" if way == "middle_block" else f"{way}.{number}.1"
-            weights |= {f"{place}.transformer_blocks.0.fuser.{name}": t for name, t in fuser["state"].items()}
+    """The weights of the three files under official names; ValueError names the file that is not what it should be."""
+    weights: dict[str, Any] = {}
+    for file, named in ((POSITION_NET, _named_position_net), (SCALE_U, _named_scales), (FUSERS, _named_fusers)):
+        content = weight_files.read(folder / file)
+        try:
+            tensors = named(content)
+            loading.refuse_not_finite(tensors, str(folder / file))
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"{folder / file}: not as ComfyUI's users have it") from error
+        weights |= tensors
     return weights
+
+
+def _named_position_net(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"position_net.{name}": tensor for name, tensor in content.items()}
+
+
+def _named_scales(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{name}_{number}": tensor for number, scales in content.items() for name, tensor in scales.items()}
+
+
+def _named_fusers(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{way}.{number}{'' if way == 'middle_block' else '.1'}.transformer_blocks.0.fuser.{name}": tensor
+        for way, blocks in content.items()
+        for number, fuser in blocks.items()
+        for name, tensor in fuser["state"].items()
+    }
 
 
 def _fusers(official: Mapping[str, Tensor], num_heads: int) -> dict[str, dict[str, Any]]:

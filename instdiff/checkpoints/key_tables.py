@@ -56,6 +56,8 @@ _VAE_PARTS = {
     r"conv_shortcut": "nin_shortcut",
     r"attn_1\.group_norm": "attn_1.norm",
     r"attn_1\.to_([qkv])": r"attn_1.\1",
+    r"attn_1\.(query|key|value)": lambda m, _: f"attn_1.{m[1][0]}",  # these two: of diffusers before 0.18
+    r"attn_1\.proj_attn": "attn_1.proj_out",
     r"attn_1\.to_out\.0": "attn_1.proj_out",
 }
 
@@ -66,6 +68,15 @@ class UNetShape:
 
     layers_per_block: int
     up_blocks_with_attention: frozenset[int]
+
+
+def shape_of(names: Iterable[str]) -> UNetShape:
+    """The structure of a UNet, or of instance layers alone, as our names or the port's tell it."""
+    names = list(names)
+    found = [re.match(r"up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", name) for name in names]
+    places = [(int(each[1]), each[2], int(each[3])) for each in found if each]
+    attentive = frozenset(block for block, kind, _ in places if kind == "attentions")
+    return UNetShape(max((layer for *_, layer in places), default=0), attentive)
 
 
 def official_unet(name: str, shape: UNetShape) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from instdiff.networks import loading
+
 HEAD = 64
 _OUTER = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -43,6 +45,7 @@ def model(weights: Mapping[str, Tensor], tokenizer: CLIPTokenizer, source: str) 
     made = CLIPModel(config)
     own = renamed(weights)
     wanted = made.state_dict()
+    loading.refuse_not_finite(own, source)
     missing, unknown = wanted.keys() - own.keys(), own.keys() - wanted.keys()
     if missing or unknown:
         raise ValueError(f"{source}: not an OpenCLIP: lacks {sorted(missing)[:5]}; not known: {sorted(unknown)[:5]}")

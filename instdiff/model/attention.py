@@ -9,10 +9,11 @@ Shapes: B pictures, L visual tokens, T instance tokens, K = L + T, C channels, W
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention import FeedForward
+from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
@@ -83,3 +84,51 @@ class CachedCrossAttention(AttnProcessor2_0):
         attended = F.scaled_dot_product_attention(heads(attn, attn.to_q(hidden_states)), *keys[self.name])
         output: Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return output
+
+
+class InstanceBlock(BasicTransformerBlock):
+    """A transformer block with a fuser between self-attention and cross-attention; parameters keep their names.
+
+    What is in diffusers' block of Stable Diffusion is written out here, since the place that diffusers had for a fuser
+    is deprecated there. A grounding comes as `grounding` of `cross_attention_kwargs`; without it the fuser is skipped.
+    """
+
+    fuser: GatedSelfAttention
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        class_labels: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """(R, L, channels); arguments are those of BasicTransformerBlock."""
+        options = dict(cross_attention_kwargs or {})
+        grounding: Grounding | None = options.pop("grounding", None)
+        visual_RLC = hidden_states
+        visual_RLC = visual_RLC + self.attn1(self.norm1(visual_RLC), attention_mask=attention_mask, **options)
+        if grounding is not None:
+            visual_RLC = self.fuser(visual_RLC, grounding)
+        visual_RLC = visual_RLC + self.attn2(
+            self.norm2(visual_RLC),
+            encoder_hidden_states=encoder_hidden_states,
+            attention_mask=encoder_attention_mask,
+            **options,
+        )
+        output_RLC: Tensor = visual_RLC + self.ff(self.norm3(visual_RLC))
+        return output_RLC
+
+
+def attach_fuser(name: str, block: BasicTransformerBlock, token_width: int) -> None:
+    """Make a block of diffusers one of ours, with a fuser whose gates are 0; ValueError for blocks of another kind."""
+    is_plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
+    if not is_plain or block.only_cross_attention or block.double_self_attention:
+        raise ValueError(f"{name}: not a transformer block as Stable Diffusion 1.5 has them")
+    block.__class__ = InstanceBlock
+    block.fuser = GatedSelfAttention(f"{name}.fuser", block.attn1.query_dim, token_width, block.attn1.heads)
+    for part in ("attn1", "attn2"):
+        getattr(block, part).set_processor(CachedCrossAttention(f"{name}.{part}"))

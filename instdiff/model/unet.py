@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,44 +30,55 @@ import torch
 from diffusers import ModelMixin, UNet2DConditionModel  # noqa: F401 - a pipeline's loader looks for ModelMixin here
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instdiff import atomic
 from instdiff.model import attention_mask
-from instdiff.model.attention import CachedCrossAttention, GatedSelfAttention
+from instdiff.model.attention import InstanceBlock, attach_fuser
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
+from instdiff.networks import loading, weight_files
 from instdiff.schema import Compat
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
 
 
+BASE_PARAMETERS = frozenset(inspect.signature(UNet2DConditionModel.__init__).parameters) - {"self"}
+
+
+def _with_base_parameters(init: Callable[..., None]) -> Callable[..., None]:
+    """The signature with the base's parameters in place of `**base`: by it diffusers reads a configuration."""
+    own = inspect.signature(init).parameters.values()
+    base = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in sorted(BASE_PARAMETERS)]
+    described: Any = init
+    described.__signature__ = inspect.Signature([*(each for each in own if each.name != "base"), *base])
+    return init
+
+
 class InstanceUNet(UNet2DConditionModel):
     """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
 
+    _repeated_blocks = (InstanceBlock.__name__,)  # what diffusers' `compile_repeated_blocks` compiles
+
+    @_with_base_parameters
     def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:
-        super().__init__(**base | {"attention_type": "gated"})
+        super().__init__(**base | {"attention_type": "default"})  # fusers are ours
         config = UniFusionConfig.model_validate(unifusion_config)
         self.register_to_config(unifusion_config=config.model_dump(mode="json"), scale_u=scale_u)
         self.unifusion = UniFusion(config)
         for name, block in self.transformers().items():
-            attention = block.attn1
-            fuser = f"{name}.fuser"
-            block.fuser = GatedSelfAttention(fuser, attention.query_dim, config.token_width, attention.heads)
-            for part in ("attn1", "attn2"):
-                getattr(block, part).set_processor(CachedCrossAttention(f"{name}.{part}"))
+            attach_fuser(name, block, config.token_width)
         if scale_u:
             _add_scale_u(self)
 
     @classmethod
     def from_base(cls, base: UNet2DConditionModel, unifusion: UniFusionConfig, *, scale_u: bool) -> InstanceUNet:
         """A copy of `base` with fresh instance layers: gates and scales are 0, so it computes what `base` computes."""
-        known = UNet2DConditionModel._get_init_keys(UNet2DConditionModel)
-        config = {name: value for name, value in base.config.items() if name in known}
+        config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
         unet = cls(**config, unifusion_config=unifusion.model_dump(mode="json"), scale_u=scale_u)
         missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
         if unexpected or set(missing) != set(unet.instance_layers()):
@@ -78,11 +90,13 @@ class InstanceUNet(UNet2DConditionModel):
 
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
-        """`base` with the instance layers that `save_instance_layers` wrote."""
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        sizes = UniFusionConfig.model_validate(config["unifusion_config"])
-        unet = cls.from_base(base, sizes, scale_u=config["scale_u"])
-        unet.load_instance_layers(folder)
+        """`base`, whose weights it shares, with the instance layers that `save_instance_layers` wrote."""
+        sizes, scale_u = _sizes(folder / CONFIG_FILE)
+        config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
+        with torch.device("meta"):
+            unet = cls(**config, unifusion_config=sizes.model_dump(mode="json"), scale_u=scale_u)
+        unet.load_state_dict(base.state_dict(), strict=False, assign=True)
+        unet.load_instance_layers(folder, base.dtype)
         return unet
 
     def forward(
@@ -100,7 +114,7 @@ class InstanceUNet(UNet2DConditionModel):
         """
         given = dict(options.pop("cross_attention_kwargs", None) or {})
         if grounding is not None and grounding.gate != 0:
-            given["gligen"] = {"grounding": grounding}
+            given["grounding"] = grounding
         if keys:
             given["keys"] = keys
         options["cross_attention_kwargs"] = given or None
@@ -178,34 +192,25 @@ class InstanceUNet(UNet2DConditionModel):
             save_file(tensors, part / WEIGHTS_FILE)
             (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
-    def load_instance_layers(self, folder: Path) -> None:
-        """Read what `save_instance_layers` wrote; ValueError lists what is missing and what is not known."""
-        tensors = load_file(folder / WEIGHTS_FILE)
-        missing, unknown = (
-            self.instance_layers().keys() - tensors.keys(),
-            tensors.keys() - self.instance_layers().keys(),
-        )
-        if missing or unknown:
-            raise ValueError(f"{folder}: missing {sorted(missing)}, not known {sorted(unknown)}")
-        self.load_state_dict(tensors, strict=False)
-
-    def position_net(self, grounding: Grounding) -> Grounding:
-        """What diffusers passes on to every fuser under the name `objs`."""
-        return grounding
-
-    def _set_pos_net_if_use_gligen(self, *_: Any, **__: Any) -> None:
-        """Build no GLIGEN tokenizer: `unifusion` stands in its place."""
-
-    @staticmethod
-    def _get_init_keys(input_class: type) -> set[str]:
-        """Names in the configuration; those of the base come through `**base`."""
-        own = set(inspect.signature(InstanceUNet.__init__).parameters) - {"base"}
-        return own | set(inspect.signature(UNet2DConditionModel.__init__).parameters)
+    def load_instance_layers(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Read what `save_instance_layers` wrote; ValueError lists what is missing, unknown, misshapen, not finite."""
+        file = folder / WEIGHTS_FILE
+        places = {name: name for name in self.instance_layers()}
+        loading.fill(self, weight_files.read(file), str(file), places, dtype)
 
 
 def is_instance_layer(name: str) -> bool:
     """Does the parameter belong to UniFusion, a fuser or ScaleU?"""
     return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
+
+
+def _sizes(file: Path) -> tuple[UniFusionConfig, bool]:
+    """The sizes that stand beside saved instance layers, and whether ScaleU is among them."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return UniFusionConfig.model_validate(config["unifusion_config"]), bool(config["scale_u"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file}: does not state the sizes of instance layers") from error
 
 
 def _add_scale_u(unet: UNet2DConditionModel) -> None:

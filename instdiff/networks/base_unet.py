@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from diffusers import UNet2DConditionModel
+
+from instdiff.networks import loading
 
 
 def load(folder: Path) -> UNet2DConditionModel:
     """The frozen base model of a folder, in fp32."""
-    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-    return unet.requires_grad_(False).eval()
+    unet: UNet2DConditionModel = loading.from_folder(UNet2DConditionModel, folder)
+    return unet

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from instdiff.networks import loading
+
 Picture = npt.NDArray[np.uint8]
 HALF = (0.5, 0.5, 0.5)
 PREPARATION_FILE = "preprocessor_config.json"  # of transformers
@@ -101,14 +103,23 @@ class Clip:
 
 def load_text(folder: Path) -> TextEncoder:
     """The frozen text encoder of a folder."""
-    model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
-    return TextEncoder(model, CLIPTokenizer.from_pretrained(folder))
+    return TextEncoder(loading.from_folder(CLIPTextModel, folder), tokenizer(folder))
 
 
 def load(folder: Path) -> Clip:
     """The frozen CLIP of a folder, which prepares pictures as the folder says, if it does."""
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
-    return Clip(model, CLIPTokenizer.from_pretrained(folder), preparation(folder / PREPARATION_FILE))
+    return Clip(loading.from_folder(CLIPModel, folder), tokenizer(folder), preparation(folder / PREPARATION_FILE))
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer of a folder; ValueError where there is none."""
+    has_files = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    if not has_files and not (folder / "tokenizer.json").is_file():
+        raise ValueError(f"{folder}: no tokenizer; it lacks vocab.json and merges.txt")
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises nothing more exact
+        raise ValueError(f"{folder}: its tokenizer cannot be read: vocab.json or merges.txt is damaged") from error
 
 
 def preparation(path: Path) -> Preparation:

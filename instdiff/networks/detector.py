@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from instdiff.networks import loading, weight_files
 from instdiff.schema import Box
 
 Picture = npt.NDArray[np.uint8]
@@ -70,8 +70,10 @@ class Detector:
 def load(folder: Path) -> Detector:
     """The detector of a folder."""
     settings = json.loads((folder / CLASSES).read_text())
+    weight_files.recognised(folder / WEIGHTS)
     with private_settings():
         model = yolo(folder / WEIGHTS)
+    loading.refuse_not_finite(model.model.state_dict(), str(folder / WEIGHTS))
     return Detector(
         model, tuple(settings["classes"]), settings["image_size"], settings["min_score"], settings["nms_iou"]
     )
@@ -116,26 +118,13 @@ def imported(weights: Path, out: Path, asked: Mapping[str, float]) -> None:
     with private_settings():
         from ultralytics.nn.tasks import SegmentationModel
 
-        try:
-            with torch.serialization.safe_globals(_layers()):
-                held = torch.load(weights, map_location="cpu", weights_only=True)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            AttributeError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{weights}: refused; not a network of ultralytics' layers alone ({reason})") from error
-        found = (held.get("ema") or held.get("model")) if isinstance(held, dict) else None
+        held = weight_files.read(weights, allowed=_layers())
+        found = held.get("ema") or held.get("model")
         if not isinstance(found, SegmentationModel):
             raise ValueError(f"{weights}: holds no segmentation network but a {type(found).__name__}")
         names = [found.names[number] for number in sorted(found.names)]
         model = SegmentationModel(found.yaml, nc=len(names), verbose=False)
-        model.load_state_dict(found.state_dict())
+        loading.fill(model, found.state_dict(), str(weights))
         model.names = dict(enumerate(names))
         write_network(model.half(), {"version": None, "license": None} | held, out / WEIGHTS)
     (out / CLASSES).write_text(json.dumps({"classes": names, **asked}, indent=2) + "\n")

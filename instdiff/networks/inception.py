@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
+from instdiff.networks import loading, weight_files
+
 Pixels = NDArray[np.uint8]
 
 WEIGHTS = "inception.pth"
@@ -83,9 +85,6 @@ def load(path: Path) -> Inception:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; fid with Inception's features needs its weights there")
     network = build()
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not the weights of FID's Inception ({str(error).splitlines()[0]})") from error
+    loading.fill(network, weight_files.read(path), f"{path}: not the weights of FID's Inception")
     network.fc = torch.nn.Identity()
     return Inception(network.eval().requires_grad_(False))

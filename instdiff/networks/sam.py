@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from pydantic import PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
+from instdiff.networks import loading, weight_files
 from instdiff.schema import Strict
 
 WEIGHTS, SIZES = "model.safetensors", "config.json"
@@ -72,7 +73,7 @@ def build(sizes: Sizes) -> Sam:
 def load(folder: Path) -> Sam:
     """The SAM of a folder, in fp32 and evaluation mode."""
     sam = build(Sizes.model_validate_json((folder / SIZES).read_text()))
-    sam.load_state_dict(load_file(folder / WEIGHTS))
+    loading.fill(sam, weight_files.read(folder / WEIGHTS), str(folder / WEIGHTS))
     return sam
 
 

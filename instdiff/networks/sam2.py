@@ -14,6 +14,7 @@ from transformers import Sam2Model, Sam2Processor
 
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
+from instdiff.networks import loading
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]
@@ -24,7 +25,7 @@ class Sam2:
 
     def __init__(self, weights: Path, max_boxes: int) -> None:
         self._processor: Any = Sam2Processor.from_pretrained(weights, local_files_only=True)
-        self._model: Any = Sam2Model.from_pretrained(weights, local_files_only=True, dtype=torch.float32).eval()
+        self._model: Any = loading.from_folder(Sam2Model, weights)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         self._max_boxes = max_boxes
 

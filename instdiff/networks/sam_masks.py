@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
+from instdiff.networks import loading, weight_files
 from instdiff.networks import sam as networks
 from instdiff.schema import Box
 
@@ -29,12 +30,12 @@ def load(weights: Path) -> Sam:
     """A SAM from a released .pth file, or from a folder of ours; ValueError when it is neither."""
     if weights.is_dir():
         return networks.load(weights)
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    width = state["image_encoder.pos_embed"].shape[-1] if "image_encoder.pos_embed" in state else None
+    state = weight_files.read(weights)
+    width = getattr(state.get("image_encoder.pos_embed"), "shape", (None,))[-1]
     if width not in RELEASED:
         raise ValueError(f"{weights}: not the weights of a released SAM (vit_h, vit_l or vit_b)")
     sam = sam_model_registry[RELEASED[width]]()
-    sam.load_state_dict(state)
+    loading.fill(sam, state, str(weights))
     return sam.eval()
 
 

@@ -11,6 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from instdiff.networks import loading
+
 
 def pixels(pictures_BHWC: npt.NDArray[np.uint8]) -> Tensor:
     """Pictures as the autoencoder takes them: (B, 3, H, W) in [-1, 1]."""
@@ -27,6 +29,5 @@ def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uin
 
 def load(folder: Path) -> AutoencoderKL:
     """The frozen autoencoder of a folder, in fp32 and evaluation mode."""
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
-    vae.requires_grad_(False).eval()
+    vae: AutoencoderKL = loading.from_folder(AutoencoderKL, folder)
     return vae

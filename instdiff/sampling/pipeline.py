@@ -10,9 +10,10 @@ N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from instdiff.formats import FORMATS, Format
@@ -46,6 +47,13 @@ Merge = Literal["mean", "regions"]  # of the latents of instances that were draw
 MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class LoraFit(TypedDict):
+    """How much of a LoRA file fits the networks: matrices that it updates here, and all that it would update."""
+
+    fitted: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         scheduler: Any,
     ) -> None:
         super().__init__()
+        self.lora_fits: dict[str, LoraFit] = {}  # of each adapter that was added
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
 
     @property
@@ -187,7 +196,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             region_RHW=rows.region_RHW,
             compat=compat,
         )
-        images: Any = latents_PChw
+        images: Any = self._finite(latents_PChw, "latents", self.unet.dtype)
         if output_type == "pil":
             images = self._decode(latents_PChw, max_rows, compat)
             if refiner is not None and cascade_strength > 0:
@@ -289,15 +298,53 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
         array = np.stack([np.asarray(picture.convert("RGB").resize(size)) for picture in images])
-        input_P3HW = pixels.pixels(array).to(noise_PChw.device, self.vae.dtype)
-        latents: Tensor = self.vae.encode(input_P3HW).latent_dist.mode().float() * self.vae.config.scaling_factor
-        return latents.expand(len(noise_PChw), -1, -1, -1)
+        input_P3HW = pixels.pixels(array).to(noise_PChw.device)
+        latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), input_P3HW, "latents of --image")
+        scaled: Tensor = latents * self.vae.config.scaling_factor
+        return scaled.expand(len(noise_PChw), -1, -1, -1)
 
     def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
-        scaled = (latents_PChw / self.vae.config.scaling_factor).to(self.vae.dtype)
-        parts = [self.vae.decode(part).sample.float() for part in scaled.split(max_rows)]
+        scaled = latents_PChw / self.vae.config.scaling_factor
+        parts = [
+            self._by_vae(lambda rows: self.vae.decode(rows).sample, part, "pictures") for part in scaled.split(max_rows)
+        ]
         arrays = (pixels.pictures(part, rounded=compat != "reference") for part in parts)
         return [Image.fromarray(picture) for array in arrays for picture in array]
+
+    def _by_vae(self, run: Callable[[Tensor], Tensor], rows: Tensor, what: str) -> Tensor:
+        """What the autoencoder makes of rows, in float32; rows that overflow half precision go through it once more."""
+        precision = self.vae.dtype
+        output = run(rows.to(precision)).float()
+        bad = ~output.isfinite().flatten(1).all(1)
+        if precision != torch.float32 and bad.any():
+            warnings.warn(
+                f"the autoencoder overflows {precision_name(precision)}: {int(bad.sum())} of {len(bad)} {what} are "
+                "computed in float32 instead",
+                stacklevel=2,
+            )
+            nn.Module.to(self.vae, torch.float32)
+            try:
+                output[bad] = run(rows[bad].float())
+            finally:
+                nn.Module.to(self.vae, precision)
+            precision = torch.float32
+        return self._finite(output, what, precision)
+
+    def _finite(self, rows: Tensor, what: str, precision: torch.dtype) -> Tensor:
+        """The rows, if all are finite; ValueError names the precision that they were computed in."""
+        bad = ~rows.isfinite().flatten(1).all(1)
+        if bad.any():
+            advice = "the weights are at fault" if precision == torch.float32 else "take bfloat16 or float32"
+            raise ValueError(
+                f"{int(bad.sum())} of {len(bad)} {what} hold NaN or infinity, computed in {precision_name(precision)}: "
+                f"{advice}"
+            )
+        return rows
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As the options name it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, UniPCMultistepScheduler
@@ -18,6 +18,8 @@ from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, a
 
 Denoise = Callable[[Tensor, Tensor, float], Tensor]  # latents, timestep, gate -> predicted noise
 State = TypeVar("State")
+Prediction = Literal["epsilon", "v_prediction"]  # what a network gives: noise or velocity
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 SCHEDULERS = {"plms": PNDMScheduler, "dpm": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
 _DETERMINISTIC = frozenset(
@@ -53,12 +55,15 @@ class Solver(Protocol[State]):
         """The state of these rows."""
 
 
-def scheduler(name: str) -> Any:
-    """A scheduler of diffusers on Stable Diffusion's noise schedule: `plms`, `dpm` (DPM-Solver++) or `unipc`."""
+def scheduler(name: str, prediction: Prediction = "epsilon") -> Any:
+    """A scheduler of diffusers on Stable Diffusion's noise schedule: `plms`, `dpm` (DPM-Solver++) or `unipc`.
+
+    `prediction` is what the network gives: noise ("epsilon") or velocity ("v_prediction").
+    """
     if name not in SCHEDULERS:
         raise ValueError(f"there is no solver {name!r}; there are {', '.join(SCHEDULERS)}")
     schedule = {"beta_start": BETA_START, "beta_end": BETA_END, "beta_schedule": "scaled_linear"}
-    return SCHEDULERS[name](num_train_timesteps=NUM_TIMESTEPS, **schedule)
+    return SCHEDULERS[name](num_train_timesteps=NUM_TIMESTEPS, prediction_type=prediction, **schedule)
 
 
 def solver(scheduler: Any, num_steps: int) -> Solver[Any]:
@@ -73,8 +78,11 @@ def solver(scheduler: Any, num_steps: int) -> Solver[Any]:
         raise ValueError(
             f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(_DETERMINISTIC))}"
         )
+    prediction = scheduler.config.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction_type is {prediction!r}, only {' and '.join(PREDICTIONS)} are supported")
     if name == "PNDMScheduler":
-        return Plms.of(num_steps, scheduler.alphas_cumprod)
+        return Plms.of(num_steps, scheduler.alphas_cumprod, prediction)
     return Scheduled.of(scheduler, num_steps)
 
 
@@ -88,9 +96,10 @@ class Plms:
     timesteps: tuple[int, ...]  # falling
     alphas: tuple[float, ...]  # of each timestep: the share of signal in the variance
     previous: tuple[float, ...]  # after each step
+    prediction: Prediction = "epsilon"  # what the network gives
 
     @classmethod
-    def of(cls, num_steps: int, alphas: Tensor | None = None) -> Plms:
+    def of(cls, num_steps: int, alphas: Tensor | None = None, prediction: Prediction = "epsilon") -> Plms:
         """Timesteps 1, 1 + c, 1 + 2c, ... with c = 1000 // num_steps, from the last to the first."""
         signal = alphas_cumprod() if alphas is None else alphas
         if not 1 <= num_steps <= len(signal):
@@ -99,7 +108,7 @@ class Plms:
         rising = [min(timestep, len(signal) - 1) for timestep in rising]
         previous = [float(signal[0]), *(float(signal[timestep]) for timestep in rising[:-1])]
         here = [float(signal[timestep]) for timestep in rising]
-        return cls(tuple(reversed(rising)), tuple(reversed(here)), tuple(reversed(previous)))
+        return cls(tuple(reversed(rising)), tuple(reversed(here)), tuple(reversed(previous)), prediction)
 
     @property
     def num_steps(self) -> int:
@@ -119,13 +128,13 @@ class Plms:
         self, denoise: Denoise, x_RCHW: Tensor, index: int, gate: float, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step along a mixture of this noise and the last ones."""
-        noise = denoise(x_RCHW, self._timestep(index, x_RCHW), gate)
+        noise = self._noise(denoise, x_RCHW, index, gate)
         if state:
             mixed = adams_bashforth((noise, *state))
         else:
             tried = self.move(x_RCHW, noise, index)
             after = min(index + 1, self.num_steps - 1)
-            mixed = (noise + denoise(tried, self._timestep(after, x_RCHW), gate)) / 2
+            mixed = (noise + self._noise(denoise, tried, after, gate)) / 2
         return self.move(x_RCHW, mixed, index), (noise, *state)[:3]
 
     def rows(self, state: tuple[Tensor, ...], index: slice) -> tuple[Tensor, ...]:
@@ -138,8 +147,13 @@ class Plms:
         clean = (x - (1 - signal).sqrt() * noise) / signal.sqrt()
         return after.sqrt() * clean + (1 - after).sqrt() * noise
 
-    def _timestep(self, index: int, x: Tensor) -> Tensor:
-        return torch.tensor(self.timesteps[index], device=x.device)
+    def _noise(self, denoise: Denoise, x: Tensor, index: int, gate: float) -> Tensor:
+        """The noise in x; velocity is sqrt(a) * noise - sqrt(1 - a) * clean (Salimans and Ho 2022, appendix D)."""
+        output = denoise(x, torch.tensor(self.timesteps[index], device=x.device), gate)
+        if self.prediction == "epsilon":
+            return output
+        signal = x.new_tensor(self.alphas[index])
+        return signal.sqrt() * output + (1 - signal).sqrt() * x
 
 
 def adams_bashforth(noises: Sequence[Tensor]) -> Tensor:

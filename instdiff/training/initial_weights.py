@@ -7,7 +7,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from pydantic import PositiveInt
 
-from instdiff.checkpoints import official
+from instdiff.checkpoints import official, reading
 from instdiff.model.unet import InstanceUNet
 from instdiff.schema import Share, Strict
 
@@ -65,6 +65,8 @@ def _load(unet: InstanceUNet, kind: str, weights: Path) -> None:
     if kind == "layers":
         unet.load_instance_layers(weights)
     elif kind == "released":
-        official.load_released(unet, weights)
+        released = reading.read(weights)
+        official.load_base(unet, released.unet, released.source)
+        official.load_instance_layers(unet, released.layers, released.source)
     else:
         official.load_gligen_fusers(unet, weights)
