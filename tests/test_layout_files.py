@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from instdiff import __main__ as command
-from instdiff.layouts import files, from_tables, masks
+from instdiff.layouts import files, from_tables, mask_pictures, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 MASK = np.zeros((48, 64), dtype=bool)
