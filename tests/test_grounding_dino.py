@@ -76,7 +76,7 @@ def test_what_is_found_is_sure_named_and_not_found_twice(world: Path, weights: P
 
 
 def test_nothing_found_and_nothing_to_look_for_are_reasons(world: Path, weights: Path, tmp_path: Path) -> None:
-    counts, _ = grounded(world, tmp_path, params(weights, box_threshold=1.1))
+    counts, _ = grounded(world, tmp_path, params(weights, box_threshold=1.0))
     assert counts["failed_nothing_found"] == counts["pictures"] == 5
     counts, _ = grounded(world, tmp_path, params(weights, tags={"source": "categories", "categories": [" . "]}))
     assert counts["failed_no_tags"] == 5

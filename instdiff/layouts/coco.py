@@ -43,7 +43,7 @@ def _slashes(name: Any) -> Any:
     return _text(name.replace("\\", "/")) if isinstance(name, str) else name
 
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: true is no number
 Id = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
 Side = Annotated[int, Field(ge=1, le=100_000)]  # pixels
 Bbox = Annotated[list[Finite], Field(min_length=4, max_length=4)]  # x, y, width, height in pixels
