@@ -502,6 +502,14 @@ def test_boxes_end_at_the_border_and_boxes_without_area_are_not_given() -> None:
     assert conditions.box_given_BN[0].tolist() == [True, False, False]
 
 
+def test_the_reference_is_fed_a_box_without_area_as_it_stands() -> None:
+    flat = Layout(key="k", prompt="", instances=(Instance(phrase="b", box=Box(0.25, 1.0, 0.25, 1.0)),))
+    theirs = collate([complete(flat, SIZES, "reference")], WORDS, SIZES)
+    assert theirs.box_BN4[0, 0].tolist() == [0.25, 1.0, 0.25, 1.0]
+    assert theirs.point_BN2[0, 0].tolist() == [0.25, 1.0]
+    assert bool(theirs.box_given_BN[0, 0])
+
+
 def test_a_selected_instance_stands_alone_in_slot_0() -> None:
     conditions = together((instance("a"), instance("b", 0, 0, 8)))
     assert same(select(conditions, 1), together((instance("b", 0, 0, 8),)))

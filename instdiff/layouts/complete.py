@@ -67,8 +67,6 @@ def _locations(instance: Instance, slots: Slots, rng: np.random.Generator, compa
         box = masks.box_of(mask_HW)
     if point is None and box is not None:
         point = box.centre
-    if box is not None and box.area == 0:  # the released code reads its centre, but not the box
-        box = None
     outline: Sequence[Point] | strokes.Points | None = instance.outline or None
     if outline is None and mask_HW is not None:
         outline = strokes.outline(mask_HW, slots.num_outline_points, rng)
