@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from instdiff.texts import one_line
+
 Size = tuple[int, int]  # width, height
 
 FORMATS = (  # the decoders a stranger's bytes may reach: pictures with a signature, none that starts another program
@@ -90,4 +92,4 @@ def _why(error: Exception) -> str:
             return "it is a folder"
         case UnidentifiedImageError():
             return f"none of {', '.join(FORMATS)}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

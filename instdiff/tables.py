@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from instdiff import atomic
 from instdiff.formats import POINT_FORMATS, Kind
+from instdiff.texts import one_line
 
 
 def columns(**types: pa.DataType) -> pa.Schema:
@@ -73,7 +74,7 @@ def read(path: Path, schema: pa.Schema) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+        raise ValueError(f"{path}: not a readable Parquet table ({one_line(error)})") from error
     for field in schema:
         if field.name not in table.column_names:
             raise ValueError(f"{path}: column {field.name!r} is missing")

@@ -61,6 +61,11 @@ def json_of(content: bytes, where: str) -> Any:
         raise ValueError(f"{where}: not a readable JSON file ({_why(content, error)})") from error
 
 
+def one_line(error: Exception) -> str:
+    """What a library says of a fault, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def quoted(error: ErrorDetails) -> str:
     """One fault of a record that pydantic found: the field, and what is wrong with it."""
     place = ".".join(map(str, error["loc"])) or "the whole"
@@ -100,7 +105,7 @@ def _why(content: bytes, error: Exception) -> str:
         if content.lstrip().startswith(beginning):
             return meaning
     if not isinstance(error, json.JSONDecodeError):
-        return " ".join(str(error).split())
+        return one_line(error)
     at = f"line {error.lineno}, column {error.colno}"
     before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
     if before.endswith(",") and after[:1] in ("]", "}"):

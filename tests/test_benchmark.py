@@ -17,6 +17,7 @@ from eval.inputs import coco, ground_truth_files
 from eval.inputs import pictures as shown
 from instdiff import __main__ as command
 from instdiff import tables
+from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, masks
 from instdiff.tables import ANNOTATED, IMAGES
 
@@ -143,7 +144,7 @@ def _instances(counts: list[int]) -> coco.Instances:
     of = [image for image, count in enumerate(counts) for _ in range(count)]
     annotations = [{"id": n, "image_id": image, "category_id": 1, "bbox": [0, 0, 1, 1]} for n, image in enumerate(of)]
     whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "dog"}]}
-    return coco.Instances.model_validate(whole)
+    return coco_files.read(whole, "instances", coco.Instance)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -180,7 +181,7 @@ def _picture(width: int, height: int, *annotations: dict[str, Any]) -> tuple[coc
     ]
     image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
     whole = {"images": [image], "annotations": own, "categories": [{"id": 1, "name": "dog"}]}
-    return coco.Instances.model_validate(whole), {1: "dog"}
+    return coco_files.read(whole, "instances", coco.Instance), {1: "dog"}
 
 
 def test_every_place_of_an_annotation_is_stretched_with_the_sides_of_its_picture() -> None:

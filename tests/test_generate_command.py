@@ -80,6 +80,34 @@ def test_pictures_come_with_the_layout_over_them_and_a_record(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_run_repeats_what_validate_remarks_and_names_the_words_that_are_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = shared().text_encoder.config.max_position_embeddings - 2
+    instances = [{"phrase": "a", "box": [0, 0, 10, 10]}, {"phrase": "b", "box": [0.1, 0.1, 0.5, 0.5]}]
+    run(tmp_path, {"prompt": "a " * room + "c c", "instances": instances}, "--steps", "1", "--width", "64")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark  ")]
+    assert "instances.0.box: (0, 0, 10, 10) is cut at the picture's border: are these percent" in said[0]
+    assert said[1].endswith(f"has {room + 2} tokens, and the text encoder reads {room}: lost is 'c c'")
+    assert len(said) == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_starts_from_a_phones_picture_as_it_was_held(tmp_path: Path) -> None:
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "phone.png", exif=exif)
+    made = []
+    for name in ("upright.png", "phone.png"):
+        run(tmp_path, OURS[0], "--steps", "4", "--image", str(tmp_path / name), "--strength", "0.5")
+        made.append((folder_of(tmp_path) / "one-0.png").read_bytes())
+    assert made[0] == made[1]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_run_again_gives_the_same_pictures_and_the_record_gives_them_back(tmp_path: Path) -> None:
     run(tmp_path, OURS, "--steps", "2")
     first = json.loads((folder_of(tmp_path) / "provenance.json").read_text())
@@ -151,6 +179,9 @@ PASSED_ON: dict[str, tuple[list[str], object]] = {  # argument of the pipeline -
 class Recorder:
     """A pipeline that draws nothing and remembers what it was asked, and how it was got ready."""
 
+    tokenizer = SimpleNamespace(tokenize=str.split)
+    text_encoder = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=77))
+
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.done: list[tuple[object, ...]] = []
@@ -217,7 +248,7 @@ def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_as
 
     monkeypatch.setattr(StableDiffusionXLImg2ImgPipeline, "from_pretrained", read)
     (tmp_path / "refiner").mkdir()
-    (tmp_path / "refiner" / "model_index.json").write_text("{}")
+    (tmp_path / "refiner" / "model_index.json").write_text("{}")  # an empty folder has no digest
     run(tmp_path, OURS[0], "--refiner", str(tmp_path / "refiner"), "--dtype", "bfloat16", "--device", "cuda:1")
     assert recorder.given["refiner"] == "refiner on cuda:1"
     assert asked == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from eval.inputs import coco, coco_results, ground_truth, ground_truth_files
 from instdiff import tables
+from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, geometry, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 from instdiff.tables import ANNOTATED
@@ -141,7 +142,7 @@ def test_the_order_of_a_coco_files_records_changes_nothing_but_instances_places_
     there, back = _read(tmp_path, content), _read(tmp_path, turned)
     pd.testing.assert_frame_equal(there.images, back.images)
     pd.testing.assert_frame_equal(there.instances, back.instances)
-    known = [coco_results.of_coco(coco.Instances.model_validate(one)) for one in (content, turned)]
+    known = [coco_results.of_coco(coco_files.read(one, "instances", coco.Instance)) for one in (content, turned)]
     assert known[0] == known[1] == ({5: "dog", 2: "cat"}, {7: "wide", 3: "high"})
 
 

@@ -121,7 +121,7 @@ def _looking(*looks: float) -> pictures.Pictures:
     for picture, level in zip(grey, looks, strict=True):
         picture[: round((level % 1) * pictures.LOOK)] += 1  # so many rows are a level brighter
     keys = tuple("abcdefghij"[: len(looks)])
-    return pictures.Pictures(keys, (), (), tuple(f"{id(one)}" for one in grey), tuple(grey))
+    return pictures.Pictures(keys, (), (), tuple(f"{id(one)}" for one in grey), tuple(grey), ())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from data_prep.sources import tars
 from data_prep.sources.records import Annotation, Captioned, File, Label, Record, Wrong, read
 from instdiff.layouts import coco as coco_files
 from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import decoded, json_of
+from instdiff.texts import decoded, json_of, one_line
 from instdiff.work.outcomes import Failure
 
 _KINDS = "a folder, .json, .csv, .parquet or .tar"
@@ -119,7 +119,7 @@ def _csv_rows(path: str) -> list[Any]:
         _columns(path, rows.fieldnames or ())
         return list(rows)
     except csv.Error as error:
-        raise ValueError(f"{path}: not a readable CSV file ({error})") from error
+        raise ValueError(f"{path}: not a readable CSV file ({one_line(error)})") from error
 
 
 def _parquet_rows(path: str) -> list[Any]:
@@ -129,7 +129,7 @@ def _parquet_rows(path: str) -> list[Any]:
         rows: list[Any] = table.select(["image", "caption"]).to_pylist()
         return rows
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({error})") from error
+        raise ValueError(f"{path}: not a readable Parquet table ({one_line(error)})") from error
 
 
 def _columns(path: str, names: Any) -> None:
@@ -176,7 +176,7 @@ def _read_list(path: str) -> bytes:
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
+        raise ValueError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _files(path: str) -> list[str]:

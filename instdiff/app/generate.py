@@ -4,7 +4,6 @@ import argparse
 import datetime as dt
 import functools
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from instdiff import atomic, provenance
-from instdiff.app.validate import readable
+from instdiff.app.validate import line, readable
 from instdiff.checkpoints import assemble, lora
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     out = target(options, path)
     pipeline = loaded(options)
     for remark in [*checked.remarks, *long_texts(pipeline, wanted)]:
-        print(f"remark: {remark}", file=sys.stderr)
+        print(f"remark  {line(remark)}")
     pictures = write(pipeline, wanted, options, out)
     print(f"{len(pictures)} pictures in {out}")
 

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str]) -> None:
             one.remarks += [f"{path}: {layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens)]
     for one in checked:
         for fault in one.faults:
-            print(f"fault   {_line(fault)}")
+            print(f"fault   {line(fault)}")
         for remark in one.remarks:
-            print(f"remark  {_line(remark)}")
+            print(f"remark  {line(remark)}")
     faults = sum(len(one.faults) for one in checked)
     print(f"{sum(len(one.layouts) for one in checked)} layouts can be drawn, {faults} faults")
     sys.exit(1 if faults else 0)
@@ -47,6 +47,6 @@ def readable(tokenizer: Any) -> remarks.Tokens:
     return lambda text: [token.replace("</w>", "") for token in tokenizer.tokenize(text)]
 
 
-def _line(sentence: str) -> str:
+def line(sentence: str) -> str:
     """On one line, whatever characters the file holds."""
     return sentence.encode("ascii", "backslashreplace").decode().replace("\n", " ")
