@@ -19,7 +19,7 @@ from tiny_pipeline import shared
 
 from instdiff import __main__ as command
 from instdiff.app import generate
-from instdiff.checkpoints import assemble
+from instdiff.checkpoints import assemble, lora
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
@@ -185,6 +185,7 @@ class Recorder:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.done: list[tuple[object, ...]] = []
+        self.lora_fits: dict[str, object] = {}
         self.unet = SimpleNamespace(compile=lambda **how: self.done.append(("compile", how)))
 
     def __call__(self, layout: Layout, **given: Any) -> SimpleNamespace:
@@ -199,6 +200,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
     monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
+    monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return made
 
@@ -254,24 +256,23 @@ def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_as
     assert asked == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]
 
 
-USUAL = {"instance": None, "tokenizer": None, "solver": "plms"}
+USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.float32}
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], [(Path("w"), USUAL), ("to", torch.float32), ("to", "cpu")]),
-        (["--instance", "i"], [(Path("w"), USUAL | {"instance": Path("i")}), ("to", torch.float32), ("to", "cpu")]),
-        (["--tokenizer", "t"], [(Path("w"), USUAL | {"tokenizer": Path("t")}), ("to", torch.float32), ("to", "cpu")]),
-        (["--solver", "unipc"], [(Path("w"), USUAL | {"solver": "unipc"}), ("to", torch.float32), ("to", "cpu")]),
-        (["--dtype", "float16"], [(Path("w"), USUAL), ("to", torch.float16), ("to", "cpu")]),
-        (["--device", "cuda:2"], [(Path("w"), USUAL), ("to", torch.float32), ("to", "cuda:2")]),
-        (["--offload"], [(Path("w"), USUAL), ("to", torch.float32), ("enable_model_cpu_offload",)]),
+        ([], [(Path("w"), USUAL), ("to", "cpu")]),
+        (["--instance", "i"], [(Path("w"), USUAL | {"instance": Path("i")}), ("to", "cpu")]),
+        (["--tokenizer", "t"], [(Path("w"), USUAL | {"tokenizer": Path("t")}), ("to", "cpu")]),
+        (["--solver", "unipc"], [(Path("w"), USUAL | {"solver": "unipc"}), ("to", "cpu")]),
+        (["--dtype", "float16"], [(Path("w"), USUAL | {"dtype": torch.float16}), ("to", "cpu")]),
+        (["--device", "cuda:2"], [(Path("w"), USUAL), ("to", "cuda:2")]),
+        (["--offload"], [(Path("w"), USUAL), ("enable_model_cpu_offload",)]),
         (
             ["--compile", "--device", "cuda"],
             [
                 (Path("w"), USUAL),
-                ("to", torch.float32),
                 ("to", "cuda"),
                 ("compile", {"options": {"freezing": False}}),
             ],
@@ -280,9 +281,8 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms"}
             ["--lora", "a/1.safetensors", "b/2.safetensors"],
             [
                 (Path("w"), USUAL),
-                ("load_lora_weights", Path("a"), "1.safetensors", "lora0"),
-                ("load_lora_weights", Path("b"), "2.safetensors", "lora1"),
-                ("to", torch.float32),
+                ("lora", Path("a/1.safetensors"), "lora0"),
+                ("lora", Path("b/2.safetensors"), "lora1"),
                 ("to", "cpu"),
             ],
         ),
