@@ -202,7 +202,7 @@ def test_saved_layers_on_the_same_base_predict_the_same_noise(tmp_path: Path) ->
 
 def test_layers_of_another_unet_are_refused_with_both_sides_listed(tmp_path: Path) -> None:
     InstanceUNet.from_base(base(), SIZES, scale_u=False).save_instance_layers(tmp_path / "layers")
-    with pytest.raises(ValueError, match=r"missing \['up_blocks.*scale_u.*not known \[\]"):
+    with pytest.raises(ValueError, match=r"lacks 8 \(up_blocks.*scale_u.*holds, but is not known: nothing"):
         fresh().load_instance_layers(tmp_path / "layers")
 
 
