@@ -21,6 +21,11 @@ class Slots(Strict):
     num_scribble_points: int  # of each scribble
     num_outline_points: int  # of each outline
 
+    @property
+    def located(self) -> tuple[Format, ...]:
+        """Formats of the model with a token for each slot, in the order of their tokens: all but the mask."""
+        return tuple(name for name in LOCATED if all(BY_NAME[name].shape(self)))
+
 
 RELEASED = Slots(max_instances=30, mask_size=512, num_scribble_points=20, num_outline_points=256)  # the paper's model
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from instdiff import config
-from instdiff.formats import FORMATS, LOCATED, LOCATION_FORMATS, RELEASED, Format, Slots
+from instdiff.formats import BY_NAME, FORMATS, LOCATION_FORMATS, RELEASED, Format, Slots
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, collate, mirrored
-from instdiff.model.unifusion import UniFusion
+from instdiff.model.unifusion import UniFusion, UniFusionConfig
 from instdiff.schema import Box, Instance, Layout, Point
 from instdiff.tables import ANNOTATED, COLUMNS
 
@@ -40,11 +40,12 @@ def test_a_model_without_points_of_a_format_has_no_such_format(entry: object) ->
     name, count = entry.name, entry.count  # type: ignore[attr-defined]
     sizes = tiny_pipeline.SIZES.model_copy(update={count: 0})
     unifusion = UniFusion(sizes)
+    assert name not in sizes.located
     assert name not in unifusion.mlps
     assert name not in unifusion.null
     conditions = mirrored(collate([complete(LAYOUT, sizes)], WORDS, sizes))
     assert not conditions.given(name).any()
-    assert unifusion(conditions).shape[1] == sizes.num_tokens == (len(LOCATED) - 1) * 30 + sizes.num_mask_tokens
+    assert unifusion(conditions).shape[1] == sizes.num_tokens
     allowed = attention_mask.build(conditions, [(4, 4)], sizes.num_mask_tokens)[16]
     assert allowed.shape[2] == 16 + sizes.num_tokens
 
@@ -55,7 +56,7 @@ def test_a_layout_completed_for_a_model_has_arrays_of_its_sizes() -> None:
     written = Instance(phrase="a", mask=masks.encode(mask), scribble=(Point(0.3, 0.3), Point(0.5, 0.5)))
     (instance,) = complete(Layout(key="k", prompt="", instances=(written,)), tiny_pipeline.SIZES).instances
     assert {name: numbers.shape for name, numbers in instance.numbers.items()} == {
-        entry.name: entry.shape(tiny_pipeline.SIZES) for entry in LOCATION_FORMATS
+        name: BY_NAME[name].shape(tiny_pipeline.SIZES) for name in (*tiny_pipeline.SIZES.located, "mask")
     }
     assert instance.numbers["box"].tolist() == pytest.approx([0.25, 0.2, 0.75, 0.6])
     assert instance.numbers["point"].tolist() == pytest.approx([0.5, 0.4])
@@ -64,4 +65,5 @@ def test_a_layout_completed_for_a_model_has_arrays_of_its_sizes() -> None:
 
 def test_the_released_sizes_are_those_of_the_experiment_that_names_them() -> None:
     values = yaml.safe_load(config.composed(["experiment=sd15"], ROOT / "configs"))
-    assert {name: values["train"]["unifusion"][name] for name in Slots.model_fields} == RELEASED.model_dump()
+    sizes = UniFusionConfig.model_validate(values["train"]["unifusion"])
+    assert {name: getattr(sizes, name) for name in Slots.model_fields} == RELEASED.model_dump()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
-from instdiff.formats import BY_NAME, FORMATS, LOCATED
+from instdiff.formats import BY_NAME, FORMATS
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask
@@ -231,7 +231,7 @@ def test_tokens_of_one_instance_do_not_look_into_another() -> None:
     assert not allowed[first, second]
     assert allowed[outside].nonzero()[:, 0].tolist()[0] == outside  # itself alone of the visual tokens
     assert allowed[outside, :16].sum() == 1
-    slots = allowed[:, 16:-1].unflatten(1, (len(LOCATED), 3))
+    slots = allowed[:, 16:-1].unflatten(1, (len(SIZES.located), 3))
     assert slots[first, :, 0].tolist() == [True, True, True, True]
     assert not slots[first, :, 1].any()
     assert allowed[:, -1].all()
@@ -269,11 +269,11 @@ def test_the_smallest_instance_keeps_a_cell() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", LOCATED)
+@pytest.mark.parametrize("name", SIZES.located)
 def test_an_instance_without_a_format_gets_its_null_token(name: str) -> None:
     conditions = keep(together((instance("a"),)), {other for other in FORMATS if other != name})
     unifusion = trained().unifusion
-    tokens = unifusion(conditions)[0].split([3, 3, 3, 3, SIZES.num_mask_tokens])[LOCATED.index(name)]
+    tokens = unifusion(conditions)[0].split([3, 3, 3, 3, SIZES.num_mask_tokens])[SIZES.located.index(name)]
     expected = unifusion.mlps[name](torch.cat([WORDS["a"], unifusion.null[name]]))
     assert torch.allclose(tokens[0], expected, atol=1e-6)
 
@@ -306,13 +306,13 @@ def test_a_phrase_without_features_is_an_error() -> None:
 def test_what_is_absent_is_not_given_but_the_reference_reads_zeros() -> None:
     layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", point=Point(0.5, 0.5)),))
     ours, theirs = (collate([complete(layout, SIZES, compat)], WORDS, SIZES) for compat in (None, "reference"))
-    assert [bool(ours.given(name)[0, 0]) for name in FORMATS] == [False, True, False, False, False]
-    assert [bool(theirs.given(name)[0, 0]) for name in FORMATS] == [True, True, True, True, False]
+    assert [bool(ours.given(entry.name)[0, 0]) for entry in ours.formats] == [False, True, False, False, False]
+    assert [bool(theirs.given(entry.name)[0, 0]) for entry in theirs.formats] == [True, True, True, True, False]
 
 
 def test_a_mask_gives_its_outline_and_completing_gives_box_and_point() -> None:
     conditions = together((instance("a", 4, 12, 10),))
-    assert all(bool(conditions.given(name)[0, 0]) for name in FORMATS)
+    assert all(bool(conditions.given(entry.name)[0, 0]) for entry in conditions.formats)
     assert conditions.box_BN4[0, 0].tolist() == [12 / 32, 4 / 32, 22 / 32, 14 / 32]
     assert conditions.point_BN2[0, 0].tolist() == [17 / 32, 9 / 32]
     assert np.array_equal(conditions.mask_BNHW[0, 0].numpy(), square(4, 12, 10))

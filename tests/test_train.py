@@ -64,7 +64,7 @@ def batches(root: Path, **changes: object) -> Batches:
 
 
 CPU = torch.device("cpu")
-ONE = {"seed": 5, "rank": 0, "world": 1, "parts": 1, "held_out": 0}
+ONE = {"seed": 5, "rank": 0, "num_processes": 1, "accumulate": 1, "held_out": 0}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -123,7 +123,9 @@ def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equ
     for step in (0, 1, 4):
         drawn = one[step]
         shares = [
-            Batches(one.source, one.recipe, **ONE | {"rank": rank, "world": 2, "parts": 2})[2 * step + part]
+            Batches(one.source, one.recipe, **ONE | {"rank": rank, "num_processes": 2, "accumulate": 2})[
+                2 * step + part
+            ]
             for part in (0, 1)
             for rank in (0, 1)
         ]
@@ -136,7 +138,7 @@ def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equ
 def test_a_batch_that_cannot_be_shared_equally_is_refused(root: Path) -> None:
     one = batches(root)
     with pytest.raises(ValueError, match="batch_size 4 cannot be shared equally by 3 processes"):
-        Batches(one.source, one.recipe, **ONE | {"world": 3})
+        Batches(one.source, one.recipe, **ONE | {"num_processes": 3})
 
 
 def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -> None:

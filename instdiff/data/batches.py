@@ -1,9 +1,9 @@
 """Batches: the samples of each training step, as a function of the seed and the step alone.
 
-The samples of a run lie in memory or stay in the shards; the batches are the same to the bit. A batch is drawn whole
+The samples of a run lie in memory or stay in the shards; the batches are the same to the bit. A batch is chosen whole
 and cut into equal shares, one for each part of each process: how many there are changes nothing but rounding.
 
-Legend: S samples, V 2 views (as drawn, mirrored), B batch, N slots, C channels, h w latent cells, L tokens, D features.
+Legend: S samples, V 2 views (stored, mirrored), B batch, N slots, C channels, h w latent cells, L tokens, D features.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Recipe(Strict):
     drop_caption: float  # share of samples without the prompt
     instance_captions: float  # share of instances described by caption, the rest by category ("random_blip")
     odds: DropChances  # of withholding formats
-    timesteps: Literal["stratified", "uniform"]  # noise levels: spread over each batch, or drawn one by one
+    timesteps: Literal["stratified", "uniform"]  # noise levels: spread over each batch, or each at random
     compat: Compat | None  # "reference" withholds formats from a whole share at once, and reads zeros as given
 
 
@@ -167,7 +167,7 @@ def epoch_order(seed: int, epoch: int, sizes: tuple[int, ...], window: int, ever
 
 
 class Feed:
-    """Batches one after the other, made ahead by worker processes; the time spent waiting goes to `watch`."""
+    """Batches in order, prepared ahead by worker processes; the time spent waiting goes to `watch`."""
 
     def __init__(self, batches: Batches, stop: int, workers: int, device: torch.device, watch: Watch) -> None:
         self.batches, self.stop, self.workers = batches, stop, workers

@@ -50,7 +50,7 @@ class Empty:
 
     prompt_LD: Tensor
     phrase_D: Tensor
-    rule: str = ""  # by which the prompts beside it were made from layouts; none: they are the layouts'
+    rule: str = ""  # by which the prompts beside it were composed of layouts; empty: they are the layouts' own
 
 
 def read(folder: Path) -> Iterator[Embedded]:

@@ -46,7 +46,7 @@ class FromPictures(ShardIndex):
         encoder = clip.load_text(how.text)
         encoder.model.to(device)
         self.tokens, self.pooled = (
-            Texts(one, how.batch_size, torch.float32) for one in (encoder.tokens, encoder.pooled)
+            Texts(encode, how.batch_size, torch.float32) for encode in (encoder.tokens, encoder.pooled)
         )
         self.vae = vae.load(how.vae).to(device)
         self.empty = Empty(self.tokens([""])[0], self.pooled([""])[0], prompts.rule)
@@ -57,11 +57,11 @@ class FromPictures(ShardIndex):
         samples = list(self.readers.map(self.sample, chosen_B.tolist()))
         layouts = [sample.layout for sample in samples]
         prompt_BLD = self.tokens([prompt(layout, self.prompts) for layout in layouts])
-        phrases = [[one.phrase for one in layout.instances] for layout in layouts]
-        names = [[one.category or one.phrase for one in layout.instances] for layout in layouts]
+        phrases = [[instance.phrase for instance in layout.instances] for layout in layouts]
+        names = [[instance.category or instance.phrase for instance in layout.instances] for layout in layouts]
         self.pooled(
             [text for texts in (*phrases, *names) for text in texts] or [""]
-        )  # all at once, kept for what follows
+        )  # all at once; the cache serves the lines below
         captions, categories = ([self._features(texts) for texts in of_all] for of_all in (phrases, names))
         for texts in (self.tokens, self.pooled):
             texts.clear()

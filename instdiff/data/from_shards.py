@@ -66,16 +66,16 @@ class Store:
             return
         if needed > self.limit:
             raise ValueError(f"{self.url}/{name}: {needed} bytes, and train.data.copies_limit is {self.limit}")
-        copies = [(one, one.stat()) for one in self.folder.parent.rglob("*") if one.is_file()]
-        taken = needed + sum(stat.st_size for _, stat in copies)
-        for copy, stat in sorted(copies, key=lambda one: one[1].st_mtime_ns):
-            if taken > self.limit and not copy.name.startswith("."):  # those are being written
+        copies = [(path, path.stat()) for path in self.folder.parent.rglob("*") if path.is_file()]
+        total = needed + sum(stat.st_size for _, stat in copies)
+        for copy, stat in sorted(copies, key=lambda pair: pair[1].st_mtime_ns):
+            if total > self.limit and not copy.name.startswith("."):  # files that are being written
                 copy.unlink(missing_ok=True)
-                taken -= stat.st_size
+                total -= stat.st_size
 
 
 class ShardIndex:
-    """The samples of some shards by their number; none is kept."""
+    """The samples of some shards by their number; none stays in memory."""
 
     def __init__(self, shards_in: Store) -> None:
         self.shards = shards_in
@@ -91,7 +91,7 @@ class ShardIndex:
 
 
 class FromShards(ShardIndex):
-    """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample is kept."""
+    """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample stays."""
 
     def __init__(self, shards_in: Store, embeddings_in: Store, config: UniFusionConfig, compat: Compat | None) -> None:
         super().__init__(shards_in)

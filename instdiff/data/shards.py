@@ -96,15 +96,15 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
         strokes = load(gzip.decompress(members[STROKES]))
     except (ValidationError, SafetensorError, OSError, EOFError, zlib.error) as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    instances = tuple(_with_strokes(one, number, strokes) for number, one in enumerate(layout.instances))
+    instances = tuple(_with_strokes(instance, number, strokes) for number, instance in enumerate(layout.instances))
     return Sample(key, members[kinds[0]], kinds[0], layout.model_copy(update={"instances": instances}))
 
 
 def _with_strokes(instance: Instance, number: int, strokes: dict[str, NDArray[np.uint16]]) -> Instance:
-    given = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
+    stored = {name: strokes[f"{name}/{number}"] for name in LONG if f"{name}/{number}" in strokes}
     grid = _grid(instance)
     return instance.model_copy(
-        update={name: tuple(map(Point._make, (steps.T / grid).tolist())) for name, steps in given.items()}
+        update={name: tuple(map(Point._make, (steps.T / grid).tolist())) for name, steps in stored.items()}
     )
 
 
@@ -117,7 +117,7 @@ def _steps(points: Sequence[Point], instance: Instance) -> NDArray[np.uint16]:
 
 
 def _grid(instance: Instance) -> NDArray[np.float64]:
-    """Steps across and down: the pixels of the mask, halved as often as a uint16 allows; a mask of one without any."""
+    """Steps across and down: the pixels of the mask (without a mask, one), halved as often as a uint16 allows."""
     height, width = instance.mask.size if instance.mask is not None else (1, 1)
     halvings = math.floor(math.log2(LARGEST / max(height, width, 1)))
     return np.array([width, height]) * 2.0**halvings

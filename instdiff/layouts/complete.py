@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instdiff.formats import BY_NAME, LOCATED, LOCATION_FORMATS, Format, LocationFormat, Slots
+from instdiff.formats import BY_NAME, LOCATION_FORMATS, Format, LocationFormat, Slots
 from instdiff.layouts import geometry, masks, strokes
 from instdiff.randomness import generator
 from instdiff.schema import Compat, Instance, Layout, Point
@@ -48,8 +48,8 @@ def complete(layout: Layout, slots: Slots, compat: Compat | None = None) -> Comp
         rng = generator(0, "outline", layout.key, number)
         numbers = _numbers(_locations(instance, slots, rng, compat), slots)
         if compat == "reference":
-            absent = {name: np.zeros(BY_NAME[name].shape(slots), np.float32) for name in LOCATED if name not in numbers}
-            numbers |= absent
+            zeros = {name: np.zeros(BY_NAME[name].shape(slots), np.float32) for name in slots.located}
+            numbers = zeros | numbers
         instances.append(CompleteInstance(instance.phrase, numbers))
     return CompleteLayout(layout.key, tuple(instances))
 

@@ -13,7 +13,7 @@ from instdiff.schema import Box
 Points = NDArray[np.float64]
 Pixels = NDArray[np.uint8]  # (height, width, channels)
 
-_SAME = 1e-3  # of a pixel: a fraction made from a whole pixel and kept as float32 finds that pixel again
+_SAME = 1e-3  # of a pixel: a fraction of a whole pixel, rounded to float32, finds that pixel again
 
 
 def rows(box: Box, height: int) -> slice:
@@ -54,16 +54,16 @@ def clamp(box: Box) -> Box:
     return Box(x0, y0, x1, y1)
 
 
-def iou(one: Box, other: Box) -> float:
+def iou(first: Box, second: Box) -> float:
     """Intersection over union; 0 when both have no area."""
-    common = intersection(one, other).area
-    union = one.area + other.area - common
+    common = intersection(first, second).area
+    union = first.area + second.area - common
     return common / union if union > 0 else 0.0
 
 
-def intersection(one: Box, other: Box) -> Box:
+def intersection(first: Box, second: Box) -> Box:
     """What the boxes share; of no area when nothing."""
-    return Box(max(one.x0, other.x0), max(one.y0, other.y0), min(one.x1, other.x1), min(one.y1, other.y1))
+    return Box(max(first.x0, second.x0), max(first.y0, second.y0), min(first.x1, second.x1), min(first.y1, second.y1))
 
 
 def mirror(box: Box) -> Box:

@@ -1,4 +1,4 @@
-"""A layout drawn over a picture: masks, boxes, strokes, points and the first words of each phrase."""
+"""A picture with its layout on it: masks, boxes, strokes, points and the first words of each phrase."""
 
 import colorsys
 
@@ -20,18 +20,18 @@ _BLACK = (0, 0, 0)
 
 def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
     """A copy of the picture with the layout on it, each instance in a colour of its own."""
-    drawn = picture.convert("RGB")
+    canvas = picture.convert("RGB")
     colours = [colour(number) for number in range(len(layout.instances))]
-    for one, shade in zip(layout.instances, colours, strict=True):
-        if one.mask is not None:
-            drawn = _covered(drawn, masks.decode(one.mask), shade)
-    pen = ImageDraw.Draw(drawn)
-    for one, shade in zip(layout.instances, colours, strict=True):
-        _place(pen, drawn.size, one, shade)
-    taken: list[Frame] = []
-    for one, shade in zip(layout.instances, colours, strict=True):
-        _word(pen, drawn.size, one, shade, taken)
-    return drawn
+    for instance, shade in zip(layout.instances, colours, strict=True):
+        if instance.mask is not None:
+            canvas = _covered(canvas, masks.decode(instance.mask), shade)
+    pen = ImageDraw.Draw(canvas)
+    for instance, shade in zip(layout.instances, colours, strict=True):
+        _place(pen, canvas.size, instance, shade)
+    occupied: list[Frame] = []
+    for instance, shade in zip(layout.instances, colours, strict=True):
+        _word(pen, canvas.size, instance, shade, occupied)
+    return canvas
 
 
 def colour(number: int) -> Colour:
@@ -45,55 +45,57 @@ def _covered(picture: Image.Image, mask_HW: masks.Mask, shade: Colour) -> Image.
     return Image.composite(Image.new("RGB", picture.size, shade), picture, cover)
 
 
-def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade: Colour) -> None:
+def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], instance: Instance, shade: Colour) -> None:
     width, height = size
 
     def at(point: Point) -> tuple[float, float]:
         return point.x * (width - 1), point.y * (height - 1)
 
-    if one.box is not None and geometry.clamp(one.box).area > 0:
-        box = geometry.clamp(one.box)
+    if instance.box is not None and geometry.clamp(instance.box).area > 0:
+        box = geometry.clamp(instance.box)
         edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
         pen.rectangle(edges, outline=shade, width=max(1, height // 256))
     shown = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
-    dots = [(at(point), 1) for entry in shown if entry.kind == "points" for point in points_of(one, entry)]
-    dots += [(at(point), 3) for entry in shown if entry.kind == "point" for point in points_of(one, entry)]
-    for rim, ink in ((1, _BLACK), (0, shade)):  # one rim around all: dots of a scribble lie on each other
+    dots = [(at(point), 1) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
+    dots += [(at(point), 3) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
+    for rim, ink in ((1, _BLACK), (0, shade)):  # a single rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)
 
 
-def _word(pen: ImageDraw.ImageDraw, size: tuple[int, int], one: Instance, shade: Colour, taken: list[Frame]) -> None:
-    """The phrase where the instance begins, moved down until it covers no other, and its frame added to those taken."""
+def _word(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], instance: Instance, shade: Colour, occupied: list[Frame]
+) -> None:
+    """The phrase where the instance begins, moved down until it covers no other; its frame joins `occupied`."""
     width, height = size
-    words = one.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
+    words = instance.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
     letters = max(10, height // 32)
-    x, y = start(one)
+    x, y = start(instance)
     _, _, right, bottom = pen.textbbox((0, 0), words, stroke_width=1, font_size=letters)
     left, top = min(x * (width - 1) + 3, max(0.0, width - right)), min(y * (height - 1) + 1, max(0.0, height - bottom))
     frame = (left, top, left + right, top + bottom)
-    while (hit := next((other for other in taken if _meet(frame, other)), None)) is not None:
+    while (hit := next((other for other in occupied if _meet(frame, other)), None)) is not None:
         if hit[3] + bottom > height:
             break  # the picture is full of words here
         frame = (left, hit[3], left + right, hit[3] + bottom)
-    taken.append(frame)
+    occupied.append(frame)
     pen.text(frame[:2], words, fill=shade, stroke_width=1, stroke_fill=_BLACK, font_size=letters)
 
 
-def start(one: Instance) -> Point:
-    """The corner of what is drawn of an instance: its box or mask, its point, or where its scribble begins."""
-    box = one.box
-    if box is None and one.mask is not None and (mask_HW := masks.decode(one.mask)).any():
+def start(instance: Instance) -> Point:
+    """Where an instance begins: the corner of its box or mask, its point, or the first of its scribble."""
+    box = instance.box
+    if box is None and instance.mask is not None and (mask_HW := masks.decode(instance.mask)).any():
         box = masks.box_of(mask_HW)
     if box is not None and (inside := geometry.clamp(box)).area > 0:
         return Point(inside.x0, inside.y0)
-    if one.point is not None:
-        return one.point
-    return one.scribble[0] if one.scribble else Point(0.0, 0.0)
+    if instance.point is not None:
+        return instance.point
+    return instance.scribble[0] if instance.scribble else Point(0.0, 0.0)
 
 
-def _meet(one: Frame, other: Frame) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _meet(frame: Frame, other: Frame) -> bool:
+    return frame[0] < other[2] and other[0] < frame[2] and frame[1] < other[3] and other[1] < frame[3]
 
 
 def _dot(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, shade: Colour) -> None:

@@ -1,4 +1,4 @@
-"""prompts: the text of a whole picture, as its source wrote it or made from the names of its instances."""
+"""Prompts: the text of a whole picture, as its source wrote it or composed of the names of its instances."""
 
 from collections import Counter
 from typing import Literal
@@ -24,7 +24,7 @@ class Prompts(Strict):
 
     @property
     def rule(self) -> str:
-        """What embeddings were made by; empty where prompts are those of the layouts."""
+        """The rule that embeddings are stored with; empty where prompts are those of the layouts."""
         return "" if self.listed == "never" else self.model_dump_json()
 
 
@@ -40,6 +40,6 @@ def prompt(layout: Layout, how: Prompts) -> str:
     parts = [", ".join(counted if how.count_dup else names), *([layout.prompt] if layout.prompt else [])]
     if not how.add_inst_cap_2_global:
         return ". ".join(parts)
-    told = [f"{name}, {one.phrase}" for name, one in zip(names, layout.instances, strict=True)]
-    words = ". ".join([*parts, *told]).split()
+    described = [f"{name}, {instance.phrase}" for name, instance in zip(names, layout.instances, strict=True)]
+    words = ". ".join([*parts, *described]).split()
     return " ".join(word for word in words if word.lower() not in FUNCTION_WORDS)

@@ -43,8 +43,8 @@ def scribble(mask_HW: Mask, num_points: int, rng: np.random.Generator | np.rando
     inside = np.flatnonzero(mask_HW)
     if not len(inside):
         return None
-    drawn = inside[rng.choice(len(inside), num_points, replace=len(inside) < num_points)]
-    rows, columns = np.divmod(drawn, mask_HW.shape[1])
+    chosen = inside[rng.choice(len(inside), num_points, replace=len(inside) < num_points)]
+    rows, columns = np.divmod(chosen, mask_HW.shape[1])
     return _fractions(_ascending(np.stack([columns, rows], axis=1)), mask_HW)
 
 
@@ -112,8 +112,8 @@ def _at_ranks(values: NDArray[np.float64], ranks: NDArray[np.int64]) -> NDArray[
     wanted = np.zeros(np.iinfo(np.uint16).max + 1, dtype=np.bool_)
     wanted[bins[order[ranks]]] = True
     places = np.flatnonzero(wanted[bins[order]])
-    found = order[places]  # those of a bin in the order of their indices, as a radix sort is stable
-    order[places] = found[np.argsort(values[found], kind="stable")]
+    candidates = order[places]  # those of a bin in the order of their indices, as a radix sort is stable
+    order[places] = candidates[np.argsort(values[candidates], kind="stable")]
     return order[ranks]
 
 

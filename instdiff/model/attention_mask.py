@@ -13,8 +13,9 @@ from instdiff.formats import LOCATED, LOCATION_FORMATS, POINT_FORMATS, LocationF
 from instdiff.model.conditions import Conditions
 from instdiff.schema import Compat
 
-_REFERENCE_GRID = (64, 64)  # the only one the released code masks
-# Formats that say which cells an instance covers, the one that counts last; of points, those that reach least.
+_REFERENCE_GRID = (64, 64)  # the only grid that the released code masks
+# Formats that say which cells an instance covers; a later entry overrules an earlier, points that reach less those
+# that reach further.
 _POINTS = tuple(sorted((entry for entry in POINT_FORMATS if entry.reach), key=lambda entry: -(entry.reach or 0)))
 _PLACING = (*_POINTS, *(entry for kind in ("box", "mask") for entry in LOCATION_FORMATS if entry.kind == kind))
 
@@ -27,7 +28,7 @@ def build(
 ) -> dict[int, Tensor]:
     """`Grounding.allowed` for these levels of (height, width) visual tokens.
 
-    A picture none of whose instances has a place is not masked; in another, an instance without one may be anywhere.
+    A picture is masked when an instance of it has a place; the instances without a place may then be anywhere.
     `compat="reference"` masks 64 x 64 tokens only, by the boxes only, with rows and columns exchanged, and leaves the
     tokens of points and scribbles open to all.
     """
@@ -77,7 +78,7 @@ def regions(conditions: Conditions, height: int, width: int) -> Tensor:
 
 
 def _region(entry: LocationFormat, numbers: Tensor, height: int, width: int) -> Tensor:
-    """(B, N, L) bool: the cells that one format says."""
+    """(B, N, L) bool: the cells of the instance by this format."""
     if entry.kind == "mask":
         return _most(F.adaptive_avg_pool2d(numbers.float(), (height, width)).flatten(2))
     if entry.kind == "box":

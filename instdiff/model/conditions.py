@@ -94,7 +94,7 @@ def null(like: Conditions) -> Conditions:
 
 
 def keep(conditions: Conditions, formats: Collection[Format]) -> Conditions:
-    """Only these formats stay given; phrases and numbers are untouched. ValueError for a format there is not."""
+    """Only these formats stay given; phrases and numbers are untouched. ValueError for an unknown format."""
     if unknown := set(formats) - set(FORMATS):
         raise ValueError(f"unknown formats {sorted(unknown)}; there are {', '.join(FORMATS)}")
     dropped = [name for name in FORMATS if name not in formats]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from instdiff.formats import BY_NAME, LOCATED, Format, Slots
+from instdiff.formats import BY_NAME, Format, Slots
 from instdiff.model.conditions import Conditions
 from instdiff.model.convnext import ConvNeXt
 
@@ -45,11 +45,6 @@ class UniFusionConfig(Slots):
     def num_mask_tokens(self) -> int:
         """Tokens that stand for all masks of a picture."""
         return int((self.mask_size // self.mask_stride) ** 2 // _STRIPS)
-
-    @property
-    def located(self) -> tuple[Format, ...]:
-        """Formats with a token for each slot, in the order of their tokens."""
-        return tuple(name for name in LOCATED if all(BY_NAME[name].shape(self)))
 
     @property
     def num_tokens(self) -> int:

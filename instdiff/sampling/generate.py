@@ -1,7 +1,7 @@
 """generate: val layouts + weights -> pictures, for one row of the table (a protocol).
 
-A batch that is drawn is kept in runs/ until the stage is complete: a kill costs the batch in flight, and what was drawn
-before and after it is what would have been drawn at once.
+Finished batches stay in runs/ until the stage is complete: a kill costs the batch in flight, and the pictures are the
+same as without it.
 """
 
 import shutil
@@ -28,14 +28,14 @@ from instdiff.work import resume
 
 
 class Row(Strict):
-    """What one row of the table keeps of each instance, and the share of steps in which instances are drawn apart."""
+    """Which formats of each instance one row of the table uses, and for how many steps instances are drawn alone."""
 
-    formats: tuple[Format, ...]  # of an instance that are kept; the others are withheld
-    mis: float  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
+    formats: tuple[Format, ...]  # of an instance that are used; the others are withheld
+    mis: float  # share of the steps in which instances are drawn alone (the multi-instance sampler); 0: none
 
 
 class Params(Strict):
-    """How pictures are drawn, the same for every row but for what the row keeps."""
+    """How pictures are drawn, the same for every row but for what the row sets."""
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, Row]  # of the table: what each is drawn from
@@ -45,7 +45,7 @@ class Params(Strict):
     negative_prompt: str  # what guidance leads away from
     alpha: float  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
-    merge: Merge  # of what is drawn apart: the mean, or each instance in its own place
+    merge: Merge  # of instances drawn alone: the mean, or each instance in its own place
     masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: int  # pictures drawn at once
@@ -104,29 +104,29 @@ def run(
     """Val layouts, foundation, instance layers -> pictures of one row."""
     wanted = from_tables.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
-    told = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
-    asked_in = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    shown = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in wanted]
+    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
-    kept = resume.folder(resume.digest(__name__, params, row, *asked_in.values(), *weights.values()))
-    kept.mkdir(parents=True, exist_ok=True)
+    finished = resume.folder(resume.digest(__name__, params, row, *inputs.values(), *weights.values()))
+    finished.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(wanted), params.batch_size)
     for start in track(starts, len(starts), "batch"):
-        batch = told[start : start + params.batch_size]
-        if not all((kept / f"{layout.key}.png").is_file() for layout in batch):
+        batch = shown[start : start + params.batch_size]
+        if not all((finished / f"{layout.key}.png").is_file() for layout in batch):
             for layout, picture in zip(batch, draw(pipeline, batch, params.rows[row], params), strict=True):
-                picture.save(kept / f".{layout.key}.png")  # under its own name only when it is whole
-                (kept / f".{layout.key}.png").rename(kept / f"{layout.key}.png")
+                picture.save(finished / f".{layout.key}.png")  # under its own name only when it is whole
+                (finished / f".{layout.key}.png").rename(finished / f"{layout.key}.png")
     with atomic.folder(generated) as part:
-        for layout in told:
-            shutil.copyfile(kept / f"{layout.key}.png", part / f"{layout.key}.png")
-        pictures = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in told]
+        for layout in shown:
+            shutil.copyfile(finished / f"{layout.key}.png", part / f"{layout.key}.png")
+        pictures = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in shown]
         provenance.write(
-            part, pictures, row=row, asked=asked_in, weights=weights, settings=params.model_dump(mode="json")
+            part, pictures, row=row, asked=inputs, weights=weights, settings=params.model_dump(mode="json")
         )
-    resume.clear(kept)
-    asked, counted = (sum(len(layout.instances) for layout in one) for one in (wanted, told))
-    return {"pictures": len(wanted), "instances": counted, "instances_beyond_slots": asked - counted}
+    resume.clear(finished)
+    expected, drawn = (sum(len(layout.instances) for layout in layouts) for layouts in (wanted, shown))
+    return {"pictures": len(wanted), "instances": drawn, "instances_beyond_slots": expected - drawn}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ NEGATIVE_PROMPT = (  # of the released script
     "low quality"
 )
 REFINER_STEPS = 20
-Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn apart
+Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn alone
 MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -134,7 +134,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
         them the picture is drawn from the text alone. `height` and `width` are in pixels.
 
-        For the share `alpha` of the steps instances count, for the share `mis` they are drawn apart; then the picture
+        For the share `alpha` of the steps instances count, for the share `mis` they are drawn alone; then the picture
         goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
         `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
 
@@ -226,16 +226,16 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             text_RLD = self.text.tokens(prompts)[picture_of]
             return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
         whole = self.conditions(layouts, formats, compat)
-        given, layout_of = multi_instance.alone_rows(whole) if apart else (whole, torch.arange(len(layouts)))
+        of_rows, layout_of = multi_instance.alone_rows(whole) if apart else (whole, torch.arange(len(layouts)))
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
         row_R, picture_R = repeat_rows(layout_of.tolist(), picture_of, len(layouts))
-        parts = [given.rows(slice(start, start + max_rows)) for start in range(0, len(given), max_rows)]
+        parts = [of_rows.rows(slice(start, start + max_rows)) for start in range(0, len(of_rows), max_rows)]
         grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
         null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
         region_RHW = None
         if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
-            region_RHW = attention_mask.regions(given, *size)[row_R, 0].unflatten(1, size).to(device)
+            region_RHW = attention_mask.regions(of_rows, *size)[row_R, 0].unflatten(1, size).to(device)
         return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null, region_RHW)
 
     def conditions(
@@ -250,18 +250,18 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
 
     def _ground(
         self,
-        given: Conditions,
+        of_rows: Conditions,
         size: tuple[int, int],
         masked: MaskedAttention,
         compat: Compat | None,
         device: torch.device,
     ) -> Grounding:
-        """Tokens on the device of the forward passes; made where the network's weights are now."""
+        """Tokens on the device of the forward passes, computed where the network's weights are now."""
         at_home = self.unet.unifusion.mask_position.device
-        made: Grounding = self.unet.ground(
-            given.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
+        grounding: Grounding = self.unet.ground(
+            of_rows.to(at_home), masked=size if masked else None, finest=masked == "finest", compat=compat
         )
-        return made.to(device)
+        return grounding.to(device)
 
     def _noise(
         self,
@@ -272,7 +272,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         latents: Tensor | None,
         device: torch.device,
     ) -> Tensor:
-        """(P, C, h, w) in float32: what is given, or drawn."""
+        """(P, C, h, w) in float32: `latents`, or noise from the generator."""
         side = self.unet.config.sample_size * self.scale
         height, width = height or side, width or side
         if height % self.scale or width % self.scale or min(height, width) < self.scale:
@@ -286,8 +286,8 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             generator = list(generator)
             if len(generator) != count:
                 raise ValueError(f"{len(generator)} generators for {count} pictures: give one, or one a picture")
-        drawn: Tensor = randn_tensor(shape, generator, device, torch.float32)
-        return drawn
+        noise: Tensor = randn_tensor(shape, generator, device, torch.float32)
+        return noise
 
     def _encode(self, image: Image.Image | Sequence[Image.Image], noise_PChw: Tensor) -> Tensor:
         """(P, C, h, w): means of the latents of one picture for all, or one a picture, brought to the noise's size."""
@@ -295,9 +295,9 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         if len(images) not in {1, len(noise_PChw)}:
             raise ValueError(f"{len(images)} images to start from for {len(noise_PChw)} pictures")
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
-        array = np.stack([np.asarray(one.convert("RGB").resize(size)) for one in images])
-        given = pixels.pixels(array).to(noise_PChw.device)
-        latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), given, "latents of --image")
+        array = np.stack([np.asarray(picture.convert("RGB").resize(size)) for picture in images])
+        input_P3HW = pixels.pixels(array).to(noise_PChw.device)
+        latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), input_P3HW, "latents of --image")
         scaled: Tensor = latents * self.vae.config.scaling_factor
         return scaled.expand(len(noise_PChw), -1, -1, -1)
 
@@ -346,14 +346,15 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
-    """Layouts of what is given; ValueError when lists do not fit each other, or an instance is none."""
+    """Layouts of prompts and instances; ValueError when lists do not fit each other, or an instance is none."""
     if isinstance(prompt, str | Layout):
         prompt, instances = [prompt], [instances]
     if not instances:
         instances = [()] * len(prompt)
     if not prompt or len(prompt) != len(instances):
         raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
-    return [_layout(one, listed, number) for number, (one, listed) in enumerate(zip(prompt, instances, strict=True))]
+    pairs = enumerate(zip(prompt, instances, strict=True))
+    return [_layout(text, its_instances, number) for number, (text, its_instances) in pairs]
 
 
 def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
@@ -361,8 +362,8 @@ def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, An
         if instances:
             raise ValueError("a Layout has its own instances: give no others")
         return prompt
-    known = tuple(one if isinstance(one, Instance) else Instance.model_validate(one) for one in instances)
-    return Layout(key=f"layout {number}", prompt=prompt, instances=known)
+    checked = tuple(item if isinstance(item, Instance) else Instance.model_validate(item) for item in instances)
+    return Layout(key=f"layout {number}", prompt=prompt, instances=checked)
 
 
 def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
@@ -381,11 +382,11 @@ def refined(
     refiner: DiffusionPipeline, images: Sequence[Image.Image], prompts: Sequence[str], strength: float
 ) -> list[Image.Image]:
     """The pictures after an image-to-image pipeline with the same prompts, noised from seed 0 on."""
-    done = []
+    pictures = []
     for number, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         noise = torch.Generator().manual_seed(number)
-        drawn = refiner(
+        output = refiner(
             prompt=prompt, image=image, strength=strength, num_inference_steps=REFINER_STEPS, generator=noise
         )
-        done.append(drawn.images[0])
-    return done
+        pictures.append(output.images[0])
+    return pictures

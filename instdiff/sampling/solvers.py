@@ -43,7 +43,7 @@ class Solver(Protocol[State]):
 
     @property
     def num_steps(self) -> int:
-        """Steps it takes, which need not be what was asked for."""
+        """Steps it takes, which may be more than were wanted."""
 
     def start(self, noise_RCHW: Tensor, clean_RCHW: Tensor | None = None, first: int = 0) -> tuple[Tensor, State]:
         """Latents and state before step `first`: noise, or clean latents under as much noise as is left there."""
@@ -157,7 +157,7 @@ class Plms:
 
 
 def adams_bashforth(noises: Sequence[Tensor]) -> Tensor:
-    """The noise to follow, given up to four, the newest first."""
+    """The noise to follow, from the last ones, up to four, the newest first."""
     weights = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
     terms = [weight * noise for weight, noise in zip(weights[len(noises) - 1], noises, strict=True)]
     return torch.stack(terms).sum(0)
@@ -199,11 +199,11 @@ class Scheduled:
     def rows(self, state: Any, index: slice) -> Any:
         """A scheduler that remembers these rows only: latents and noises are its only tensors of four axes."""
 
-        def cut(held: Any) -> Any:
-            if isinstance(held, Tensor):
-                return held[index] if held.ndim == 4 else held
-            return [cut(item) for item in held] if isinstance(held, list) else held
+        def cut(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[index] if value.ndim == 4 else value
+            return [cut(item) for item in value] if isinstance(value, list) else value
 
-        kept = copy.copy(state)
-        kept.__dict__.update({name: cut(held) for name, held in vars(state).items()})
-        return kept
+        copied = copy.copy(state)
+        copied.__dict__.update({name: cut(value) for name, value in vars(state).items()})
+        return copied
