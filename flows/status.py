@@ -4,7 +4,6 @@ DVC compares bytes, so that an edited comment makes every stage stale that lists
 two versions are compared, without comments and docstrings; the old version is looked for in Git by its hash.
 """
 
-import ast
 import hashlib
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from typing import Any
 
 import yaml
 from dvc.repo import Repo
+
+from instdiff.work.resume import syntax
 
 LOCK = Path("dvc.lock")
 Changes = Sequence[Any]  # of one stage, as `dvc status` gives them
@@ -79,21 +80,9 @@ def version(path: str, md5: str) -> str | None:
 def same_meaning(old: str, new: str) -> bool:
     """Whether two sources of a module differ in comments, docstrings and layout alone."""
     try:
-        return _meaning(old) == _meaning(new)
+        return syntax(old) == syntax(new)
     except SyntaxError:
         return False
-
-
-def _meaning(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
-
-
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return ast.get_docstring(node, clean=False) is not None
 
 
 def main() -> None:

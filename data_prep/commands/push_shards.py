@@ -4,17 +4,16 @@ The index goes last: who reads shards begins with it. What a broken push left is
 """
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from instdiff import provenance
 from instdiff.data.shards import INDEX_FILE, read_index
 from instdiff.progress import track
 
-BLOCK = 1 << 24
 NOTE = ".sha256"  # beside a file that is there whole
 
 
@@ -32,7 +31,9 @@ def push(folder: Path, url: str) -> int:
     """Send the shards that are missing or other there, then the index; return how many files were sent."""
     system, root = fsspec.url_to_fs(url)
     system.makedirs(root, exist_ok=True)
-    digests = {name: _digest(folder / name) for name in (*sorted(set(read_index(folder)["shard"])), INDEX_FILE)}
+    digests = {
+        name: provenance.of_file(folder / name) for name in (*sorted(set(read_index(folder)["shard"])), INDEX_FILE)
+    }
     todo = [name for name, digest in digests.items() if _noted(system, f"{root}/{name}") != digest]
     if todo and system.exists(f"{root}/{INDEX_FILE}"):  # it is of other shards
         system.rm_file(f"{root}/{INDEX_FILE}")
@@ -50,11 +51,3 @@ def _noted(system: Any, path: str) -> str | None:
     if not (system.exists(path) and system.exists(f"{path}{NOTE}")):
         return None
     return str(system.cat_file(f"{path}{NOTE}").decode())
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

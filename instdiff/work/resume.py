@@ -43,8 +43,12 @@ def clear(scratch: Path) -> None:
 
 def code(stage: str) -> str:
     """A hash of what the stage's code does: the syntax trees of all modules it imports."""
-    sums = [hashlib.sha256(syntax(source(name).read_text(encoding="utf-8")).encode()) for name in modules(stage)]
-    return hashlib.sha256("\n".join(each.hexdigest() for each in sums).encode()).hexdigest()
+    return hashlib.sha256("\n".join(_meaning(source(name)) for name in modules(stage)).encode()).hexdigest()
+
+
+@cache  # a process runs the code that it has imported
+def _meaning(path: Path) -> str:
+    return hashlib.sha256(syntax(path.read_text(encoding="utf-8")).encode()).hexdigest()
 
 
 @cache

@@ -1,1 +1,0 @@
-"""Which way a headline metric is better: higher, but for these."""
