@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from eval.benchmark import build, coco_benchmark
+from eval.benchmarks import build_coco_control as build
+from eval.benchmarks import coco_control as coco_benchmark
 from eval.inputs import coco, ground_truth_files
 from eval.inputs import pictures as shown
 from instdiff import __main__ as command

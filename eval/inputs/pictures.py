@@ -57,10 +57,16 @@ def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
         raise ValueError("the images table is empty: nothing to evaluate")
     paths = _by_stem(folder, images["key"])
     stated = list(zip(images["height"].astype(int), images["width"].astype(int), strict=True))
+    found = of_files(list(images["key"]), paths, stated)
+    _check_sizes(folder, paths, found.sizes, stated, square)
+    return found
+
+
+def of_files(keys: Sequence[str], paths: Sequence[Path], stated: Sequence[Size]) -> Pictures:
+    """The pictures of these files, read and hashed; ValueError names the file that cannot be read."""
     measured = [_measured(path, size) for path, size in zip(paths, stated, strict=True)]
-    _check_sizes(folder, paths, [size for size, _, _ in measured], stated, square)
     return Pictures(
-        keys=tuple(images["key"]),
+        keys=tuple(keys),
         paths=tuple(paths),
         sizes=tuple(size for size, _, _ in measured),
         digests=tuple(digest for _, digest, _ in measured),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
+from scipy.optimize import linear_sum_assignment
 
 from instdiff.schema import Rle
 
@@ -27,6 +28,32 @@ def mask_ious(detected: RunLengths, given: RunLengths) -> Floats:
 def box_ious(detected_D4: Floats, given_G4: Floats) -> Floats:
     """(D, G): intersection over union of boxes, each x, y, width, height in one unit."""
     return _pairs(np.ascontiguousarray(detected_D4), np.ascontiguousarray(given_G4))
+
+
+def corners(boxes: Sequence[Sequence[float]]) -> Floats:
+    """(N, 4): boxes as an array, which has four columns where there is none."""
+    return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def corner_ious(one_N4: Floats, other_M4: Floats) -> Floats:
+    """(N, M): intersection over union of boxes, each left, top, right, bottom in one unit; 0 without an area."""
+    starts_NM2 = np.maximum(one_N4[:, None, :2], other_M4[None, :, :2])
+    ends_NM2 = np.minimum(one_N4[:, None, 2:], other_M4[None, :, 2:])
+    common_NM = np.clip(ends_NM2 - starts_NM2, 0, None).prod(2)
+    areas_N, areas_M = ((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1) for boxes in (one_N4, other_M4))
+    union_NM = areas_N[:, None] + areas_M[None] - common_NM
+    return np.asarray(common_NM / np.where(union_NM > 0, union_NM, 1.0), np.float64)
+
+
+def suppressed(boxes_N4: Floats, iou: float) -> NDArray[np.intp]:
+    """Places of the boxes that overlap no surer one that stays by more than `iou`; boxes by falling score."""
+    if not len(boxes_N4):
+        return np.zeros(0, np.intp)
+    overlaps_NN = corner_ious(boxes_N4, boxes_N4)
+    stays_N = np.ones(len(boxes_N4), bool)
+    for place in range(1, len(boxes_N4)):
+        stays_N[place] = not (overlaps_NN[place, :place][stays_N[:place]] > iou).any()
+    return np.flatnonzero(stays_N)
 
 
 def run_lengths(record: Mapping[str, Any]) -> Rle:
@@ -55,6 +82,15 @@ def one_to_one(iou_DG: Floats, allowed_DG: Flags) -> Indices:
         taken[instance] = detection
         overlaps_DG[detection, :] = 0.0
         overlaps_DG[:, instance] = 0.0
+    return taken
+
+
+def hungarian(iou_DG: Floats) -> Indices:
+    """(G,): the one-to-one pairs whose overlaps add up to most."""
+    detections, instances = linear_sum_assignment(-iou_DG)
+    taken = np.full(iou_DG.shape[1], -1, np.int64)
+    for detection, instance in zip(detections, instances, strict=True):
+        taken[instance] = detection if iou_DG[detection, instance] > 0 else -1
     return taken
 
 

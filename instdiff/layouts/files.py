@@ -21,7 +21,7 @@ from instdiff.layouts.remarks import SQUARE, Shape, shown
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
 from instdiff.texts import is_text, quoted, read_json
 
-_KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
+KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
     r"^instances": "annos",
     r"^prompt:": "caption:",
@@ -196,7 +196,7 @@ def _parsed(
         except ValueError as error:
             faults.append(f"instances.{number}.{error}")
     name = key if written.key is None else written.key
-    if not _KEY.fullmatch(name):
+    if not KEY.fullmatch(name):
         faults.append(f"key: {name[:40]!r} is no safe file name: letters, digits, and . _ - after the first")
     if faults:
         return None, faults, []

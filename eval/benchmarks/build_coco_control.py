@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from eval.benchmark import coco_benchmark
-from eval.benchmark.coco_benchmark import Picture, Request
+from eval.benchmarks import coco_control
+from eval.benchmarks.coco_control import Picture, Request
 from eval.inputs import coco
 from instdiff import atomic, provenance, tables
 from instdiff.layouts import files as layout_files
@@ -42,7 +42,7 @@ def write(
     names = {one.id: one.name for one in instances.categories}
     images, annotated = [], []
     for one in track(made, len(made), "pictures"):
-        image, own = coco_benchmark.rows(one, names, request.seed, request.compat)
+        image, own = coco_control.rows(one, names, request.seed, request.compat)
         images.append(image)
         annotated += own
     with atomic.folder(out) as to:
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     instances = coco.read_instances(given.instances)
     captions = None if given.captions is None else coco.read_captions(given.captions)
     try:
-        made = coco_benchmark.built(instances, captions, request)
+        made = coco_control.built(instances, captions, request)
     except ValueError as error:
         raise ValueError(f"{given.captions or given.instances}: {error}") from error
     if not made:
@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--attributes",
         nargs="*",
-        choices=tuple(coco_benchmark.WORDS),
+        choices=tuple(coco_control.WORDS),
         default=[],
         help="put into every phrase, by annotation id",
     )

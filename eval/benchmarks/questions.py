@@ -1,0 +1,45 @@
+"""The wording of questions: ours, or a file with the benchmark's own, without which no number is comparable.
+
+{"source": where the wording is from, "licence": its licence, "questions": {id: text with its {fields}}}
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from eval.benchmarks import records
+from eval.benchmarks.records import Phrase, Record, Text
+from eval.benchmarks.shape import Benchmark
+from instdiff import provenance
+from instdiff.texts import read_json
+
+FIELD = re.compile(r"\{([a-z]+)\}")
+
+
+class Wording(Record):
+    """A file of questions."""
+
+    source: Phrase
+    licence: Text = ""
+    questions: dict[str, Phrase] = Field(min_length=1)
+
+
+def read(benchmark: Benchmark, path: Path | None) -> tuple[Mapping[str, str], dict[str, object]]:
+    """The questions by id, and what provenance says of them; ValueError names an id that is unknown or lacks a field."""
+    if path is None:
+        return benchmark.questions, {"source": "this repository's wording", "questions": dict(benchmark.questions)}
+    wording = records.parsed(Wording, read_json(path), str(path))
+    for name, text in wording.questions.items():
+        if name not in benchmark.questions:
+            known = ", ".join(benchmark.questions) or "none"
+            raise ValueError(f"{path}: questions.{name[:40]}: {benchmark.name} has no such question, but {known}")
+        lacking = set(FIELD.findall(benchmark.questions[name])) - set(FIELD.findall(text))
+        if lacking:
+            raise ValueError(f"{path}: questions.{name}: {{{sorted(lacking)[0]}}} is missing in it")
+    lacking = benchmark.questions.keys() - wording.questions.keys()
+    if lacking:
+        raise ValueError(f"{path}: questions: {sorted(lacking)[0]} is missing")
+    made_by = {"source": wording.source, "licence": wording.licence, "sha256": provenance.of_file(path)}
+    return wording.questions, made_by

@@ -1,0 +1,91 @@
+"""What an answer says: yes or no, boxes, yes or no by name. What says nothing is counted, and never a yes."""
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from eval.benchmarks.evidence import View
+from instdiff.schema import Box
+
+MOST_BOXES = 1000  # of one category in one answer
+UNITS = ("multiples-of-28", "pixels", "thousandths")  # that an answerer's boxes may be in
+STEP = 28  # pixels: Qwen2.5-VL's own input has sides of this multiple
+_WORDS = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+
+
+def yes(view: View, answer: str, reference: Sequence[str]) -> bool:
+    """Whether the answer is yes: its first word or, where that is neither, its only one of the two.
+
+    As the reference has it, whether one of these texts stands anywhere in it.
+    """
+    if view.compat:
+        return any(word in answer for word in reference)
+    words = [word.lower() for word in _WORDS.findall(answer)]
+    first = _WORDS.match(answer.strip().lstrip("*\"'[( "))
+    if first is None and len(set(words)) != 1:
+        view.fault()
+        return False
+    return words[0] == "yes"
+
+
+def by_name(view: View, answer: str) -> dict[str, Any]:
+    """The object in the answer, fenced or bare, in JSON or as Python writes it; empty where there is none."""
+    if view.absent:
+        return {}
+    fenced = _FENCE.search(answer)
+    text = (fenced[1] if fenced else answer).strip()
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            content = reader(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        if isinstance(content, dict):
+            return {str(name): value for name, value in content.items()}
+    view.fault()
+    return {}
+
+
+def is_yes(value: object) -> bool:
+    """Whether a value of such an object is yes."""
+    return isinstance(value, str) and value.strip().lower() == "yes"
+
+
+def boxes(view: View, value: object) -> list[Box]:
+    """The boxes of a list of x0, y0, x1, y1, as fractions; what is no box is counted and left out.
+
+    The reference takes all numbers as pixels of the picture.
+    """
+    if not isinstance(value, list):
+        view.fault()
+        return []
+    height, width = (float(STEP * max(1, round(side / STEP))) for side in view.size)
+    if view.compat or view.boxes_in == "pixels":
+        height, width = map(float, view.size)
+    elif view.boxes_in == "thousandths":
+        height = width = 1000.0
+    found = []
+    for edges in value[:MOST_BOXES]:
+        if isinstance(edges, list) and len(edges) == 4 and all(_is_number(edge) for edge in edges):
+            found.append(Box(edges[0] / width, edges[1] / height, edges[2] / width, edges[3] / height))
+        else:
+            view.fault()
+    return found
+
+
+def probability(view: View, answer: str) -> float:
+    """A number from 0 to 1, or 1 for yes and 0 for no."""
+    try:
+        value = float(answer)
+    except ValueError:
+        return float(yes(view, answer, ("yes", "Yes")))
+    if not 0 <= value <= 1:
+        view.fault()
+        return 0.0
+    return value
+
+
+def _is_number(edge: object) -> bool:
+    return isinstance(edge, int | float) and not isinstance(edge, bool) and abs(edge) < 1e6

@@ -1,0 +1,136 @@
+"""SACap-Eval: the only public benchmark whose layouts are masks. A judge looks at the box around each mask.
+
+Seg2Any 2b39414 (eval/metric_regional_quality.py). A Parquet table of captions, and SA-1B's JSON file beside each
+picture, which holds the masks. What a caption does not say is left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import Field
+
+from eval.benchmarks import layoutsam, records, replies
+from eval.benchmarks.evidence import View
+from eval.benchmarks.records import Phrase, Record, Side, Text
+from eval.benchmarks.shape import Benchmark, Case, Expected, Reading, Value
+from instdiff.layouts import masks
+from instdiff.schema import Rle
+from instdiff.texts import read_json
+
+COLUMNS = ("imagename", "caption", "segments_info")
+YES = ("Yes", "yes", "YES")
+UNSAID = "unsaid"
+
+
+class Segment(Record):
+    """An instance: the mask's id in SA-1B's file, and what it is called."""
+
+    anno_id: int
+    caption: Phrase
+    short_caption: Text | None = None
+
+
+class Row(Record):
+    """A row of the table."""
+
+    imagename: Phrase
+    caption: Text
+    segments_info: tuple[Segment, ...] = Field(min_length=1)
+
+
+class Mask(Record):
+    """An annotation of SA-1B's file."""
+
+    id: int
+    segmentation: Rle
+
+
+class Image(Record):
+    """The picture of SA-1B's file."""
+
+    width: Side
+    height: Side
+
+
+class Masks(Record):
+    """SA-1B's file of one picture."""
+
+    image: Image
+    annotations: tuple[Mask, ...]
+
+
+def read(paths: Sequence[Path]) -> Reading:
+    """The Parquet tables, and the folders in which SA-1B's JSON files lie."""
+    folders = [path for path in paths if path.is_dir()]
+    tables = [path for path in paths if not path.is_dir()]
+    if not folders:
+        raise ValueError("SACap-Eval: give the folder of SA-1B's JSON files, too: the masks are in them")
+    rows = [pair for path in tables for pair in records.parquet(path, COLUMNS)]
+    return Reading(records.checked([_case(row, folders, where) for where, row in rows], ", ".join(map(str, tables))))
+
+
+def _case(row: Mapping[str, Any], folders: Sequence[Path], where: str) -> Case:
+    segments = records.literal(row["segments_info"], f"{where}: segments_info")
+    checked = records.parsed(Row, {**row, "segments_info": segments}, where)
+    stem = PurePath(checked.imagename).stem
+    path = next((folder / f"{stem}.json" for folder in folders if (folder / f"{stem}.json").is_file()), None)
+    if path is None:
+        raise ValueError(f"{where}: imagename: no {stem}.json in {', '.join(map(str, folders))}")
+    content = records.parsed(Masks, read_json(path), str(path))
+    by_id = {one.id: one.segmentation for one in content.annotations}
+    instances = [
+        _instance(one, by_id, f"{where}: segments_info.{place}", path)
+        for place, one in enumerate(checked.segments_info)
+    ]
+    size = content.image
+    return Case(key=stem, prompt=checked.caption, instances=tuple(instances), height=size.height, width=size.width)
+
+
+def _instance(one: Segment, by_id: Mapping[int, Rle], where: str, path: Path) -> Expected:
+    mask = by_id.get(one.anno_id)
+    if mask is None:
+        raise ValueError(f"{where}: anno_id: {path} has no annotation {one.anno_id}")
+    try:
+        box = masks.box_of(masks.decode(mask))
+    except ValueError as error:
+        raise ValueError(f"{path}: annotation {one.anno_id}: {error}") from error
+    short = one.short_caption if one.short_caption and one.short_caption.strip() else one.caption
+    return Expected(phrase=one.caption, category=short, short=short, detail=one.caption, box=box, mask=mask)
+
+
+def measure(case: Case, view: View) -> Iterable[Value]:
+    """As LayoutSAM-Eval; an attribute that the caption does not say is left out."""
+    for index, one in enumerate(case.instances):
+        there = replies.yes(view, view.ask("spatial", one.box, short=one.short), YES)
+        yield Value("spatial", index, float(there))
+        for name in layoutsam.ATTRIBUTES:
+            answer = view.ask(name, one.box, detail=one.detail) if there else "no"
+            unsaid = UNSAID in answer.lower()
+            yield Value(name, index, None if unsaid else float(there and replies.yes(view, answer, YES)))
+
+
+BENCHMARK = Benchmark(
+    name="sacap",
+    title="SACap-Eval",
+    source="Seg2Any 2b39414 (eval/metric_regional_quality.py); card of 0xLDF/SACap-eval",
+    licence="see the card of the data",
+    files="the Parquet table and the folder of SA-1B's JSON files",
+    judges="Qwen2-VL-72B-AWQ, temperature .1, on the box around the mask",
+    needs=frozenset({"answers"}),
+    read=read,
+    measures=layoutsam.measures("the box around the mask"),
+    measure=measure,
+    absent="left out",
+    comparable="with the benchmark's judge and questions (--questions), within the judge's noise; how it tells that a"
+    " caption leaves an attribute out is not known here: our question lets the judge answer 'unsaid'",
+    pictures="<stem of imagename>.png",
+    questions={
+        "spatial": layoutsam.QUESTIONS["spatial"],
+        **{
+            name: f"Here is a description: {{detail}}. Does the {name} of the subject in the picture agree with it? Where"
+            f" the description says nothing of {name}, answer {UNSAID}. Answer with one word: Yes, No or {UNSAID}."
+            for name in layoutsam.ATTRIBUTES
+        },
+    },
+)
