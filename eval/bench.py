@@ -169,7 +169,7 @@ def show(
 ) -> None:
     """Print the table: the chosen way of counting, and the other where it gives other numbers."""
     console = Console()
-    rows = {}
+    rows: dict[str, dict[str, dict[str, float]]] = {}
     for way in sorted((scoring.OURS, scoring.REFERENCE), key=lambda way: way != chosen):
         numbers = {
             one: scored.metrics[way][one]._asdict()

@@ -85,7 +85,7 @@ def _case(number: str, prompt: str, segments: Sequence[tuple[str, Edges]], where
         colour, category = named.groups()
         instances.append(Expected(phrase=label.strip(), category=category.strip(), box=box, colour=colour))
     return Case(
-        key=number,
+        key=records.key(number, where),
         prompt=prompt.strip(),
         instances=tuple(instances),
         height=SIDE,
@@ -105,7 +105,7 @@ def measure(case: Case, view: View) -> Iterable[Value]:
         if not view.has("masks"):
             continue
         mask = view.mask(index) if overlap >= mig.MIN_IOU else None
-        right = pixels is not None and mask is not None and hsv.right(pixels, masks.decode(mask), one.colour)
+        right = pixels is not None and mask is not None and hsv.right(pixels, masks.decode(mask), str(one.colour))
         succeeded.append(overlap >= mig.MIN_IOU and right)
         yield Value("success", index, float(succeeded[-1]))
         yield Value("miou", index, 0.0 if overlap >= mig.MIN_IOU and not right else overlap)

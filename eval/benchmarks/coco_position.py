@@ -39,7 +39,8 @@ def _case(number: str, sample: object, where: str) -> Case:
         )
         for place, one in enumerate(checked.segment)
     )
-    return Case(key=number, prompt=checked.caption.strip(), instances=instances, height=SIDE, width=SIDE)
+    prompt = checked.caption.strip()
+    return Case(key=records.key(number, where), prompt=prompt, instances=instances, height=SIDE, width=SIDE)
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:

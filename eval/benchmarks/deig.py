@@ -103,7 +103,7 @@ def _case(record: object, where: str) -> Case:
         for place, one in enumerate(checked.instances)
     )
     return Case(
-        key=PurePath(checked.file_name).stem,
+        key=records.key(PurePath(checked.file_name).stem, where),
         prompt=", ".join(one.description for one in checked.instances),
         instances=instances,
         height=SIDE,

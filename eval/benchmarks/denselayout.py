@@ -60,7 +60,7 @@ def _case(row: Any, where: str) -> Case:
         }
     checked = records.parsed(Picture, row, where)
     return Case(
-        key=str(checked.id),
+        key=records.key(str(checked.id), where),
         prompt=checked.prompt,
         instances=tuple(
             Expected(

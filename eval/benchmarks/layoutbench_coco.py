@@ -57,7 +57,7 @@ def _case(record: object, skill: str | None, where: str) -> Case:
         counts = f"{len(item.boxes_normalized)} boxes and {len(item.box_captions)} captions"
         raise ValueError(f"{where}: box_captions: there are {counts}")
     return Case(
-        key=PurePath(str(name)).stem if item.file_name is not None else str(name),
+        key=records.key(PurePath(str(name)).stem if item.file_name is not None else str(name), where),
         prompt=item.caption,
         instances=tuple(
             Expected(

@@ -46,7 +46,7 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
         raise ValueError(f"{where}: {', '.join(LITERALS)} have {', '.join(map(str, sorted(counts)))} entries")
     regions = zip(checked.region_captions, checked.detail_region_captions, checked.bbox_list, strict=True)
     return Case(
-        key=PurePath(checked.file_name).stem,
+        key=records.key(PurePath(checked.file_name).stem, where),
         prompt=checked.global_caption,
         instances=tuple(
             Expected(

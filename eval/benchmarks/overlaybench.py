@@ -96,7 +96,7 @@ def _case(record: Any, split: str, where: str) -> Case:
             )
         pairs.append((a, b))
     return Case(
-        key=f"{split}-{row.image_id}" if split else str(row.image_id),
+        key=records.key(f"{split}-{row.image_id}" if split else str(row.image_id), where),
         prompt=checked.caption,
         instances=tuple(
             Expected(
@@ -228,7 +228,7 @@ BENCHMARK = Benchmark(
     measure=measure,
     absent="refused",
     comparable="with the benchmark's judge and questions (--questions), within the judge's noise. Its meter takes"
-    " the judge's pixels for the picture's, which moves boxes by 1.2 % (1024) or 1.6 % (512): `--compat reference` does too",
+    " the judge's pixels for the picture's, which moves boxes by 1.2 % (1024) or 1.6 % (512); so does `--compat`",
     named=named,
     pictures="<split>/<seed>/<image_id>.png, or <split>-<image_id>.png",
     questions={
@@ -238,7 +238,7 @@ BENCHMARK = Benchmark(
         " its description: {entities}. For each, is it clearly drawn with its key attributes? Answer with a JSON object"
         ' that has "Yes" or "No" under the name of each, and nothing else.',
         "relations": "These instances are meant to be in the picture: {entities}. For each pair, does this relation"
-        ' hold: {relations}? Answer with a JSON object that has "Yes" or "No" under the name of each pair, and nothing else.',
+        ' hold: {relations}? Answer with a JSON object that has "Yes" or "No" under each pair, and nothing else.',
     },
     published=tuple(
         Published(model, f"{measure}/split/{split}", round(value / 100, 4), _PAGE, "three pictures a layout")

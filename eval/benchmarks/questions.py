@@ -27,7 +27,7 @@ class Wording(Record):
 
 
 def read(benchmark: Benchmark, path: Path | None) -> tuple[Mapping[str, str], dict[str, object]]:
-    """The questions by id, and what provenance says of them; ValueError names an id that is unknown or lacks a field."""
+    """The questions by id, and what provenance says of them; ValueError names an id that is unknown, or its field."""
     if path is None:
         return benchmark.questions, {"source": "this repository's wording", "questions": dict(benchmark.questions)}
     wording = records.parsed(Wording, read_json(path), str(path))
@@ -41,5 +41,5 @@ def read(benchmark: Benchmark, path: Path | None) -> tuple[Mapping[str, str], di
     lacking = benchmark.questions.keys() - wording.questions.keys()
     if lacking:
         raise ValueError(f"{path}: questions: {sorted(lacking)[0]} is missing")
-    made_by = {"source": wording.source, "licence": wording.licence, "sha256": provenance.of_file(path)}
-    return wording.questions, made_by
+    stated = {"source": wording.source, "licence": wording.licence}
+    return wording.questions, {**stated, "sha256": provenance.of_file(path)}

@@ -134,15 +134,18 @@ def without_article(label: str) -> str:
     return rest.strip() if article.lower() in {"a", "an"} and rest.strip() else label.strip()
 
 
+def key(text: str, where: str) -> str:
+    """The text as a picture's name; ValueError where it is no safe one."""
+    if not KEY.fullmatch(text):
+        raise ValueError(f"{where}: {text[:40]!r} is no safe file name: letters, digits, and . _ - after the first")
+    return text
+
+
 def checked(cases: Sequence[Case], source: Path | str) -> list[Case]:
-    """The cases, whose keys are file names and stand once; ValueError names the key."""
+    """The cases, whose keys stand once; ValueError names the key."""
     if not cases:
         raise ValueError(f"{source}: holds no layout")
     for case in cases:
-        if not KEY.fullmatch(case.key):
-            raise ValueError(
-                f"{source}: {case.key[:40]!r} is no safe file name: letters, digits, and . _ - after the first"
-            )
         if len(case.instances) > MOST_INSTANCES:
             raise ValueError(f"{source}: {case.key}: {len(case.instances)} instances, {MOST_INSTANCES} at most")
     twice = [key for key, count in Counter(case.key for case in cases).items() if count > 1]

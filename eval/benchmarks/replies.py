@@ -23,7 +23,7 @@ def yes(view: View, answer: str, reference: Sequence[str]) -> bool:
     """
     if view.compat:
         return any(word in answer for word in reference)
-    words = [word.lower() for word in _WORDS.findall(answer)]
+    words: list[str] = [word.lower() for word in _WORDS.findall(answer)]
     first = _WORDS.match(answer.strip().lstrip("*\"'[( "))
     if first is None and len(set(words)) != 1:
         view.fault()

@@ -73,7 +73,7 @@ def read(paths: Sequence[Path]) -> Reading:
 def _case(row: Mapping[str, Any], folders: Sequence[Path], where: str) -> Case:
     segments = records.literal(row["segments_info"], f"{where}: segments_info")
     checked = records.parsed(Row, {**row, "segments_info": segments}, where)
-    stem = PurePath(checked.imagename).stem
+    stem = records.key(PurePath(checked.imagename).stem, where)
     path = next((folder / f"{stem}.json" for folder in folders if (folder / f"{stem}.json").is_file()), None)
     if path is None:
         raise ValueError(f"{where}: imagename: no {stem}.json in {', '.join(map(str, folders))}")
@@ -128,8 +128,8 @@ BENCHMARK = Benchmark(
     questions={
         "spatial": layoutsam.QUESTIONS["spatial"],
         **{
-            name: f"Here is a description: {{detail}}. Does the {name} of the subject in the picture agree with it? Where"
-            f" the description says nothing of {name}, answer {UNSAID}. Answer with one word: Yes, No or {UNSAID}."
+            name: f"Here is a description: {{detail}}. Does the {name} of the subject in the picture agree with it?"
+            f" Where the description says nothing of {name}, say {UNSAID}. Answer with one word: Yes, No or {UNSAID}."
             for name in layoutsam.ATTRIBUTES
         },
     },

@@ -37,7 +37,7 @@ def _case(image: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]], path: Pat
         records.box(placed.box, f"{path}: instance {row['index']} of {image['key']!r}")
         instances.append(Expected(**dict(placed), short=placed.category, detail=placed.phrase, colour=row["colour"]))
     return Case(
-        key=image["key"],
+        key=records.key(image["key"], str(path)),
         prompt=image["caption"],
         instances=tuple(instances),
         height=image["height"],

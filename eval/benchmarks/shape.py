@@ -94,7 +94,7 @@ class Value(NamedTuple):
     """One value of a measure; None where this instance, pair or picture does not count."""
 
     measure: str
-    index: int  # of the instance, pair or relation in its case; -1 for the picture
+    number: int  # of the instance, pair or relation in its case; -1 for the picture
     value: float | None
 
 

@@ -53,7 +53,14 @@ def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list
             instances = tuple(Expected(phrase=piece, short=piece) for piece in pieces[:MOST_CHUNKS])
             part = (f"kind/{kind}",)
             cases.append(
-                Case(key=slug(prompt), prompt=prompt, instances=instances, height=SIDE, width=SIDE, parts=part)
+                Case(
+                    key=records.key(slug(prompt), f"{path}: line {number + 1}"),
+                    prompt=prompt,
+                    instances=instances,
+                    height=SIDE,
+                    width=SIDE,
+                    parts=part,
+                )
             )
     return cases
 

@@ -1,4 +1,4 @@
-"""The leaderboard: benchmarks by models, what was measured here with intervals, published numbers in grey with source."""
+"""The leaderboard: benchmarks by models; numbers measured here with intervals, published ones in grey with source."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
