@@ -238,14 +238,14 @@ def write_scenes(folder: Path, count: int) -> list[scenes.Scene]:
     (folder / "real").mkdir()
     images, rows, drawn = [], [], []
     for number in range(count):
-        scene = scenes.scene(5, number, "crowded")
+        scene = scenes.scene(5, number, "overlapping")
         drawn.append(scene)
         key = f"scene-{number}"
         height, width = scene.picture.shape[:2]
         images.append(
             {
                 "key": key,
-                "group": "crowded",
+                "group": "overlapping",
                 "file": f"{key}.png",
                 "width": width,
                 "height": height,

@@ -13,7 +13,7 @@ import pandas as pd
 from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
-from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig
+from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig, overlap
 from eval.metrics.attributes import Judge
 from eval.metrics.bootstrap import Counts, Metric
 from eval.scoring import instance_table
@@ -45,6 +45,7 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
     values: dict[str, pd.Series] = {
         "mask_miou": scores["mask_iou"],
         "box_miou": scores["box_iou"],
+        "overlap_miou": scores["overlap_iou"],
         "pim": scores["pim_scribble" if row.partition(SEED)[0].endswith(SCRIBBLE) else "pim_point"],
         "pim_point": scores["pim_point"],
         "pim_scribble": scores["pim_scribble"],
@@ -53,6 +54,8 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
         "mig_success": pd.Series(mig.of_instances(box_iou_N, right_N).astype(np.float64)),
         "mig_miou": pd.Series(mig.ious(box_iou_N, right_N)),
     }
+    for stratum in overlap.STRATA:
+        values[f"box_miou/overlap/{stratum}"] = scores["box_iou"].where(scores["overlap"] == stratum)
     for attribute, column in instance_table.COLUMN_ASKED.items():
         judged = scores[f"judged_{attribute}"]
         right = (judged == scores[column]).astype("Float64")

@@ -11,7 +11,7 @@ import pandas as pd
 from eval.inputs import ground_truth
 from eval.metrics import bootstrap
 from eval.metrics.bootstrap import Metric
-from eval.scoring import ap_matches, instance_table, measures
+from eval.scoring import ap_matches, instance_table, measures, overlaps
 from eval.scoring.columns import SCORES
 from eval.scoring.headline import HEADLINE, direction
 from eval.scoring.measures import Eyes
@@ -36,7 +36,12 @@ def table(row: str, inputs: Inputs, given: instance_table.Records, eyes: Eyes | 
         group=truth.instances["key"].map(groups),
         area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
     )
-    parts = [asked, instance_table.placed(truth, given, inputs.found.in_coco, params.min_score)]
+    found = inputs.found.in_coco
+    parts = [
+        asked,
+        instance_table.placed(truth, given, found, params.min_score),
+        overlaps.of_instances(given, found, inputs.pictures.sizes, params.min_score),
+    ]
     if eyes is not None:
         parts.append(
             instance_table.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)

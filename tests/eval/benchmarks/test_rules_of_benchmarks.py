@@ -249,7 +249,9 @@ def test_overlaybench_pairs_both_ways_by_name(tmp_path: Path) -> None:
 )
 def test_an_answerers_boxes_are_in_pixels_of_its_own_input(tmp_path: Path, unit: str, compat: bool, side: int) -> None:
     case = _case(tmp_path, "overlaybench", 0)
-    boxes = f'```json\n{{"cup": [[0, 0, {side / 2}, {side / 2}], [{side / 4}, {side / 4}, {side * 0.75}, {side * 0.75}]]}}\n```'
+    quarter, half = side / 4, side / 2
+    listed = [[0, 0, half, half], [quarter, quarter, half + quarter, half + quarter]]
+    boxes = f'```json\n{{"cup": {listed}}}\n```'
     known = Evidence(boxes_in=unit, **_overlay(case, boxes, '{"cup": "Yes", "mug": "no"}', "{'(cup, mug)': 'Yes'}"))
     values = _values("overlaybench", case, known, tmp_path, compat)
     assert [values["miou", n] for n in range(2)] == pytest.approx([1, 1])

@@ -1,0 +1,298 @@
+"""`instdiff bench` on pictures: what is missing fails, two ways of counting stand side by side, nothing is mixed up."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import bench_world
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from eval.benchmarks import difference, looking, pictures, registry, scoring
+from eval.benchmarks.evidence import Evidence
+from eval.benchmarks.scoring import VALUES
+from instdiff import __main__ as command
+from instdiff import tables
+from instdiff.layouts.masks import Mask
+from instdiff.schema import Box
+
+
+class _Echo:
+    """A finder that finds each text in the upper left quarter."""
+
+    classes = None
+
+    def find(self, pictures: Any, texts: Any) -> list[list[Any]]:
+        quarter = Box(0, 0, 0.5, 0.5)
+        return [[bench_world._Detection(text, 0.9, quarter, None) for text in own] for own in texts]
+
+
+class _Whole:
+    """A marker to which every box is full."""
+
+    def fill(self, pictures: Any, boxes: Any) -> list[list[tuple[Mask, float]]]:
+        return [[(np.ones(one.shape[:2], bool), 1.0) for _ in own] for one, own in zip(pictures, boxes, strict=True)]
+
+
+def _run(*words: str | Path) -> None:
+    command.main(["bench", *map(str, words)])
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    with pytest.raises(SystemExit) as stop:
+        _run(*words)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def mig(tmp_path: Path) -> dict[str, Any]:
+    """COCO-MIG's two layouts with pictures all red, detections in the first quarter, and masks."""
+    files = bench_world.write(tmp_path / "in", "coco-mig")
+    benchmark = registry.load("coco-mig")
+    cases = benchmark.read(files).cases
+    folder = bench_world.paint(tmp_path / "red", cases, (200, 0, 0))
+    return _judged(tmp_path, "coco-mig", files, folder)
+
+
+def _judged(tmp_path: Path, name: str, files: list[Path], folder: Path) -> dict[str, Any]:
+    """Let the finder and the marker look at what is there."""
+    benchmark = registry.load(name)
+    shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
+    found, masks = tmp_path / f"{folder.name}.json", tmp_path / f"{folder.name}.parquet"
+    looking.detect(found, _Echo(), "echo", shown, {})
+    looking.mark(masks, _Whole(), shown)
+    words = ["score", name, *files, "--detections", found, "--masks", masks, "--out", tmp_path / "scores"]
+    return {"files": files, "folder": folder, "words": words, "out": tmp_path / "scores" / name, "tmp": tmp_path}
+
+
+def _metrics(row: Path) -> dict[str, dict[str, Any]]:
+    content: dict[str, dict[str, Any]] = json.loads((row / "metrics.json").read_text())
+    return content
+
+
+def test_a_result_has_its_numbers_intervals_parts_and_sources(mig: dict[str, Any]) -> None:
+    _run(*mig["words"], "--pictures", mig["folder"])
+    metrics = _metrics(mig["out"] / "red")
+    # instances: red dog and blue ball; brown dog, white ball, black cat; all pictures red, found in the first quarter
+    assert metrics["success"] | {"low": 0, "high": 0} == {"value": 0.2, "n": 5, "low": 0, "high": 0, "better": "higher"}
+    assert metrics["success/level/L2"]["value"] == 0.5
+    assert metrics["success/level/L3"]["value"] == 0
+    assert metrics["place_success"]["value"] == 0.4
+    assert metrics["miou"]["value"] == pytest.approx(0.2)
+    assert metrics["pictures"]["n"] == 2
+    assert metrics["success"]["low"] <= 0.2 <= metrics["success"]["high"]
+    assert all("reference" not in one for one in metrics.values())  # both ways of counting agree
+    source = json.loads((mig["out"] / "red" / "provenance.json").read_text())
+    assert source["judged_by"]["detections"]["by"]["detector"] == "echo"
+    assert source["missing"] == []
+
+
+def test_a_missing_picture_fails_and_the_benchmarks_own_number_stands_beside(
+    mig: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mig["folder"] / "7.png").unlink()
+    mig = _judged(mig["tmp"], "coco-mig", mig["files"], mig["folder"])
+    _run(*mig["words"], "--pictures", mig["folder"])
+    success = _metrics(mig["out"] / "red")["success"]
+    assert (success["value"], success["n"]) == (0.2, 5)
+    assert (success["reference"]["value"], success["reference"]["n"]) == (0.5, 2)
+    shown = capsys.readouterr().out
+    assert "1 of 2 pictures are missing" in shown
+    assert "red, ours" in shown
+    assert "red, reference" in shown
+    _run(*mig["words"], "--pictures", mig["folder"], "--compat", "reference")
+    success = _metrics(mig["out"] / "red")["success"]
+    assert (success["value"], success["ours"]["value"]) == (0.5, 0.2)
+    values = tables.read(mig["out"] / "red" / "values.parquet", VALUES)
+    missing = values[values["missing"]]
+    assert set(missing["key"]) == {"7"}
+    assert (missing["ours"] == 0).all()
+    assert missing["reference"].isna().all()
+
+
+def test_a_benchmark_that_stops_at_a_missing_picture_gives_no_number_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = bench_world.write(tmp_path / "in", "overlaybench")
+    benchmark = registry.load("overlaybench")
+    folder = bench_world.paint(tmp_path / "drawn", benchmark.read(files).cases)
+    next(folder.iterdir()).unlink()
+    words = _judged(tmp_path, "overlaybench", files, folder)["words"]
+    words = [word for word in words if not str(word).endswith("parquet") and word != "--masks"]
+    sentence = _refused(capsys, *words, "--pictures", folder, "--compat", "reference")
+    assert "itself gives no number when a picture is missing" in sentence
+    assert not (tmp_path / "scores" / "overlaybench" / "drawn").exists()
+    _run(*words, "--pictures", folder)
+    miou = _metrics(tmp_path / "scores" / "overlaybench" / "drawn")["miou"]
+    assert miou["n"] == 4  # pictures
+    assert "reference" not in miou
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda folder: shutil.copy(folder / "0.png", folder / "19.png"),
+            "1 pictures of no layout of this benchmark: 19.png",
+        ),
+        (
+            lambda folder: shutil.copy(folder / "0.png", folder / "a_0.png"),
+            "1 pictures that another one already is: a_0.png",
+        ),
+        (lambda folder: (folder / "0.png").write_bytes(b"no"), "0.png: not a readable picture"),
+        (lambda folder: shutil.copy(folder / "0.png", folder / "7.png"), "made on other pictures than these"),
+        (lambda folder: [one.unlink() for one in folder.iterdir()], "no picture of this benchmark is there"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused_by_name(
+    mig: dict[str, Any], capsys: pytest.CaptureFixture[str], spoil: Any, sentence: str
+) -> None:
+    spoil(mig["folder"])
+    assert sentence in _refused(capsys, *mig["words"], "--pictures", mig["folder"])
+    assert not mig["out"].exists()
+
+
+def test_the_copies_with_boxes_that_migcs_script_draws_are_left_aside(mig: dict[str, Any]) -> None:
+    shutil.copy(mig["folder"] / "0.png", mig["folder"] / "anno_0.png")
+    _run(*mig["words"], "--pictures", mig["folder"])
+    assert _metrics(mig["out"] / "red")["success"]["n"] == 5
+
+
+def test_several_pictures_of_a_layout_are_drawn_again_together(tmp_path: Path) -> None:
+    files = bench_world.write(tmp_path / "in", "overlaybench")
+    cases = registry.load("overlaybench").read(files).cases
+    for case in cases:
+        split, _, number = case.key.partition("-")
+        for seed in ("1", "2", "3"):
+            folder = tmp_path / "drawn" / {"complex": "hard"}.get(split, split) / seed
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (int(seed), len(case.key), 0)).save(folder / f"{number}.png")
+    words = _judged(tmp_path, "overlaybench", files, tmp_path / "drawn")["words"]
+    words = [word for word in words if not str(word).endswith("parquet") and word != "--masks"]
+    _run(*words, "--pictures", tmp_path / "drawn")
+    metrics = _metrics(tmp_path / "scores" / "overlaybench" / "drawn")
+    assert metrics["miou"]["n"] == 12
+    assert metrics["miou/split/complex"]["n"] == 6
+
+
+def test_what_is_needed_and_not_given_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = bench_world.write(tmp_path / "in", "layoutsam")
+    folder = bench_world.paint(tmp_path / "drawn", registry.load("layoutsam").read(files).cases)
+    assert "needs answers: give --answers" in _refused(capsys, "score", "layoutsam", *files, "--pictures", folder)
+    _run("questions", "layoutsam", *files, "--pictures", folder, "--out", tmp_path / "asked.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()]
+    assert len(lines) == 4  # whether the subject of each box is there; the rest hangs on that
+    assert lines[0]["region"] == [0, 0, 0.5, 0.5]
+    assert "there is no benchmark 'mig'" in _refused(capsys, "list", "mig")
+    assert "no such file" in _refused(capsys, "layouts", "deig", tmp_path / "none", "--out", tmp_path / "x.json")
+
+
+def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = bench_world.write(tmp_path / "in", "layoutsam")
+    benchmark = registry.load("layoutsam")
+    folder = bench_world.paint(tmp_path / "drawn", benchmark.read(files).cases)
+    shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
+    known = Evidence(questions=benchmark.questions)
+    answers = tmp_path / "answers.parquet"
+    asked: list[str] = []
+
+    def answer(questions: Any) -> list[str]:
+        asked.extend(one.question for one in questions)
+        return [
+            "No" if "texture" in one.question else "perhaps" if "shape" in one.question else "Yes" for one in questions
+        ]
+
+    looking.ask(answers, answer, ("me", "greedy"), benchmark, shown, known)
+    assert len(asked) == 4 * 4
+    words = ("score", "layoutsam", *files, "--pictures", folder, "--answers", answers, "--out", tmp_path / "scores")
+    _run(*words)
+    metrics = _metrics(tmp_path / "scores" / "layoutsam" / "drawn")
+    assert [metrics[name]["value"] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, 0, 0]
+    source = json.loads((tmp_path / "scores" / "layoutsam" / "drawn" / "provenance.json").read_text())
+    assert source["unreadable_answers"] == 4
+    looking.ask(tmp_path / "again.parquet", answer, ("me", "greedy"), benchmark, shown, known)
+    assert len(asked) == 16  # nothing is asked again
+    wording = {"source": "theirs", "questions": {name: f"{text} Please." for name, text in benchmark.questions.items()}}
+    (tmp_path / "theirs.json").write_text(json.dumps(wording))
+    assert "questions have no answer" in _refused(capsys, *words, "--questions", tmp_path / "theirs.json")
+    wording["questions"]["colour"] = "Is it?"
+    (tmp_path / "theirs.json").write_text(json.dumps(wording))
+    assert "questions.colour: {detail} is missing" in _refused(capsys, *words, "--questions", tmp_path / "theirs.json")
+
+
+def test_two_results_are_compared_value_by_value(mig: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    cases = registry.load("coco-mig").read(mig["files"]).cases
+    blue = _judged(mig["tmp"], "coco-mig", mig["files"], bench_world.paint(mig["tmp"] / "brown", cases, (120, 60, 20)))
+    for one in (mig, blue):
+        _run(*one["words"], "--pictures", one["folder"])
+    a, b = difference.read(mig["out"] / "red"), difference.read(mig["out"] / "brown")
+    assert difference.checked(a, b) == ["judged_by"]
+    found = {one.name: one for one in difference.of_metrics(a, b, 200, 0)}
+    # red pictures: the red dog; brown ones: the brown dog. In no pair of pictures do both succeed
+    assert (found["success"].one, found["success"].other) == (0.2, 0.2)
+    assert found["success"].low == pytest.approx(-0.5)
+    assert found["success"].high == pytest.approx(1 / 3)
+    assert found["success/level/L2"].value == -0.5
+    assert (found["place_success"].low, found["place_success"].high) == (0, 0)  # the same places: paired, no spread
+    _run("compare", mig["out"] / "red", mig["out"] / "brown")
+    assert "place_success" in capsys.readouterr().out
+
+
+def test_results_of_other_files_are_not_compared(mig: dict[str, Any]) -> None:
+    _run(*mig["words"], "--pictures", mig["folder"])
+    other = shutil.copytree(mig["out"] / "red", mig["out"] / "other")
+    source = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(source | {"files": {"mig_bench.json": "another"}}))
+    with pytest.raises(ValueError, match="their files differ"):
+        difference.checked(difference.read(mig["out"] / "red"), difference.read(other))
+
+
+def test_a_mean_over_parts_weighs_each_part_alike() -> None:
+    rows = pd.DataFrame(
+        {
+            "measure": "correct",
+            "key": ["a", "b", "c"],
+            "repeat": "",
+            "index": -1,
+            "missing": False,
+            "place": [0, 1, 2],
+            "ours": [1.0, 1.0, 0.0],
+            "reference": [1.0, 1.0, 0.0],
+            "parts": [["tag/colors"], ["tag/colors"], ["tag/color_attr"]],
+        }
+    )
+    draws = scoring.bootstrap.draws(3, 100, 0)
+    metrics = scoring.summary(registry.load("geneval"), rows, "ours", scoring.Draws(draws, draws))
+    assert metrics["correct"].value == 0.5
+    assert metrics["correct/tag/colors"].value == 1.0
+
+
+def test_on_scenes_an_exact_oracle_is_perfect_on_the_real_pictures_and_finds_nothing_in_others(tmp_path: Path) -> None:
+    drawn = bench_world.write_scenes(tmp_path, 4)
+    files = [tmp_path / "images.parquet", tmp_path / "annotated.parquet"]
+    benchmark = registry.load("scenes")
+    cases = benchmark.read(files).cases
+    assert any(case.pairs for case in cases)
+    grey = bench_world.paint(tmp_path / "grey", cases)
+    values = {}
+    for folder in (tmp_path / "real", grey):
+        shown = pictures.find(folder, cases, benchmark)
+        looking.detect(tmp_path / f"{folder.name}.json", bench_world.OracleFinder(drawn), "oracle", shown, {})
+        answers = tmp_path / f"{folder.name}.parquet"
+        paths = {one.name: one.path for one in shown if one.path is not None}
+        oracle = bench_world.OracleAnswerer(drawn, paths)
+        known = Evidence(found={}, questions=benchmark.questions)
+        looking.ask(answers, oracle, ("oracle", "exact"), benchmark, shown, known)
+        assert oracle.asked == sum(len(case.instances) for case in cases)
+        words = ["--detections", tmp_path / f"{folder.name}.json", "--answers", answers, "--out", tmp_path / "scores"]
+        _run("score", "scenes", *files, "--pictures", folder, *words)
+        metrics = _metrics(tmp_path / "scores" / "scenes" / folder.name)
+        values[folder.name] = {name: metrics[name]["value"] for name in ("success", "miou", "fits", "o_miou")}
+    assert values["real"] == pytest.approx({"success": 1, "miou": 1, "fits": 1, "o_miou": 1})
+    assert values["grey"] == {"success": 0, "miou": 0, "fits": 0, "o_miou": 0}
