@@ -51,7 +51,7 @@ def show_all(given: argparse.Namespace) -> None:
                 "its judges": one.judges,
                 "measures": ", ".join(measure.label for measure in one.measures.values() if measure.headline),
                 "missing": f"fails here; {one.absent} there",
-                "compares": one.comparable,
+                "comparable": one.comparable,
             }
             for name, text in lines.items():
                 console.print(f"    {name}: {text}", highlight=False, markup=False)
@@ -189,7 +189,7 @@ def show(
         console.print(
             f"[yellow]{scored.faults} answers say neither yes nor no, or name nothing: they count as no[/yellow]"
         )
-    for remark in (*reading.remarks, f"compares {benchmark.comparable}"):
+    for remark in (*reading.remarks, f"comparable {benchmark.comparable}"):
         console.print(remark, highlight=False, markup=False)
 
 

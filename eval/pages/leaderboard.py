@@ -116,7 +116,7 @@ def _measured(one: Result, shown: Sequence[Column]) -> Row:
 def _cell(metric: Mapping[str, Any]) -> Cell:
     interval = f"{metric['low']:.3f} \u2013 {metric['high']:.3f}"
     beside = [
-        f"{metric[way]['value']:.3f} counted as {'here' if way == 'ours' else 'the benchmark does'}"
+        f"{'counted our' if way == 'ours' else 'its own'} way: {metric[way]['value']:.3f}"
         for way in ("ours", "reference")
         if way in metric
     ]
@@ -137,8 +137,14 @@ def _setting(source: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def _as_stated(value: float) -> str:
+    """A published number with its own digits, two or three of them."""
+    text = f"{value:.3f}"
+    return text.removesuffix("0")
+
+
 def _published(model: str, source: str, ones: Sequence[Published]) -> Row:
     cells = {
-        one.measure: Cell(f"{one.value:.3f}", one.value, "", (one.setting,) if one.setting else ()) for one in ones
+        one.measure: Cell(_as_stated(one.value), one.value, "", (one.setting,) if one.setting else ()) for one in ones
     }
     return Row(model, False, (source,), cells)
