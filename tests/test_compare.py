@@ -16,7 +16,7 @@ from PIL import Image
 from test_metrics_average_precision import CATEGORIES, random_case, sized
 from test_score import EYES, PARAMS
 
-from eval import compare, detect
+from eval import compare
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision
 from eval.scoring import ap_matches, difference, score_row
@@ -34,9 +34,7 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
     eval_world.draw(drawn, dict(repainted), 90 + seed)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(drawn, truth.images, None)
-    detect.write(
-        drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None)
-    )
+    eval_world.detected(drawn / "found.json", judged)
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
     scored = score_row.score(name, inputs, EYES, PARAMS)
     score_row.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))

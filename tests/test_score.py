@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 
 from eval import detect, score
+from eval.finders.choice import Vocabulary
+from eval.finders.closed import Closed
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
@@ -28,6 +30,7 @@ from instdiff.networks import clip, detector, inception
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
 
+DETECT = detect.Params.model_validate(yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["detect"])
 PARAMS = Params(
     seed=0,
     square=None,
@@ -54,8 +57,7 @@ def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
-    params = detect.Params(batch_size=3, square=None)
-    detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
+    eval_world.detected(world / f"{folder}.json", judged)
     found = detections.read(world / f"{folder}.json", judged.sizes)
     return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
 
@@ -279,8 +281,10 @@ def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setattr(detector, "load", lambda folder: eval_world.PixelDetector())
     tables_of = {"images": world / "images.parquet"}
     at = {"pictures": world / "drawn", "detections": world / "found.json"}
-    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64))
-    more = {"real": world / "real", "annotated": world / "annotated.parquet", "judge": world / "judge"}
+    tables_of |= {"annotated": world / "annotated.parquet"}
+    params = DETECT.model_copy(update={"batch_size": 3, "square": 64})
+    detect.run(**at, **tables_of, detector=world / "judge", params=params)
+    more = {"real": world / "real", "judge": world / "judge"}
     said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
     return [said["pictures"], said["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
@@ -372,8 +376,9 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
             sizes.append(len(shown))
             return pixels.detect(shown)
 
-    again = list(detect.annotations(Counted(), inputs.pictures, batch_size))
-    assert again == list(detect.annotations(pixels, inputs.pictures, 4))
+    searched = Vocabulary(tuple(pixels.classes), (tuple(pixels.classes),) * 4)
+    again = list(detect.annotations(Closed(Counted()), inputs.pictures, searched, batch_size))
+    assert again == list(detect.annotations(Closed(pixels), inputs.pictures, searched, 4))
     assert sizes == [min(batch_size, 4 - start) for start in range(0, 4, batch_size)]
 
 
@@ -456,9 +461,7 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
     eval_world.draw(world / "drawn", {("a", 0): None, ("b", 0): None}, 90)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     found = pictures.find(world / "drawn", truth.images, None)
-    counts = detect.write(
-        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None)
-    )
+    counts = eval_world.detected(world / "found.json", found)
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 
 

@@ -1,6 +1,7 @@
 """The real classes with small random weights, saved as a person would have them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers as hf
@@ -27,6 +28,14 @@ def bert(folder: Path) -> hf.BertTokenizer:
 
 
 def grounding_dino(folder: Path) -> Path:
+    return _grounding(folder, hf.GroundingDinoConfig, hf.GroundingDinoForObjectDetection)
+
+
+def mm_grounding_dino(folder: Path) -> Path:
+    return _grounding(folder, hf.MMGroundingDinoConfig, hf.MMGroundingDinoForObjectDetection)
+
+
+def _grounding(folder: Path, config_class: Any, model_class: Any) -> Path:
     torch.manual_seed(0)
     swin = hf.SwinConfig(
         image_size=64,
@@ -39,7 +48,7 @@ def grounding_dino(folder: Path) -> Path:
     text = hf.BertConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=len(WORDS)
     )
-    config = hf.GroundingDinoConfig(
+    config = config_class(
         backbone_config=swin,
         text_config=text,
         d_model=64,
@@ -52,9 +61,21 @@ def grounding_dino(folder: Path) -> Path:
         num_queries=30,
         max_text_len=12,
     )
-    hf.GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     eye = hf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 106})
     hf.GroundingDinoProcessor(eye, bert(folder)).save_pretrained(folder)
+    return folder
+
+
+def owlv2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    letters = clip(folder)  # its tokenizer
+    text = {"vocab_size": 300, "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.Owlv2Config(text_config=text, vision_config=VISION, projection_dim=16)
+    hf.Owlv2ForObjectDetection(config).save_pretrained(folder)
+    tokenizer = hf.CLIPTokenizer.from_pretrained(letters)
+    hf.Owlv2Processor(hf.Owlv2ImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
 
 
