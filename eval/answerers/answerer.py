@@ -35,6 +35,7 @@ class Decoding(Strict):
 
 
 GREEDY = Decoding(max_tokens=512, temperature=0, top_p=1, top_k=0, repetition_penalty=1, seed=0)
+GREEDY_READS = {"max_tokens", "temperature", "repetition_penalty"}
 DECODINGS = {  # by name
     "greedy": GREEDY,
     "minicpm-v-2.6": GREEDY.model_copy(  # what LayoutSAM-Eval and LGS run with: their own seed is dropped on its way
@@ -76,10 +77,5 @@ class Answerer(Protocol):
 
 def settings_of(decoding: Decoding, **more: object) -> str:
     """The settings of an answerer as JSON; a greedy answer does not depend on what sampling reads."""
-    values = {
-        name: value for name, value in decoding.model_dump().items() if not decoding.is_greedy or name in GREEDY_READS
-    }
+    values = decoding.model_dump(include=GREEDY_READS if decoding.is_greedy else None)
     return json.dumps(values | more, sort_keys=True)
-
-
-GREEDY_READS = {"max_tokens", "temperature", "repetition_penalty"}

@@ -53,9 +53,7 @@ def ask(
                 {key_of(question, answerer): reply for question, reply in replies.items() if isinstance(reply, str)}
             )
     except (AnswererLost, WorkerLost) as error:
-        raise ValueError(
-            f"{answerer.judge} does not answer any more, {len(answers)} answers are kept: {error}"
-        ) from error
+        raise ValueError(f"{answerer.judge} answers no more, {len(answers)} answers are kept: {error}") from error
     return Replies(
         [None if question in failures else answers[key_of(question, answerer)] for question in questions],
         failures,

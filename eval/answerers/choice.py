@@ -9,9 +9,7 @@ from eval.answerers.answerer import DECODINGS, Answerer
 def add_options(options: argparse.ArgumentParser) -> None:
     """The options of a command that asks questions."""
     add = options.add_argument
-    add(
-        "--answerer", type=Path, help="a folder of a vision-language model; with --answerer-python the worker's weights"
-    )
+    add("--answerer", type=Path, help="a folder of a vision-language model, or the worker's weights")
     add("--answerer-address", help="an OpenAI-compatible server instead, such as http://localhost:8000/v1")
     add("--answerer-model", help="the model's name there, where the server has several")
     add("--answerer-key", metavar="VARIABLE", help="the environment variable that holds the server's key")

@@ -105,6 +105,5 @@ def _body(decoding: Decoding) -> dict[str, Any]:
         body["repetition_penalty"] = decoding.repetition_penalty
     if decoding.is_greedy:
         return body
-    return (
-        body | {"top_p": decoding.top_p, "seed": decoding.seed} | ({"top_k": decoding.top_k} if decoding.top_k else {})
-    )
+    most = {"top_k": decoding.top_k} if decoding.top_k else {}
+    return body | {"top_p": decoding.top_p, "seed": decoding.seed, **most}

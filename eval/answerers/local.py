@@ -1,4 +1,4 @@
-"""A vision-language model of transformers, from a local folder: Qwen2.5-VL, Qwen3-VL and all others with a chat template.
+"""A vision-language model of transformers from a local folder: Qwen2.5-VL, Qwen3-VL, all with a chat template.
 
 Whichever class config.json names: what AutoModelForImageTextToText knows of the installed version.
 """
@@ -21,7 +21,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class LocalModel:
-    """Answers a batch at once, or one question after the other where answers are sampled; on a GPU where there is one."""
+    """Answers a batch at once, or question by question where answers are sampled; on a GPU where there is one."""
 
     def __init__(self, weights: Path, decoding: Decoding, precision: Precision) -> None:
         """Load the folder; ValueError where it holds no such model, or one without a chat template."""

@@ -1,4 +1,4 @@
-"""Answers that are kept: a folder of Parquet files, one a batch, so that nothing is asked twice and a kill loses nothing.
+"""Answers that are kept: a folder of Parquet files, one a batch: nothing is asked twice, and a kill loses nothing.
 
 `pandas.read_parquet(folder)` reads all of it. A file appears only when it is complete; when there are many, they are
 joined into one, and a kill between leaves the same answers twice, which reading does not mind.

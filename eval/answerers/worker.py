@@ -11,7 +11,7 @@ from eval.answerers import minicpm_worker
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
 from eval.answerers.local import Precision
 from instdiff.provenance import fingerprint, of_file
-from instdiff.work.line_worker import LineWorker, base64_png
+from instdiff.work.line_worker import LineWorker, WorkerDied, base64_png
 from instdiff.work.outcomes import Failure
 
 SCRIPT = Path(minicpm_worker.__file__)
@@ -23,11 +23,14 @@ class Worker:
     def __init__(
         self, python: Path, weights: Path, decoding: Decoding, precision: Precision, script: Path = SCRIPT
     ) -> None:
-        """Start the worker; ValueError where the interpreter is not there, WorkerDied says why it does not start."""
+        """Start the worker; ValueError where the interpreter is not there, or why the worker does not start."""
         if not python.is_file():
             raise ValueError(f"{python}: no Python interpreter there")
         self._decoding = decoding
-        self._worker = LineWorker("answering", python, script, [str(weights), precision])
+        try:
+            self._worker = LineWorker("answering", python, script, [str(weights), precision])
+        except WorkerDied as error:
+            raise ValueError(str(error)) from error
         self.judge = f"{self._worker.hello['model']}@{fingerprint(weights)}"
         versions = self._worker.hello.get("versions", {})
         self.settings = settings_of(decoding, precision=precision, worker=of_file(script)[:16], versions=versions)
