@@ -176,7 +176,7 @@ def test_a_row_as_large_as_coco() -> None:
         words={},
         templates={},
         batch_size=1,
-        sets=Recipe(features="judge", num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        sets=Recipe(features="judge", beside=(), num_resamples=1, kid_subsets=1, kid_subset_size=2),
     )
     began = time.perf_counter(), time.process_time()
     scores, metrics, _ = score_row.score("box", inputs, None, params)

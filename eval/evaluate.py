@@ -22,7 +22,7 @@ from eval.inputs.pictures import Pictures, find
 from eval.scoring import row, sanity_checks, score_row, seeds
 from eval.scoring.headline import HEADLINE
 from eval.scoring.measures import Eyes
-from eval.scoring.row import Inputs, Params
+from eval.scoring.row import DISTANCES, PREFERENCES, Inputs, Params
 from eval.table import table
 from instdiff import provenance
 from instdiff.schema import Strict
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     protocol = _protocol(given.protocol, settings)
     truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
-    params = fitting(settings.score, truth)
+    params = with_metrics(fitting(settings.score, truth), given.metrics)
     looked = (
         None if given.judge is None else Looked(score_row.look(given.judge, params), provenance.of_folder(given.judge))
     )
@@ -149,6 +149,14 @@ def fitting(params: Params, truth: GroundTruth) -> Params:
     return params.model_copy(update={"words": words})
 
 
+def with_metrics(params: Params, names: Sequence[str]) -> Params:
+    """The values with further metrics by networks in the judge's folder."""
+    beside = dict.fromkeys([*params.sets.beside, *(name for name in DISTANCES if name in names)])
+    liked = dict.fromkeys([*params.preferences, *(name for name in PREFERENCES if name in names)])
+    sets = params.sets.model_copy(update={"beside": tuple(beside)})
+    return params.model_copy(update={"sets": sets, "preferences": tuple(liked)})
+
+
 def read_settings(path: Path, size: int | None) -> Settings:
     """The values of params.yaml; the side of the pictures may be given anew."""
     try:
@@ -204,6 +212,13 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=Path, help="the table of images that goes with an annotated table")
     add("--detections", type=Path, nargs="+", help="detections of each folder: ours, or COCO's list of results")
     add("--judge", type=Path, help="a CLIP's folder; without it no attributes, CLIP scores, FID or KID")
+    add(
+        "--metrics",
+        nargs="+",
+        choices=(*DISTANCES, *PREFERENCES),
+        default=(),
+        help="further ones, by the judge's folder",
+    )
     add("--real", type=Path, help="the real pictures, scored beside; nothing equal to them is judged in another row")
     add("--none", type=Path, help="pictures drawn from the prompts alone, scored beside")
     add("--real-detections", type=Path, help="detections of the real pictures, where --detections gives the others'")

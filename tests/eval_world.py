@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +23,8 @@ from instdiff.layouts import masks
 from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
 
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+DETECT = detect.Params.model_validate(PARAMS["detect"] | {"batch_size": 3, "square": None})
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 TEXTURES = ("rubber", "glass")
 CLASSES = ["square", "bar"]
@@ -59,8 +63,8 @@ def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_s
     """Write what the pixel detector sees in the pictures, and count it."""
     finder = Closed(PixelDetector())
     searched = Vocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
-    made_by: dict[str, object] = {"pictures": judged.digest, "detector": source}
-    return detect.write(path, finder, judged, searched, made_by, batch_size)
+    made_by = detect.made_by(judged, pd.DataFrame(), source, DETECT)
+    return detect.write(path, finder, judged, searched, made_by, DETECT.batch_size)
 
 
 class PixelJudge:

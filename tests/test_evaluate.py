@@ -465,6 +465,11 @@ OPTIONS: dict[str, Check] = {
         lambda seen: ([path.name for path in seen.loaded], seen.looked is not None),
         (["judge"], True),
     ),
+    "--metrics": (
+        {"--judge": ["judge"], "--metrics": ["cmmd", "hps"]},
+        lambda seen: (seen.params.sets.beside, seen.params.preferences),
+        (("cmmd",), ("hps",)),
+    ),
     "--real": (
         {"--real": ["real"]},
         lambda seen: ([*seen.rows], seen.last.real.paths[0].parent.name),
@@ -513,7 +518,7 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(score_row, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
     words = []
     for option, values in (BASE | changed).items():
-        plain = option in {"--out", "--row", "--protocol", "--size", "--finder", "--phrases", "--marker"}
+        plain = option in {"--out", "--row", "--protocol", "--size", "--finder", "--phrases", "--marker", "--metrics"}
         words += [] if values is None else [option, *(one if plain else str(asked_for / one) for one in values)]
     command.main(["evaluate", *words])
     return seen

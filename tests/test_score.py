@@ -21,7 +21,7 @@ from eval.finders.closed import Closed
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
-from eval.scoring import headline, instance_table, measures, row, score_row
+from eval.scoring import headline, instance_table, measures, paired, row, score_row
 from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
@@ -42,7 +42,8 @@ PARAMS = Params(
     words={"colour": ("red", "green", "blue"), "texture": ("rubber", "glass"), "shape": ("square", "bar")},
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
-    sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    sets=Recipe(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    preferences=(),
 )
 EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
 
@@ -179,7 +180,9 @@ def test_what_is_not_asked_is_not_measured(world: Path) -> None:
 
 def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
-    score_row.write(world / "scores", score_row.Scored(scores, metrics, {}), {"row": "real"})
+    score_row.write(
+        world / "scores", score_row.Scored(scores, metrics, {}, paired.of_pictures((), {}), {}), {"row": "real"}
+    )
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
     assert set(written["pim"]) == {"value", "n", "low", "high", "better"}
@@ -207,7 +210,7 @@ def test_a_rows_sources_say_how_many_pictures_have_which_width_and_height(world:
 
 @pytest.mark.parametrize(("min_score", "counts"), [(0.9 - 1e-9, True), (0.9, True), (0.9 + 1e-9, False)])
 def test_a_detection_counts_from_the_least_score_on(world: Path, min_score: float, counts: bool) -> None:
-    _, metrics, _ = score_row.score("real", _inputs(world, "real"), None, _with(min_score=min_score))
+    _, metrics, *_ = score_row.score("real", _inputs(world, "real"), None, _with(min_score=min_score))
     for name in ("box_miou", "mask_miou", "pim_point", "mig_success", "mig_pictures"):
         assert metrics[name].value == counts
     assert metrics["box_ap"].value == 1.0  # which uses all
@@ -258,7 +261,7 @@ def _seeds(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 def _draws(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     """How often average precision is resampled: of the whole, and of parts."""
     calls = _calls(monkeypatch, average_precision, "metrics")
-    _, metrics, _ = score_row.score("box", _inputs(world, "real"), None, _with(**changed))
+    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), None, _with(**changed))
     assert {"box_ap/category/bar", "box_ap/size/small", "box_ap50/crowded"} <= metrics.keys()
     return Counter(len(call[1]) for call in calls)
 
@@ -291,7 +294,7 @@ def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
-    _, metrics, _ = score_row.score("box", _inputs(world, "real"), EYES, _with(**changed))
+    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), EYES, _with(**changed))
     return {name.removeprefix(start): metric.n for name, metric in metrics.items() if name.startswith(start)}
 
 
@@ -346,24 +349,24 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(
 
 def test_every_value_is_among_those_tried() -> None:
     assert VALUES.keys() == Params.model_fields.keys()
-    assert Recipe.model_fields.keys() == {"features", "num_resamples", "kid_subsets", "kid_subset_size"}
+    assert Recipe.model_fields.keys() == {"features", "beside", "num_resamples", "kid_subsets", "kid_subset_size"}
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
     monkeypatch.setattr(inception, "load", lambda path: ("inception", path))
     judge = ("judge", Path("at"))
-    assert score_row.look(Path("at"), PARAMS) == (judge, judge)
+    assert score_row.look(Path("at"), PARAMS)[:2] == (judge, judge)
     sets = PARAMS.sets.model_copy(update={"features": "inception"})
     eyes = score_row.look(Path("at"), _with(sets=sets.model_dump()))
-    assert eyes == (judge, ("inception", Path("at/inception.pth")))
+    assert eyes[:2] == (judge, ("inception", Path("at/inception.pth")))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: int) -> None:
     inputs = _inputs(world, "real")
-    expected, metrics, _ = score_row.score("box", inputs, EYES, PARAMS)
-    found, others, _ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
+    expected, metrics, *_ = score_row.score("box", inputs, EYES, PARAMS)
+    found, others, *_ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
     pd.testing.assert_frame_equal(found, expected)
     assert others == metrics
     sizes: list[int] = []
@@ -389,7 +392,8 @@ def test_prompts_are_held_against_their_own_pictures_and_resampled_with_them(wor
         truth=ground_truth.GroundTruth(inputs.truth.images.assign(caption=captions), *_rest(inputs))
     )
     draws = np.array([[1, 2, 1, 0]] * 5)  # of the two prompts the first alone
-    found = measures.of_pictures(inputs, EYES, draws, PARAMS)["clip_global"]
+    seen = measures.seen(inputs, EYES, draws, PARAMS)
+    found = measures.of_pictures(seen.values, draws)["clip_global"]
     own = EYES.judge.image_features([inputs.pictures.load(place) for place in (1, 3)])
     said = EYES.judge.text_features([captions[1], captions[3]])
     first, second = (np.asarray(own) * np.asarray(said)).sum(1)
@@ -437,7 +441,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
     assert found == {
         "pictures": inputs.pictures.digest,
         "detector": "abc",
-        "settings": {"batch_size": 3, "square": None},
+        "settings": {"finder": "yolo", "batch_size": 3, "square": None},
         "versions": provenance.versions(),
     }
 

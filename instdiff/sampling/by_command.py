@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ COMPLETE, INCOMING, LAYOUTS, LOG = "pictures", "incoming", "layouts.json", "log.
 
 
 def draw(
-    layouts: Sequence[Layout], row: TableRow, seed: int, digest: str, generated: Path, **origin: Any
+    layouts: Sequence[Layout], row: TableRow, seed: int, digest: str, generated: Path, origin: Mapping[str, Any]
 ) -> dict[str, float]:
     """Run the row's command on every layout without a picture, and write the folder of pictures with its record.
 

@@ -107,10 +107,8 @@ def run(
     inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
     if params.rows[row].pictures == "command":
         digest = resume.digest(__name__, params.rows[row], row, str(params.seed), *inputs.values())
-        settings = params.rows[row].model_dump(mode="json")
-        return by_command.draw(
-            all_layouts, params.rows[row], params.seed, digest, generated, row=row, asked=inputs, settings=settings
-        )
+        origin = {"row": row, "asked": inputs, "settings": params.rows[row].model_dump(mode="json")}
+        return by_command.draw(all_layouts, params.rows[row], params.seed, digest, generated, origin)
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
