@@ -26,7 +26,7 @@ from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
 from instdiff import provenance, tables
-from instdiff.networks import clip, detector, inception
+from instdiff.networks import clip, detector, inception, preference
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
 
@@ -273,6 +273,12 @@ def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) ->
     return [(len(draws), *subsets) for (_, _, draws), (_, _, *subsets, _) in zip(frechets, kernels, strict=True)]
 
 
+def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
+    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
+    monkeypatch.setattr(preference, "load", lambda folder, name: (name, folder))
+    return score_row.look(Path("at"), _with(**changed)).preferences
+
+
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """The stage on pictures of the model's own size."""
     monkeypatch.setattr(clip, "load", lambda folder: eval_world.PixelJudge())
@@ -336,6 +342,7 @@ VALUES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], object]] =
         lambda world, patch: _of_sets(world, patch, num_resamples=4, kid_subsets=5, kid_subset_size=2),
         [(4, 5, 2)],
     ),
+    "preferences": (lambda _, patch: _looked(patch, preferences=("hps",)), {"hps": ("hps", Path("at/hps"))}),
 }
 
 

@@ -1,9 +1,9 @@
 """What differs between two rows of scores on the same layouts: paired intervals, and the instances that changed most.
 
 Means over instances and over pictures, and average precision as a whole, are resampled anew, both sides by the same
-draws of pictures, so that what makes a picture hard for both cancels; distances of sets (FID, KID, ...) are held against
-each other draw by draw. The others (parts of average precision) are shown side by side, and called different only where
-their intervals do not meet.
+draws of pictures, so that what makes a picture hard for both cancels; distances of sets (FID, KID, ...) are held
+against each other draw by draw. The others (parts of average precision) are shown side by side, and called different
+only where their intervals do not meet.
 
 A side may be several seeds of one row: each instance of each seed is held against the same one of the other side's
 seed, and all seeds of a picture are drawn together.
