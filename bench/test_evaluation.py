@@ -176,10 +176,11 @@ def test_a_row_as_large_as_coco() -> None:
         words={},
         templates={},
         batch_size=1,
-        sets=Recipe(features="judge", num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        sets=Recipe(features="judge", beside=(), num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        preferences=(),
     )
     began = time.perf_counter(), time.process_time()
-    scores, metrics, _ = score_row.score("box", inputs, None, params)
+    scores, metrics, *_ = score_row.score("box", inputs, None, params)
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{len(scores)} instances, {len(inputs.found.annotations)} detections, {len(metrics)} metrics:")

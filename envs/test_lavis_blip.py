@@ -9,6 +9,7 @@ import pytest
 
 from data_prep.annotators import lavis_client
 from data_prep.annotators.crops import ModelParams
+from instdiff.work import line_worker
 from instdiff.work.outcomes import Failure, outcomes
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ PYTHON = ROOT / ".lavis" / "bin" / "python"
 def test_lavis_own_class_describes_a_batch_as_it_does_one_crop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run by hand, after `make lavis`."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    offline = {name: value for name, value in os.environ.items() if name not in lavis_client.OTHERS}
+    offline = {name: value for name, value in os.environ.items() if name not in line_worker.OTHERS}
     made = [str(PYTHON), "-W", "ignore", str(ROOT / "envs" / "small_blip.py"), str(tmp_path)]
     subprocess.run(made, check=True, env=offline | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
     worker = lavis_client.Lavis(

@@ -1,8 +1,9 @@
 """Public benchmarks, on anybody's pictures: `instdiff bench list | layouts | questions | score | compare | page`.
 
 `layouts` writes what a generator is to draw; `score` judges a folder of pictures from files of detections, masks and
-answers, and needs no model for it; `questions` writes what an answerer must still be asked. Each result is a folder
-`<out>/<benchmark>/<row>` with values.parquet (one row a value), metrics.json and provenance.json.
+answers, and needs no model for it; what a finder, a marker or an answerer says first is kept as such files. `questions`
+writes what an answerer must still be asked. Each result is a folder `<out>/<benchmark>/<row>` with values.parquet (one
+row a value), metrics.json and provenance.json.
 """
 
 import argparse
@@ -13,15 +14,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from eval import table
-from eval.benchmarks import difference, evidence, pictures, questions, registry, replies, scoring
+from eval import detect, evaluate, table
+from eval.answerers import choice as answerers
+from eval.answerers.store import Answers
+from eval.benchmarks import difference, evidence, looking, pictures, questions, registry, replies, scoring
 from eval.benchmarks.evidence import Evidence
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Benchmark, Reading
+from eval.finders import choice as finders
+from eval.finders.params import MarkerParams
 from eval.inputs import detections
 from eval.pages import leaderboard
 from instdiff import atomic, provenance
 from instdiff.layouts import files as layout_files
+from instdiff.texts import read_json
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -74,11 +80,16 @@ def write_questions(given: argparse.Namespace) -> None:
     benchmark = registry.load(given.name)
     shown = pictures.find(given.pictures, _reading(benchmark, given.files).cases, benchmark)
     known = gathered(benchmark, shown, given)
+    known.identities = pictures.identities(shown)
     pending = scoring.pending(benchmark, shown, known)
     paths = {one.name: one.path for one in shown}
     lines = [
-        {"picture": str(paths[one.name]), "region": one.region, "question": one.question}
-        | ({"sha256": provenance.of_file(path)} if (path := paths[one.name]) is not None else {})
+        {
+            "file": str(paths[one.name]),
+            "picture": known.identities[one.name],
+            "region": "" if one.region is None else json.dumps(one.region),
+            "question": one.question,
+        }
         for one in pending
     ]
     with atomic.file(given.out) as part:
@@ -94,7 +105,14 @@ def score(given: argparse.Namespace) -> None:
         raise ValueError(f"--row: {name!r} cannot be the name of a folder")
     reading = _reading(benchmark, given.files)
     shown = pictures.find(given.pictures, reading.cases, benchmark)
+    look(benchmark, name, shown, given)
     known = gathered(benchmark, shown, given)
+    answerer = answerers.load(given)
+    if answerer is not None:
+        given.answers = given.answers or Path("answers")
+        known.identities = pictures.identities(shown)
+        looking.ask(benchmark, shown, known, answerer, Answers(given.answers), given.batch_size)
+        known.sources["answers"] = {"judge": answerer.judge, "settings": answerer.settings}
     lacking = sorted(benchmark.needs - known.kinds)
     if lacking:
         raise ValueError(
@@ -105,6 +123,36 @@ def score(given: argparse.Namespace) -> None:
     source = sources(benchmark, reading, shown, known, given) | {"counted": chosen, "unreadable_answers": scored.faults}
     scoring.write(given.out / benchmark.name / name, benchmark, scored, chosen, source)
     show(benchmark, name, scored, shown, reading, chosen)
+
+
+def look(benchmark: Benchmark, name: str, shown: Sequence[Shown], given: argparse.Namespace) -> None:
+    """Let the finder and the marker that are named look, unless the very same ones have; their files take the options'.
+
+    A finder looks for the texts of each picture's own instances. A marker fills the given boxes.
+    """
+    kept = given.out / "kept"
+    if given.finder is not None:
+        params = finders.with_options(evaluate.read_settings(given.params, None).detect, without_marker(given))
+        params = params.model_copy(update={"marker": None, "phrases": given.phrases or "own"})
+        there, texts = pictures.whole(shown), looking.texts(shown)
+        path = kept / f"{benchmark.name}-{name}.json"
+        made_by = detect.made_by(there, texts, params.digest(given.detector), params)
+        if not (path.is_file() and read_json(path).get("provenance") == made_by):
+            detect.detected(path, there, texts, given.detector, params)
+        given.detections = path
+    if given.marker not in (None, "none"):
+        if given.marker_weights is None:
+            raise ValueError("--marker: needs --marker-weights, the file or folder of its weights")
+        marker = MarkerParams(backend=given.marker, weights=given.marker_weights, max_boxes=finders.MAX_BOXES)
+        given.masks = kept / f"{benchmark.name}-{name}.parquet"
+        from eval.finders import marked
+
+        looking.mark(given.masks, marked.load(marker), shown)
+
+
+def without_marker(given: argparse.Namespace) -> argparse.Namespace:
+    """The options without those of a marker, which fills given boxes here and no detections."""
+    return argparse.Namespace(**vars(given) | {"marker": None, "marker_weights": None})
 
 
 def gathered(benchmark: Benchmark, shown: Sequence[Shown], given: argparse.Namespace) -> Evidence:
@@ -123,14 +171,10 @@ def gathered(benchmark: Benchmark, shown: Sequence[Shown], given: argparse.Names
     if given.masks is not None:
         known.masks = evidence.read_masks(given.masks, shown)
         known.sources["masks"] = provenance.of_file(given.masks)
-    if given.answers is not None:
-        known.answers = evidence.read_answers(given.answers, given.answerer)
-        known.identities = evidence.identities(shown)
-        known.sources["answers"] = {
-            "file": provenance.of_file(given.answers),
-            "judge": known.answers.judge,
-            "settings": known.answers.settings,
-        }
+    if given.answers is not None and given.answerer is None and given.answerer_address is None:
+        known.answers = evidence.read_answers(given.answers, given.answered_by)
+        known.identities = pictures.identities(shown)
+        known.sources["answers"] = {"judge": known.answers.judge, "settings": known.answers.settings}
     if given.judge is not None:
         from instdiff.networks import clip
 
@@ -240,6 +284,9 @@ def parser() -> argparse.ArgumentParser:
     scores = commands.add_parser("score", help="judge a folder of pictures")
     _files(scores)
     _judges(scores)
+    finders.add_options(scores)
+    scores.add_argument("--params", type=Path, default=Path("params.yaml"), help="the values: finders, thresholds")
+    scores.add_argument("--batch-size", type=int, default=8, help="questions that an answerer sees at once")
     scores.add_argument("--row", help="name of the result; by default the folder's")
     scores.add_argument("--compat", choices=["reference"], help="count as the benchmark itself does, faults and all")
     scores.add_argument("--out", type=Path, default=Path("scores/bench"), help="where results lie")
@@ -264,9 +311,10 @@ def _judges(options: argparse.ArgumentParser) -> None:
     add("--pictures", type=Path, required=True, help="the folder to judge")
     add("--detections", type=Path, help="what a finder found of the texts of each picture")
     add("--masks", type=Path, help="the mask in each given box: key, index, height, width, mask")
-    add("--answers", type=Path, help="the table of kept answers")
-    add("--answerer", help="whose answers, where several stand in the table")
+    add("--answered-by", help="whose answers, where several are kept")
     add("--questions", type=Path, help="the benchmark's own wording (JSON); without it ours, which does not compare")
+    answerers.add_options(options)
+    options.set_defaults(answers=None)
     add("--judge", type=Path, help="a CLIP's folder, for GenEval's colours")
     add("--boxes-in", choices=replies.UNITS, default=replies.UNITS[0], help="the unit of an answerer's boxes")
 

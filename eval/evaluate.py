@@ -15,13 +15,14 @@ import yaml
 from rich.console import Console
 
 from eval import detect
+from eval.finders import choice
 from eval.inputs import coco, coco_results, detections, ground_truth_files
 from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, find
 from eval.scoring import row, sanity_checks, score_row, seeds
 from eval.scoring.headline import HEADLINE
 from eval.scoring.measures import Eyes
-from eval.scoring.row import Inputs, Params
+from eval.scoring.row import DISTANCES, PREFERENCES, Inputs, Params
 from eval.table import table
 from instdiff import provenance
 from instdiff.schema import Strict
@@ -63,10 +64,11 @@ def main(arguments: Sequence[str]) -> None:
     """Score one row, or one a seed, and show the table it stands in."""
     given = parser().parse_args(arguments)
     settings = read_settings(given.params, given.size)
+    settings = settings._replace(detect=choice.with_options(settings.detect, given))
     protocol = _protocol(given.protocol, settings)
     truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
-    params = fitting(settings.score, truth)
+    params = with_metrics(fitting(settings.score, truth), given.metrics)
     looked = (
         None if given.judge is None else Looked(score_row.look(given.judge, params), provenance.of_folder(given.judge))
     )
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     scored: dict[str, score_row.Scored] = {}
     for one in [*ends(given, names), *map(Judged, names, given.pictures, files)]:
         pictures = find(one.folder, truth.images, settings.detect.square)
-        found = _found(one.row, pictures, one.detections, given, settings)
+        found = _found(one.row, pictures, truth, one.detections, given, settings.detect)
         inputs = row.checked(one.row, Inputs(truth, pictures, real, found))
         drawn_from = protocol if one.row in names else settings.protocols.get(one.row)
         scored[one.row] = judged(given.out, one.row, inputs, looked, params, drawn_from)
@@ -147,6 +149,14 @@ def fitting(params: Params, truth: GroundTruth) -> Params:
     return params.model_copy(update={"words": words})
 
 
+def with_metrics(params: Params, names: Sequence[str]) -> Params:
+    """The values with further metrics by networks in the judge's folder."""
+    beside = dict.fromkeys([*params.sets.beside, *(name for name in DISTANCES if name in names)])
+    liked = dict.fromkeys([*params.preferences, *(name for name in PREFERENCES if name in names)])
+    sets = params.sets.model_copy(update={"beside": tuple(beside)})
+    return params.model_copy(update={"sets": sets, "preferences": tuple(liked)})
+
+
 def read_settings(path: Path, size: int | None) -> Settings:
     """The values of params.yaml; the side of the pictures may be given anew."""
     try:
@@ -169,9 +179,14 @@ def _protocol(name: str | None, settings: Settings) -> Protocol | None:
 
 
 def _found(
-    name: str, pictures: Pictures, file: Path | None, given: argparse.Namespace, settings: Settings
+    name: str,
+    pictures: Pictures,
+    truth: GroundTruth,
+    file: Path | None,
+    given: argparse.Namespace,
+    params: detect.Params,
 ) -> detections.Detections:
-    """The detections of a file, or those made here: anew unless pictures, detector and settings are the very same."""
+    """The detections of a file, or those made here: anew unless pictures, finder and settings are the very same."""
     if file is not None:
         classes, image_ids = (
             coco_results.of_coco(coco.read_instances(given.layouts))
@@ -179,15 +194,13 @@ def _found(
             else (None, {})
         )
         return coco_results.read(file, pictures, classes, image_ids)
-    if not given.detector.is_dir():
+    if params.finder == "yolo" and not given.detector.is_dir():
         raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")
-    from instdiff.networks import detector
-
-    source = provenance.of_folder(given.detector)
-    kept = given.out / "detections" / f"{name}.json"
-    if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == read_json(kept).get("provenance")):
-        detect.write(kept, detector.load(given.detector), source, pictures, settings.detect)
-    return detections.read(kept, pictures.sizes)
+    path = given.out / "detections" / f"{name}.json"
+    source = detect.made_by(pictures, truth.instances, params.digest(given.detector), params)
+    if not (path.is_file() and source == read_json(path).get("provenance")):
+        detect.detected(path, pictures, truth.instances, given.detector, params)
+    return detections.read(path, pictures.sizes)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,8 +211,14 @@ def parser() -> argparse.ArgumentParser:
     add("--layouts", type=Path, required=True, help="layouts or COCO annotations (JSON), or the annotated table")
     add("--images", type=Path, help="the table of images that goes with an annotated table")
     add("--detections", type=Path, nargs="+", help="detections of each folder: ours, or COCO's list of results")
-    add("--detector", type=Path, default=Path("data/foundation/detector"), help="who detects where no file is given")
     add("--judge", type=Path, help="a CLIP's folder; without it no attributes, CLIP scores, FID or KID")
+    add(
+        "--metrics",
+        nargs="+",
+        choices=(*DISTANCES, *PREFERENCES),
+        default=(),
+        help="further ones, by the judge's folder",
+    )
     add("--real", type=Path, help="the real pictures, scored beside; nothing equal to them is judged in another row")
     add("--none", type=Path, help="pictures drawn from the prompts alone, scored beside")
     add("--real-detections", type=Path, help="detections of the real pictures, where --detections gives the others'")
@@ -209,4 +228,5 @@ def parser() -> argparse.ArgumentParser:
     add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")
     add("--out", type=Path, default=Path("scores"), help="where the rows of the table lie")
+    choice.add_options(options)
     return options

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "bench": ("eval.bench", "judge any model's pictures on public benchmarks, and show the leaderboard"),
     "coco": ("eval.benchmarks.build_coco_control", "build COCO's benchmark of instance control from its stock files"),
     "compare": ("eval.compare", "what changed between two results, and which instances most"),
+    "detect": ("eval.detect_command", "find the instances of layouts in any pictures"),
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
     "import-weights": ("instdiff.app.import_weights", "make published weights the foundation of a run"),

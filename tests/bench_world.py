@@ -1,6 +1,5 @@
 """Public benchmarks' files, two pictures each, as their own projects lay them out; and an exact oracle of scenes."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,19 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.benchmarks.evidence import Answers, Evidence, Found, Question
+from eval import detect as eval_detect
+from eval.answerers.answerer import Question
+from eval.benchmarks import pictures
+from eval.benchmarks.evidence import Found
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Case
+from eval.finders.choice import Vocabulary
+from eval.finders.finder import Finder, Labelled
+from eval.inputs.pictures import digest_of
 from instdiff import tables
 from instdiff.layouts import masks
-from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work.outcomes import Failure
 from instdiff.world import scenes
 
 RLE = {"size": [32, 32], "counts": masks.encode(np.kron(np.eye(2), np.ones((16, 16))).astype(bool)).counts}
@@ -219,14 +224,13 @@ def found(**texts: Sequence[tuple[float, ...]]) -> dict[str, Found]:
     }
 
 
-def evidence(questions: Mapping[str, str], **known: Any) -> Evidence:
-    """Evidence in which pictures are called by their names."""
-    return Evidence(questions=questions, boxes_in="pixels", **known)
-
-
-def say(shown: Sequence[Shown], answers: Mapping[tuple[str, Any, str], str]) -> dict[str, Any]:
-    """Answers, by the pictures' own names."""
-    return {"answers": Answers(answers, "me", "{}"), "identities": {one.name: one.name for one in shown}}
+def detect(path: Path, finder: Finder, source: str, shown: Sequence[Shown]) -> None:
+    """Let a finder look for the texts of each picture's own instances."""
+    there = pictures.whole(shown)
+    own = [tuple(one.texts) for one in shown if one.path is not None]
+    classes = tuple(sorted({text for texts in own for text in texts}))
+    made_by: dict[str, object] = {"pictures": there.digest, "detector": source}
+    eval_detect.write(path, finder, there, Vocabulary(classes, tuple(own)), made_by, 4)
 
 
 # ---- scenes and their oracle --------------------------------------------------------------------------------------
@@ -284,44 +288,34 @@ class OracleFinder:
     classes = None
 
     def __init__(self, drawn: Sequence[scenes.Scene]) -> None:
-        self._scenes = {_identity(one.picture): one for one in drawn}
+        self._scenes = {digest_of(one.picture): one for one in drawn}
 
     def find(self, pictures: Sequence[NDArray[np.uint8]], texts: Sequence[Sequence[str]]) -> list[list[Any]]:
         seen = []
         for picture, wanted in zip(pictures, texts, strict=True):
-            scene = self._scenes.get(_identity(picture))
+            scene = self._scenes.get(digest_of(picture))
             instances = () if scene is None else scene.instances
-            seen.append(
-                [_Detection(one.category, 1.0, one.box, one.mask) for one in instances if one.category in wanted]
-            )
+            seen.append([Labelled(one.category, 1.0, one.box, one.mask) for one in instances if one.category in wanted])
         return seen
-
-
-class _Detection:
-    def __init__(self, category: str, score: float, box: Box, mask: Any) -> None:
-        self.category, self.score, self.box, self.mask = category, score, box, mask
 
 
 class OracleAnswerer:
     """The exact oracle as an answerer: yes where the scene has an instance of this description at this very place."""
 
-    def __init__(self, drawn: Sequence[scenes.Scene], paths: Mapping[str, Path]) -> None:
-        self._scenes = {_identity(one.picture): one for one in drawn}
-        self._paths = paths
+    judge, settings = "oracle", "{}"
+
+    def __init__(self, drawn: Sequence[scenes.Scene]) -> None:
+        self._scenes = {digest_of(one.picture): one for one in drawn}
         self.asked = 0
 
-    def __call__(self, questions: Sequence[Question]) -> list[str]:
+    def answer(self, shown: Sequence[NDArray[np.uint8]], questions: Sequence[Question]) -> list[str | Failure]:
         self.asked += len(questions)
         return ["Yes." if self._holds(one) else "No" for one in questions]
 
     def _holds(self, one: Question) -> bool:
-        scene = self._scenes.get(_identity(np.asarray(Image.open(self._paths[one.name]).convert("RGB"))))
+        scene = self._scenes.get(one.picture)
         if scene is None or one.region is None:
             return False
         return any(
-            each.caption in one.question and np.allclose(each.box, one.region, atol=1e-5) for each in scene.instances
+            each.caption in one.text and np.allclose(each.box, one.region, atol=1e-5) for each in scene.instances
         )
-
-
-def _identity(picture: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(picture.tobytes()).hexdigest()

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from eval import detect
+from eval.finders.choice import Vocabulary
+from eval.finders.closed import Closed
+from eval.inputs import pictures
 from instdiff import tables
 from instdiff.layouts import masks
 from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
 
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+DETECT = detect.Params.model_validate(PARAMS["detect"] | {"batch_size": 3, "square": None})
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 TEXTURES = ("rubber", "glass")
 CLASSES = ["square", "bar"]
@@ -47,15 +55,23 @@ class PixelDetector:
 
     classes = CLASSES
 
-    def detect(self, pictures: Sequence[Pixels]) -> list[list[Found]]:
-        return [[one for colour in COLOURS.values() if (one := _found(pixels, colour))] for pixels in pictures]
+    def detect(self, shown: Sequence[Pixels]) -> list[list[Found]]:
+        return [[one for colour in COLOURS.values() if (one := _found(pixels, colour))] for pixels in shown]
+
+
+def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_size: int = 3) -> dict[str, int]:
+    """Write what the pixel detector sees in the pictures, and count it."""
+    finder = Closed(PixelDetector())
+    searched = Vocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
+    made_by = detect.made_by(judged, pd.DataFrame(), source, DETECT)
+    return detect.write(path, finder, judged, searched, made_by, DETECT.batch_size)
 
 
 class PixelJudge:
     """Mean colour of a crop against the colour a phrase names; all shapes and textures look alike to it."""
 
-    def image_features(self, pictures: Sequence[Pixels]) -> NDArray[np.float64]:
-        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in pictures]))
+    def image_features(self, shown: Sequence[Pixels]) -> NDArray[np.float64]:
+        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in shown]))
 
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float64]:
         named = [[np.array(rgb) for word, rgb in COLOURS.items() if word in text.split()] for text in texts]

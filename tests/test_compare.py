@@ -16,15 +16,16 @@ from PIL import Image
 from test_metrics_average_precision import CATEGORIES, random_case, sized
 from test_score import EYES, PARAMS
 
-from eval import compare, detect
+from eval import compare
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision
-from eval.scoring import ap_matches, difference, score_row
+from eval.scoring import ap_matches, difference, paired, score_row
 from eval.scoring import row as row_of_table
 from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
 from instdiff.layouts import masks
 
+NOTHING = paired.of_pictures((), {}).assign(seed=0)
 MISSING = {("b", 0): None, ("d", 0): None}
 
 
@@ -34,9 +35,7 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
     eval_world.draw(drawn, dict(repainted), 90 + seed)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(drawn, truth.images, None)
-    detect.write(
-        drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None)
-    )
+    eval_world.detected(drawn / "found.json", judged)
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
     scored = score_row.score(name, inputs, EYES, PARAMS)
     score_row.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))
@@ -151,7 +150,7 @@ def _held(changes: list[float | None]) -> tuple[difference.Side, difference.Side
     table = pd.DataFrame(rows).reindex(columns=[*SCORES.names, "seed"])
     one, other = (table.assign(mask_iou=0.0, pim_point=0.0, box_iou=start) for start in (0.4, 0.4))
     other["box_iou"] = [None if change is None else 0.4 + change for change in changes]
-    return tuple(difference.Side((Path(),), scores, {}, {}) for scores in (one, other))  # type: ignore[return-value]
+    return tuple(difference.Side((Path(),), scores, {}, {}, NOTHING, {}) for scores in (one, other))  # type: ignore[return-value]
 
 
 def test_the_greatest_change_comes_first_whichever_way_it_went_and_equals_in_the_order_of_the_table() -> None:
@@ -184,7 +183,7 @@ def many(folder: Path, missed: float, num_pictures: int = 40) -> difference.Side
     scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(given)), seed=0)
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("box_miou", "box_ap")}
     source = {"row": "box", "num_pictures": num_pictures, "settings": {"leak_groups": []}}
-    return difference.Side((folder,), scores, metrics, source)
+    return difference.Side((folder,), scores, metrics, source, NOTHING, {})
 
 
 def test_another_seed_and_another_number_of_draws_give_other_intervals_and_the_same_ones_the_same(

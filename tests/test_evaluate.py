@@ -17,7 +17,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval import detect, evaluate
+from eval import evaluate
+from eval.finders import choice
+from eval.finders.closed import Closed
 from eval.inputs import coco, coco_results, ground_truth, pictures
 from eval.scoring import score_row
 from eval.scoring.columns import SCORES
@@ -295,9 +297,7 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     wanted = from_tables.from_tables(tables.read(images, IMAGES), tables.read(annotated, ANNOTATED))
     layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
-    detect.write(
-        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None)
-    )
+    eval_world.detected(tmp_path / "found.json", judged)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shared = ["evaluate", "--pictures", str(tmp_path / "drawn"), "--detections", str(tmp_path / "found.json")]
     shared += ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out")]
@@ -361,6 +361,12 @@ class Judging:
         self.out, self.params, self.looked = out, params, looked
         self.rows[name] = (inputs, protocol)
 
+    def load(self, chosen: Any, folder: Path) -> Closed:
+        """In place of loading a finder."""
+        self.finder = chosen
+        self.loaded.append(folder)
+        return Closed(eval_world.PixelDetector())
+
     @property
     def last(self) -> Any:
         return list(self.rows.values())[-1][0]
@@ -388,8 +394,7 @@ def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout_files.write(world / "layouts.json", wanted)  # boxes alone: they do not say how large the pictures are
     for name in ("real", "drawn", "other", "bare"):
         found = pictures.find(world / name, images, None)
-        params = detect.Params(batch_size=4, square=None)
-        detect.write(world / f"{name}.json", eval_world.PixelDetector(), name, found, params)
+        eval_world.detected(world / f"{name}.json", found, name)
     shutil.copy(world / "drawn.json", world / "fewer.json")
     content = json.loads((world / "drawn.json").read_text())
     (world / "fewer.json").write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
@@ -430,10 +435,40 @@ OPTIONS: dict[str, Check] = {
         lambda seen: ([path.name for path in seen.loaded], len(seen.last.found.annotations)),
         (["detector"], 7),
     ),
+    "--finder": (
+        {"--detections": None, "--finder": ["owlv2"], "--finder-weights": ["detector"]},
+        lambda seen: seen.finder.finder,
+        "owlv2",
+    ),
+    "--finder-weights": (
+        {"--detections": None, "--finder": ["grounding_dino"], "--finder-weights": ["detector"]},
+        lambda seen: seen.finder.finders.grounding_dino.weights.name,
+        "detector",
+    ),
+    "--phrases": (
+        {"--detections": None, "--detector": ["detector"], "--phrases": ["own"]},
+        lambda seen: seen.finder.phrases,
+        "own",
+    ),
+    "--marker": (
+        {"--detections": None, "--detector": ["detector"], "--marker": ["sam2"], "--marker-weights": ["judge"]},
+        lambda seen: seen.finder.marker.backend,
+        "sam2",
+    ),
+    "--marker-weights": (
+        {"--detections": None, "--detector": ["detector"], "--marker": ["sam"], "--marker-weights": ["judge"]},
+        lambda seen: seen.finder.marker.weights.name,
+        "judge",
+    ),
     "--judge": (
         {"--judge": ["judge"]},
         lambda seen: ([path.name for path in seen.loaded], seen.looked is not None),
         (["judge"], True),
+    ),
+    "--metrics": (
+        {"--judge": ["judge"], "--metrics": ["cmmd", "hps"]},
+        lambda seen: (seen.params.sets.beside, seen.params.preferences),
+        (("cmmd",), ("hps",)),
     ),
     "--real": (
         {"--real": ["real"]},
@@ -478,12 +513,12 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(evaluate, "judged", seen)
     patch.setattr(evaluate, "show", lambda out, names: None)
     patch.setattr(evaluate.seeds, "write", lambda path, rows, params: None)
-    patch.setattr(detector, "load", lambda folder: seen.loaded.append(folder) or eval_world.PixelDetector())
+    patch.setattr(choice, "load", seen.load)
     eyes = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
     patch.setattr(score_row, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
     words = []
     for option, values in (BASE | changed).items():
-        plain = option in {"--out", "--row", "--protocol", "--size"}
+        plain = option in {"--out", "--row", "--protocol", "--size", "--finder", "--phrases", "--marker", "--metrics"}
         words += [] if values is None else [option, *(one if plain else str(asked_for / one) for one in values)]
     command.main(["evaluate", *words])
     return seen
@@ -524,8 +559,7 @@ def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys
     eval_world.draw(tmp_path / "later", {}, 91)
     truth = ground_truth.load(tmp_path / "images.parquet", tmp_path / "annotated.parquet")
     judged = pictures.find(tmp_path / "drawn", truth.images, None)
-    params = detect.Params(batch_size=2, square=None)
-    detect.write(tmp_path / "later.json", eval_world.PixelDetector(), "x", judged, params)
+    eval_world.detected(tmp_path / "later.json", judged)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     with pytest.raises(SystemExit):
         command.main(

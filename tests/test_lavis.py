@@ -14,33 +14,32 @@ from data_prep.annotators import lavis_client, lavis_worker
 from data_prep.annotators.crops import ModelParams, Pixels
 from data_prep.columns import CAPTIONS
 from instdiff import tables
+from instdiff.work import line_worker
 from instdiff.work.outcomes import Failure, outcomes
 
-STAND_IN = f"""
-import base64, io, os, sys
-sys.path.insert(0, {str(Path(lavis_worker.__file__).parent)!r})
-import lavis_worker
+STAND_IN = """
+import base64, io, os
 from PIL import Image
 
 print("chatter on stdout is harmless")
 
 class Model:
-    name = "parrot"
+    hello = {"lavis": "none", "model": "parrot"}
     def __init__(self, path, precision):
         self.given = path, precision
         if "broken" in open(path).read():
             raise ValueError("no such architecture")
-    def describe(self, question):
+    def answer(self, question):
         crops = [Image.open(io.BytesIO(base64.b64decode(one))) for one in question["crops"]]
         for one in crops:
             match one.size:
                 case (1, 1): print("last words", flush=True); os._exit(9)
                 case (2, 1): raise MemoryError("too much")
                 case (3, 1): raise KeyError("odd")
-                case (4, 1): return [f"{{question['num_beams']}} {{question['max_tokens']}} {{self.given}}"]
-        return [f" {{question['prompt']}} {{one.width}}x{{one.height}} " for one in crops]
+                case (4, 1): return {"captions": [f"{question['num_beams']} {question['max_tokens']} {self.given}"]}
+        return {"captions": [f" {question['prompt']} {one.width}x{one.height} " for one in crops]}
 
-lavis_worker.main(Model)
+load = Model
 """
 
 
@@ -92,7 +91,7 @@ def test_death_is_reported_and_survived_and_costs_only_the_crop_it_died_of(param
 
 def test_a_worker_that_always_dies_ends_the_stage(params: ModelParams, script: Path) -> None:
     worker = lavis_client.Lavis(params, script)
-    with pytest.raises(lavis_client.WorkerLost, match="3 times in a row"):
+    with pytest.raises(line_worker.WorkerLost, match="3 times in a row"):
         list(outcomes([picture(1, 1)] * 9, worker.describe, 1))
 
 
@@ -101,14 +100,14 @@ def test_deaths_in_a_row_end_the_stage_and_an_answer_between_them_starts_anew(
 ) -> None:
     worker = lavis_client.Lavis(params, script)
     fatal, fine = [picture(1, 1)], [picture(8, 4)]
-    for _ in range(lavis_client.DEATHS - 1):
-        with pytest.raises(lavis_client.WorkerDied):
+    for _ in range(line_worker.DEATHS - 1):
+        with pytest.raises(line_worker.WorkerDied):
             worker.describe(fatal)
     assert worker.describe(fine) == ["a 8x4"]
-    for _ in range(lavis_client.DEATHS - 1):
-        with pytest.raises(lavis_client.WorkerDied):
+    for _ in range(line_worker.DEATHS - 1):
+        with pytest.raises(line_worker.WorkerDied):
             worker.describe(fatal)
-    with pytest.raises(lavis_client.WorkerLost):
+    with pytest.raises(line_worker.WorkerLost):
         worker.describe(fatal)
 
 
@@ -119,14 +118,14 @@ def test_each_value_of_a_model_reaches_the_worker(params: ModelParams, script: P
 
 def test_a_worker_that_does_not_start_says_why(params: ModelParams, script: Path) -> None:
     params.weights.write_text("broken")
-    with pytest.raises(lavis_client.WorkerDied, match="no such architecture"):
+    with pytest.raises(line_worker.WorkerDied, match="no such architecture"):
         lavis_client.Lavis(params, script)
     with pytest.raises(ValueError, match="make lavis"):
         lavis_client.Lavis(params.model_copy(update={"python": None}))
 
 
 def test_the_worker_never_takes_our_own_module_for_lavis(params: ModelParams) -> None:
-    with pytest.raises(lavis_client.WorkerDied, match="No module named 'lavis'$"):  # this environment has none
+    with pytest.raises(line_worker.WorkerDied, match="No module named 'lavis'$"):  # this environment has none
         lavis_client.Lavis(params)
 
 
@@ -159,10 +158,10 @@ def test_lavis_models_are_told_the_prompt_where_all_of_them_look_for_it() -> Non
     model.torch, model.device, model.dtype, model.model = torch, "cpu", torch.float32, Told()
     model.see = lambda picture: torch.zeros(3, *reversed(picture.size))
     question = {
-        "crops": [lavis_client._png(np.zeros((4, 3, 3), np.uint8))] * 2,
+        "crops": [line_worker.base64_png(np.zeros((4, 3, 3), np.uint8))] * 2,
         "prompt": "",
         "num_beams": 2,
         "max_tokens": 9,
     }
-    assert model.describe(question) == ["its own 2 9"] * 2
-    assert model.describe(question | {"prompt": "a photo of"}) == ["a photo of 2 9"] * 2
+    assert model.answer(question) == {"captions": ["its own 2 9"] * 2}
+    assert model.answer(question | {"prompt": "a photo of"}) == {"captions": ["a photo of 2 9"] * 2}

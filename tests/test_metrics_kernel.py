@@ -27,7 +27,7 @@ def test_it_is_the_sum_over_pairs_of_different_pictures() -> None:
 
 def test_sets_of_one_kind_are_near_zero_and_of_two_kinds_are_not() -> None:
     rng = np.random.default_rng(1)
-    draw = [kid.metric(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)) + s, 20, 40, rng) for s in (0.0, 1.0)]
+    draw = [kid.metric(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)) + s, 20, 40, rng).metric for s in (0.0, 1.0)]
     assert draw[0].low < 0 < draw[0].high
     assert draw[1].low > 0.5
     assert draw[1].n == 60
@@ -41,7 +41,7 @@ def test_the_interval_covers_the_true_distance_about_as_often_as_it_says(count: 
     covered = []
     for _ in range(120):
         one, other = (np.where(rng.random((count, 1)) < share, 1.0, -1.0) for share in (0.2, 0.8))
-        metric = kid.metric(one, other, 50, size, rng)
+        metric = kid.metric(one, other, 50, size, rng).metric
         covered.append(metric.low <= true <= metric.high)
     assert 0.88 <= np.mean(covered) <= 0.99
 
@@ -56,7 +56,7 @@ def test_a_subset_is_half_of_all_pictures_at_most_and_drawn_from_each_side_on_it
     features = rng.normal(size=(21, 4))
     for size, kept in ((9, 9), (10, 10), (11, 10), (100, 10), (1, 2)):
         drawn.clear()
-        metric = kid.metric(features, features, 7, size, rng)
+        metric = kid.metric(features, features, 7, size, rng).metric
         assert drawn == [(kept, kept)] * 7
         assert metric.low < metric.value < metric.high  # the same rows on both sides would be at no distance
 

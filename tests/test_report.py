@@ -17,7 +17,7 @@ from PIL import Image
 from test_score import EYES
 from test_score import PARAMS as SCORE
 
-from eval import detect, report
+from eval import report
 from eval.inputs import detections, ground_truth, pictures
 from eval.pages import figures, report_page
 from eval.scoring import headline, score_row
@@ -50,7 +50,7 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
-    detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None))
+    eval_world.detected(found_at, judged)
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )

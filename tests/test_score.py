@@ -16,18 +16,21 @@ import yaml
 from PIL import Image
 
 from eval import detect, score
+from eval.finders.choice import Vocabulary
+from eval.finders.closed import Closed
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
-from eval.scoring import headline, instance_table, measures, row, score_row
+from eval.scoring import headline, instance_table, measures, paired, row, score_row
 from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
 from instdiff import provenance, tables
-from instdiff.networks import clip, detector, inception
+from instdiff.networks import clip, detector, inception, preference
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
 
+DETECT = detect.Params.model_validate(yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["detect"])
 PARAMS = Params(
     seed=0,
     square=None,
@@ -39,7 +42,8 @@ PARAMS = Params(
     words={"colour": ("red", "green", "blue"), "texture": ("rubber", "glass"), "shape": ("square", "bar")},
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
-    sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    sets=Recipe(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    preferences=(),
 )
 EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
 
@@ -54,8 +58,7 @@ def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
-    params = detect.Params(batch_size=3, square=None)
-    detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
+    eval_world.detected(world / f"{folder}.json", judged)
     found = detections.read(world / f"{folder}.json", judged.sizes)
     return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
 
@@ -177,7 +180,9 @@ def test_what_is_not_asked_is_not_measured(world: Path) -> None:
 
 def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
-    score_row.write(world / "scores", score_row.Scored(scores, metrics, {}), {"row": "real"})
+    score_row.write(
+        world / "scores", score_row.Scored(scores, metrics, {}, paired.of_pictures((), {}), {}), {"row": "real"}
+    )
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
     assert set(written["pim"]) == {"value", "n", "low", "high", "better"}
@@ -205,7 +210,7 @@ def test_a_rows_sources_say_how_many_pictures_have_which_width_and_height(world:
 
 @pytest.mark.parametrize(("min_score", "counts"), [(0.9 - 1e-9, True), (0.9, True), (0.9 + 1e-9, False)])
 def test_a_detection_counts_from_the_least_score_on(world: Path, min_score: float, counts: bool) -> None:
-    _, metrics, _ = score_row.score("real", _inputs(world, "real"), None, _with(min_score=min_score))
+    _, metrics, *_ = score_row.score("real", _inputs(world, "real"), None, _with(min_score=min_score))
     for name in ("box_miou", "mask_miou", "pim_point", "mig_success", "mig_pictures"):
         assert metrics[name].value == counts
     assert metrics["box_ap"].value == 1.0  # which uses all
@@ -256,7 +261,7 @@ def _seeds(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 def _draws(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     """How often average precision is resampled: of the whole, and of parts."""
     calls = _calls(monkeypatch, average_precision, "metrics")
-    _, metrics, _ = score_row.score("box", _inputs(world, "real"), None, _with(**changed))
+    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), None, _with(**changed))
     assert {"box_ap/category/bar", "box_ap/size/small", "box_ap50/crowded"} <= metrics.keys()
     return Counter(len(call[1]) for call in calls)
 
@@ -266,6 +271,12 @@ def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) ->
     sets = PARAMS.sets.model_dump() | changed
     score_row.score("box", _inputs(world, "real"), EYES, _with(sets=sets))
     return [(len(draws), *subsets) for (_, _, draws), (_, _, *subsets, _) in zip(frechets, kernels, strict=True)]
+
+
+def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
+    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
+    monkeypatch.setattr(preference, "load", lambda folder, name: (name, folder))
+    return score_row.look(Path("at"), _with(**changed)).preferences
 
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -279,15 +290,17 @@ def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setattr(detector, "load", lambda folder: eval_world.PixelDetector())
     tables_of = {"images": world / "images.parquet"}
     at = {"pictures": world / "drawn", "detections": world / "found.json"}
-    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64))
-    more = {"real": world / "real", "annotated": world / "annotated.parquet", "judge": world / "judge"}
+    tables_of |= {"annotated": world / "annotated.parquet"}
+    params = DETECT.model_copy(update={"batch_size": 3, "square": 64})
+    detect.run(**at, **tables_of, detector=world / "judge", params=params)
+    more = {"real": world / "real", "judge": world / "judge"}
     said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
     return [said["pictures"], said["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
-    _, metrics, _ = score_row.score("box", _inputs(world, "real"), EYES, _with(**changed))
+    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), EYES, _with(**changed))
     return {name.removeprefix(start): metric.n for name, metric in metrics.items() if name.startswith(start)}
 
 
@@ -329,6 +342,7 @@ VALUES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], object]] =
         lambda world, patch: _of_sets(world, patch, num_resamples=4, kid_subsets=5, kid_subset_size=2),
         [(4, 5, 2)],
     ),
+    "preferences": (lambda _, patch: _looked(patch, preferences=("hps",)), {"hps": ("hps", Path("at/hps"))}),
 }
 
 
@@ -342,24 +356,24 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(
 
 def test_every_value_is_among_those_tried() -> None:
     assert VALUES.keys() == Params.model_fields.keys()
-    assert Recipe.model_fields.keys() == {"features", "num_resamples", "kid_subsets", "kid_subset_size"}
+    assert Recipe.model_fields.keys() == {"features", "beside", "num_resamples", "kid_subsets", "kid_subset_size"}
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
     monkeypatch.setattr(inception, "load", lambda path: ("inception", path))
     judge = ("judge", Path("at"))
-    assert score_row.look(Path("at"), PARAMS) == (judge, judge)
+    assert score_row.look(Path("at"), PARAMS)[:2] == (judge, judge)
     sets = PARAMS.sets.model_copy(update={"features": "inception"})
     eyes = score_row.look(Path("at"), _with(sets=sets.model_dump()))
-    assert eyes == (judge, ("inception", Path("at/inception.pth")))
+    assert eyes[:2] == (judge, ("inception", Path("at/inception.pth")))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: int) -> None:
     inputs = _inputs(world, "real")
-    expected, metrics, _ = score_row.score("box", inputs, EYES, PARAMS)
-    found, others, _ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
+    expected, metrics, *_ = score_row.score("box", inputs, EYES, PARAMS)
+    found, others, *_ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
     pd.testing.assert_frame_equal(found, expected)
     assert others == metrics
     sizes: list[int] = []
@@ -372,8 +386,9 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
             sizes.append(len(shown))
             return pixels.detect(shown)
 
-    again = list(detect.annotations(Counted(), inputs.pictures, batch_size))
-    assert again == list(detect.annotations(pixels, inputs.pictures, 4))
+    searched = Vocabulary(tuple(pixels.classes), (tuple(pixels.classes),) * 4)
+    again = list(detect.annotations(Closed(Counted()), inputs.pictures, searched, batch_size))
+    assert again == list(detect.annotations(Closed(pixels), inputs.pictures, searched, 4))
     assert sizes == [min(batch_size, 4 - start) for start in range(0, 4, batch_size)]
 
 
@@ -384,7 +399,8 @@ def test_prompts_are_held_against_their_own_pictures_and_resampled_with_them(wor
         truth=ground_truth.GroundTruth(inputs.truth.images.assign(caption=captions), *_rest(inputs))
     )
     draws = np.array([[1, 2, 1, 0]] * 5)  # of the two prompts the first alone
-    found = measures.of_pictures(inputs, EYES, draws, PARAMS)["clip_global"]
+    seen = measures.seen(inputs, EYES, draws, PARAMS)
+    found = measures.of_pictures(seen.values, draws)["clip_global"]
     own = EYES.judge.image_features([inputs.pictures.load(place) for place in (1, 3)])
     said = EYES.judge.text_features([captions[1], captions[3]])
     first, second = (np.asarray(own) * np.asarray(said)).sum(1)
@@ -432,7 +448,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
     assert found == {
         "pictures": inputs.pictures.digest,
         "detector": "abc",
-        "settings": {"batch_size": 3, "square": None},
+        "settings": {"finder": "yolo", "batch_size": 3, "square": None},
         "versions": provenance.versions(),
     }
 
@@ -456,9 +472,7 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
     eval_world.draw(world / "drawn", {("a", 0): None, ("b", 0): None}, 90)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     found = pictures.find(world / "drawn", truth.images, None)
-    counts = detect.write(
-        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None)
-    )
+    counts = eval_world.detected(world / "found.json", found)
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 
 

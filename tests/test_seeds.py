@@ -42,7 +42,7 @@ def rows(tmp_path: Path) -> dict[str, Scored]:
         metrics = {
             name: Metric(value, 9, 0.0, 1.0) for name, value in (("box_miou", 0.2 + place), ("fid", 1.0 * place))
         }
-        found[f"box@{place}"] = Scored(side.scores, metrics, counted)
+        found[f"box@{place}"] = Scored(side.scores, metrics, counted, side.pictures, {})
     return found
 
 

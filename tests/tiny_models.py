@@ -1,6 +1,7 @@
 """The real classes with small random weights, saved as a person would have them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers as hf
@@ -27,6 +28,14 @@ def bert(folder: Path) -> hf.BertTokenizer:
 
 
 def grounding_dino(folder: Path) -> Path:
+    return _grounding(folder, hf.GroundingDinoConfig, hf.GroundingDinoForObjectDetection)
+
+
+def mm_grounding_dino(folder: Path) -> Path:
+    return _grounding(folder, hf.MMGroundingDinoConfig, hf.MMGroundingDinoForObjectDetection)
+
+
+def _grounding(folder: Path, config_class: Any, model_class: Any) -> Path:
     torch.manual_seed(0)
     swin = hf.SwinConfig(
         image_size=64,
@@ -39,7 +48,7 @@ def grounding_dino(folder: Path) -> Path:
     text = hf.BertConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=len(WORDS)
     )
-    config = hf.GroundingDinoConfig(
+    config = config_class(
         backbone_config=swin,
         text_config=text,
         d_model=64,
@@ -52,9 +61,21 @@ def grounding_dino(folder: Path) -> Path:
         num_queries=30,
         max_text_len=12,
     )
-    hf.GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     eye = hf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 106})
     hf.GroundingDinoProcessor(eye, bert(folder)).save_pretrained(folder)
+    return folder
+
+
+def owlv2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    letters = clip(folder)  # its tokenizer
+    text = {"vocab_size": 300, "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.Owlv2Config(text_config=text, vision_config=VISION, projection_dim=16)
+    hf.Owlv2ForObjectDetection(config).save_pretrained(folder)
+    tokenizer = hf.CLIPTokenizer.from_pretrained(letters)
+    hf.Owlv2Processor(hf.Owlv2ImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
 
 
@@ -155,4 +176,63 @@ def sam2(folder: Path) -> Path:
     hf.Sam2Model(config).save_pretrained(folder)
     sizes = {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16}}
     hf.Sam2Processor(hf.Sam2ImageProcessor(**sizes), target_size=64).save_pretrained(folder)
+    return folder
+
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% for part in message.content %}{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad"]
+
+
+def qwen25_vl(folder: Path) -> Path:
+    vision = {"fullatt_block_indexes": [0], "window_size": 56, "patch_size": 14}
+    return _qwen(folder, hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration, hf.Qwen2_5_VLProcessor, vision)
+
+
+def qwen3_vl(folder: Path) -> Path:
+    vision = {"deepstack_visual_indexes": [0], "num_position_embeddings": 64, "patch_size": 16}
+    return _qwen(folder, hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, hf.Qwen3VLProcessor, vision)
+
+
+def _qwen(folder: Path, config_class: Any, model_class: Any, processor_class: Any, vision: dict[str, Any]) -> Path:
+    """A vision-language model that knows bytes."""
+    torch.manual_seed(0)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [f"<|{name}|>" for name in SPECIAL]
+    vocabulary = {token: number for number, token in enumerate([*letters, *names])}
+    tokens = Tokenizer(models.BPE(vocabulary, []))
+    tokens.pre_tokenizer, tokens.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = hf.Qwen2Tokenizer(tokenizer_object=tokens, pad_token=names[0], eos_token=names[2])
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"num_key_value_heads": 1, "head_dim": 16, "vocab_size": len(vocabulary), "max_position_embeddings": 4096}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    seeing = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 32, **vision}
+    ids = {"image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 3, "vision_end_token_id": 4}
+    config = config_class(
+        text_config=text, vision_config=seeing, **{name: len(letters) + place for name, place in ids.items()}
+    )
+    model = model_class(config)
+    with torch.no_grad():
+        for weight in model.parameters():  # as it is made it says one thing of all pictures
+            weight.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    side = 2 * vision["patch_size"]
+    eye = hf.Qwen2VLImageProcessor(
+        size={"shortest_edge": side * side, "longest_edge": 4 * side * side}, patch_size=vision["patch_size"]
+    )
+    processor_class(
+        image_processor=eye, tokenizer=tokenizer, video_processor=hf.Qwen2VLVideoProcessor(), chat_template=CHAT
+    ).save_pretrained(folder)
+    return folder
+
+
+def dinov2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = hf.Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2)
+    hf.Dinov2Model(config).save_pretrained(folder)
     return folder

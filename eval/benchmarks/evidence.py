@@ -1,10 +1,11 @@
 """What is known of the pictures of a benchmark: detections, masks of the given boxes, and kept answers.
 
-All three are files, so that scoring needs no model; what a file lacks is collected, for a finder or an answerer to be
+All three are files, so that scoring needs no model; questions without an answer are collected, for an answerer to be
 asked. Masks are a Parquet table with columns key, index, height, width, mask (COCO's compressed run lengths).
 Legend: N detections of one picture and text.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,14 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from eval.answerers.store import ANSWERS
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Needed
 from eval.inputs.detections import Detections
 from eval.inputs.pictures import Pixels, read
 from eval.metrics import matching
 from eval.metrics.attributes import Judge
-from instdiff import provenance, tables
+from instdiff import tables
 from instdiff.layouts import masks
 from instdiff.layouts.geometry import from_pixels
 from instdiff.schema import Box, Rle
@@ -31,11 +33,6 @@ Region = tuple[float, ...] | None
 Key = tuple[str, Region, str]  # picture, region, question
 
 DIGITS = 6  # of a fraction: regions that agree so far are one
-ANSWERS = tables.with_columns(
-    tables.columns(picture=pa.string(), question=pa.string(), judge=pa.string(), settings=pa.string()),
-    region=tables.BOX,  # in fractions; null: the whole picture
-    answer=pa.string(),
-)
 MASKS = tables.with_columns(tables.INSTANCE_KEY, height=pa.int32(), width=pa.int32(), mask=pa.string())
 
 
@@ -80,7 +77,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
+class Known:
     """The answers of one judge under one setting, by picture (a hash), region and question."""
 
     by_key: Mapping[Key, str]
@@ -94,8 +91,8 @@ class Evidence:
 
     found: Mapping[str, Mapping[str, Found]] | None = None  # by picture and text
     masks: Mapping[tuple[str, int], Rle] | None = None  # by picture and instance
-    answers: Answers | None = None
-    identities: Mapping[str, str] = field(default_factory=dict)  # by picture: what the answers call it
+    answers: Known | None = None
+    identities: Mapping[str, str] = field(default_factory=dict)  # by picture: the hash of its pixels
     judge: Judge | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
     boxes_in: str = ""  # the unit of an answerer's boxes
@@ -197,8 +194,16 @@ def filled(template: str, fields: Mapping[str, str]) -> str:
 
 
 def of_detections(detections: Detections, shown: Sequence[Shown]) -> dict[str, dict[str, Found]]:
-    """Detections by picture and text; image ids count the pictures that are there, in their order."""
+    """Detections by picture and text; image ids count the pictures that are there, in their order.
+
+    ValueError names a text that nobody looked for.
+    """
     there = [one for one in shown if one.path is not None]
+    unknown = [text for one in there for text in one.texts if text not in detections.classes]
+    if unknown:
+        raise ValueError(
+            f"the detections are of {len(detections.classes)} categories, and {unknown[0]!r} is none of them"
+        )
     lines: dict[tuple[int, int], list[tuple[Box, float, Rle | None]]] = {}
     for one in detections.annotations:
         height, width = there[one.image_id - 1].size
@@ -235,10 +240,16 @@ def read_masks(path: Path, shown: Sequence[Shown]) -> dict[tuple[str, int], Rle]
     return found
 
 
-def read_answers(path: Path, judge: str | None) -> Answers:
-    """The answers of one judge; ValueError where several stand there and none, or an unknown one, was named."""
-    table = tables.read(path, ANSWERS)
-    table = table[table["answer"].notna()]
+def read_answers(path: Path, judge: str | None) -> Known:
+    """The kept answers of one judge, from a folder or a file.
+
+    ValueError where several stand there and none, or an unknown one, was named.
+    """
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path}: no answers there")
+    table = pd.concat([tables.read(file, ANSWERS) for file in files], ignore_index=True)
+    table = table[table.notna().all(axis=1)]
     if judge is not None:
         table = table[table["judge"] == judge]
     ways = list(dict.fromkeys(zip(table["judge"], table["settings"], strict=True)))
@@ -247,14 +258,21 @@ def read_answers(path: Path, judge: str | None) -> Answers:
     if len(ways) > 1:
         names = ", ".join(f"{name} ({settings})" for name, settings in ways[:3])
         raise ValueError(f"{path}: answers of {len(ways)} judges or settings stand there: {names}: name one, or split")
-    regions = [None if region is None else _region(region) for region in table["region"]]
-    keys = zip(table["picture"], regions, table["question"], strict=True)
-    return Answers(dict(zip(keys, table["answer"], strict=True)), *ways[0])
+    regions = {text: _read_region(text, path) for text in table["region"].unique()}
+    keys = zip(table["picture"], table["region"].map(regions), table["question"], strict=True)
+    return Known(dict(zip(keys, table["answer"], strict=True)), *ways[0])
 
 
-def identities(shown: Sequence[Shown]) -> dict[str, str]:
-    """What the answers call each picture that is there: the SHA-256 of its file."""
-    return {one.name: provenance.of_file(one.path) for one in shown if one.path is not None}
+def _read_region(text: str, path: Path) -> Region:
+    if not text:
+        return None
+    try:
+        edges = [float(edge) for edge in json.loads(text)]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: region {text[:60]!r} is not a list of four numbers") from error
+    if len(edges) != 4:
+        raise ValueError(f"{path}: region {text[:60]!r} is not a list of four numbers")
+    return _region(edges)
 
 
 def _region(box: Sequence[float] | None) -> Region:

@@ -1,108 +1,35 @@
-"""Finders, markers and answerers on the pictures of a benchmark; what they say is kept in files.
+"""Markers and answerers on the pictures of a benchmark: a marker fills the given boxes, an answerer answers what lacks.
 
-Each is asked what the benchmark asks: a finder the texts of a picture's own instances, a marker the given boxes, an
-answerer the questions that nobody has answered yet.
+What a finder looks for in a picture are the texts of the picture's own instances.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
+from eval.answerers import asking
+from eval.answerers.answerer import Answerer
+from eval.answerers.answerer import Question as Asked
+from eval.answerers.store import Answers
 from eval.benchmarks import pictures, scoring
-from eval.benchmarks.evidence import ANSWERS, MASKS, Answers, Evidence, Question, identities
+from eval.benchmarks.evidence import MASKS, Evidence, Known
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Benchmark
-from eval.inputs import detections, ground_truth
-from eval.inputs.pictures import Pixels
-from instdiff import provenance, tables
+from eval.finders.finder import Marker
+from eval.inputs.pictures import Pixels, read
+from instdiff import tables
 from instdiff.layouts import masks
-from instdiff.layouts.masks import Mask
 from instdiff.progress import track
 from instdiff.schema import Box
 
 MOST_ROUNDS = 10  # of questions that hang on answers
 
 
-class Detection(Protocol):
-    """One thing found."""
-
-    @property
-    def category(self) -> str:
-        """One of the texts."""
-
-    @property
-    def score(self) -> float:
-        """How sure, 0 to 1."""
-
-    @property
-    def box(self) -> Box:
-        """Where, in fractions."""
-
-    @property
-    def mask(self) -> Mask | None:
-        """Where, at the picture's size; None of a finder of boxes."""
-
-
-class Finder(Protocol):
-    """Whoever finds things in pictures."""
-
-    @property
-    def classes(self) -> Sequence[str] | None:
-        """All that it can find; None where it looks for any text."""
-
-    def find(self, pictures: Sequence[Pixels], texts: Sequence[Sequence[str]], /) -> Sequence[Sequence[Detection]]:
-        """What is seen of each picture's texts."""
-        ...
-
-
-class Marker(Protocol):
-    """Whoever fills boxes with masks."""
-
-    def fill(
-        self, pictures: Sequence[Pixels], boxes: Sequence[Sequence[Box]], /
-    ) -> Sequence[Sequence[tuple[Mask, float]]]:
-        """The best mask of each box of each picture, and how good it is."""
-        ...
-
-
-Answerer = Callable[[Sequence[Question]], Sequence[str]]
-
-
-def detect(path: Path, finder: Finder, source: str, shown: Sequence[Shown], settings: Mapping[str, object]) -> None:
-    """Write the detections of the pictures that are there; `source` identifies the finder.
-
-    ValueError when the finder does not know a text that is asked for.
-    """
-    there = [one for one in shown if one.path is not None]
-    texts = sorted({str(text) for one in there for text in _texts(one)})
-    classes = list(finder.classes) if finder.classes is not None else texts
-    unknown = [text for text in texts if text not in classes]
-    if unknown:
-        raise ValueError(f"the finder does not know {unknown[0]!r}; it knows {', '.join(classes)}")
-    found = pictures.whole(shown)
-    ids = {name: place for place, name in enumerate(classes, start=1)}
-    records: list[dict[str, object]] = []
-    for place, one in track(enumerate(there), len(there), "pictures"):
-        (seen,) = finder.find([found.load(place)], [_texts(one)])
-        for detection in seen:
-            record = {
-                "image_id": place + 1,
-                "category_id": ids[detection.category],
-                "bbox": ground_truth.xywh(detection.box, *found.sizes[place]),
-                "score": float(detection.score),
-            }
-            if detection.mask is not None:
-                record["segmentation"] = masks.encode(detection.mask).model_dump()
-            records.append(record)
-    made_by = {
-        "pictures": found.digest,
-        "detector": source,
-        "settings": dict(settings),
-        "versions": provenance.versions(),
-    }
-    detections.write(path, made_by, classes, records)
+def texts(shown: Sequence[Shown]) -> pd.DataFrame:
+    """Columns key and category: what a finder looks for in each picture that is there."""
+    rows = [(one.name, text) for one in shown if one.path is not None for text in one.texts]
+    return pd.DataFrame(rows, columns=["key", "category"])
 
 
 def mark(path: Path, marker: Marker, shown: Sequence[Shown]) -> None:
@@ -121,37 +48,33 @@ def mark(path: Path, marker: Marker, shown: Sequence[Shown]) -> None:
 
 
 def ask(
-    path: Path,
-    answerer: Answerer,
-    names: tuple[str, str],
-    benchmark: Benchmark,
-    shown: Sequence[Shown],
-    evidence: Evidence,
-) -> None:
-    """Ask all that a benchmark asks, and keep it; `names` are the answerer's and that of its settings."""
-    evidence.identities = identities(shown)
-    known = dict(evidence.answers.by_key) if evidence.answers is not None else {}
+    benchmark: Benchmark, shown: Sequence[Shown], evidence: Evidence, answerer: Answerer, kept: Answers, batch_size: int
+) -> int:
+    """Ask all that a benchmark asks, round by round, and put the answers into the evidence; how many were new.
+
+    A question that fails has an empty answer, which says nothing and is counted.
+    """
+    paths = {evidence.identities[one.name]: one for one in shown if one.path is not None}
+
+    def pixels_of(picture: str) -> Pixels:
+        one = paths[picture]
+        assert one.path is not None
+        return read(one.path, one.size)
+
+    answers: dict[tuple[str, tuple[float, ...] | None, str], str] = {}
+    num_asked = 0
     for _ in range(MOST_ROUNDS):
-        evidence.answers = Answers(known, *names)
+        evidence.answers = Known(answers, answerer.judge, answerer.settings)
         pending = scoring.pending(benchmark, shown, evidence)
         if not pending:
             break
-        for question, answer in zip(pending, answerer(pending), strict=True):
-            known[evidence.identities[question.name], question.region, question.question] = answer
-    rows = [
-        {
-            "picture": picture,
-            "region": None if region is None else list(region),
-            "question": question,
-            "judge": names[0],
-            "settings": names[1],
-            "answer": answer,
-        }
-        for (picture, region, question), answer in known.items()
-    ]
-    tables.write(path, pd.DataFrame(rows, columns=ANSWERS.names), ANSWERS)
-
-
-def _texts(one: Shown) -> list[str]:
-    """What a finder is asked of a picture."""
-    return list(dict.fromkeys(each.category for each in (*one.case.instances, *one.case.excluded) if each.category))
+        names = [evidence.identities[one.name] for one in pending]
+        questions = [
+            Asked(name, None if one.region is None else Box(*one.region), one.question)
+            for name, one in zip(names, pending, strict=True)
+        ]
+        replies = asking.ask(questions, pixels_of, answerer, kept, batch_size)
+        num_asked += replies.num_asked
+        for name, one, answer in zip(names, pending, replies.answers, strict=True):
+            answers[name, one.region, one.question] = answer or ""
+    return num_asked

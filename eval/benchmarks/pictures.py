@@ -5,14 +5,16 @@ shows that keys and names do not fit.
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from eval.benchmarks.shape import Benchmark, Case
-from eval.inputs.pictures import SHOWN, Pictures, of_files
+from eval.inputs.pictures import SHOWN, Pictures, digest_of, of_files, read
 from instdiff import provenance
 from instdiff.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
 from instdiff.texts import one_line
@@ -33,6 +35,12 @@ class Shown(NamedTuple):
     def name(self) -> str:
         """Its key and, where there are several pictures of it, which."""
         return f"{self.case.key}/{self.repeat}" if self.repeat else self.case.key
+
+    @property
+    def texts(self) -> list[str]:
+        """What a finder is asked of it, each once."""
+        asked = (*self.case.instances, *self.case.excluded)
+        return list(dict.fromkeys(one.category for one in asked if one.category is not None))
 
 
 def find(folder: Path, cases: Sequence[Case], benchmark: Benchmark) -> list[Shown]:
@@ -77,6 +85,14 @@ def digest(shown: Sequence[Shown]) -> str:
     """Identifies the whole set by the files."""
     lines = [f"{one.name} {provenance.of_file(one.path)}" for one in shown if one.path is not None]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def identities(shown: Sequence[Shown]) -> dict[str, str]:
+    """The hash of size and pixels of each picture that is there; read in threads, since decoding waits for no one."""
+    there = [(one.name, one.path, one.size) for one in shown if one.path is not None]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        digests = threads.map(lambda one: digest_of(read(one[1], one[2])), there)
+        return {name: each for (name, _, _), each in zip(there, digests, strict=True)}
 
 
 def _shown(case: Case, place: int, repeat: str, path: Path | None) -> Shown:

@@ -1,51 +1,38 @@
 """What an answer says: yes or no, boxes, yes or no by name. What says nothing is counted, and never a yes."""
 
-import ast
-import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from eval.answerers import parsing
 from eval.benchmarks.evidence import View
 from instdiff.schema import Box
 
 MOST_BOXES = 1000  # of one category in one answer
 UNITS = ("multiples-of-28", "pixels", "thousandths")  # that an answerer's boxes may be in
 STEP = 28  # pixels: Qwen2.5-VL's own input has sides of this multiple
-_WORDS = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 
 
 def yes(view: View, answer: str, reference: Sequence[str]) -> bool:
-    """Whether the answer is yes: its first word or, where that is neither, its only one of the two.
+    """Whether the first word of the answer is yes.
 
     As the reference has it, whether one of these texts stands anywhere in it.
     """
     if view.compat:
         return any(word in answer for word in reference)
-    words: list[str] = [word.lower() for word in _WORDS.findall(answer)]
-    first = _WORDS.match(answer.strip().lstrip("*\"'[( "))
-    if first is None and len(set(words)) != 1:
+    value = parsing.yes_no(answer)
+    if value is None:
         view.fault()
-        return False
-    return words[0] == "yes"
+    return value is True
 
 
 def by_name(view: View, answer: str) -> dict[str, Any]:
     """The object in the answer, fenced or bare, in JSON or as Python writes it; empty where there is none."""
     if view.absent:
         return {}
-    fenced = _FENCE.search(answer)
-    text = (fenced[1] if fenced else answer).strip()
-    for reader in (json.loads, ast.literal_eval):
-        try:
-            content = reader(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        if isinstance(content, dict):
-            return {str(name): value for name, value in content.items()}
-    view.fault()
-    return {}
+    content = parsing.json_object(answer)
+    if content is None:
+        view.fault()
+    return content or {}
 
 
 def is_yes(value: object) -> bool:

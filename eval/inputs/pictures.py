@@ -109,6 +109,14 @@ def read(path: Path, stated: Size | None = None) -> Pixels:
     return np.asarray(opened(path, None if stated is None else stated[::-1]), np.uint8)
 
 
+def digest_of(pixels: Pixels) -> str:
+    """SHA-256 of height, width and pixels: what a picture is called wherever its file's name does not matter."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{height} {width}\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
 def _by_stem(folder: Path, keys: Sequence[str] | pd.Series) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, where a folder of pictures is expected" if folder.exists() else "no such folder of pictures"
@@ -152,6 +160,6 @@ def _measured(path: Path, stated: Size) -> tuple[Size, str, Pixels]:
     """Height and width, the hash of size and pixels, and the look; the pixels themselves are let go."""
     pixels = read(path, stated)
     height, width = pixels.shape[:2]
-    digest = hashlib.sha256(f"{height} {width}\n".encode() + pixels.tobytes()).hexdigest()
+    digest = digest_of(pixels)
     look = Image.fromarray(pixels).convert("L").resize((LOOK, LOOK), Image.Resampling.BOX)
     return (height, width), digest, np.asarray(look, np.uint8)

@@ -28,6 +28,13 @@ class Metric(NamedTuple):
     high: float
 
 
+class Resampled(NamedTuple):
+    """A metric of a whole set, and its value in every resample, moved so that their mean is the value."""
+
+    metric: Metric
+    values_R: Floats
+
+
 def draws(num_pictures: int, num_resamples: int, seed: int) -> Counts:
     """(R, I): how often each picture is drawn in each resample; every row adds up to I."""
     if num_pictures < 1:

@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of pictures in the judge's features.
+"""Frechet distance between two sets of pictures in the features of a network.
 
 Same formula as FID, other features: the numbers compare rows of one table and nothing published. Like FID it is
 biased upwards on few pictures, and resampling adds to the bias (a picture drawn twice tells nothing new), so
@@ -9,7 +9,7 @@ Legend: N pictures, D feature size, R resamples.
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.bootstrap import Counts, Metric, interval
+from eval.metrics.bootstrap import Counts, Metric, Resampled, interval
 
 Floats = NDArray[np.float64]
 
@@ -25,13 +25,14 @@ def distance(one_ND: Floats, other_ND: Floats) -> float:
     return max(0.0, float(apart + (one_DD**2).sum() + (other_DD**2).sum() - 2 * common))
 
 
-def metric(pictures_ND: Floats, real_ND: Floats, draws_RN: Counts) -> Metric:
+def metric(pictures_ND: Floats, real_ND: Floats, draws_RN: Counts) -> Resampled:
     """The distance with its interval; both sets are resampled by the same draws, since they pair by layout."""
     value = distance(pictures_ND, real_ND)
     chosen = [np.repeat(np.arange(len(drawn)), drawn) for drawn in draws_RN]
     resampled = np.array([distance(pictures_ND[rows], real_ND[rows]) for rows in chosen])
-    low, high = interval(resampled - (resampled.mean() - value))
-    return Metric(value, len(pictures_ND), max(0.0, low), high)
+    moved_R = resampled - (resampled.mean() - value)
+    low, high = interval(moved_R)
+    return Resampled(Metric(value, len(pictures_ND), max(0.0, low), high), moved_R)
 
 
 def _root(features_ND: Floats) -> Floats:

@@ -8,7 +8,7 @@ Legend: N and M pictures, D feature size, S subsets.
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.bootstrap import Metric, interval
+from eval.metrics.bootstrap import Metric, Resampled, interval
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def distance(one_ND: Floats, other_MD: Floats) -> float:
     return float(_within(one_ND) + _within(other_MD) - 2 * across)
 
 
-def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rng: np.random.Generator) -> Metric:
+def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rng: np.random.Generator) -> Resampled:
     """Mean over subsets of `size` pictures, half of all at most, drawn from each side on its own.
 
     The interval is that of subsampling (Politis and Romano 1994): the spread of the subsets, made as much smaller as
@@ -41,7 +41,7 @@ def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rn
     )
     value = float(subsets_S.mean())
     spread_S = (subsets_S - value) * np.sqrt(kept / max(1, num - kept) + 1 / num_subsets)
-    return Metric(value, len(pictures_ND), *interval(value + spread_S))
+    return Resampled(Metric(value, len(pictures_ND), *interval(value + spread_S)), value + spread_S)
 
 
 def _kernel(one_ND: Floats, other_MD: Floats) -> Floats:

@@ -1,8 +1,9 @@
 """What differs between two rows of scores on the same layouts: paired intervals, and the instances that changed most.
 
-Means over instances, and average precision as a whole, are resampled anew, both sides by the same draws
-of pictures, so that what makes a picture hard for both cancels. The others (its parts, FID, KID) are shown
-side by side, and called different only where their intervals do not meet.
+Means over instances and over pictures, and average precision as a whole, are resampled anew, both sides by the same
+draws of pictures, so that what makes a picture hard for both cancels; distances of sets (FID, KID, ...) are held
+against each other draw by draw. The others (parts of average precision) are shown side by side, and called different
+only where their intervals do not meet.
 
 A side may be several seeds of one row: each instance of each seed is held against the same one of the other side's
 seed, and all seeds of a picture are drawn together.
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from eval.metrics import average_precision, bootstrap
-from eval.scoring import ap_matches, measures, sanity_checks
+from eval.metrics.bootstrap import Floats
+from eval.scoring import ap_matches, measures, paired, sanity_checks
 from eval.scoring.columns import SCORES
 from instdiff import tables
 
@@ -32,6 +34,8 @@ class Side(NamedTuple):
     scores: pd.DataFrame  # as SCORES, and `seed`, the place in `folders`
     metrics: dict[str, dict[str, float]]
     source: dict[str, Any]
+    pictures: pd.DataFrame  # key, metric, value, of all seeds: as PICTURES, and `seed`
+    resampled: dict[str, Floats]  # distances of sets in each draw, the mean over seeds
 
 
 class Difference(NamedTuple):
@@ -74,6 +78,12 @@ def read(folders: Sequence[Path]) -> Side:
             if all(name in one.metrics for one in seeds)
         },
         seeds[0].source | {"pictures": pictures},
+        pd.concat([one.pictures.assign(seed=place) for place, one in enumerate(seeds)], ignore_index=True),
+        {
+            name: np.mean([one.resampled[name] for one in seeds], axis=0)
+            for name, values_R in seeds[0].resampled.items()
+            if all(name in one.resampled and len(one.resampled[name]) == len(values_R) for one in seeds)
+        },
     )
 
 
@@ -84,7 +94,8 @@ def _read(folder: Path) -> Side:
             contents.append(json.loads((folder / name).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / name}: not a readable JSON file ({error})") from error
-    return Side((folder,), tables.read(folder / "instances.parquet", SCORES), *contents)
+    scores = tables.read(folder / "instances.parquet", SCORES)
+    return Side((folder,), scores, *contents, paired.read_pictures(folder), paired.read_resampled(folder))
 
 
 def checked(one: Side, other: Side) -> list[str]:
@@ -107,6 +118,7 @@ def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Di
     draws = bootstrap.draws(len(keys), num_resamples, seed)
     precision = of_precision(one, other, num_resamples, seed)
     found = []
+    together = of_pictures(one, other, num_resamples, seed) | of_sets(one, other)
     for name, metric in one.metrics.items():
         if name not in other.metrics:
             continue
@@ -115,8 +127,36 @@ def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Di
         elif name in precision:
             low, high = precision[name]
             found.append(Difference(name, metric["value"], other.metrics[name]["value"], low, high, True))
+        elif name in together:
+            found.append(together[name])
         else:
             found.append(_bounded(name, metric, other.metrics[name]))
+    return found
+
+
+def of_pictures(one: Side, other: Side, num_resamples: int, seed: int) -> dict[str, Difference]:
+    """Means over pictures that both sides have values of, on the pictures that count on both."""
+    places = ["metric", "key", "seed"]
+    both = one.pictures.merge(other.pictures, on=places, suffixes=("_a", "_b"))
+    found = {}
+    for name, own in both.groupby("metric", sort=False):
+        codes, keys = pd.factorize(own["key"])
+        draws = bootstrap.draws(len(keys), num_resamples, seed)
+        a, b = own["value_a"].reset_index(drop=True), own["value_b"].reset_index(drop=True)
+        found[str(name)] = _paired(str(name), a, b, codes, draws)
+    return found
+
+
+def of_sets(one: Side, other: Side) -> dict[str, Difference]:
+    """Distances of sets, draw by draw; nothing where the sides were not resampled alike."""
+    alike = all(one.source.get(name) == other.source.get(name) for name in ("settings", "num_pictures"))
+    found = {}
+    for name, values_R in one.resampled.items() if alike else ():
+        others_R = other.resampled.get(name)
+        if others_R is not None and len(others_R) == len(values_R) and name in one.metrics and name in other.metrics:
+            low, high = bootstrap.interval(others_R - values_R)
+            ends = one.metrics[name]["value"], other.metrics[name]["value"]
+            found[name] = Difference(name, *ends, low, high, True)
     return found
 
 

@@ -1,21 +1,23 @@
 """Every metric of a row, each with its 95% interval over pictures.
 
-n counts what was averaged: instances, or pictures for clip_global, mig_pictures, pim_paper_*, fid and kid. A name
+n counts what was averaged: instances, or pictures for clip_global, mig_pictures, pim_paper_*, pickscore, hps and
+distances of sets. A name
 with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that group, "box_ap/category/dog",
 "mask_ap/size/small". What the ground truth has no question for, or the detector no answer, is left out.
 """
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
-from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig, overlap
-from eval.metrics.attributes import Judge
-from eval.metrics.bootstrap import Counts, Metric
+from eval.metrics import average_precision, bootstrap, clip_score, cmmd, fid, kid, mig, overlap
+from eval.metrics.attributes import Judge, Pixels
+from eval.metrics.bootstrap import Counts, Floats, Metric, Resampled
 from eval.scoring import instance_table
 from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
@@ -27,11 +29,28 @@ KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 ALL = "all"  # sizes of instances
 
 
+class Preference(Protocol):
+    """How well people like pictures for their prompts."""
+
+    def scores(self, pictures: Sequence[Pixels], prompts: Sequence[str], /) -> Floats:
+        """(N,)."""
+        ...
+
+
 class Eyes(NamedTuple):
-    """Who looks at pictures: the judge of words, and whose features two sets are compared in."""
+    """Who looks at pictures: the judge of words, whose features two sets are compared in, and who likes pictures."""
 
     judge: Judge
-    features: instance_table.Sight
+    features: instance_table.Sight  # of fid and kid
+    beside: Mapping[str, instance_table.Sight] = MappingProxyType({})  # of other distances, by their names
+    preferences: Mapping[str, Preference] = MappingProxyType({})
+
+
+class OfPictures(NamedTuple):
+    """What is measured on whole pictures: a value each, NaN for one that does not count, and distances of sets."""
+
+    values: dict[str, pd.Series]
+    sets: dict[str, Resampled]
 
 
 def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dict[str, pd.Series]:
@@ -63,15 +82,22 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
     return {name: column.astype("Float64") for name, column in values.items()}
 
 
-def of_instances(
-    row: str, scores: pd.DataFrame, picture: pd.Series, draws: Counts, leak_groups: Collection[str]
-) -> Measured:
-    """Means over instances, and the share of pictures all of whose instances succeed; without what nobody asked."""
-    values = columns(row, scores, leak_groups)
-    metrics = {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
+def of_instances(values: Mapping[str, pd.Series], picture: pd.Series, draws: Counts) -> Measured:
+    """Means over instances, without what nobody asked; `values` as `columns` gives them."""
+    return {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
+
+
+def successes(values: Mapping[str, pd.Series], picture: pd.Series, num_pictures: int) -> dict[str, pd.Series]:
+    """Whether all instances of a picture succeed, for each picture that has any; NaN for the others."""
     succeeded_N = values["mig_success"].to_numpy(bool)
-    pictures_I = pd.Series(mig.of_pictures(succeeded_N, picture.to_numpy(np.int64), draws.shape[1]))
-    return metrics | {"mig_pictures": _mean(pictures_I, pd.Series(range(len(pictures_I))), draws)}
+    of_counted = pd.Series(mig.of_pictures(succeeded_N, picture.to_numpy(np.int64), num_pictures))
+    return {"mig_pictures": of_counted}
+
+
+def of_pictures(values: Mapping[str, pd.Series], draws: Counts) -> Measured:
+    """Means over pictures, without what no picture has a value of."""
+    places = pd.Series(range(draws.shape[1]))
+    return {name: _mean(column, places, draws) for name, column in values.items() if column.notna().any()}
 
 
 def of_detections(
@@ -115,37 +141,70 @@ def _without_masks_ignored(given: instance_table.Records, sizes: Sequence[tuple[
     return annotations
 
 
-def of_paper(inputs: Inputs, given: instance_table.Records, draws: Counts, params: Params) -> Measured:
-    """PiM in the paper's form; a form that no picture has a pair for is left out."""
+def of_paper(inputs: Inputs, given: instance_table.Records, params: Params) -> dict[str, pd.Series]:
+    """PiM in the paper's form for each picture; NaN where it has no pair."""
     if not inputs.has_masks:
         return {}
     table = instance_table.paper_pim(inputs.truth, given, inputs.found.in_coco, params.seed)
-    places = pd.Series(range(len(table)))
-    return {
-        f"pim_paper_{stroke}": _mean(table[stroke], places, draws)
-        for stroke in ("point", "scribble")
-        if table[stroke].notna().any()
-    }
+    return {f"pim_paper_{stroke}": table[stroke] for stroke in ("point", "scribble")}
 
 
-def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Measured:
-    """The global CLIP score where there are prompts, and fid and kid where there are real pictures."""
+def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPictures:
+    """The global CLIP score and the preferences where there are prompts, distances where there are real pictures."""
     own_ID = instance_table.picture_features(inputs.pictures, eyes.judge, params.batch_size)
-    metrics = {}
+    values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
-    said = np.flatnonzero(prompts.str.strip().astype(bool))
-    if len(said):
-        cosines = clip_score.cosines(own_ID[said], list(prompts.iloc[said]), eyes.judge)
-        metrics["clip_global"] = _mean(pd.Series(cosines), pd.Series(said), draws)
-    if inputs.real is not None:
-        if eyes.features is not eyes.judge:
-            own_ID = instance_table.picture_features(inputs.pictures, eyes.features, params.batch_size)
-        real_ID = instance_table.picture_features(inputs.real, eyes.features, params.batch_size)
-        metrics |= of_sets(own_ID, real_ID, draws, params.sets, params.seed)
-    return metrics
+    written = np.flatnonzero(prompts.str.strip().astype(bool))
+    if len(written):
+        texts = list(prompts.iloc[written])
+        cosines = clip_score.cosines(own_ID[written], texts, eyes.judge)
+        values["clip_global"] = _at(written, cosines, len(prompts))
+        for name, preference in eyes.preferences.items():
+            liked = preferred(inputs, preference, written, texts, params.batch_size)
+            values[name] = _at(written, liked, len(prompts))
+    if inputs.real is None:
+        return OfPictures(values, {})
+    known_ID = own_ID if eyes.features is eyes.judge else None
+    sets = of_sets(*_both(inputs, eyes.features, params, known_ID), draws, params.sets, params.seed)
+    few = draws[: params.sets.num_resamples]
+    for name, sight in eyes.beside.items():
+        distance = cmmd.metric if name == "cmmd" else fid.metric
+        sets[name] = distance(*_both(inputs, sight, params, None), few)
+    return OfPictures(values, sets)
 
 
-def of_sets(own_ID: bootstrap.Floats, real_ID: bootstrap.Floats, draws: Counts, recipe: Recipe, seed: int) -> Measured:
+def preferred(
+    inputs: Inputs, preference: Preference, places: Sequence[int], prompts: Sequence[str], batch_size: int
+) -> Floats:
+    """(N,): the preference for each of these pictures and its prompt."""
+    starts = range(0, len(places), batch_size)
+    return np.concatenate(
+        [
+            preference.scores(
+                [inputs.pictures.load(int(place)) for place in places[start : start + batch_size]],
+                prompts[start : start + batch_size],
+            )
+            for start in starts
+        ]
+    )
+
+
+def _both(inputs: Inputs, sight: instance_table.Sight, params: Params, own_ID: Floats | None) -> tuple[Floats, Floats]:
+    """Features of the pictures, unless they are known, and of the real ones."""
+    assert inputs.real is not None
+    if own_ID is None:
+        own_ID = instance_table.picture_features(inputs.pictures, sight, params.batch_size)
+    return own_ID, instance_table.picture_features(inputs.real, sight, params.batch_size)
+
+
+def _at(places: Sequence[int], values: Floats, count: int) -> pd.Series:
+    """The values at their places among `count`, NaN elsewhere."""
+    whole = np.full(count, np.nan)
+    whole[places] = values
+    return pd.Series(whole)
+
+
+def of_sets(own_ID: Floats, real_ID: Floats, draws: Counts, recipe: Recipe, seed: int) -> dict[str, Resampled]:
     """Frechet and kernel distance to the real pictures."""
     rng = generator(seed, "kid")
     return {

@@ -17,11 +17,16 @@ SHOWN = 10  # sizes of pictures, in provenance
 SCRIBBLE = "scribble"  # protocols that end so have their headline PiM from scribbles, the others from points
 
 
-class Recipe(Strict):
-    """How two sets of pictures are compared (fid, kid); a number without it means nothing."""
+DISTANCES = ("fd_dinov2", "cmmd")
+PREFERENCES = ("pickscore", "hps")
 
-    features: Literal["judge", "inception"]  # inception: `inception.pth` in the judge's folder
-    num_resamples: PositiveInt  # bootstrap draws of fid, which costs more than other metrics
+
+class Recipe(Strict):
+    """How two sets of pictures are compared (fid, kid, ...); a number without it means nothing."""
+
+    features: Literal["judge", "inception"]  # of fid and kid; inception: `inception.pth` in the judge's folder
+    beside: tuple[Literal["fd_dinov2", "cmmd"], ...]  # further distances, by networks in folders of these names there
+    num_resamples: PositiveInt  # bootstrap draws of distances, which cost more than other metrics
     kid_subsets: PositiveInt  # drawn, whose mean is kid
     kid_subset_size: PositiveInt  # pictures
 
@@ -40,6 +45,7 @@ class Params(Strict):
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
     batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
+    preferences: tuple[Literal["pickscore", "hps"], ...]  # columns by CLIPs in folders of these names in the judge's
 
 
 class Inputs(NamedTuple):
@@ -95,11 +101,11 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
 
 
 def _sets(inputs: Inputs, recipe: Recipe) -> Mapping[str, object] | None:
-    """What fid and kid compare: features, counts, and formats and sizes on both sides, which move them."""
+    """What distances compare: features, counts, and formats and sizes on both sides, which move them."""
     if inputs.real is None:
         return None
     sides = {"pictures": inputs.pictures, "real": inputs.real}
-    return {"features": recipe.features} | {
+    return {"features": recipe.features, "beside": list(recipe.beside)} | {
         name: {
             "count": len(one.keys),
             "formats": dict(sorted(Counter(path.suffix.lower() for path in one.paths).items())),

@@ -10,10 +10,11 @@ import pandas as pd
 
 from eval.inputs import ground_truth
 from eval.metrics import bootstrap
-from eval.metrics.bootstrap import Metric
-from eval.scoring import ap_matches, instance_table, measures, overlaps
+from eval.metrics.bootstrap import Floats, Metric, Resampled
+from eval.scoring import ap_matches, instance_table, measures, overlaps, paired
 from eval.scoring.columns import SCORES
 from eval.scoring.headline import HEADLINE, direction
+from eval.scoring.instance_table import Sight
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params
 from instdiff import atomic, tables
@@ -25,6 +26,8 @@ class Scored(NamedTuple):
     instances: pd.DataFrame
     metrics: dict[str, Metric]
     matches: measures.Matches
+    of_pictures: pd.DataFrame  # key, metric, value: of every picture that counts for a metric of pictures
+    resampled: dict[str, Floats]  # distances of sets -> their value in each resample, the same draws in every row
 
 
 def table(row: str, inputs: Inputs, given: instance_table.Records, eyes: Eyes | None, params: Params) -> pd.DataFrame:
@@ -56,14 +59,24 @@ def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> Scored
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
     scores = table(row, inputs, given, eyes, params)
     picture = inputs.truth.instances["picture"]
-    metrics = measures.of_instances(row, scores, picture, draws, params.leak_groups)
+    values = measures.columns(row, scores, params.leak_groups)
+    metrics = measures.of_instances(values, picture, draws)
     of_detections, matched = measures.of_detections(inputs, given, draws, params)
     metrics |= of_detections
-    metrics |= measures.of_paper(inputs, given, draws, params)
+    on_pictures = measures.successes(values, picture, draws.shape[1]) | measures.of_paper(inputs, given, params)
+    sets: dict[str, Resampled] = {}
     if eyes is not None:
-        metrics |= measures.of_pictures(inputs, eyes, draws, params)
+        seen = measures.seen(inputs, eyes, draws, params)
+        on_pictures, sets = on_pictures | seen.values, seen.sets
+    metrics |= measures.of_pictures(on_pictures, draws) | {name: one.metric for name, one in sets.items()}
     order = [*HEADLINE, *sorted(metrics.keys() - set(HEADLINE))]
-    return Scored(scores, {name: metrics[name] for name in order if name in metrics}, matched)
+    return Scored(
+        scores,
+        {name: metrics[name] for name in order if name in metrics},
+        matched,
+        paired.of_pictures(inputs.pictures.keys, on_pictures),
+        {name: one.values_R for name, one in sets.items()},
+    )
 
 
 def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
@@ -71,18 +84,37 @@ def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
     with atomic.folder(folder) as part:
         tables.write(part / "instances.parquet", scored.instances, SCORES)
         ap_matches.write(part / ap_matches.FILE, scored.matches)
+        tables.write(part / paired.PICTURES_FILE, scored.of_pictures, paired.PICTURES)
+        tables.write(part / paired.RESAMPLED_FILE, paired.of_resampled(scored.resampled), paired.RESAMPLED)
         values = {name: metric._asdict() | direction(name) for name, metric in scored.metrics.items()}
         (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
         (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
 
 
 def look(judge: Path, params: Params) -> Eyes:
-    """The judge of a folder, and whose features sets of pictures are compared in."""
-    from instdiff.networks import clip
+    """The judge of a folder, whose features sets of pictures are compared in, and who likes pictures.
+
+    ValueError names the folder of a network that params want and that is not there.
+    """
+    from instdiff.networks import clip, inception
 
     judging = clip.load(judge)
-    if params.sets.features == "judge":
-        return Eyes(judging, judging)
-    from instdiff.networks import inception
+    features = judging if params.sets.features == "judge" else inception.load(judge / inception.WEIGHTS)
+    beside = {name: _sight(name, judge / name) for name in params.sets.beside}
+    return Eyes(judging, features, beside, {name: _preference(name, judge / name) for name in params.preferences})
 
-    return Eyes(judging, inception.load(judge / inception.WEIGHTS))
+
+def _sight(name: str, folder: Path) -> Sight:
+    if name == "cmmd":
+        from instdiff.networks import clip
+
+        return clip.load(folder)
+    from instdiff.networks import dinov2
+
+    return dinov2.load(folder)
+
+
+def _preference(name: str, folder: Path) -> measures.Preference:
+    from instdiff.networks import preference
+
+    return preference.load(folder, name)

@@ -9,6 +9,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from instdiff.networks import weight_files
+from instdiff.texts import read_json
 
 _OPTIONAL = "num_batches_tracked"  # of batch norms; older files lack it
 
@@ -96,6 +97,24 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype | str = torch.float3
         raise ValueError(f"{folder}: wrong sizes: {listed(_mismatch(each) for each in wrong)}")
     refuse_not_finite(network.state_dict(), str(files[0] if len(files) == 1 else folder))
     return network.requires_grad_(False).eval()
+
+
+def model_type(folder: Path, known: Iterable[str]) -> str:
+    """What config.json in a folder says of its network; ValueError where it is none of the known ones."""
+    named = config(folder).get("model_type")
+    if named not in set(known):
+        raise ValueError(f"{folder}: config.json names the model_type {named!r}, not {' or '.join(sorted(known))}")
+    return str(named)
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder; ValueError where there is none that can be read."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    content = read_json(folder / "config.json")
+    if not isinstance(content, dict):
+        raise ValueError(f"{folder / 'config.json'}: must be an object")
+    return content
 
 
 def files_of(folder: Path) -> list[Path]:

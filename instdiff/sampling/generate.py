@@ -20,6 +20,7 @@ from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
+from instdiff.sampling import by_command
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
@@ -103,9 +104,13 @@ def run(
     if params.rows[row].pictures == "real":
         return copy(pictures, list(table["file"]), generated)
     all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
+    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    if params.rows[row].pictures == "command":
+        digest = resume.digest(__name__, params.rows[row], row, str(params.seed), *inputs.values())
+        origin = {"row": row, "asked": inputs, "settings": params.rows[row].model_dump(mode="json")}
+        return by_command.draw(all_layouts, params.rows[row], params.seed, digest, generated, origin)
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
-    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
     own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here

@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from eval.answerers.store import ANSWERS
 from eval.benchmarks import registry, replies
-from eval.benchmarks.evidence import ANSWERS, Evidence, View, read_answers
+from eval.benchmarks.evidence import Evidence, View, read_answers
 from eval.benchmarks.pictures import Shown
 from instdiff import __main__ as command
 from instdiff import tables
@@ -138,7 +139,7 @@ def test_a_thousand_malformed_answers_are_read_or_counted_and_none_is_lost(tmp_p
         answer = content.decode("utf-8", "replace")
         view = View(shown, Evidence(boxes_in="pixels"), compat=False)
         held = replies.by_name(view, answer)
-        assert held or view.faults or answer.strip() in {"{}", "```json\n{}\n```"} or "{}" in answer
+        assert held or view.faults or "{}" in answer
         for value in held.values():
             assert all(np.isfinite(box).all() for box in replies.boxes(view, value))
             assert replies.is_yes(value) in (True, False)
@@ -154,7 +155,7 @@ def test_a_thousand_malformed_answers_are_read_or_counted_and_none_is_lost(tmp_p
         ("YES.", True, False, False),
         ("No", False, False, False),
         ("No, but yes it could", False, True, True),
-        ("The answer is yes.", True, True, True),
+        ("The answer is yes.", False, True, True),
         ("**Yes**", True, False, True),
         ("eyes", False, True, True),
     ],
@@ -171,7 +172,7 @@ def test_an_answer_is_its_first_word_and_by_the_references_rules_a_substring(
 
 def test_answers_of_several_judges_are_refused_until_one_is_named(tmp_path: Path) -> None:
     rows = [
-        {"picture": "p", "region": None, "question": "q", "judge": judge, "settings": "{}", "answer": judge}
+        {"picture": "p", "region": "", "question": "q", "judge": judge, "settings": "{}", "answer": judge}
         for judge in ("a", "b")
     ]
     tables.write(tmp_path / "answers.parquet", pd.DataFrame(rows, columns=ANSWERS.names), ANSWERS)

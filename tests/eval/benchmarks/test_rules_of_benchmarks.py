@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from eval.benchmarks import registry
-from eval.benchmarks.evidence import Evidence, Found, View
+from eval.benchmarks.evidence import Evidence, Found, Known, View
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Case
 from eval.metrics import hsv, matching, overlap
@@ -155,7 +155,7 @@ def test_deig_wants_place_and_description_right(tmp_path: Path, answer: str, com
     known = Evidence(
         found={case.key: bench_world.found(woman=[(0, 0, 0.5, 0.5, 0.9)], chair=[(0, 0, 0.5, 0.2, 0.9)])},
         identities={case.key: "p"},
-        answers=bench_world.Answers(_deig(answer), "me", "{}"),  # type: ignore[arg-type]
+        answers=Known(_deig(answer), "me", "{}"),  # type: ignore[arg-type]
     )
     values = _values("deig", case, known, tmp_path, compat)
     assert values["human_maa", 0] == right
@@ -178,7 +178,7 @@ def _answered(name: str, case: Case, answers: Mapping[tuple[str, int | None], st
             text = text.replace(f"{{{field}}}", value)
         said[case.key, region, text] = answer
     return {
-        "answers": bench_world.Answers(said, "me", "{}"),
+        "answers": Known(said, "me", "{}"),
         "identities": {case.key: case.key},
         "questions": benchmark.questions,
     }
@@ -205,7 +205,7 @@ def test_lgs_counts_overlaps_and_leaves_out_what_has_no_description(tmp_path: Pa
     }
     known = Evidence(
         found={"0": bench_world.found(car=[(*box, 0.36), (0, 0, 0.5, 0.5, 0.35)], tree=[(0.5, 0.5, 1.0, 1.0, 0.9)])},
-        answers=bench_world.Answers(answers, "me", "{}"),  # type: ignore[arg-type]
+        answers=Known(answers, "me", "{}"),  # type: ignore[arg-type]
         identities={"0": "0"},
     )
     for compat, undescribed in ((False, None), (True, 0.0)):
@@ -264,10 +264,10 @@ def _overlay(case: Case, *answers: str) -> dict[str, Any]:
     view = View(
         Shown(case, 0, "", Path("there"), SIZE), Evidence(questions=questions, identities={case.key: "p"}), False
     )
-    view._evidence.answers = bench_world.Answers({}, "me", "{}")
+    view._evidence.answers = Known({}, "me", "{}")
     list(registry.load("overlaybench").measure(case, view))
     keys = [("p", one.region, one.question) for one in view.pending]
-    known = bench_world.Answers(dict(zip(keys, answers, strict=True)), "me", "{}")
+    known = Known(dict(zip(keys, answers, strict=True)), "me", "{}")
     return {"answers": known, "identities": {case.key: "p"}, "questions": questions}
 
 
@@ -323,7 +323,7 @@ def test_compbench_multiplies_what_it_is_told_of_each_chunk(tmp_path: Path) -> N
     said = {
         (case.key, None, f"{chunk}?"): answer for chunk, answer in (("a green bench", "0.5"), ("a blue bowl", "0.8"))
     }
-    known = Evidence(answers=bench_world.Answers(said, "me", "{}"), identities={case.key: case.key})  # type: ignore[arg-type]
+    known = Evidence(answers=Known(said, "me", "{}"), identities={case.key: case.key})  # type: ignore[arg-type]
     assert _values("t2i-compbench", case, known, tmp_path) == {("binding", -1): pytest.approx(0.4)}
 
 

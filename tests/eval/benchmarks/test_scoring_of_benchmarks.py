@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eval.answerers.store import Answers
 from eval.benchmarks import difference, looking, pictures, registry, scoring
 from eval.benchmarks.evidence import Evidence
 from eval.benchmarks.scoring import VALUES
+from eval.finders.finder import Labelled
 from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.layouts.masks import Mask
@@ -27,7 +29,7 @@ class _Echo:
 
     def find(self, pictures: Any, texts: Any) -> list[list[Any]]:
         quarter = Box(0, 0, 0.5, 0.5)
-        return [[bench_world._Detection(text, 0.9, quarter, None) for text in own] for own in texts]
+        return [[Labelled(text, 0.9, quarter) for text in own] for own in texts]
 
 
 class _Whole:
@@ -35,6 +37,16 @@ class _Whole:
 
     def fill(self, pictures: Any, boxes: Any) -> list[list[tuple[Mask, float]]]:
         return [[(np.ones(one.shape[:2], bool), 1.0) for _ in own] for one, own in zip(pictures, boxes, strict=True)]
+
+
+class _ByWord:
+    """An answerer that denies textures and does not know about shapes."""
+
+    judge, settings = "me", "{}"
+
+    def answer(self, shown: Any, questions: Any) -> list[Any]:
+        words = {"texture": "No", "shape": "perhaps"}
+        return [next((answer for word, answer in words.items() if word in one.text), "Yes") for one in questions]
 
 
 def _run(*words: str | Path) -> None:
@@ -63,7 +75,7 @@ def _judged(tmp_path: Path, name: str, files: list[Path], folder: Path) -> dict[
     benchmark = registry.load(name)
     shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
     found, masks = tmp_path / f"{folder.name}.json", tmp_path / f"{folder.name}.parquet"
-    looking.detect(found, _Echo(), "echo", shown, {})
+    bench_world.detect(found, _Echo(), "echo", shown)
     looking.mark(masks, _Whole(), shown)
     words = ["score", name, *files, "--detections", found, "--masks", masks, "--out", tmp_path / "scores"]
     return {"files": files, "folder": folder, "words": words, "out": tmp_path / "scores" / name, "tmp": tmp_path}
@@ -186,7 +198,7 @@ def test_what_is_needed_and_not_given_is_named(tmp_path: Path, capsys: pytest.Ca
     _run("questions", "layoutsam", *files, "--pictures", folder, "--out", tmp_path / "asked.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()]
     assert len(lines) == 4  # whether the subject of each box is there; the rest hangs on that
-    assert lines[0]["region"] == [0, 0, 0.5, 0.5]
+    assert json.loads(lines[0]["region"]) == [0, 0, 0.5, 0.5]
     assert "there is no benchmark 'mig'" in _refused(capsys, "list", "mig")
     assert "no such file" in _refused(capsys, "layouts", "deig", tmp_path / "none", "--out", tmp_path / "x.json")
 
@@ -198,26 +210,16 @@ def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
     benchmark = registry.load("layoutsam")
     folder = bench_world.paint(tmp_path / "drawn", benchmark.read(files).cases)
     shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
-    known = Evidence(questions=benchmark.questions)
-    answers = tmp_path / "answers.parquet"
-    asked: list[str] = []
-
-    def answer(questions: Any) -> list[str]:
-        asked.extend(one.question for one in questions)
-        return [
-            "No" if "texture" in one.question else "perhaps" if "shape" in one.question else "Yes" for one in questions
-        ]
-
-    looking.ask(answers, answer, ("me", "greedy"), benchmark, shown, known)
-    assert len(asked) == 4 * 4
+    known = Evidence(questions=benchmark.questions, identities=pictures.identities(shown))
+    answers, answerer = tmp_path / "answers", _ByWord()
+    assert looking.ask(benchmark, shown, known, answerer, Answers(answers), 3) == 4 * 4
     words = ("score", "layoutsam", *files, "--pictures", folder, "--answers", answers, "--out", tmp_path / "scores")
     _run(*words)
     metrics = _metrics(tmp_path / "scores" / "layoutsam" / "drawn")
     assert [metrics[name]["value"] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, 0, 0]
     source = json.loads((tmp_path / "scores" / "layoutsam" / "drawn" / "provenance.json").read_text())
     assert source["unreadable_answers"] == 4
-    looking.ask(tmp_path / "again.parquet", answer, ("me", "greedy"), benchmark, shown, known)
-    assert len(asked) == 16  # nothing is asked again
+    assert looking.ask(benchmark, shown, known, answerer, Answers(answers), 3) == 0  # nothing is asked again
     wording = {"source": "theirs", "questions": {name: f"{text} Please." for name, text in benchmark.questions.items()}}
     (tmp_path / "theirs.json").write_text(json.dumps(wording))
     assert "questions have no answer" in _refused(capsys, *words, "--questions", tmp_path / "theirs.json")
@@ -283,12 +285,10 @@ def test_on_scenes_an_exact_oracle_is_perfect_on_the_real_pictures_and_finds_not
     values = {}
     for folder in (tmp_path / "real", grey):
         shown = pictures.find(folder, cases, benchmark)
-        looking.detect(tmp_path / f"{folder.name}.json", bench_world.OracleFinder(drawn), "oracle", shown, {})
-        answers = tmp_path / f"{folder.name}.parquet"
-        paths = {one.name: one.path for one in shown if one.path is not None}
-        oracle = bench_world.OracleAnswerer(drawn, paths)
-        known = Evidence(found={}, questions=benchmark.questions)
-        looking.ask(answers, oracle, ("oracle", "exact"), benchmark, shown, known)
+        bench_world.detect(tmp_path / f"{folder.name}.json", bench_world.OracleFinder(drawn), "oracle", shown)
+        answers, oracle = tmp_path / f"{folder.name}-answers", bench_world.OracleAnswerer(drawn)
+        known = Evidence(found={}, questions=benchmark.questions, identities=pictures.identities(shown))
+        looking.ask(benchmark, shown, known, oracle, Answers(answers), 3)
         assert oracle.asked == sum(len(case.instances) for case in cases)
         words = ["--detections", tmp_path / f"{folder.name}.json", "--answers", answers, "--out", tmp_path / "scores"]
         _run("score", "scenes", *files, "--pictures", folder, *words)

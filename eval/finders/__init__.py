@@ -1,0 +1,1 @@
+"""Finders: pictures and phrases -> boxes with labels and scores. Open finder.py first."""

@@ -1,0 +1,38 @@
+"""SAM as the marker of a finder of boxes: every detection gets a mask."""
+
+from collections.abc import Sequence
+
+from eval.finders.finder import Detection, Finder, Labelled, Marker, Pixels
+from eval.finders.params import MarkerParams
+
+
+class Marked:
+    """A finder whose boxes a marker fills."""
+
+    def __init__(self, finder: Finder, marker: Marker) -> None:
+        self._finder, self._marker = finder, marker
+        self.classes = finder.classes
+
+    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
+        """The finder's detections, each with the marker's mask in place of its own."""
+        detections = self._finder.find(pictures, phrases)
+        marked: list[list[Detection]] = [[] for _ in pictures]
+        places = [place for place, own in enumerate(detections) if own]  # SAM takes no picture without a box
+        if not places:
+            return marked
+        boxes = [[one.box for one in detections[place]] for place in places]
+        for place, filled in zip(places, self._marker.fill([pictures[one] for one in places], boxes), strict=True):
+            pairs = zip(detections[place], filled, strict=True)
+            marked[place] = [Labelled(one.category, one.score, one.box, mask) for one, (mask, _) in pairs]
+        return marked
+
+
+def load(params: MarkerParams) -> Marker:
+    """The marker of these weights."""
+    if params.backend == "sam":
+        from instdiff.networks.sam_masks import SegmentAnything
+
+        return SegmentAnything(params.weights, params.max_boxes)
+    from instdiff.networks.sam2 import Sam2
+
+    return Sam2(params.weights, params.max_boxes)
