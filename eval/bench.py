@@ -24,7 +24,7 @@ from eval.benchmarks.shape import Benchmark, Reading
 from eval.finders import choice as finders
 from eval.finders.params import MarkerParams
 from eval.inputs import detections
-from eval.pages import leaderboard
+from eval.benchmarks import leaderboard
 from instdiff import atomic, provenance
 from instdiff.layouts import files as layout_files
 from instdiff.texts import read_json

@@ -1,0 +1,66 @@
+"""The leaderboard shows what was measured and, in grey and with its source, what was published; it needs no network."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from eval.benchmarks import leaderboard, registry
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+
+
+def _result(folder: Path, success: float, **source: object) -> None:
+    folder.mkdir(parents=True)
+    metric = {"value": success, "n": 5, "low": success - 0.1, "high": success + 0.1, "better": "higher"}
+    beside = {"value": 0.75, "n": 4, "low": 0.7, "high": 0.8}
+    (folder / "metrics.json").write_text(json.dumps({"success": metric | {"reference": beside}}))
+    (folder / "provenance.json").write_text(json.dumps({"benchmark": "coco-mig", "num_pictures": 2} | source))
+
+
+def test_every_published_number_names_a_measure_and_stands_in_the_scale_of_ours() -> None:
+    for benchmark in registry.every():
+        for one in benchmark.published:
+            assert one.measure.partition("/")[0] in benchmark.measures
+            assert 0 < one.value < 1
+            assert one.source
+
+
+def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None:
+    _result(tmp_path / "coco-mig" / "ours & theirs", 0.6, missing=["7"])
+    page = leaderboard.render(registry.every(), leaderboard.results(tmp_path))
+    assert "http" not in page
+    (tmp_path / "page.html").write_text(page)
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 390, "height": 800})
+        tab.set_default_timeout(180_000)
+        tab.goto((tmp_path / "page.html").as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        table = tab.locator("table").first
+        first = table.locator("tbody tr").first
+        text = first.inner_text()
+        for part in ("ours & theirs", "1 pictures, 1 missing", "0.600", "0.500 \u2013 0.700", "its own way: 0.750"):
+            assert part in text
+        table.locator("thead button").nth(1).click()
+        values = [float(one) for one in table.locator("tbody td:nth-child(2) b").all_inner_texts()]
+        assert values == sorted(values, reverse=True)
+        assert values[0] == 0.73  # ROICtrl's own paper
+        assert "third-party digest" in first.inner_text()
+        grey, dark = (
+            tab.evaluate(f"getComputedStyle(document.querySelector('tr.{kind} td')).color")
+            for kind in ("published", "measured")
+        )
+        assert grey != dark
+        table.locator("thead button").nth(1).click()
+        assert "GLIGEN" in first.inner_text()
+        browser.close()
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
+    _result(tmp_path / "coco-mig" / "a", 0.5)
+    (tmp_path / "coco-mig" / "a" / "metrics.json").write_text('{"success": 0.5}')
+    with pytest.raises(ValueError, match=r"a/metrics\.json: not the result of a benchmark"):
+        leaderboard.results(tmp_path)
