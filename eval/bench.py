@@ -17,14 +17,13 @@ from rich.table import Table
 from eval import detect, evaluate, table
 from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
-from eval.benchmarks import difference, evidence, looking, pictures, questions, registry, replies, scoring
+from eval.benchmarks import difference, evidence, leaderboard, looking, pictures, questions, registry, replies, scoring
 from eval.benchmarks.evidence import Evidence
 from eval.benchmarks.pictures import Shown
 from eval.benchmarks.shape import Benchmark, Reading
 from eval.finders import choice as finders
 from eval.finders.params import MarkerParams
 from eval.inputs import detections
-from eval.benchmarks import leaderboard
 from instdiff import atomic, provenance
 from instdiff.layouts import files as layout_files
 from instdiff.texts import read_json
