@@ -57,7 +57,8 @@ def draw(
             shutil.copyfile(pictures[layout.key], part / pictures[layout.key].name)
         lines = [provenance.picture_line(part, pictures[layout.key].name, layout.key) for layout in layouts]
         provenance.write(part, lines, command=list(command), programs=programs, seed=seed, **origin)
-    resume.clear(scratch)
+    for left in scratch.parent.glob(f"{digest}-*"):  # by earlier versions of the command's files, too
+        resume.clear(left)
     return {"pictures": len(layouts), "instances": sum(len(layout.instances) for layout in layouts)}
 
 

@@ -53,7 +53,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 FINDERS: dict[str, Callable[[dict[str, Path]], Finder]] = {
     "grounding_dino": lambda folders: GroundingDino(dino_params(folders["grounding_dino"])),
     "each phrase alone": lambda folders: GroundingDino(dino_params(folders["grounding_dino"], together=False)),
-    "mm_grounding_dino": lambda folders: GroundingDino(dino_params(folders["mm_grounding_dino"], box_threshold=0.0)),
+    "mm_grounding_dino": lambda folders: GroundingDino(
+        dino_params(folders["mm_grounding_dino"], box_threshold=0.0, text_threshold=0.0)
+    ),
     "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"])),
 }
 
