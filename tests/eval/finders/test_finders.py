@@ -56,7 +56,7 @@ FINDERS: dict[str, Callable[[dict[str, Path]], Finder]] = {
     "mm_grounding_dino": lambda folders: GroundingDino(
         dino_params(folders["mm_grounding_dino"], box_threshold=0.0, text_threshold=0.0)
     ),
-    "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"])),
+    "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"], threshold=0.0)),
 }
 
 
