@@ -194,6 +194,7 @@ def test_whatever_decides_detections_is_in_the_digest_and_nothing_else(tmp_path:
     ("words", "sentence"),
     [
         (["--finder-weights", "x"], "yolo's folder is given by --detector"),
+        (["--phrases", "own"], "yolo reports all of its classes"),
         (["--marker", "sam"], "needs --marker-weights"),
         (["--marker-weights", "x"], "needs --marker, sam or sam2"),
     ],
