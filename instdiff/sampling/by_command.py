@@ -64,7 +64,7 @@ def draw(
 
 def only(layout: Layout, row: TableRow) -> Layout:
     """The layout with the location formats that the row keeps, and no others."""
-    withheld = {entry.name: None for entry in LOCATION_FORMATS if entry.name not in row.formats}
+    withheld: dict[str, None] = {entry.name: None for entry in LOCATION_FORMATS if entry.name not in row.formats}
     instances = tuple(instance.model_copy(update=withheld) for instance in layout.instances)
     return layout.model_copy(update={"instances": instances})
 
