@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.annotators import lavis_client
 from data_prep.annotators.crops import ModelParams
-from instdiff.work import line_worker
+from instdiff.isolated import line_worker
 from instdiff.work.outcomes import Failure, outcomes
 
 ROOT = Path(__file__).parents[1]

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parser().parse_args(arguments)
     settings = read_settings(given.params, given.size)
     settings = settings._replace(detect=choice.with_options(settings.detect, given))
+    refuse_unused(given)
     protocol = _protocol(given.protocol, settings)
     truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
@@ -147,6 +148,17 @@ def fitting(params: Params, truth: GroundTruth) -> Params:
         and (attribute != "shape" or set(truth.instances["category"]) <= set(known))
     }
     return params.model_copy(update={"words": words})
+
+
+def refuse_unused(given: argparse.Namespace) -> None:
+    """ValueError for options that would change nothing."""
+    if given.detections and choice.is_given(given):
+        raise ValueError("--detections and --finder or --marker: the detections are either read or made")
+    if given.metrics and given.judge is None:
+        raise ValueError("--metrics: their networks lie in the judge's folder, so give --judge, too")
+    distances = [name for name in given.metrics if name in DISTANCES]
+    if distances and given.real is None:
+        raise ValueError(f"--metrics {distances[0]}: is a distance to the real pictures, so give --real, too")
 
 
 def with_metrics(params: Params, names: Sequence[str]) -> Params:

@@ -446,7 +446,7 @@ OPTIONS: dict[str, Check] = {
         "detector",
     ),
     "--phrases": (
-        {"--detections": None, "--detector": ["detector"], "--phrases": ["own"]},
+        {"--detections": None, "--finder": ["owlv2"], "--finder-weights": ["detector"], "--phrases": ["own"]},
         lambda seen: seen.finder.phrases,
         "own",
     ),
@@ -466,7 +466,7 @@ OPTIONS: dict[str, Check] = {
         (["judge"], True),
     ),
     "--metrics": (
-        {"--judge": ["judge"], "--metrics": ["cmmd", "hps"]},
+        {"--judge": ["judge"], "--metrics": ["cmmd", "hps"], "--real": ["real"]},
         lambda seen: (seen.params.sets.beside, seen.params.preferences),
         (("cmmd",), ("hps",)),
     ),
@@ -530,6 +530,28 @@ def test_each_option_reaches_what_it_is_for(
 ) -> None:
     changed, reached, expected = OPTIONS[option]
     assert reached(_judging(asked_for, monkeypatch, tmp_path, changed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"--finder": ["owlv2"]}, "either read or made"),
+        ({"--marker": ["none"]}, "either read or made"),
+        ({"--metrics": ["hps"]}, "give --judge, too"),
+        ({"--metrics": ["cmmd"], "--judge": ["judge"]}, "cmmd: is a distance to the real pictures"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    asked_for: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, list[str] | None],
+    sentence: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        _judging(asked_for, monkeypatch, tmp_path, changed)
+    assert sentence in capsys.readouterr().err
 
 
 def test_every_option_is_among_those_tried() -> None:

@@ -1,5 +1,6 @@
 """The real classes with small random weights, saved as a person would have them."""
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,14 @@ def _grounding(folder: Path, config_class: Any, model_class: Any) -> Path:
 
 def owlv2(folder: Path) -> Path:
     torch.manual_seed(0)
-    letters = clip(folder)  # its tokenizer
     text = {"vocab_size": 300, "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
-    config = hf.Owlv2Config(text_config=text, vision_config=VISION, projection_dim=16)
+    config = hf.Owlv2Config(text_config=text, vision_config=VISION, projection_dim=32)
     hf.Owlv2ForObjectDetection(config).save_pretrained(folder)
-    tokenizer = hf.CLIPTokenizer.from_pretrained(letters)
+    letters = {letter: 3 + place for place, letter in enumerate(string.ascii_lowercase)}
+    ends = {f"{letter}</w>": 29 + place for place, letter in enumerate(string.ascii_lowercase)}
+    start = {"!": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}  # a query that begins with token 0 counts as none
+    tokenizer = hf.CLIPTokenizer(vocab={**start, **letters, **ends}, merges=[])
     hf.Owlv2Processor(hf.Owlv2ImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""LAVIS' captioners, as instdiff/work/line_server.py serves them in LAVIS' environment; imports nothing of ours.
+"""LAVIS' captioners, as instdiff/isolated/line_server.py serves them in LAVIS' environment; imports nothing of ours.
 
     python line_server.py IN OUT lavis_worker.py MODEL.yaml PRECISION
 

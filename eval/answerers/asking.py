@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from eval.answerers.answerer import Answerer, AnswererLost, Pixels, Question
 from eval.answerers.store import Answers, Key
+from instdiff.isolated.line_worker import WorkerLost
 from instdiff.layouts.geometry import crop
 from instdiff.progress import track
-from instdiff.work.line_worker import WorkerLost
 from instdiff.work.outcomes import Failure, outcomes
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from eval.answerers.answerer import AnswererLost, Decoding, Pixels, Question, settings_of
-from instdiff.work.line_worker import base64_png
+from instdiff.isolated.line_worker import base64_png
 from instdiff.work.outcomes import Failure
 
 TRIES = 4  # of a request that the server is too busy for

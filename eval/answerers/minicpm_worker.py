@@ -1,4 +1,4 @@
-"""MiniCPM-V-2.6, as instdiff/work/line_server.py serves it in an environment of its own; imports nothing of ours.
+"""MiniCPM-V-2.6, as instdiff/isolated/line_server.py serves it in an environment of its own; imports nothing of ours.
 
     python line_server.py IN OUT minicpm_worker.py WEIGHTS PRECISION
 

@@ -1,6 +1,6 @@
 """A model in a Python environment of its own, for those that transformers has no class for (MiniCPM-V-2.6).
 
-The mechanism is that of LAVIS: instdiff/work/line_worker.py. A worker's script defines `load(weights, precision)`;
+The mechanism is that of LAVIS: instdiff/isolated/line_worker.py. A worker's script defines `load(weights, precision)`;
 minicpm_worker.py is one.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from eval.answerers import minicpm_worker
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
 from eval.answerers.local import Precision
+from instdiff.isolated.line_worker import LineWorker, WorkerDied, base64_png
 from instdiff.provenance import fingerprint, of_file
-from instdiff.work.line_worker import LineWorker, WorkerDied, base64_png
 from instdiff.work.outcomes import Failure
 
 SCRIPT = Path(minicpm_worker.__file__)

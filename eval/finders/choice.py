@@ -50,6 +50,9 @@ class Choice(Strict):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+OPTIONS = ("finder", "finder_weights", "phrases", "marker", "marker_weights")
+
+
 class Vocabulary(NamedTuple):
     """The classes of a file of detections, and what is looked for in each picture."""
 
@@ -102,12 +105,19 @@ def add_options(options: argparse.ArgumentParser) -> None:
 Chosen = TypeVar("Chosen", bound=Choice)
 
 
+def is_given(given: argparse.Namespace) -> bool:
+    """Whether the command line says anything of who finds or marks, YOLO's folder aside."""
+    return any(vars(given)[name] is not None for name in OPTIONS)
+
+
 def with_options(choice: Chosen, given: argparse.Namespace) -> Chosen:
     """The choice with what the command line says in place of its own; ValueError where the two do not fit."""
     changes: dict[str, object] = {
         name: vars(given)[name] for name in ("finder", "phrases") if vars(given)[name] is not None
     }
     finder = changes.get("finder", choice.finder)
+    if given.phrases is not None and finder == "yolo":
+        raise ValueError("--phrases: yolo reports all of its classes")
     if given.finder_weights is not None:
         if finder == "yolo":
             raise ValueError("--finder-weights: yolo's folder is given by --detector")

@@ -11,9 +11,7 @@ from instdiff.schema import Share, Strict
 class GroundingDinoParams(Strict):
     """GroundingDINO or MM-GroundingDINO."""
 
-    weights: (
-        Path  # a folder with a GroundingDinoForObjectDetection or MMGroundingDinoForObjectDetection, and its processor
-    )
+    weights: Path  # a folder of either network (transformers) and its processor
     box_threshold: Share  # of a query's best token; boxes above it are reported
     text_threshold: Share  # of the best token of the phrase that names a box; 0 where each phrase is searched for alone
     together: bool  # whether a picture's phrases share texts ("a cat. a dog."), or each is searched for alone

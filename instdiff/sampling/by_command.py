@@ -57,13 +57,14 @@ def draw(
             shutil.copyfile(pictures[layout.key], part / pictures[layout.key].name)
         lines = [provenance.picture_line(part, pictures[layout.key].name, layout.key) for layout in layouts]
         provenance.write(part, lines, command=list(command), programs=programs, seed=seed, **origin)
-    resume.clear(scratch)
+    for left in scratch.parent.glob(f"{digest}-*"):  # by earlier versions of the command's files, too
+        resume.clear(left)
     return {"pictures": len(layouts), "instances": sum(len(layout.instances) for layout in layouts)}
 
 
 def only(layout: Layout, row: TableRow) -> Layout:
     """The layout with the location formats that the row keeps, and no others."""
-    withheld = {entry.name: None for entry in LOCATION_FORMATS if entry.name not in row.formats}
+    withheld: dict[str, None] = {entry.name: None for entry in LOCATION_FORMATS if entry.name not in row.formats}
     instances = tuple(instance.model_copy(update=withheld) for instance in layout.instances)
     return layout.model_copy(update={"instances": instances})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.answerers import asking, parsing, store
@@ -211,6 +211,7 @@ def test_boxes_are_lists_of_four_numbers_of_the_categories_asked_for() -> None:
         assert parsing.boxes(wrong, ["cat"]) is None
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.none() | st.text() | st.sampled_from(["yes", "no", '{"a": 1}']), max_size=20))
 def test_whatever_is_answered_is_read_or_counted(answers: list[str | None]) -> None:
     for read in (parsing.yes_no, parsing.json_object, lambda text: parsing.boxes(text, ["a"])):

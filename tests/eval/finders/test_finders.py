@@ -53,8 +53,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 FINDERS: dict[str, Callable[[dict[str, Path]], Finder]] = {
     "grounding_dino": lambda folders: GroundingDino(dino_params(folders["grounding_dino"])),
     "each phrase alone": lambda folders: GroundingDino(dino_params(folders["grounding_dino"], together=False)),
-    "mm_grounding_dino": lambda folders: GroundingDino(dino_params(folders["mm_grounding_dino"], box_threshold=0.0)),
-    "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"])),
+    "mm_grounding_dino": lambda folders: GroundingDino(
+        dino_params(folders["mm_grounding_dino"], box_threshold=0.0, text_threshold=0.0)
+    ),
+    "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"], threshold=0.0)),
 }
 
 
@@ -192,6 +194,7 @@ def test_whatever_decides_detections_is_in_the_digest_and_nothing_else(tmp_path:
     ("words", "sentence"),
     [
         (["--finder-weights", "x"], "yolo's folder is given by --detector"),
+        (["--phrases", "own"], "yolo reports all of its classes"),
         (["--marker", "sam"], "needs --marker-weights"),
         (["--marker-weights", "x"], "needs --marker, sam or sam2"),
     ],

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from instdiff.work import line_server
+from instdiff.isolated import line_server
 
 OTHERS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead the worker into our environment
 SHOWN = 300  # characters of a dead worker's last words
