@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
 from eval.benchmarks import difference, looking, pictures, registry, scoring
 from eval.benchmarks.evidence import Evidence
 from eval.benchmarks.scoring import VALUES
+from eval.finders import choice as finders
+from eval.finders import marked
 from eval.finders.finder import Labelled
 from instdiff import __main__ as command
 from instdiff import tables
@@ -296,3 +299,56 @@ def test_on_scenes_an_exact_oracle_is_perfect_on_the_real_pictures_and_finds_not
         values[folder.name] = {name: metrics[name]["value"] for name in ("success", "miou", "fits", "o_miou")}
     assert values["real"] == pytest.approx({"success": 1, "miou": 1, "fits": 1, "o_miou": 1})
     assert values["grey"] == {"success": 0, "miou": 0, "fits": 0, "o_miou": 0}
+
+
+def test_who_is_named_looks_once_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = bench_world.write(tmp_path / "in", "deig")
+    folder = bench_world.paint(tmp_path / "drawn", registry.load("deig").read(files).cases)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model").write_bytes(b"any")
+    finder, answerer = _Echo(), _ByWord()
+    monkeypatch.setattr(finders, "load", lambda choice, detector: finder)
+    monkeypatch.setattr(answerers, "load", lambda given: answerer)
+    words = [
+        "score",
+        "deig",
+        *files,
+        "--pictures",
+        folder,
+        "--out",
+        tmp_path / "scores",
+        "--answers",
+        tmp_path / "kept",
+    ]
+    words += ["--finder", "grounding_dino", "--finder-weights", weights, "--answerer", weights]
+    _run(*words)
+    first = _metrics(tmp_path / "scores" / "deig" / "drawn")
+    assert first["human_maa"]["value"] == 1.0  # found in the first quarter, and the answer is yes
+    assert first["object_maa/object/L3"]["value"] == 0.0  # a chair with a texture: No
+    monkeypatch.setattr(finders, "load", None)
+    monkeypatch.setattr(answerer, "answer", None, raising=False)
+    _run(*words)
+    assert _metrics(tmp_path / "scores" / "deig" / "drawn") == first
+    source = json.loads((tmp_path / "scores" / "deig" / "drawn" / "provenance.json").read_text())
+    assert source["judged_by"]["answers"] == {"judge": "me", "settings": "{}"}
+    assert source["judged_by"]["detections"]["by"]["settings"]["phrases"] == "own"
+
+
+def test_a_marker_fills_the_given_boxes(
+    mig: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(marked, "load", lambda params: _Whole())
+    place = mig["words"].index("--masks")
+    words = [*mig["words"][:place], *mig["words"][place + 2 :], "--pictures", mig["folder"], "--marker", "sam"]
+    _run(*words, "--marker-weights", tmp_path)
+    assert _metrics(mig["out"] / "red")["success"]["value"] == 0.2
+    assert "--marker: needs --marker-weights" in _refused(capsys, *words)
+
+
+def test_a_text_that_nobody_looked_for_is_named(mig: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    path = mig["tmp"] / "red.json"
+    path.write_text(path.read_text().replace('"dog"', '"hound"'))
+    assert "the detections are of 3 categories, and 'dog' is none of them" in _refused(
+        capsys, *mig["words"], "--pictures", mig["folder"]
+    )
