@@ -105,7 +105,7 @@ def _sets(inputs: Inputs, recipe: Recipe) -> Mapping[str, object] | None:
     if inputs.real is None:
         return None
     sides = {"pictures": inputs.pictures, "real": inputs.real}
-    return {"features": recipe.features, "beside": list(recipe.beside)} | {
+    return {"features": recipe.features} | {
         name: {
             "count": len(one.keys),
             "formats": dict(sorted(Counter(path.suffix.lower() for path in one.paths).items())),
