@@ -94,7 +94,7 @@ def rate(load: Callable[[int], object], count: int) -> float:
 
 
 def test_loading_against_the_plain_form(tmp_path: Path) -> None:
-    """Print both rates and the bytes on disk; what is read is held by tests/test_shards.py."""
+    """Print both rates and the bytes on disk; what is read is held by tests/instdiff/data/test_shards.py."""
     its = blobs(NUM_INSTANCES)
     ours(its[0])
     part = []

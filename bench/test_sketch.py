@@ -58,6 +58,6 @@ def rate(draw: Callable[[Mask], object], masks: list[Mask]) -> float:
 
 
 def test_sketching_against_the_plain_form() -> None:
-    """Print both rates; the strokes themselves are held by tests/test_strokes.py."""
+    """Print both rates; the strokes themselves are held by tests/instdiff/layouts/test_strokes.py."""
     plain, fast = rate(plainly, blobs(8)), rate(ours, blobs(80))
     print(f"\nsketch, 512x512 masks, one thread: {plain:.1f} masks/s plainly, {fast:.0f} here: {fast / plain:.0f}x")
