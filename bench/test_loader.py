@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from test_sketch import SIZE, blobs, ours, plainly
+from plain_strokes import SIZE, blobs, ours, plainly
 
 from data_prep import shard
 from data_prep.commands.export_labelled import label
