@@ -68,7 +68,9 @@ def annotate(folder: Path, _before: Path | None, *, parts: Mapping[str, Path], p
             dropped.add(key, index, reason)
     fit = joined[[reason is None for reason in reasons]]
     order = fit["key"].map(pd.Series(images.index, index=images["key"])).sort_values(kind="stable").index
-    fit = fit.loc[order].assign(box=[None if box is None else list(clamp(Box(*box))) for box in fit.loc[order, "box"]])
+    fit = fit.loc[order]
+    boxes = [None if box is None else list(clamp(Box(*box))) for box in fit["box"]]
+    fit = fit.assign(box=pd.Series(boxes, index=fit.index, dtype=object))
     tables.write(folder / "annotated" / f"{packs.NUMBER}.parquet", fit, ANNOTATED)
     return dropped, {
         "instances": len(joined),

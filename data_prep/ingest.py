@@ -121,7 +121,7 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
     """
     source = params.root
     schema = GIVEN if isinstance(source, Scenes) else GIVEN_CAPTIONED
-    digest = resume.digest(__name__, source)
+    digest = resume.digest(__name__, _of_every_picture(source))
     todo: dict[str, list[Job]] = {}
     to: dict[str, Outputs] = {}
     for split, contents in _contents(source).items():
@@ -151,6 +151,11 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
             atomic.remove(left)  # of an earlier version, or of a killed run
     _remark_on_crowds(counts)
     return counts
+
+
+def _of_every_picture(source: Scenes | Real) -> Strict:
+    """What decides a picture beside its record; a pack's identity holds the rest."""
+    return source.limits if isinstance(source, Real) else source.model_copy(update={"num_train": 0, "val_groups": {}})
 
 
 def _refuse_nothing_taken(splits: Mapping[str, Sequence[Job]], together: bool) -> None:

@@ -31,7 +31,7 @@ FORMATS = ("category", "box", "mask", "caption", "point", "scribble", "outline")
 WORKERS = workers.Workers(executor="here", processes=1, slurm=None, dask=None)
 WORK = parts.Work(part_size=2, retry=(), workers=WORKERS)
 EXECUTION = parts.Execution(retry=(), workers=WORKERS)
-TWO = EXECUTION.model_copy(update={"workers": WORKERS.model_copy(update={"executor": "processes", "processes": 2})})
+TWO = WORK.model_copy(update={"workers": WORKERS.model_copy(update={"executor": "processes", "processes": 2})})
 INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, work=WORK)
 GROUND = ground.Params(backend="given", batch_size=2, detector=None, work=EXECUTION)
 SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=2, work=EXECUTION)
@@ -91,13 +91,17 @@ def read(root: Path, name: str, schema: pa.Schema, split: str = "train") -> pd.D
     return parquet.read(root / name / split, schema)
 
 
-def write(root: Path, name: str, table: pd.DataFrame, schema: pa.Schema, split: str = "train") -> None:
+def write(
+    root: Path, name: str, table: pd.DataFrame, schema: pa.Schema, split: str = "train", to: Path | None = None
+) -> Path:
     """Put a table's rows where the packs of their pictures are; rows of no picture into the first."""
+    folder = to or root / name / split
     packs = {path.name: set(parquet.read(path, IMAGES)["key"]) for path in parts_of(root, "images", split)}
     known = set().union(*packs.values())
     for number, (pack, keys) in enumerate(packs.items()):
         own = table["key"].isin(keys) | (~table["key"].isin(known) if number == 0 else False)
-        parquet.write(root / name / split / pack, table[own], schema)
+        parquet.write(folder / pack, table[own], schema)
+    return folder
 
 
 def parts_of(root: Path, name: str, split: str = "train") -> list[Path]:
