@@ -79,6 +79,11 @@ def read(path: Path, schema: pa.Schema) -> pd.DataFrame:
     return pd.DataFrame({field.name: _column(table[field.name], field.type) for field in schema})
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path is a table's by its name: a Parquet file, or a folder of parts."""
+    return path.is_dir() or path.suffix == ".parquet"
+
+
 def arrow(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of the schema of one file; ValueError names the file and the column that is wrong."""
     try:

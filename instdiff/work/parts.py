@@ -36,7 +36,7 @@ class Execution(Strict):
 class Work(Execution):
     """Also how much is lost by a kill."""
 
-    part_size: PositiveInt  # pictures
+    part_size: PositiveInt  # pictures; of `ingest`, in a pack at most: the stages after it take its packs
 
 
 class Answer(NamedTuple):
