@@ -148,11 +148,10 @@ def take_over(todo: Sequence[Job], to: Outputs) -> None:
             atomic.remove(left)
     for path in sorted(to.ledger.glob("*.parquet")):
         note = _note(path)
-        job = wanted.get(note["made_from"]) if note else None
+        job = wanted.get(note["made_from"]) if note is not None else None
         if note is None or job is None or job.folder.is_dir():
             continue
-        files = {file: to.folders.get(file.partition("/")[0], to.ledger) for file in note["files"]}
-        places = {file: folder / _numbered(file.partition("/")[2], path.stem) for file, folder in files.items()}
+        places = {file: _place(file, path.stem, to) for file in note["files"]}
         if all(place.is_file() and provenance.of_file(place) == note["files"][file] for file, place in places.items()):
             with atomic.folder(job.folder) as folder:
                 for output in job.outputs:
@@ -160,6 +159,12 @@ def take_over(todo: Sequence[Job], to: Outputs) -> None:
                 for file, place in places.items():
                     atomic.link(place, folder / file)
                 atomic.link(path, folder / LEDGER_FILE)
+
+
+def _place(file: str, name: str, to: Outputs) -> Path:
+    """Where a file of a part, `<output>/<file>`, lies among the outputs."""
+    output, _, own = file.partition("/")
+    return to.folders[output] / _numbered(own, name)
 
 
 def make_all(todo: Sequence[Job], work: Execution) -> None:
@@ -235,7 +240,7 @@ def _answered(
     known = {} if before is None else _known(items, before)
     rows: list[dict[str, Any]] = []
     failed = Ledger()
-    for answer in resumed(items, partial(annotate, pack=pack), known, retry):
+    for answer in resumed(items, lambda again: annotate(again, pack), known, retry):
         rows += answer.rows
         for index, failure in answer.failures:
             failed.add(answer.key, index, failure)
@@ -292,9 +297,9 @@ def _note(path: Path) -> dict[str, Any] | None:
     try:
         table = pq.read_table(path)
         note: dict[str, Any] = json.loads((table.schema.metadata or {})[NOTE])
+        return note if note["failures"] == _sum(table) else None
     except (OSError, pa.ArrowInvalid, KeyError, ValueError):
         return None
-    return note if note["failures"] == _sum(table) else None
 
 
 def _sum(failures: pa.Table) -> str:
