@@ -240,7 +240,7 @@ def _size(record: Record) -> int | None:
     url = record.url if isinstance(record, File | Label) else ""
     try:
         return None if not url or "://" in url else Path(url).stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return None
 
 

@@ -1,6 +1,7 @@
 """Packs: by additions and removals or from nothing in the same bytes, and only what changed is made."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from data_world import (
     INGEST,
     SHARD,
     SKETCH,
+    TWO,
     WORK,
     annotated,
     contents,
@@ -227,6 +229,16 @@ def test_a_file_of_another_size_under_the_same_name_is_read_again(tmp_path: Path
         ingest.run(**folders, params=source(tmp_path, ["a"], lambda _, content=content: content))
         (picture,) = pictures(tmp_path / "out").values()
         assert picture.encoded() == content
+
+
+def test_processes_write_the_annotations_and_shards_that_one_process_writes(tmp_path: Path) -> None:
+    before = whole(tmp_path)
+    two = {"work": EXECUTION.model_copy(update={"workers": TWO.workers})}
+    shutil.rmtree(tmp_path / "ledger" / "annotate-train")  # so that none is taken over
+    shutil.rmtree(tmp_path / "ledger" / "shard")
+    annotated(tmp_path, params=ANNOTATE.model_copy(update=two))
+    sharded(tmp_path, SHARD.model_copy(update=two))
+    assert contents(tmp_path) == before
 
 
 def test_counts_are_of_all_packs_made_now_or_before(tmp_path: Path) -> None:
