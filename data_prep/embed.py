@@ -3,12 +3,15 @@
 Legend: S samples of a shard, V views, C channels, H, W pixels, h, w latent cells, L tokens, D features, T texts.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from diffusers import AutoencoderKL
 from pydantic import PositiveInt
@@ -17,7 +20,7 @@ from torch import Tensor
 from instdiff import stage
 from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
-from instdiff.data.shards import Sample, read_index, read_one
+from instdiff.data.shards import INDEX_FILE, Sample, read_one
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
@@ -62,16 +65,26 @@ def encoders(text: Path, vae: Path, params: Params, device: str, _digest: str) -
 def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From shards to a file of embeddings each, and one for the empty text."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    index = read_index(shards) if params.cached else read_index(shards).head(0)
     digest = resume.digest(__name__, params, device, fingerprint(text), fingerprint(vae))
     load = partial(encoders, text, vae, params, device, digest)
     makes: list[tuple[str, str, Make]] = [(Path(EMPTY_FILE).stem, "", partial(embed_empty, load=load, params=params))]
-    for name, rows in index.groupby("shard", sort=False):
-        content = "\n".join(rows["key"] + " " + rows["sha256"])
-        make = partial(embed_shard, shards=shards, rows=rows.to_dict("records"), load=load, params=params)
-        makes.append((Path(str(name)).stem, content, make))
+    for name, content in contents(shards) if params.cached else ():
+        makes.append(
+            (Path(name).stem, content, partial(embed_shard, shards=shards, name=name, load=load, params=params))
+        )
     to = Outputs({"embeddings": embeddings}, ledger, packs.place(embeddings))
     return {"shards": 0, "samples": 0, "instances": 0, **packs.made(packs.jobs(makes, digest, to), to, params.work)}
+
+
+def contents(shards: Path) -> Iterator[tuple[str, str]]:
+    """Each shard's name and a hash of its samples, in order; the index is never in memory as a whole."""
+    batches = pq.ParquetFile(shards / INDEX_FILE).iter_batches(columns=["shard", "key", "sha256"])
+    rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    for name, its in groupby(rows, lambda row: row[0]):
+        content = hashlib.sha256()
+        for row in its:
+            content.update(repr(row[1:]).encode())
+        yield name, content.hexdigest()
 
 
 def embed_empty(
@@ -89,7 +102,7 @@ def embed_shard(
     _before: Path | None,
     *,
     shards: Path,
-    rows: Sequence[dict[Any, Any]],
+    name: str,
     load: Callable[[], Encoders],
     params: Params,
 ) -> tuple[Ledger, Counts]:
@@ -97,6 +110,7 @@ def embed_shard(
     vae, prompts, phrases = load()
     for texts in (prompts, phrases):
         texts.clear()
+    rows = pq.read_table(shards / INDEX_FILE, filters=[("shard", "==", name)]).to_pylist()
     samples = [read_one(shards, row) for row in rows]
     write_one(folder / "embeddings" / f"{packs.NUMBER}.safetensors", embed(samples, vae, prompts, phrases, params))
     return Ledger(), {"shards": 1, "samples": len(rows), "instances": sum(row["num_instances"] for row in rows)}

@@ -5,19 +5,19 @@ of its own, or several where it is too large for one; pictures that come or go c
 """
 
 import hashlib
-import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import PositiveInt
-from webdataset import TarWriter
 
 from data_prep.columns import PICTURES
+from data_prep.sources.packing import Tar
 from instdiff import stage, tables
 from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
 from instdiff.layouts import from_tables
@@ -112,14 +112,17 @@ def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
 
 def write_shard(path: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
-    with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
+    rows: list[dict[str, Any]] = []
+    with path.open("wb") as stream, closing(Tar(stream)) as tar:
         for entry in entries:
-            tar.write({"__key__": _named(entry.picture.key), **encode(_sample(entry))})
-    num_instances = {entry.layout.key: len(entry.layout.instances) for entry in entries}
-    return [
-        {"shard": path.name, "key": key, "num_instances": num_instances[key], **place}
-        for key, place in _places(path).items()
-    ]
+            members, key, start = encode(_sample(entry)), _named(entry.picture.key), tar.end
+            for kind in sorted(members):
+                tar.add(f"{key}.{kind}", members[kind])
+            num_instances = len(entry.layout.instances)
+            rows.append({"shard": path.name, "key": key, "num_instances": num_instances, "offset": start})
+            rows[-1]["size"] = tar.end - start
+    with path.open("rb") as stream:  # read in the order they lie in
+        return [{**row, "sha256": hashlib.sha256(stream.read(row["size"])).hexdigest()} for row in rows]
 
 
 def _named(key: str) -> str:
@@ -134,26 +137,6 @@ def _sample(entry: Entry) -> Sample:
     if hashlib.sha256(encoded).hexdigest() != entry.sha256:
         raise ValueError(f"{entry.picture.name}: not the file that ingest stored")
     return Sample(entry.picture.key, encoded, entry.picture.kind, entry.layout)
-
-
-def _places(path: Path) -> dict[str, dict[str, Any]]:
-    """Offset, size and hash of each sample, from its first member's header to the end of its last member's block."""
-    ends: dict[str, tuple[int, int]] = {}
-    with tarfile.open(path) as tar:
-        for member in tar:
-            key = member.name.partition(".")[0]
-            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            ends[key] = (ends.get(key, (member.offset, 0))[0], end)
-    with path.open("rb") as stream:
-        return {
-            key: {"offset": start, "size": end - start, "sha256": _hash(stream, start, end)}
-            for key, (start, end) in ends.items()
-        }
-
-
-def _hash(stream: IO[bytes], start: int, end: int) -> str:
-    stream.seek(start)
-    return hashlib.sha256(stream.read(end - start)).hexdigest()
 
 
 if __name__ == "__main__":

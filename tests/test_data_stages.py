@@ -180,9 +180,13 @@ def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkey
     prepared(tmp_path)
     sharded(tmp_path)
     before = contents(tmp_path)
-    places = shard._places
-    packed: list[Path] = []
-    monkeypatch.setattr(shard, "_places", lambda path: packed.append(path) or (1 / (2 - len(packed)) and places(path)))
+    write_shard, packed = shard.write_shard, list[Path]()
+
+    def stopped(path: Path, entries: Sequence[shard.Entry]) -> list[dict[str, Any]]:
+        packed.append(path)
+        return write_shard(path, entries[: 1 // (2 - len(packed)) * len(entries)])
+
+    monkeypatch.setattr(shard, "write_shard", stopped)
     with pytest.raises(ZeroDivisionError):
         sharded(tmp_path, SHARD.model_copy(update={"megabytes_per_shard": 2}))  # so that none is taken over
     after = contents(tmp_path)

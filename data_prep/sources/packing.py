@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 Item = TypeVar("Item")
+MODE = 0o444  # of members: webdataset's
 ODDS = 4  # from half a pack on, a pack ends after one in (size / ODDS) records
 
 
@@ -56,16 +57,21 @@ def _ends(name: str, size: int) -> bool:
 
 
 class Tar:
-    """A tar of pictures in the order they are added, the same bytes for the same pictures."""
+    """A tar as webdataset writes it, the same bytes for the same files; webdataset itself would bring torch along."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
+    @property
+    def end(self) -> int:
+        """Where the next member's header will lie."""
+        return self._tar.offset
+
     def add(self, file: str, content: bytes) -> int:
         """Add a file and return the place of its first byte."""
         member = tarfile.TarInfo(file)
-        member.size = len(content)
-        start = self._tar.offset + tarfile.BLOCKSIZE
+        member.size, member.mode = len(content), MODE
+        start = self.end + tarfile.BLOCKSIZE
         self._tar.addfile(member, BytesIO(content))
         return start
 
