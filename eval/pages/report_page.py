@@ -89,12 +89,12 @@ def dropped(stats_folder: Path, ledger: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         counts[path.stem] = {name: value for name, value in values.items() if name.startswith(("dropped", "failed"))}
     reasons = []
-    for path in sorted(ledger.rglob("*.parquet")):
-        for reason, rows in tables.read(path, LEDGER).groupby("reason", sort=True):
+    for table in sorted({path if path.parent == ledger else path.parent for path in ledger.rglob("*.parquet")}):
+        for reason, rows in tables.read(table, LEDGER).groupby("reason", sort=True):
             first = rows.iloc[0]
             reasons.append(
                 {
-                    "stage": path.relative_to(ledger).with_suffix("").as_posix(),
+                    "stage": table.relative_to(ledger).with_suffix("").as_posix(),
                     "reason": reason,
                     "count": len(rows),
                     "example": f"{first['key']}, {first['detail']}".rstrip(", "),

@@ -109,7 +109,7 @@ def run(
     all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
-    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    inputs = {"images": provenance.of_path(images), "annotated": provenance.of_path(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
     own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
