@@ -296,7 +296,7 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
     detect.write(
-        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None)
+        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None, work=WORK)
     )
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shared = ["evaluate", "--pictures", str(tmp_path / "drawn"), "--detections", str(tmp_path / "found.json")]
@@ -388,7 +388,7 @@ def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout_files.write(world / "layouts.json", wanted)  # boxes alone: they do not say how large the pictures are
     for name in ("real", "drawn", "other", "bare"):
         found = pictures.find(world / name, images, None)
-        params = detect.Params(batch_size=4, square=None)
+        params = detect.Params(batch_size=4, square=None, work=WORK)
         detect.write(world / f"{name}.json", eval_world.PixelDetector(), name, found, params)
     shutil.copy(world / "drawn.json", world / "fewer.json")
     content = json.loads((world / "drawn.json").read_text())
@@ -524,7 +524,7 @@ def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys
     eval_world.draw(tmp_path / "later", {}, 91)
     truth = ground_truth.load(tmp_path / "images.parquet", tmp_path / "annotated.parquet")
     judged = pictures.find(tmp_path / "drawn", truth.images, None)
-    params = detect.Params(batch_size=2, square=None)
+    params = detect.Params(batch_size=2, square=None, work=WORK)
     detect.write(tmp_path / "later.json", eval_world.PixelDetector(), "x", judged, params)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     with pytest.raises(SystemExit):

@@ -50,7 +50,7 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
-    detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None))
+    detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None, work=WORK))
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )

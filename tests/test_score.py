@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from data_world import WORK
 from PIL import Image
 
 from eval import detect, score
@@ -21,7 +22,7 @@ from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
 from eval.scoring import headline, instance_table, measures, row, score_row
 from eval.scoring.columns import SCORES
-from eval.scoring.measures import Eyes
+from eval.scoring.features import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
 from instdiff import provenance, tables
 from instdiff.networks import clip, detector, inception
@@ -40,8 +41,9 @@ PARAMS = Params(
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
     sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    work=WORK,
 )
-EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
+EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge(), "judge")
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
-    params = detect.Params(batch_size=3, square=None)
+    params = detect.Params(batch_size=3, square=None, work=WORK)
     detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
     found = detections.read(world / f"{folder}.json", judged.sizes)
     return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
@@ -279,7 +281,7 @@ def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setattr(detector, "load", lambda folder: eval_world.PixelDetector())
     tables_of = {"images": world / "images.parquet"}
     at = {"pictures": world / "drawn", "detections": world / "found.json"}
-    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64))
+    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64, work=WORK))
     more = {"real": world / "real", "annotated": world / "annotated.parquet", "judge": world / "judge"}
     said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
@@ -293,13 +295,13 @@ def _keys(world: Path, start: str, **changed: object) -> object:
 
 def _texts(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched), _with(**changed))
+    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return [text for text in watched.texts if text.startswith("such")]
 
 
 def _shown(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched), _with(**changed))
+    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return watched.shown  # crops, by whole pictures; the pictures; the real ones
 
 
@@ -457,7 +459,7 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     found = pictures.find(world / "drawn", truth.images, None)
     counts = detect.write(
-        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None)
+        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None, work=WORK)
     )
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 

@@ -91,7 +91,7 @@ class InstanceUNet(UNet2DConditionModel):
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
         """`base`, whose weights it shares, with the instance layers that `save_instance_layers` wrote."""
-        sizes, scale_u = _sizes(folder / CONFIG_FILE)
+        sizes, scale_u = saved_sizes(folder / CONFIG_FILE)
         config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
         with torch.device("meta"):
             unet = cls(**config, unifusion_config=sizes.model_dump(mode="json"), scale_u=scale_u)
@@ -204,7 +204,7 @@ def is_instance_layer(name: str) -> bool:
     return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
 
 
-def _sizes(file: Path) -> tuple[UniFusionConfig, bool]:
+def saved_sizes(file: Path) -> tuple[UniFusionConfig, bool]:
     """The sizes that stand beside saved instance layers, and whether ScaleU is among them."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

@@ -1,31 +1,39 @@
 """generate: val layouts + weights -> pictures, for one row of the table (a protocol).
 
-Finished batches stay in runs/ until the stage is complete: a kill costs the batch in flight, and the pictures are the
-same as without it.
+Batches are filled across layouts by their rows, and decided before anybody is chosen to draw them: whoever does, here
+or on a cluster, draws the same pictures. Finished batches stay in runs/ until the stage is complete: a kill costs the
+batches in flight.
 """
 
+import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import pyarrow as pa
 import torch
 from PIL import Image
 from pydantic import PositiveInt
 
 from instdiff import atomic, provenance, stage, tables
 from instdiff.layouts import from_tables
-from instdiff.model.unet import InstanceUNet
+from instdiff.model.unet import CONFIG_FILE, InstanceUNet, saved_sizes
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
-from instdiff.progress import track
 from instdiff.randomness import torch_generator
+from instdiff.sampling import multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
 from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
-from instdiff.work import resume
+from instdiff.work import parts, resume
+from instdiff.work.parts import Answer, Work
+
+PICTURES = pa.schema({"key": pa.string()})
 
 
 class Params(Strict):
@@ -42,8 +50,19 @@ class Params(Strict):
     merge: Merge  # of instances drawn alone: the mean, or each instance in its own place
     masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
-    batch_size: PositiveInt  # pictures drawn at once
-    max_rows: PositiveInt  # in one forward pass
+    batch_size: PositiveInt  # pictures drawn at once, at most
+    batch_rows: PositiveInt  # rows held at once, at most: pictures, and instances that are drawn apart
+    max_rows: PositiveInt  # in one forward pass; a batch of more goes through in several
+    work: Work
+
+
+class Weights(NamedTuple):
+    """The folders of the networks that draw."""
+
+    text: Path
+    vae: Path
+    unet: Path
+    instance: Path
 
 
 def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Params) -> InstanceDiffusionPipeline:
@@ -85,6 +104,46 @@ def first(layout: Layout, slots: int) -> Layout:
     return layout.model_copy(update={"instances": layout.instances[:slots]})
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Draws the pictures of a batch; a process loads the networks when it draws its first."""
+
+    digest: str  # of all that decides the pictures
+    weights: Weights = field(compare=False)
+    row: TableRow = field(compare=False)
+    params: Params = field(compare=False)
+
+    def __call__(self, batch: Sequence[Layout]) -> Iterator[Answer]:
+        """The file of each picture."""
+        pictures = draw(networks(self), batch, self.row, self.params)
+        for layout, picture in zip(batch, pictures, strict=True):
+            stream = io.BytesIO()
+            picture.save(stream, "png")
+            yield Answer(layout.key, [], [], ((f"{layout.key}.png", stream.getvalue()),))
+
+
+@lru_cache(maxsize=1)
+def networks(drawing: Drawing) -> InstanceDiffusionPipeline:
+    """The pipeline of a drawing, kept for the batches that follow."""
+    own = drawing.weights
+    return load(text=own.text, vae_folder=own.vae, unet=own.unet, instance=own.instance, params=drawing.params)
+
+
+def batches(layouts: Sequence[Layout], row: TableRow, params: Params) -> list[list[Layout]]:
+    """The layouts in their order, each batch as full as `batch_size` pictures and `batch_rows` rows allow."""
+    is_apart = bool(row.formats) and multi_instance.num_separate_steps(params.steps, row.mis) > 0
+    cut: list[list[Layout]] = []
+    rows = 0
+    for layout in layouts:
+        own = 1 + (len(layout.instances) if is_apart else 0)
+        if not cut or len(cut[-1]) == params.batch_size or rows + own > params.batch_rows:
+            cut.append([])
+            rows = 0
+        cut[-1].append(layout)
+        rows += own
+    return cut
+
+
 def run(
     *,
     pictures: Path,
@@ -103,20 +162,29 @@ def run(
     if params.rows[row].pictures == "real":
         return copy(pictures, list(table["file"]), generated)
     all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
-    pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
-    layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
+    slots = saved_sizes(instance / "layers" / CONFIG_FILE)[0].max_instances
+    layouts = [first(layout, slots) for layout in all_layouts]
     inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
-    folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
-    weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
+    weights = Weights(text, vae, unet, instance)
+    digests = {name: provenance.of_folder(folder) for name, folder in weights._asdict().items()}
     own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
-    scratch = resume.folder(resume.digest(__name__, own, row, *inputs.values(), *weights.values()))
-    draw_missing(pipeline, layouts, own.rows[row], own, scratch)
+    digest = resume.digest(__name__, own, row, *inputs.values(), *digests.values())
+    drawn = parts.cut_into(
+        batches(layouts, own.rows[row], own),
+        Drawing(digest, weights, own.rows[row], own),
+        resume.folder(digest),
+        PICTURES,
+        own.work,
+    )
+    parts.make_all(drawn, own.work)
     with atomic.folder(generated) as part:
-        for layout in layouts:
-            shutil.copyfile(scratch / f"{layout.key}.png", part / f"{layout.key}.png")
+        for batch in drawn:
+            for file in batch.files.iterdir():
+                atomic.link(file, part / file.name)
         lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]
-        provenance.write(part, lines, row=row, asked=inputs, weights=weights, settings=own.model_dump(mode="json"))
-    resume.clear(scratch)
+        settings = own.model_dump(mode="json", exclude={"work"})
+        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings)
+    resume.clear(resume.folder(digest))
     before, after = (sum(len(layout.instances) for layout in each) for each in (all_layouts, layouts))
     return {"pictures": len(layouts), "instances": after, "instances_beyond_slots": before - after}
 
@@ -128,20 +196,6 @@ def copy(pictures: Path, names: Sequence[str], generated: Path) -> dict[str, flo
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pictures / name, part / name)
     return {"pictures": len(names)}
-
-
-def draw_missing(
-    pipeline: InstanceDiffusionPipeline, layouts: Sequence[Layout], row: TableRow, params: Params, scratch: Path
-) -> None:
-    """Draw every batch of which a picture is missing in `scratch`; a picture has its name there once it is whole."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(layouts), params.batch_size)
-    for start in track(starts, len(starts), "batch"):
-        batch = layouts[start : start + params.batch_size]
-        if not all((scratch / f"{layout.key}.png").is_file() for layout in batch):
-            for layout, picture in zip(batch, draw(pipeline, batch, row, params), strict=True):
-                picture.save(scratch / f".{layout.key}.png")
-                (scratch / f".{layout.key}.png").rename(scratch / f"{layout.key}.png")
 
 
 if __name__ == "__main__":
