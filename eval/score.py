@@ -2,13 +2,13 @@
 
 Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high; see
 eval/scoring/measures.py), matches.parquet (see eval/scoring/ap_matches.py) and provenance.json. A row without any
-instance is an error.
+instance is an error. `annotated` may be COCO's annotations, as `instdiff coco` writes them, of the same pictures.
 """
 
 from pathlib import Path
 
 from eval.inputs import detections as detected
-from eval.inputs import ground_truth
+from eval.inputs import ground_truth_files
 from eval.inputs import pictures as shown
 from eval.scoring.features import look
 from eval.scoring.headline import HEADLINE
@@ -30,7 +30,7 @@ def run(
     params: Params,
 ) -> dict[str, float]:
     """Detections + annotated + pictures -> scores"""
-    truth = ground_truth.load(images, annotated)
+    truth = ground_truth_files.read(annotated, images if annotated.suffix == ".parquet" else None, None)
     judged = shown.find(pictures, truth.images, params.square)
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))

@@ -12,6 +12,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
+from data_world import WORK
 from PIL import Image
 from test_metrics_average_precision import CATEGORIES, random_case, sized
 from test_score import EYES, PARAMS
@@ -35,7 +36,11 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(drawn, truth.images, None)
     detect.write(
-        drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None, work=WORK)
+        drawn / "found.json",
+        eval_world.PixelDetector(),
+        "abc",
+        judged,
+        detect.Params(batch_size=4, square=None, work=WORK),
     )
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
     scored = score_row.score(name, inputs, EYES, PARAMS)

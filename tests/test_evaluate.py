@@ -13,15 +13,16 @@ import eval_world
 import pandas as pd
 import pytest
 import yaml
+from data_world import WORK
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval import detect, evaluate
 from eval.inputs import coco, coco_results, ground_truth, pictures
-from eval.scoring import score_row
+from eval.scoring import features
 from eval.scoring.columns import SCORES
-from eval.scoring.measures import Eyes
+from eval.scoring.features import Eyes
 from instdiff import __main__ as command
 from instdiff import provenance, tables
 from instdiff.layouts import files as layout_files
@@ -296,7 +297,11 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
     detect.write(
-        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None, work=WORK)
+        tmp_path / "found.json",
+        eval_world.PixelDetector(),
+        "x",
+        judged,
+        detect.Params(batch_size=2, square=None, work=WORK),
     )
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shared = ["evaluate", "--pictures", str(tmp_path / "drawn"), "--detections", str(tmp_path / "found.json")]
@@ -479,8 +484,13 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(evaluate, "show", lambda out, names: None)
     patch.setattr(evaluate.seeds, "write", lambda path, rows, params: None)
     patch.setattr(detector, "load", lambda folder: seen.loaded.append(folder) or eval_world.PixelDetector())
-    eyes = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
-    patch.setattr(score_row, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
+    detect._loaded.cache_clear()
+
+    def look(folder: Path, digest: str, params: object) -> Eyes:
+        seen.loaded.append(folder)
+        return Eyes(eval_world.PixelJudge(), eval_world.PixelJudge(), digest)
+
+    patch.setattr(features, "look", look)
     words = []
     for option, values in (BASE | changed).items():
         plain = option in {"--out", "--row", "--protocol", "--size"}

@@ -1,5 +1,6 @@
 """The pictures of a row: what its settings say reaches the pipeline, and noise belongs to a seed and a layout."""
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from data_world import WORK
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,7 +40,9 @@ PARAMS = Params(
     masked_attention=False,
     compat=None,
     batch_size=2,
+    batch_rows=9,
     max_rows=9,
+    work=WORK,
 )
 LAYOUTS = [Layout(key=key, prompt=f"a {key}", instances=()) for key in ("one", "two", "three")]
 PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline's argument, and another value
@@ -81,7 +85,17 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         same = usual.keys() - {argument, "latents"}
         assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
         assert torch.equal(found["latents"], usual["latents"]), name
-    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
+    elsewhere = {
+        "seed",
+        "rows",
+        "solver",
+        "scale_u",
+        "batch_size",
+        "batch_rows",
+        "work",
+        "meaning",
+        "pictures",
+    }  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
 
 
@@ -131,6 +145,29 @@ def test_the_pipeline_has_the_solver_asked_for_and_scaleu_where_it_takes_part(
     assert not any(weight.requires_grad for weight in made.unet.parameters())
 
 
+@given(st.lists(st.integers(0, 7), max_size=20), st.integers(1, 5), st.integers(1, 9), st.booleans())
+def test_a_batch_is_as_full_as_pictures_and_rows_allow_and_only_rows_drawn_apart_count(
+    counts: list[int], batch_size: int, batch_rows: int, apart: bool
+) -> None:
+    params = PARAMS.model_copy(update={"batch_size": batch_size, "batch_rows": batch_rows})
+    row = PARAMS.rows["all" if apart else "box"]
+    layouts = [
+        Layout(key=str(place), prompt="", instances=(Instance(phrase="it"),) * count)
+        for place, count in enumerate(counts)
+    ]
+    cut = generate.batches(layouts, row, params)
+    assert [layout for batch in cut for layout in batch] == layouts
+
+    def rows(batch: list[Layout]) -> int:
+        return sum(1 + apart * len(layout.instances) for layout in batch)
+
+    for batch in cut:
+        assert 0 < len(batch) <= batch_size
+        assert rows(batch) <= batch_rows or len(batch) == 1
+    for batch, after in pairwise(cut):
+        assert len(batch) == batch_size or rows([*batch, after[0]]) > batch_rows
+
+
 def plain_weights(pipe: InstanceDiffusionPipeline, folder: Path) -> None:
     """The base of the tiny network, by itself."""
     plain, own = base(), pipe.unet.state_dict()
@@ -161,8 +198,8 @@ def drawn_rows(
         assert all(len(layout.instances) <= 2 for layout in batch)
         return [Image.new("RGB", (4, 4), (ord(layout.key), params.seed, 0)) for layout in batch]
 
-    slots = SimpleNamespace(unet=SimpleNamespace(unifusion=SimpleNamespace(config=SimpleNamespace(max_instances=2))))
-    monkeypatch.setattr(generate, "load", lambda **_: slots)
+    monkeypatch.setattr(generate, "saved_sizes", lambda _: (SimpleNamespace(max_instances=2), True))
+    monkeypatch.setattr(generate, "load", lambda **_: None)
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
     folders = {name: root / name for name in ("text", "vae", "unet", "instance")}

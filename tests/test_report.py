@@ -13,6 +13,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
+from data_world import WORK
 from PIL import Image
 from test_score import EYES
 from test_score import PARAMS as SCORE
@@ -50,7 +51,9 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
-    detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None, work=WORK))
+    detect.write(
+        found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None, work=WORK)
+    )
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )

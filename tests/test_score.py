@@ -20,7 +20,7 @@ from eval import detect, score
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
-from eval.scoring import headline, instance_table, measures, row, score_row
+from eval.scoring import features, headline, instance_table, measures, row, score_row
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
@@ -343,18 +343,22 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(
 
 
 def test_every_value_is_among_those_tried() -> None:
-    assert VALUES.keys() == Params.model_fields.keys()
+    assert VALUES.keys() | {"work"} == Params.model_fields.keys()
     assert Recipe.model_fields.keys() == {"features", "num_resamples", "kid_subsets", "kid_subset_size"}
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
     monkeypatch.setattr(inception, "load", lambda path: ("inception", path))
-    judge = ("judge", Path("at"))
-    assert score_row.look(Path("at"), PARAMS) == (judge, judge)
+    one = features.look(Path("at"), "one", PARAMS)
+    assert one.features is one.judge
+    assert features.loaded(one.judge) == ("judge", Path("at"))
     sets = PARAMS.sets.model_copy(update={"features": "inception"})
-    eyes = score_row.look(Path("at"), _with(sets=sets.model_dump()))
-    assert eyes == (judge, ("inception", Path("at/inception.pth")))
+    other = features.look(Path("at"), "other", _with(sets=sets.model_dump()))
+    assert (features.loaded(other.judge), features.loaded(other.features)) == (
+        ("judge", Path("at")),
+        ("inception", Path("at/inception.pth")),
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
@@ -374,8 +378,8 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
             sizes.append(len(shown))
             return pixels.detect(shown)
 
-    again = list(detect.annotations(Counted(), inputs.pictures, batch_size))
-    assert again == list(detect.annotations(pixels, inputs.pictures, 4))
+    again = detect.annotations(Counted(), inputs.pictures, batch_size, WORK, world / "one")
+    assert again == detect.annotations(pixels, inputs.pictures, 4, WORK, world / "other")
     assert sizes == [min(batch_size, 4 - start) for start in range(0, 4, batch_size)]
 
 
@@ -427,7 +431,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
         "detections": provenance.of_file(world / "drawn.json"),
         "detected_by": found,
         "judge": "of the judge",
-        "settings": json.loads(PARAMS.model_dump_json()),
+        "settings": json.loads(PARAMS.model_dump_json(exclude={"work"})),
     }
     assert {name: source[name] for name in expected} == expected
     assert len({source[name] for name in ("pictures", "real_pictures", "images", "annotated", "detections")}) == 5
@@ -459,7 +463,11 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     found = pictures.find(world / "drawn", truth.images, None)
     counts = detect.write(
-        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None, work=WORK)
+        world / "found.json",
+        eval_world.PixelDetector(),
+        "abc",
+        found,
+        detect.Params(batch_size=3, square=None, work=WORK),
     )
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 
