@@ -7,8 +7,8 @@ instance is an error. `annotated` may be COCO's annotations, as `instdiff coco` 
 
 from pathlib import Path
 
+from eval.inputs import coco, ground_truth
 from eval.inputs import detections as detected
-from eval.inputs import ground_truth_files
 from eval.inputs import pictures as shown
 from eval.scoring.features import look
 from eval.scoring.headline import HEADLINE
@@ -30,7 +30,8 @@ def run(
     params: Params,
 ) -> dict[str, float]:
     """Detections + annotated + pictures -> scores"""
-    truth = ground_truth_files.read(annotated, images if annotated.suffix == ".parquet" else None, None)
+    is_table = annotated.suffix == ".parquet"
+    truth = ground_truth.load(images, annotated) if is_table else coco.ground_truth(annotated)
     judged = shown.find(pictures, truth.images, params.square)
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))

@@ -1,8 +1,8 @@
 """The paper's table from COCO's files and the published weights: `make paper COCO=<folder> WEIGHTS=<folder>`.
 
 Written is a folder of its own (<out>, in this repository): dvc.yaml, drawn from flows/paper.yaml, params.yaml, and what
-the stages make, which end in paper.html and paper.json. The same words again go on where a kill ended, or add a row that
-configs/rows/paper.yaml has since. flows/paper_flow.py is the same under Prefect.
+the stages make, which end in paper.html and paper.json. The same words again go on where a kill ended, or add a row
+that configs/rows/paper.yaml has since. flows/paper_flow.py is the same under Prefect.
 """
 
 import argparse
@@ -31,7 +31,6 @@ CODE = {  # of the stages that dvc.yaml does not have: what else they run is amo
     "self_test": ("eval/benchmark/self_test.py", "eval/detect.py", "eval/inputs", "eval/metrics/average_precision.py"),
     "paper": ("eval/benchmark/paper.py", "eval/benchmark/published.py", "eval/pages/paper.html.j2"),
 }
-STOCK = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}  # bytes
 
 
 class Kind(NamedTuple):
@@ -53,6 +52,9 @@ KINDS = (
 OPTIONAL = {"tokenizer"}  # a folder of diffusers and one of transformers bring theirs
 
 
+ANNOTATIONS = ("instances_val2017.json", "captions_val2017.json")
+
+
 class Coco(NamedTuple):
     """COCO's files."""
 
@@ -63,11 +65,7 @@ class Coco(NamedTuple):
 
 def coco_files(folder: Path) -> Coco:
     """COCO's validation set in a folder, unpacked as it comes; ValueError says all that is not there."""
-    found = Coco(
-        folder / "val2017",
-        folder / "annotations" / "instances_val2017.json",
-        folder / "annotations" / "captions_val2017.json",
-    )
+    found = Coco(folder / "val2017", *(folder / "annotations" / name for name in ANNOTATIONS))
     lacking = [path.relative_to(folder).as_posix() for path in found if not path.exists()]
     if lacking:
         raise ValueError(

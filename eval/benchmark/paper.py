@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import PositiveFloat, PositiveInt
@@ -90,10 +91,10 @@ def per_picture(metric: str, scored: Scored) -> dict[str, float]:
     instances = scored.instances[scored.instances["index"] < RELEASED.max_instances]
     words = PER_PICTURE[metric]
     values = instances["clip_local"] if words is None else (instances[f"judged_{words}"] == instances[words]) * 1.0
-    means_I = values.groupby(instances["key"], sort=False).mean().dropna().to_numpy(float)
+    means_I = values.groupby(instances["key"], sort=False).mean().dropna().to_numpy(np.float64)
     settings = scored.source["settings"]
     draws = bootstrap.draws(len(means_I), settings["num_resamples"], settings["seed"])
-    return bootstrap.mean(means_I, pd.RangeIndex(len(means_I)).to_numpy(), draws)._asdict()
+    return bootstrap.mean(np.asarray(means_I, np.float64), np.arange(len(means_I)), draws)._asdict()
 
 
 def verdict(cell: Cell, ours: Metric | None, comparable: bool) -> str:

@@ -1,7 +1,7 @@
 """What the paper states in its Table 1 and its table of attributes, and between which numbers a run is held to agree.
 
-Values of the paper's figure of COCO val2017. A band is the paper's value and those that others measured with the same
-weights, 2 either way of average precision; where nobody else measured there is none, or 2 where only precision is meant.
+Values of the paper's figure of COCO val2017. A band holds the paper's value and those that others measured with the
+same weights: of average precision and recall 2 either way, of attributes what was measured. The others have none.
 AP, AR and PiM are in hundredths, CLIP scores and FID as they are.
 """
 
@@ -83,7 +83,7 @@ def _cells(
     *,
     per_picture: bool = False,
 ) -> list[Cell]:
-    """The cells of one row of the paper's; its file for masks is the reference's hybrid, for it keeps boxes and points."""
+    """The cells of one row of the paper's tables, and which rows of ours are held against them."""
     rows = [(OURS, truth, ours), *([] if reference is None else [(REFERENCE, truth, reference)])]
     return [
         Cell(table, method, column, COLUMNS[column][0], value, band, tuple(rows), per_picture)
@@ -91,7 +91,7 @@ def _cells(
     ]
 
 
-CELLS: tuple[Cell, ...] = (
+CELLS: tuple[Cell, ...] = (  # the reference's file for masks keeps boxes and points, and is its README's hybrid
     *_cells(TABLE_1, "real images", "plain", REAL, "real", None),
     *_cells(TABLE_1, "InstanceDiffusion, boxes", "plain", BOX, "box", "reference_box"),
     *_cells(TABLE_1, "InstanceDiffusion, masks", "plain", MASK, "mask", "reference_mask"),
