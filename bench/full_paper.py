@@ -1,7 +1,7 @@
 """`make paper` at true size with random weights of the released forms: `python bench/full_paper.py FOLDER [STEPS]`.
 
-Writes into FOLDER a COCO sample of 20 pictures and Stable Diffusion 1.5's networks, the instance layers, a CLIP ViT-L/14
-and a YOLOv8m-seg, all random and in half precision; runs the command on two pictures with STEPS steps (2); prints the
+Writes into FOLDER a COCO sample of 20 pictures and Stable Diffusion 1.5's networks, the instance layers, CLIP ViT-L/14
+and YOLOv8m-seg, all random and in half precision; runs the command on two pictures with STEPS steps (2); prints the
 seconds of each stage and the greatest memory of any. Needs 20 GB of disk.
 """
 

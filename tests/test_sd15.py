@@ -51,6 +51,7 @@ SMALL = (  # nothing else differs from the experiment
     *("train.unifusion.text_width=16", "train.unifusion.token_width=16", "train.unifusion.hidden_width=16"),
     *("train.unifusion.mask_size=32", "train.unifusion.mask_widths=[4,8]", "train.unifusion.mask_depths=[1,1]"),
     *("train.batch_size=2", "train.optimisation.steps=2", "train.optimisation.warmup=1", "generate.steps=2"),
+    "generate.batch_size=1",
     *("train.start.kind=layers", "train.start.weights=weights/instance/layers"),
     *("detect.square=16", "score.num_resamples=20", "score.num_resamples_parts=5", "score.sets.features=judge"),
     *("score.sets.kid_subsets=2", "score.sets.kid_subset_size=5"),
