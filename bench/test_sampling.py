@@ -76,7 +76,7 @@ def alone_conditions(unet: InstanceUNet, count: int) -> Conditions:
         left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))
         whole.mask_BNHW[0, slot, sizes.mask_size // 5 : sizes.mask_size * 9 // 10, left:right] = True
         whole.mask_given_BN[0, slot] = True
-    return multi_instance.alone_rows(whole)[0]
+    return multi_instance.alone_rows(whole, [count])[0]
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def our_schedule(
     solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
     denoise = guidance.with_guidance(
-        unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R
+        unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R, num_pictures=1
     )
     gates = guidance.gates(solver.num_steps, ALPHA)
     return multi_instance.sample_multi_instance(
