@@ -93,10 +93,10 @@ def plainly() -> Iterator[None]:
 
     def scaled(map_BCHW: Tensor, scale: Tensor) -> Tensor:
         height, width = map_BCHW.shape[-2:]
-        mask_HW = torch.ones(height, width)
+        mask_HW = torch.ones(height, width, device=map_BCHW.device)
         mask_HW[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = scale
-        waves = torch.fft.fftshift(torch.fft.fft2(map_BCHW), dim=(-2, -1)) * mask_HW
-        return torch.fft.ifft2(torch.fft.ifftshift(waves, dim=(-2, -1))).real
+        waves = torch.fft.fftshift(torch.fft.fft2(map_BCHW.float()), dim=(-2, -1)) * mask_HW
+        return torch.fft.ifft2(torch.fft.ifftshift(waves, dim=(-2, -1))).real.to(map_BCHW.dtype)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(GatedSelfAttention, "_attend", look))
@@ -115,9 +115,10 @@ def released_schedule(
     def guided(row: int) -> Callable[[Tensor, Tensor, float], Tensor]:
         def denoise(x_1CHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
             gate = gate or OPEN_A_CRACK
-            asked = unet(x_1CHW, timestep, text_RLD[[row]], unet.ground(given.rows([row]), gate=gate)).sample
-            unasked = unet(x_1CHW, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
-            mixed: Tensor = unasked + GUIDANCE * (asked - unasked)
+            latents = x_1CHW.to(unet.dtype)
+            asked = unet(latents, timestep, text_RLD[[row]], unet.ground(given.rows([row]), gate=gate)).sample
+            unasked = unet(latents, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
+            mixed: Tensor = (unasked + GUIDANCE * (asked - unasked)).to(x_1CHW.dtype)
             return mixed
 
         return denoise
@@ -140,7 +141,7 @@ def our_schedule(
     unet: InstanceUNet, given: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
 ) -> Tensor:
     """What the pipeline does between the text encoder and the autoencoder."""
-    solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long)
+    solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long, device=text_RLD.device)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
     denoise = guidance.with_guidance(
         unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R, num_pictures=1

@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, find
 from instdiff import provenance, stage, tables
+from instdiff.device import PLAIN, Place
 from instdiff.layouts import masks
 from instdiff.progress import track
 from instdiff.schema import Box, Strict
@@ -20,6 +21,7 @@ class Params(Strict):
 
     batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
+    device: Place = PLAIN
 
 
 class Detection(Protocol):
@@ -97,7 +99,7 @@ def run(*, pictures: Path, images: Path, detector: Path, detections: Path, param
     from instdiff.networks import detector as detectors
 
     found = find(pictures, tables.read(images, IMAGES), params.square)
-    return write(detections, detectors.load(detector), provenance.of_folder(detector), found, params)
+    return write(detections, detectors.load(detector, params.device), provenance.of_folder(detector), found, params)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def _found(
     source = provenance.of_folder(given.detector)
     kept = given.out / "detections" / f"{name}.json"
     if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == read_json(kept).get("provenance")):
-        detect.write(kept, detector.load(given.detector), source, pictures, settings.detect)
+        detect.write(kept, detector.load(given.detector, settings.detect.device), source, pictures, settings.detect)
     return detections.read(kept, pictures.sizes)
 
 

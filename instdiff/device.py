@@ -3,30 +3,46 @@
     device = resolve(params.device)          # a sentence if it is not there, before anything is loaded
     network = place(load(folder), device)
 
-"auto" takes the GPU that is there. Weights and arithmetic are in `precision`; latents and what metrics are computed from
-stay in float32. What changes numbers stands in params and so in provenance, the device that "auto" came to as well.
+"auto" takes the GPU that is there. Weights and arithmetic are in `precision`; latents, and what metrics are computed
+from, stay in float32. What changes numbers stands in params, and so in provenance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from instdiff.schema import Strict
 
+if TYPE_CHECKING:  # torch takes seconds to import, and stages that only name a place need none
+    import torch
+
 Precision = Literal["float32", "bfloat16", "float16"]
 Compile = Literal["no", "blocks", "whole"]
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
-_COUNTS: dict[str, Callable[[], int]] = {
-    "cuda": torch.cuda.device_count,
-    "mps": lambda: int(torch.backends.mps.is_available()),
-    "xpu": torch.xpu.device_count,
-}
-Network = TypeVar("Network", bound=nn.Module)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Network = TypeVar("Network")
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _apples() -> int:
+    import torch
+
+    return int(torch.backends.mps.is_available())
+
+
+def _intels() -> int:
+    import torch
+
+    return torch.xpu.device_count()
+
+
+_COUNTS: dict[str, Callable[[], int]] = {"cuda": _gpus, "mps": _apples, "xpu": _intels}
 
 
 class Place(Strict):
@@ -46,10 +62,12 @@ class Place(Strict):
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and arithmetic."""
-        return DTYPES[self.precision]
+        return dtype_of(self.precision)
 
     def settled(self) -> Place:
         """The same with the device that is meant by "auto", and with tf32 set for this process."""
+        import torch
+
         settled = self.model_copy(update={"name": str(self.device)})
         for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
             backend.allow_tf32 = self.tf32  # type: ignore[attr-defined]
@@ -64,6 +82,8 @@ def resolve(name: str) -> torch.device:
 
     ValueError says in one sentence why this machine has none such.
     """
+    import torch
+
     if name == "auto":
         return torch.device(next((kind for kind in ("cuda", "mps") if _COUNTS[kind]()), "cpu"))
     try:
@@ -79,6 +99,14 @@ def resolve(name: str) -> torch.device:
     return device
 
 
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Torch's own of this name."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
+
+
 def _there() -> str:
     names = [f"{kind}:{number}" for kind, count in _COUNTS.items() for number in range(count())]
     return f"take {' or '.join(['cpu', *names])}"
@@ -86,9 +114,12 @@ def _there() -> str:
 
 def place(network: Network, where: Place) -> Network:
     """The network on its device, in its precision and order, compiled as a whole where that is asked for."""
-    nn.Module.to(network, where.device, where.dtype)
+    import torch
+
+    module: Any = network
+    torch.nn.Module.to(module, where.device, where.dtype)
     if where.channels_last:
-        nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
     compile_network(network, where)
     return network
 
@@ -109,4 +140,6 @@ def arithmetic(where: Place) -> AbstractContextManager[Any]:
         return nullcontext()
     if where.precision == "float16":
         raise ValueError("precision float16: networks are trained in float32 or bfloat16; float16 is for drawing")
+    import torch
+
     return torch.autocast(where.device.type, where.dtype)

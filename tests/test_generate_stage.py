@@ -44,6 +44,8 @@ LAYOUTS = [Layout(key=key, prompt=f"a {key}", instances=()) for key in ("one", "
 PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline's argument, and another value
     "steps": ("num_inference_steps", 7),
     "guidance": ("guidance_scale", 5.5),
+    "guidance_interval": ("guidance_interval", (0.25, 0.75)),
+    "reuse": ("reuse", 3),
     "negative_prompt": ("negative_prompt", "blurry"),
     "alpha": ("alpha", 0.5),
     "merge": ("merge", "regions"),
@@ -73,7 +75,7 @@ def asked(batch: list[Layout], row: TableRow = PARAMS.rows["box"], params: Param
 def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -> None:
     row = PARAMS.rows["box"]
     usual = asked(LAYOUTS)
-    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents"}
+    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents", "step_noise"}
     for name, (argument, value) in PASSED_ON.items():
         of_row, of_all = ({name: value}, {}) if name in TableRow.model_fields else ({}, {name: value})
         found = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
@@ -81,8 +83,22 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         same = usual.keys() - {argument, "latents"}
         assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
         assert torch.equal(found["latents"], usual["latents"]), name
-    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
+    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "device", "meaning", "pictures"}  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
+
+
+@given(st.permutations(LAYOUTS), st.integers(1, 3))
+def test_the_noise_of_a_step_belongs_to_the_seed_the_key_and_the_step(order: list[Layout], count: int) -> None:
+    lcm = PARAMS.model_copy(update={"solver": "lcm"})
+    noise = asked(LAYOUTS, params=lcm)["step_noise"]
+    of_all = {step: dict(zip([layout.key for layout in LAYOUTS], noise(step), strict=True)) for step in (0, 1)}
+    some = asked(order[:count], params=lcm)["step_noise"]
+    for step in (0, 1):
+        assert all(
+            torch.equal(row, of_all[step][layout.key]) for layout, row in zip(order[:count], some(step), strict=True)
+        )
+    assert not torch.equal(noise(0), noise(1))
+    assert asked(LAYOUTS)["step_noise"] is None
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))

@@ -75,9 +75,10 @@ def look(judge: Path, params: Params) -> Eyes:
     """The judge of a folder, and whose features sets of pictures are compared in."""
     from instdiff.networks import clip
 
-    judging = clip.load(judge)
+    where = params.device.settled()
+    judging = clip.load(judge, where)
     if params.sets.features == "judge":
         return Eyes(judging, judging)
     from instdiff.networks import inception
 
-    return Eyes(judging, inception.load(judge / inception.WEIGHTS))
+    return Eyes(judging, inception.load(judge / inception.WEIGHTS, where))

@@ -45,4 +45,3 @@ def shallow(
     x = up(hidden_states=deep_RChw, temb=emb, res_hidden_states_tuple=tuple(skips), **own)
     noise: Tensor = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
     return noise
-

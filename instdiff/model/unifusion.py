@@ -87,14 +87,13 @@ class UniFusion(nn.Module):
         """(B, N, W): one token a slot; on a CPU, what empty slots share is computed once."""
         given_BN = conditions.given(name)
         if not counts_first(given_BN):
-            tokens_BNW: Tensor = self.mlps[name](self._inputs(name, conditions, ...))
-            return tokens_BNW
+            every_BNW: Tensor = self.mlps[name](self._inputs(name, conditions, ...))
+            return every_BNW
         used_BN = conditions.filled_BN | given_BN
         empty = torch.cat([self.null["text"], self.null[name]])[None]
-        outputs = self.mlps[name](torch.cat([empty, self._inputs(name, conditions, used_BN)]))
+        outputs: Tensor = self.mlps[name](torch.cat([empty, self._inputs(name, conditions, used_BN)]))
         row_BN = torch.where(used_BN, used_BN.flatten().cumsum(0).view_as(used_BN), 0)  # 0 is the empty slot
-        tokens_BNW = outputs[row_BN]
-        return tokens_BNW
+        return outputs[row_BN]
 
     def _inputs(self, name: Format, conditions: Conditions, slots: Any) -> Tensor:
         """(..., D + F): phrase and place of these slots, null vectors where they have none."""

@@ -1,4 +1,4 @@
-"""Few steps: the sampler of latent consistency models (Luo et al. 2023), for networks with a LoRA that was distilled so.
+"""Few steps: the sampler of latent consistency models (Luo et al. 2023), for networks with a LoRA distilled so.
 
 Each step guesses the picture and puts fresh noise on it. The noise is given from outside, by picture and step, so that
 a picture still does not depend on its neighbours, and is on the device before the loop.

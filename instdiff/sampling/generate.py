@@ -12,14 +12,17 @@ from typing import Literal
 import torch
 from PIL import Image
 from pydantic import PositiveInt
+from torch import Tensor
 
 from instdiff import atomic, provenance, stage, tables
+from instdiff.device import PLAIN, Place, place
 from instdiff.layouts import from_tables
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
+from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
@@ -33,7 +36,7 @@ class Params(Strict):
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
-    solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
+    solver: Literal["plms", "dpm", "unipc", "lcm"]  # PLMS, DPM-Solver++, UniPC, or few steps of a consistency model
     steps: PositiveInt  # of the solver
     guidance: float  # scale of classifier-free guidance; 1 is none
     negative_prompt: str  # what guidance leads away from
@@ -44,17 +47,23 @@ class Params(Strict):
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: PositiveInt  # pictures drawn at once
     max_rows: PositiveInt  # in one forward pass
+    guidance_interval: tuple[Share, Share] = (0.0, 1.0)  # shares of the steps between which guidance counts
+    reuse: PositiveInt = 1  # of so many steps only the first evaluates the deep levels of the network
+    device: Place = PLAIN
 
 
 def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Params) -> InstanceDiffusionPipeline:
     """The pipeline of these folders."""
-    model = InstanceUNet.from_base_and_layers(base.load(unet), instance / "layers").requires_grad_(False).eval()
+    where = params.device.settled()
+    model = InstanceUNet.from_base_and_layers(base.load(unet, where), instance / "layers").requires_grad_(False).eval()
     if not params.scale_u:
         model.disable_scale_u()
-    words = clip.load_text(text)
-    return InstanceDiffusionPipeline(
-        vae.load(vae_folder), words.model, words.tokenizer, model, scheduler(params.solver)
+    words = clip.load_text(text, where)
+    pipeline = InstanceDiffusionPipeline(
+        vae.load(vae_folder, where), words.model, words.tokenizer, place(model, where), scheduler(params.solver)
     )
+    pipeline.padded = where.compile != "no"
+    return pipeline
 
 
 def draw(
@@ -68,6 +77,8 @@ def draw(
         negative_prompt=params.negative_prompt,
         num_inference_steps=params.steps,
         guidance_scale=params.guidance,
+        guidance_interval=params.guidance_interval,
+        reuse=params.reuse,
         alpha=params.alpha,
         mis=row.mis,
         merge=params.merge,
@@ -75,9 +86,20 @@ def draw(
         masked_attention=params.masked_attention,
         compat=params.compat,
         latents=torch.stack(noise),
+        step_noise=step_noise(batch, params.seed, shape) if params.solver == "lcm" else None,
         max_rows=params.max_rows,
     ).images
     return images
+
+
+def step_noise(batch: Sequence[Layout], seed: int, shape: tuple[int, ...]) -> StepNoise:
+    """The noise of each step of each layout, which depends on the seed, its key and the step alone."""
+
+    def noise(step: int) -> Tensor:
+        generators = [torch_generator(seed, "noise", layout.key, step) for layout in batch]
+        return torch.stack([torch.randn(shape, generator=each) for each in generators])
+
+    return noise
 
 
 def first(layout: Layout, slots: int) -> Layout:

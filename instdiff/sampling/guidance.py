@@ -79,7 +79,7 @@ class Guided:
         """
         is_guided = self.steps is None or index in self.steps
         is_full = begins or self.reuse == 1 or index % self.reuse == 0
-        firsts = iter([alike])
+        firsts = iter([alike and self.reuse == 1])  # features that are kept are those of the same rows
 
         def denoise(x_RCHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
             shares = next(firsts, False)

@@ -260,6 +260,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         picture_R = torch.tensor(pictures, device=device)
         return Rows(text_RLD, grounding, picture_R, null_text_1LD, null, len(picture_of), region_RHW)
 
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of a picture's latents; height and width in pixels, by default the network's own."""
+        side = self.unet.config.sample_size * self.scale
+        height, width = height or side, width or side
+        if height % self.scale or width % self.scale or min(height, width) < self.scale:
+            raise ValueError(f"height {height} and width {width} must be multiples of {self.scale}")
+        return int(self.unet.config.in_channels), height // self.scale, width // self.scale
+
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
     ) -> Conditions:
@@ -295,11 +303,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         device: torch.device,
     ) -> Tensor:
         """(P, C, h, w) in float32: `latents`, or noise from the generator."""
-        side = self.unet.config.sample_size * self.scale
-        height, width = height or side, width or side
-        if height % self.scale or width % self.scale or min(height, width) < self.scale:
-            raise ValueError(f"height {height} and width {width} must be multiples of {self.scale}")
-        shape = (count, self.unet.config.in_channels, height // self.scale, width // self.scale)
+        shape = (count, *self.latent_shape(height, width))
         if latents is not None:
             if latents.shape[:2] != shape[:2]:
                 raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")

@@ -82,9 +82,7 @@ def solver(scheduler: Any, num_steps: int) -> Solver[Any]:
     name = type(scheduler).__name__
     known = _DETERMINISTIC | {"LCMScheduler"}
     if name not in known or str(scheduler.config.get("algorithm_type", "")).startswith("sde"):
-        raise ValueError(
-            f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(known))}"
-        )
+        raise ValueError(f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(known))}")
     prediction = scheduler.config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction_type is {prediction!r}, only {' and '.join(PREDICTIONS)} are supported")

@@ -3,8 +3,10 @@
 FakeTensorMode computes shapes and devices alone. The sizes are Stable Diffusion 1.5's, thirty instances, masks of 512.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -13,17 +15,17 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from fake_cuda import Copied, NoCopies, all_on_gpu, fake_gpu, for_real, running
+from tiny_pipeline import TOKENIZER
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from tiny_pipeline import TOKENIZER
 
 from instdiff.checkpoints import official
 from instdiff.layouts import masks
 from instdiff.model import unet as networks
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unet import InstanceUNet
-from instdiff.sampling import few_steps, pipeline
+from instdiff.sampling import few_steps, pipeline, solvers
 from instdiff.sampling.multi_instance import sample_multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler, solver
@@ -39,7 +41,7 @@ CROWD = Layout(key="crowd", prompt="a crowd", instances=INSTANCES)
 
 
 @pytest.fixture(scope="module")
-def pipe() -> Iterator[InstanceDiffusionPipeline]:
+def pipe() -> InstanceDiffusionPipeline:
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     with fake_gpu():
         unet = InstanceUNet(
@@ -49,8 +51,7 @@ def pipe() -> Iterator[InstanceDiffusionPipeline]:
         vae = AutoencoderKL(**official.SD15_VAE)
         for network in (unet, text, vae):
             network.requires_grad_(False).eval()
-        built = InstanceDiffusionPipeline(vae, text, tokenizer, unet, for_real(scheduler)("plms"))
-    yield built
+        return InstanceDiffusionPipeline(vae, text, tokenizer, unet, for_real(scheduler)("plms"))
 
 
 def drawn(pipe: InstanceDiffusionPipeline, layout: Layout = CROWD, **options: Any) -> Tensor:
@@ -60,12 +61,13 @@ def drawn(pipe: InstanceDiffusionPipeline, layout: Layout = CROWD, **options: An
         with NoCopies():
             return sample_multi_instance(*inputs, **named)
 
-    options = {"num_inference_steps": 4, "mis": 0.5, "alpha": 0.75, "max_rows": 16, "output_type": "latent"} | options
+    options = {"num_inference_steps": 3, "mis": 0.4, "alpha": 0.7, "max_rows": 64, "output_type": "latent"} | options
     with ExitStack() as stack:
         for module, name, instead in (
             (pipeline, "solver", for_real(solver)),
             (pipeline, "finite", lambda rows, *_: rows),  # read back once, after the loop
             (pipeline.multi_instance, "sample_multi_instance", loop),
+            (solvers, "copy", SimpleNamespace(deepcopy=for_real(copy.deepcopy), copy=copy.copy)),
         ):
             stack.enter_context(patch.object(module, name, instead))
         stack.enter_context(running())
