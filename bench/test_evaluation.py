@@ -22,6 +22,7 @@ from eval.metrics import matching, points_in_mask
 from eval.metrics.points_in_mask import Picture
 from eval.scoring import score_row
 from eval.scoring.row import Inputs, Params, Recipe
+from instdiff.device import PLAIN
 from instdiff.schema import Rle
 
 SIZE, NUM_PICTURES, NUM_INSTANCES, NUM_DETECTIONS, NUM_CLASSES = 512, 5000, 37_000, 150_000, 80
@@ -177,6 +178,7 @@ def test_a_row_as_large_as_coco() -> None:
         templates={},
         batch_size=1,
         sets=Recipe(features="judge", num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        device=PLAIN,
     )
     began = time.perf_counter(), time.process_time()
     scores, metrics, _ = score_row.score("box", inputs, None, params)

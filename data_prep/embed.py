@@ -17,7 +17,7 @@ from instdiff import atomic, stage
 from instdiff.data.embeddings import Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
 from instdiff.data.shards import INDEX_FILE, Sample, read_index, read_one
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
@@ -36,7 +36,7 @@ class Params(Strict):
     precision: Literal["float16", "float32"]  # of what is kept
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts
-    device: Place = PLAIN
+    device: Place
 
 
 def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from data_prep.columns import GIVEN, INSTANCES, MASKS
 from instdiff import stage, tables
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
 from instdiff.provenance import fingerprint
@@ -32,7 +32,7 @@ class Params(Strict):
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: PositiveInt  # pictures at once
     max_boxes: PositiveInt  # decoded at once, of however many pictures: with batch_size, what bounds the memory
-    device: Place = PLAIN
+    device: Place
     work: Work
 
 

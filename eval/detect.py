@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, find
 from instdiff import provenance, stage, tables
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.layouts import masks
 from instdiff.progress import track
 from instdiff.schema import Box, Strict
@@ -21,7 +21,7 @@ class Params(Strict):
 
     batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
-    device: Place = PLAIN
+    device: Place
 
 
 class Detection(Protocol):

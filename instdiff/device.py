@@ -69,8 +69,9 @@ class Place(Strict):
         import torch
 
         settled = self.model_copy(update={"name": str(self.device)})
-        for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
-            backend.allow_tf32 = self.tf32  # type: ignore[attr-defined]
+        backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
+        for backend in backends:
+            backend.allow_tf32 = self.tf32
         return settled
 
 
@@ -119,7 +120,7 @@ def place(network: Network, where: Place) -> Network:
     module: Any = network
     torch.nn.Module.to(module, where.device, where.dtype)
     if where.channels_last:
-        torch.nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.nn.Module.to(module, memory_format=torch.channels_last)
     compile_network(network, where)
     return network
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_pipeline import base, shared
 
 from instdiff import tables
+from instdiff.device import PLAIN
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -39,6 +40,9 @@ PARAMS = Params(
     compat=None,
     batch_size=2,
     max_rows=9,
+    guidance_interval=(0.0, 1.0),
+    reuse=1,
+    device=PLAIN,
 )
 LAYOUTS = [Layout(key=key, prompt=f"a {key}", instances=()) for key in ("one", "two", "three")]
 PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline's argument, and another value

@@ -56,7 +56,7 @@ class DetectorParams(Strict):
     box_threshold: Share  # of a query's best token
     text_threshold: Share  # of the tokens that name it
     nms_iou: Share  # between boxes of any category
-    device: str = "cpu"  # auto, cpu, cuda, cuda:N or mps
+    device: str  # auto, cpu, cuda, cuda:N or mps
 
     def weight_paths(self) -> list[Path]:
         """Every weight file or folder that has a say."""

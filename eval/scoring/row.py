@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.schema import Share, Strict
 
 REAL = "real"
@@ -41,7 +41,7 @@ class Params(Strict):
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
     batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
-    device: Place = PLAIN  # of the judge and of Inception
+    device: Place  # of the judge and of Inception
 
 
 class Inputs(NamedTuple):

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.layouts import geometry
 from instdiff.randomness import generator
 from instdiff.schema import Strict
@@ -53,7 +53,7 @@ class Params(Strict):
     max_tokens: PositiveInt
     batch_size: PositiveInt
     optimisation: Optimisation
-    device: Place = PLAIN
+    device: Place
 
 
 def new_processor(image_size: int) -> BlipProcessor:

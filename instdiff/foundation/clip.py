@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.foundation import byte_pairs
 from instdiff.layouts.geometry import crop
 from instdiff.networks.clip import Clip, resized
@@ -50,7 +50,7 @@ class Params(Strict):
     crops: PositiveInt  # in a batch
     pictures: PositiveInt  # in a batch
     optimisation: Optimisation
-    device: Place = PLAIN
+    device: Place
 
 
 def new_tokenizer(max_tokens: int) -> CLIPTokenizer:

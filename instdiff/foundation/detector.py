@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from skimage.measure import find_contours
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
 from instdiff.schema import Share, Strict
 from instdiff.world import corpus
@@ -36,7 +36,7 @@ class Params(Strict):
     learning_rate: PositiveFloat  # its peak; falls as a cosine
     min_score: Share  # detections below it are not reported
     nms_iou: Share  # of two boxes that overlap more, the less sure goes
-    device: Place = PLAIN
+    device: Place
 
 
 def train(params: Params, out: Path) -> dict[str, float]:

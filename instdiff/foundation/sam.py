@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.layouts import geometry
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
@@ -38,7 +38,7 @@ class Params(Strict):
     sizes: Sizes
     batch_size: PositiveInt  # pictures, each with all its boxes
     optimisation: Optimisation
-    device: Place = PLAIN
+    device: Place
 
 
 def embedded(sam: Sam, pictures_BHW3: npt.NDArray[np.uint8]) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.model.noise_schedule import eps_loss, noised, stratified_timesteps
 from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
@@ -43,7 +43,7 @@ class Params(Strict):
     min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
     batch_size: PositiveInt  # pictures
     optimisation: Optimisation
-    device: Place = PLAIN
+    device: Place
 
 
 def build(params: Params, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:

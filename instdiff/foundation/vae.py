@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, recipes, stage
-from instdiff.device import PLAIN, Place
+from instdiff.device import Place
 from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
@@ -39,7 +39,7 @@ class Params(Strict):
     kl_weight: NonNegativeFloat  # of the mean divergence of a latent number, against the mean absolute error of a pixel
     batch_size: PositiveInt  # pictures
     optimisation: Optimisation
-    device: Place = PLAIN
+    device: Place
 
 
 def build(params: Params) -> AutoencoderKL:

@@ -31,4 +31,4 @@ def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uin
 def load(folder: Path, where: Place = PLAIN) -> AutoencoderKL:
     """The frozen autoencoder of a folder, in evaluation mode."""
     vae: AutoencoderKL = loading.from_folder(AutoencoderKL, folder, where.dtype)
-    return vae.to(where.device)  # type: ignore[no-any-return]
+    return vae.to(where.device)

@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, provenance, stage, tables
-from instdiff.device import PLAIN, Place, place
+from instdiff.device import Place, place
 from instdiff.layouts import from_tables
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
@@ -47,9 +47,9 @@ class Params(Strict):
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: PositiveInt  # pictures drawn at once
     max_rows: PositiveInt  # in one forward pass
-    guidance_interval: tuple[Share, Share] = (0.0, 1.0)  # shares of the steps between which guidance counts
-    reuse: PositiveInt = 1  # of so many steps only the first evaluates the deep levels of the network
-    device: Place = PLAIN
+    guidance_interval: tuple[Share, Share]  # shares of the steps between which guidance counts
+    reuse: PositiveInt  # of so many steps only the first evaluates the deep levels of the network
+    device: Place
 
 
 def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Params) -> InstanceDiffusionPipeline:

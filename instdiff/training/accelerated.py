@@ -20,7 +20,7 @@ from instdiff.training.engine import Engine, Loss, Made, Optimisation, Row
 class Hardware(Strict):
     """How the arithmetic is done; `precision` aside, none of it changes what is learned."""
 
-    device: str = "auto"  # auto, cpu, cuda or mps; of several GPUs each process takes the one of its number
+    device: str  # auto, cpu, cuda or mps; of several GPUs each process takes the one of its number
     parallel: Literal["ddp", "fsdp"]  # "fsdp" cuts weights, gradients, moments and averages over the processes
     precision: Literal["no", "bf16", "fp16"]  # of the forward pass; weights, averages and optimiser stay in fp32
     accumulate: PositiveInt  # parts in which each process takes its share of a batch

@@ -108,7 +108,7 @@ def judge() -> Clip:
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
     config = CLIPConfig(vision_config=vision | {"image_size": 224, "patch_size": 14}, projection_dim=768)
     with fake_gpu():
-        model = CLIPModel(config).requires_grad_(False).eval().half()
+        model = CLIPModel._from_config(config, dtype=torch.float16).requires_grad_(False).eval()
 
     def words(texts: list[str], **_: Any) -> SimpleNamespace:
         return SimpleNamespace(input_ids=torch.ones(len(texts), 77, dtype=torch.int64, device="cpu"))
