@@ -132,9 +132,10 @@ def _walk(
         raise ValueError(f"{len(gates)} gates for {solver.num_steps} steps")
     for index in steps:
         begins = index == steps.start
-        now = denoise
         if isinstance(denoise, Stepwise):
             now = denoise.at_step(index, begins=begins, alike=alike and begins)
+        else:
+            now = denoise
         x_RCHW, state = solver.step(now, x_RCHW, index, gates[index], state)
         if after_step is not None:
             after_step()

@@ -157,6 +157,7 @@ def test_the_detector_looks_where_it_was_placed() -> None:
 def test_sam_fills_boxes_on_its_device() -> None:
     with fake_gpu():
         sam = sam_masks.fused(sam_model_registry["vit_h"]()).requires_grad_(False).eval()
+        sam.pixel_mean, sam.pixel_std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)  # elsewhere moved with the rest
     with running():
         pictures = torch.stack([sam.preprocess(torch.empty(3, 1024, 683, device="cuda")) for _ in range(2)])
         boxes = torch.empty(30, 4, device="cuda")
