@@ -22,6 +22,7 @@ from eval.metrics import matching, points_in_mask
 from eval.metrics.points_in_mask import Picture
 from eval.scoring import score_row
 from eval.scoring.row import Inputs, Params, Recipe
+from instdiff.device import PLAIN
 from instdiff.schema import Rle
 from instdiff.work.parts import Work
 from instdiff.work.workers import Workers
@@ -179,6 +180,7 @@ def test_a_row_as_large_as_coco() -> None:
         templates={},
         batch_size=1,
         sets=Recipe(features="judge", num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        device=PLAIN,
         work=Work(part_size=1, retry=(), workers=Workers(executor="here", processes=1, slurm=None, dask=None)),
     )
     began = time.perf_counter(), time.process_time()

@@ -17,6 +17,7 @@ from instdiff import atomic, stage
 from instdiff.data.embeddings import Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
 from instdiff.data.shards import INDEX_FILE, Sample, read_index, read_one
+from instdiff.device import Place
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
@@ -35,21 +36,21 @@ class Params(Strict):
     precision: Literal["float16", "float32"]  # of what is kept
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts
+    device: Place
 
 
 def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params) -> dict[str, int]:
     """From shards to a file of embeddings each, and one for the empty text."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder: TextEncoder = load_text(text)
-    encoder.model.to(device)
-    to_latents = autoencoder.load(vae).to(device)
+    where = params.device.settled()
+    encoder: TextEncoder = load_text(text, where)
+    to_latents = autoencoder.load(vae, where)
     dtype = PRECISION[params.precision]
     prompts, phrases = (Texts(one, params.batch_size, dtype) for one in (encoder.tokens, encoder.pooled))
     index = read_index(shards) if params.cached else read_index(shards).head(0)
     shard_rows = {Path(str(name)).stem: rows for name, rows in index.groupby("shard", sort=False)}
     counts = {"shards": len(shard_rows), "samples": 0, "instances": 0}
     weights = [fingerprint(text), fingerprint(vae)]
-    scratch = parts.place(embeddings, resume.digest(__name__, params, shards / INDEX_FILE, device, *weights))
+    scratch = parts.place(embeddings, resume.digest(__name__, params, shards / INDEX_FILE, where.name, *weights))
     for name, rows in track(shard_rows.items(), len(shard_rows), "shards"):
         made = scratch / f"{name}.safetensors"
         if not made.exists():

@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 
 from data_prep.columns import GIVEN, INSTANCES, MASKS
 from instdiff import stage, tables
+from instdiff.device import Place
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
 from instdiff.provenance import fingerprint
@@ -31,6 +32,7 @@ class Params(Strict):
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: PositiveInt  # pictures at once
     max_boxes: PositiveInt  # decoded at once, of however many pictures: with batch_size, what bounds the memory
+    device: Place
     work: Work
 
 
@@ -132,17 +134,17 @@ def segmenter(params: Params, given: Path, _digest: str) -> Segmenter:
         case "sam" | "sam2":
             if params.weights is None:
                 raise ValueError(f"segment: backend {params.backend} needs weights")
-            return Asked(_model(params.backend, params.weights, params.max_boxes))
+            return Asked(_model(params.backend, params.weights, params.max_boxes, params.device))
 
 
-def _model(backend: Literal["sam", "sam2"], weights: Path, max_boxes: int) -> Fills:
+def _model(backend: Literal["sam", "sam2"], weights: Path, max_boxes: int, where: Place) -> Fills:
     if backend == "sam":
         from instdiff.networks.sam_masks import SegmentAnything
 
-        return SegmentAnything(weights, max_boxes)
+        return SegmentAnything(weights, max_boxes, where)
     from instdiff.networks.sam2 import Sam2
 
-    return Sam2(weights, max_boxes)
+    return Sam2(weights, max_boxes, where)
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:

@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, Size, find, read
 from instdiff import provenance, stage, tables
+from instdiff.device import Place
 from instdiff.layouts import masks
 from instdiff.schema import Box, Strict
 from instdiff.tables import IMAGES
@@ -37,6 +38,7 @@ class Params(Strict):
 
     batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
+    device: Place
     work: Work
 
 
@@ -90,6 +92,7 @@ class DetectorOfFolder:
 
     digest: str
     folder: Path = field(compare=False)
+    where: Place
 
     @property
     def classes(self) -> Sequence[str]:
@@ -105,7 +108,7 @@ class DetectorOfFolder:
 def _loaded(detector: DetectorOfFolder) -> Detector:
     from instdiff.networks import detector as detectors
 
-    return detectors.load(detector.folder)
+    return detectors.load(detector.folder, detector.where)
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def run(*, pictures: Path, images: Path, detector: Path, detections: Path, param
     """Pictures -> detections"""
     found = find(pictures, tables.read(images, IMAGES), params.square)
     source = provenance.of_folder(detector)
-    return write(detections, DetectorOfFolder(source, detector), source, found, params)
+    return write(detections, DetectorOfFolder(source, detector, params.device), source, found, params)
 
 
 if __name__ == "__main__":

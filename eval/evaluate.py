@@ -175,7 +175,8 @@ def _found(
     source = provenance.of_folder(given.detector)
     kept = given.out / "detections" / f"{name}.json"
     if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == read_json(kept).get("provenance")):
-        detect.write(kept, detect.DetectorOfFolder(source, given.detector), source, pictures, settings.detect)
+        detecting = detect.DetectorOfFolder(source, given.detector, settings.detect.device)
+        detect.write(kept, detecting, source, pictures, settings.detect)
     return detections.read(kept, pictures.sizes)
 
 

@@ -24,6 +24,7 @@ from eval.scoring import ap_matches, difference, score_row
 from eval.scoring import row as row_of_table
 from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
+from instdiff.device import PLAIN
 from instdiff.layouts import masks
 
 MISSING = {("b", 0): None, ("d", 0): None}
@@ -40,7 +41,7 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
         eval_world.PixelDetector(),
         "abc",
         judged,
-        detect.Params(batch_size=4, square=None, work=WORK),
+        detect.Params(batch_size=4, square=None, device=PLAIN, work=WORK),
     )
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
     scored = score_row.score(name, inputs, EYES, PARAMS)

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_pipeline import base, shared
 
 from instdiff import tables
+from instdiff.device import PLAIN
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -42,12 +43,17 @@ PARAMS = Params(
     batch_size=2,
     batch_rows=9,
     max_rows=9,
+    guidance_interval=(0.0, 1.0),
+    reuse=1,
+    device=PLAIN,
     work=WORK,
 )
 LAYOUTS = [Layout(key=key, prompt=f"a {key}", instances=()) for key in ("one", "two", "three")]
 PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline's argument, and another value
     "steps": ("num_inference_steps", 7),
     "guidance": ("guidance_scale", 5.5),
+    "guidance_interval": ("guidance_interval", (0.25, 0.75)),
+    "reuse": ("reuse", 3),
     "negative_prompt": ("negative_prompt", "blurry"),
     "alpha": ("alpha", 0.5),
     "merge": ("merge", "regions"),
@@ -77,7 +83,7 @@ def asked(batch: list[Layout], row: TableRow = PARAMS.rows["box"], params: Param
 def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -> None:
     row = PARAMS.rows["box"]
     usual = asked(LAYOUTS)
-    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents"}
+    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents", "step_noise"}
     for name, (argument, value) in PASSED_ON.items():
         of_row, of_all = ({name: value}, {}) if name in TableRow.model_fields else ({}, {name: value})
         found = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
@@ -92,11 +98,26 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         "scale_u",
         "batch_size",
         "batch_rows",
+        "device",
         "work",
         "meaning",
         "pictures",
     }  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
+
+
+@given(st.permutations(LAYOUTS), st.integers(1, 3))
+def test_the_noise_of_a_step_belongs_to_the_seed_the_key_and_the_step(order: list[Layout], count: int) -> None:
+    lcm = PARAMS.model_copy(update={"solver": "lcm"})
+    noise = asked(LAYOUTS, params=lcm)["step_noise"]
+    of_all = {step: dict(zip([layout.key for layout in LAYOUTS], noise(step), strict=True)) for step in (0, 1)}
+    some = asked(order[:count], params=lcm)["step_noise"]
+    for step in (0, 1):
+        assert all(
+            torch.equal(row, of_all[step][layout.key]) for layout, row in zip(order[:count], some(step), strict=True)
+        )
+    assert not torch.equal(noise(0), noise(1))
+    assert asked(LAYOUTS)["step_noise"] is None
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))
@@ -179,6 +200,9 @@ class Killed(Exception):
     pass
 
 
+LOADED: list[str] = []  # rows that networks were loaded for
+
+
 def drawn_rows(
     root: Path, monkeypatch: pytest.MonkeyPatch, row: str = "all", killed_in: int | None = None, **changes: Any
 ) -> tuple[list[tuple[list[str], TableRow]], dict[str, float]]:
@@ -199,7 +223,7 @@ def drawn_rows(
         return [Image.new("RGB", (4, 4), (ord(layout.key), params.seed, 0)) for layout in batch]
 
     monkeypatch.setattr(generate, "saved_sizes", lambda _: (SimpleNamespace(max_instances=2), True))
-    monkeypatch.setattr(generate, "load", lambda **_: None)
+    monkeypatch.setattr(generate, "load", lambda **_: LOADED.append(row))
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
     folders = {name: root / name for name in ("text", "vae", "unet", "instance")}
@@ -232,6 +256,14 @@ def test_pictures_are_drawn_in_batches_of_the_size_and_by_the_row_asked_for(
     for key in "abcde":
         assert Image.open(tmp_path / f"out/{key}.png").getpixel((0, 0)) == (ord(key), 3, 0)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_process_loads_its_networks_once_for_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate.networks.cache_clear()
+    LOADED.clear()
+    batches, _ = drawn_rows(tmp_path, monkeypatch, batch_size=1)
+    assert len(batches) == 5
+    assert LOADED == ["all"]
 
 
 def test_a_kill_costs_the_batch_in_flight_and_no_other_run_sees_what_was_drawn(

@@ -24,6 +24,7 @@ from eval.pages import figures, report_page
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
 from instdiff import provenance, tables
+from instdiff.device import PLAIN
 from instdiff.layouts import from_tables
 from instdiff.schema import Box, Instance, Point
 from instdiff.table_rows import TableRow
@@ -52,7 +53,11 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
     detect.write(
-        found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None, work=WORK)
+        found_at,
+        eval_world.PixelDetector(),
+        "abc",
+        judged,
+        detect.Params(batch_size=4, square=None, device=PLAIN, work=WORK),
     )
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)

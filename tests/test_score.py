@@ -24,7 +24,7 @@ from eval.scoring import features, headline, instance_table, measures, row, scor
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
-from instdiff import provenance, tables
+from instdiff import device, provenance, tables
 from instdiff.networks import clip, detector, inception
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
@@ -41,6 +41,7 @@ PARAMS = Params(
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
     sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    device=device.PLAIN,
     work=WORK,
 )
 EYES = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge(), "judge")
@@ -56,7 +57,7 @@ def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
-    params = detect.Params(batch_size=3, square=None, work=WORK)
+    params = detect.Params(batch_size=3, square=None, device=device.PLAIN, work=WORK)
     detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
     found = detections.read(world / f"{folder}.json", judged.sizes)
     return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
@@ -272,20 +273,35 @@ def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) ->
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """The stage on pictures of the model's own size."""
-    monkeypatch.setattr(clip, "load", lambda folder: eval_world.PixelJudge())
+    monkeypatch.setattr(clip, "load", lambda folder, where: eval_world.PixelJudge())
     (world / "judge").mkdir()
     (world / "judge" / "weights").write_bytes(b"one")
     eval_world.draw(world / "drawn", {}, background=90)
     for path in (world / "drawn").iterdir():
         Image.open(path).resize((64, 64), Image.Resampling.NEAREST).save(path)
-    monkeypatch.setattr(detector, "load", lambda folder: eval_world.PixelDetector())
+    monkeypatch.setattr(detector, "load", lambda folder, where: eval_world.PixelDetector())
     tables_of = {"images": world / "images.parquet"}
     at = {"pictures": world / "drawn", "detections": world / "found.json"}
-    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64, work=WORK))
+    detect.run(
+        **at,
+        **tables_of,
+        detector=world / "judge",
+        params=detect.Params(batch_size=3, square=64, device=device.PLAIN, work=WORK),
+    )
     more = {"real": world / "real", "annotated": world / "annotated.parquet", "judge": world / "judge"}
     said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
     return [said["pictures"], said["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
+
+
+def _places(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Where the judge is loaded to."""
+    calls: list[tuple[str, str]] = []
+    monkeypatch.setattr(clip, "load", lambda folder, where: calls.append((where.name, where.precision)))
+    features.look(
+        world, "of the place", _with(device={**device.PLAIN.model_dump(), "name": "auto", "precision": "bfloat16"})
+    )
+    return calls
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
@@ -327,6 +343,7 @@ VALUES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], object]] =
         ["such rubber", "such glass"],
     ),
     "batch_size": (lambda world, _: _shown(world, batch_size=2), [3, 2, 2, 2, 2, 2, 2]),
+    "device": (_places, [("cpu", "bfloat16")]),
     "sets": (
         lambda world, patch: _of_sets(world, patch, num_resamples=4, kid_subsets=5, kid_subset_size=2),
         [(4, 5, 2)],
@@ -348,8 +365,8 @@ def test_every_value_is_among_those_tried() -> None:
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
-    monkeypatch.setattr(inception, "load", lambda path: ("inception", path))
+    monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
+    monkeypatch.setattr(inception, "load", lambda path, where: ("inception", path))
     one = features.look(Path("at"), "one", PARAMS)
     assert one.features is one.judge
     assert features.loaded(one.judge) == ("judge", Path("at"))
@@ -467,7 +484,7 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
         eval_world.PixelDetector(),
         "abc",
         found,
-        detect.Params(batch_size=3, square=None, work=WORK),
+        detect.Params(batch_size=3, square=None, device=device.PLAIN, work=WORK),
     )
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 

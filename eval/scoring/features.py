@@ -18,6 +18,7 @@ from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, Pixels, Size, read
 from eval.metrics.attributes import Judge
 from eval.scoring.row import Params
+from instdiff.device import Place
 from instdiff.layouts.geometry import crop
 from instdiff.schema import Box, Strict
 from instdiff.work import parts, resume
@@ -44,9 +45,10 @@ class Eyes(NamedTuple):
 
 
 class Looking(Strict):
-    """How many views are seen at once, and who sees them."""
+    """How many views are seen at once, where, and who sees them."""
 
     batch_size: PositiveInt
+    device: Place
     work: Work
 
 
@@ -71,6 +73,7 @@ class SightOfFolder:
     network: Literal["judge", "inception"]
     digest: str
     folder: Path = field(compare=False)
+    where: Place
 
     def image_features(self, pictures: Sequence[Pixels]) -> ArrayLike:
         """(N, D)."""
@@ -87,17 +90,17 @@ def loaded(sight: SightOfFolder) -> Judge:
     if sight.network == "judge":
         from instdiff.networks import clip
 
-        return clip.load(sight.folder)
+        return clip.load(sight.folder, sight.where.settled())
     from instdiff.networks import inception
 
-    network: Judge = inception.load(sight.folder / inception.WEIGHTS)  # type: ignore[assignment]  # it reads no texts
+    network: Judge = inception.load(sight.folder / inception.WEIGHTS, sight.where.settled())  # type: ignore[assignment]  # it reads no texts
     return network
 
 
 def look(judge: Path, digest: str, params: Params) -> Eyes:
     """The judge of a folder, and whose features sets of pictures are compared in; ValueError where one is not there."""
-    judging = SightOfFolder("judge", digest, judge)
-    comparing = SightOfFolder(params.sets.features, digest, judge)
+    judging = SightOfFolder("judge", digest, judge, params.device)
+    comparing = SightOfFolder(params.sets.features, digest, judge, params.device)
     for sight in (judging, comparing):
         loaded(sight)
     return Eyes(judging, judging if comparing == judging else comparing, digest)
@@ -148,7 +151,7 @@ def _view(pictures: Pictures, place: int, boxes: tuple[Box, ...] | None) -> View
 
 
 def _features(batches: Sequence[Sequence[View]], sight: Sight, params: Params, source: str) -> Floats:
-    looking = Looking(batch_size=params.batch_size, work=params.work)
+    looking = Looking(batch_size=params.batch_size, device=params.device, work=params.work)
     scratch = resume.folder(resume.digest(__name__, looking, source))
     seen = parts.cut_into(batches, Seeing(sight), scratch, FEATURES, params.work)
     parts.make_all(seen, params.work)

@@ -8,6 +8,7 @@ from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
+from instdiff.device import Place
 from instdiff.schema import Share, Strict
 from instdiff.work.parts import Work
 
@@ -41,6 +42,7 @@ class Params(Strict):
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
     batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
+    device: Place  # of the judge and of Inception
     work: Work
 
 

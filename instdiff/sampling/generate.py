@@ -17,14 +17,17 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from pydantic import PositiveInt
+from torch import Tensor
 
 from instdiff import atomic, provenance, stage, tables
+from instdiff.device import Place, place
 from instdiff.layouts import from_tables
 from instdiff.model.unet import CONFIG_FILE, InstanceUNet, saved_sizes
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.randomness import torch_generator
 from instdiff.sampling import multi_instance
+from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
@@ -41,7 +44,7 @@ class Params(Strict):
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
-    solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
+    solver: Literal["plms", "dpm", "unipc", "lcm"]  # PLMS, DPM-Solver++, UniPC, or few steps of a consistency model
     steps: PositiveInt  # of the solver
     guidance: float  # scale of classifier-free guidance; 1 is none
     negative_prompt: str  # what guidance leads away from
@@ -53,6 +56,9 @@ class Params(Strict):
     batch_size: PositiveInt  # pictures drawn at once, at most
     batch_rows: PositiveInt  # rows held at once, at most: pictures, and instances that are drawn apart
     max_rows: PositiveInt  # in one forward pass; a batch of more goes through in several
+    guidance_interval: tuple[Share, Share]  # shares of the steps between which guidance counts
+    reuse: PositiveInt  # of so many steps only the first evaluates the deep levels of the network
+    device: Place
     work: Work
 
 
@@ -67,13 +73,16 @@ class Weights(NamedTuple):
 
 def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Params) -> InstanceDiffusionPipeline:
     """The pipeline of these folders."""
-    model = InstanceUNet.from_base_and_layers(base.load(unet), instance / "layers").requires_grad_(False).eval()
+    where = params.device.settled()
+    model = InstanceUNet.from_base_and_layers(base.load(unet, where), instance / "layers").requires_grad_(False).eval()
     if not params.scale_u:
         model.disable_scale_u()
-    words = clip.load_text(text)
-    return InstanceDiffusionPipeline(
-        vae.load(vae_folder), words.model, words.tokenizer, model, scheduler(params.solver)
+    words = clip.load_text(text, where)
+    pipeline = InstanceDiffusionPipeline(
+        vae.load(vae_folder, where), words.model, words.tokenizer, place(model, where), scheduler(params.solver)
     )
+    pipeline.padded = where.compile != "no"
+    return pipeline
 
 
 def draw(
@@ -87,6 +96,8 @@ def draw(
         negative_prompt=params.negative_prompt,
         num_inference_steps=params.steps,
         guidance_scale=params.guidance,
+        guidance_interval=params.guidance_interval,
+        reuse=params.reuse,
         alpha=params.alpha,
         mis=row.mis,
         merge=params.merge,
@@ -94,9 +105,20 @@ def draw(
         masked_attention=params.masked_attention,
         compat=params.compat,
         latents=torch.stack(noise),
+        step_noise=step_noise(batch, params.seed, shape) if params.solver == "lcm" else None,
         max_rows=params.max_rows,
     ).images
     return images
+
+
+def step_noise(batch: Sequence[Layout], seed: int, shape: tuple[int, ...]) -> StepNoise:
+    """The noise of each step of each layout, which depends on the seed, its key and the step alone."""
+
+    def noise(step: int) -> Tensor:
+        generators = [torch_generator(seed, "noise", layout.key, step) for layout in batch]
+        return torch.stack([torch.randn(shape, generator=each) for each in generators])
+
+    return noise
 
 
 def first(layout: Layout, slots: int) -> Layout:
