@@ -231,7 +231,7 @@ def test_what_is_not_said_is_what_the_released_script_takes(tmp_path: Path, reco
     assert {name: recorder.given[name] for name in expected} == expected
     assert recorder.given["negative_prompt"].startswith("longbody, lowres, bad anatomy")
     assert [recorder.given[name] for name in ("merge", "compat", "masked_attention")] == ["mean", None, False]
-    assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 16)
+    assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 2)
     assert all(recorder.given[name] is None for name in ("height", "width", "image", "refiner"))
     assert recorder.given["formats"] == FORMATS
 

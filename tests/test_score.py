@@ -455,7 +455,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
     assert found == {
         "pictures": inputs.pictures.digest,
         "detector": "abc",
-        "settings": {"batch_size": 3, "square": None},
+        "settings": {"batch_size": 3, "square": None, "device": device.PLAIN.model_dump()},
         "versions": provenance.versions(),
     }
 

@@ -111,7 +111,11 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     add("lora", type=Path, nargs="*", default=[], help="LoRA files")
     add("masked_attention", action="store_true", help="instances see only their own place")
     add("compat", choices=["reference"], help="numbers of the released code where it differs")
-    add("max_rows", type=int, default=16, help="rows in one forward pass: the bound on memory")
+    add(
+        "max_rows",
+        type=int,
+        help="rows in one forward pass, the bound on memory: 16, or 2 on a CPU, where more gain nothing",
+    )
     add("dtype", choices=sorted(PRECISIONS), default="float32")
     add("device", default="auto", help="auto (the GPU that is there), cpu, cuda, cuda:1, mps")
     add("offload", action="store_true", help="keep on the device only the network that runs")
@@ -156,6 +160,7 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
         channels_last=options.channels_last,
     ).settled()
     options.device = where.name
+    options.max_rows = options.max_rows or (2 if where.name == "cpu" else 16)
     pipeline = assemble.pipeline(
         options.ckpt,
         instance=options.instance,

@@ -1,8 +1,5 @@
 """Networks filled with weights: every name has its place, every size fits, every number is finite."""
 
-import ctypes
-import mmap
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,6 @@ from torch import Tensor, nn
 from instdiff.networks import weight_files
 
 _OPTIONAL = "num_batches_tracked"  # of batch norms; older files lack it
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PAGEOUT = 21  # of madvise: reclaim these pages now
 
 
 def fill(
@@ -50,7 +45,7 @@ def fill(
     if dtype is not None:
         if beyond := exceeding(shaped, dtype):
             raise ValueError(f"{source}: too large for {dtype}: {listed(beyond)}; take bfloat16 or float32")
-        shaped = {name: _converted(tensor, dtype) for name, tensor in shaped.items()}
+        shaped = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in shaped.items()}
     network.load_state_dict(shaped, strict=False, assign=any(own[name].is_meta for name in shaped))
 
 
@@ -126,22 +121,6 @@ def _matrix(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor[:, :, 0, 0]
     return tensor
-
-
-def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in this precision; what it was read from is given back to the system, so that no two copies are held.
-
-    Its pages are those of a mapped file, which can be read again; the system leaves pages of any other kind alone.
-    """
-    if not tensor.is_floating_point() or tensor.dtype == dtype:
-        return tensor
-    converted = tensor.to(dtype)
-    if _LIBC is not None and tensor.device.type == "cpu":
-        start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (tensor.data_ptr() + tensor.numel() * tensor.element_size() - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        if length > 0:
-            _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _PAGEOUT)
-    return converted
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -138,7 +138,7 @@ class Guided:
 
 def padded_size(count: int, most: int) -> int:
     """The smallest of few sizes that takes so many rows, of which a pass has at most `most`."""
-    sizes = {min(size * 2**doubled, most) for size in _SIZES for doubled in range(count.bit_length() + 1)}
+    sizes = {min(size << doubled, most) for size in _SIZES for doubled in range(count.bit_length() + 1)}
     return min(size for size in sizes if size >= count)
 
 
