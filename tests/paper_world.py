@@ -25,9 +25,9 @@ from instdiff.app import import_weights as importer
 
 ROOT = Path(__file__).parents[1]
 SMALL = (  # nothing else differs from what a person runs
-    *("benchmark.size=16", "detect.square=16", "detect.batch_size=7", "score.batch_size=8", "score.num_resamples=5"),
+    *("benchmark.size=16", "detect.square=16", "detect.batch_size=3", "score.batch_size=4", "score.num_resamples=5"),
     *("score.num_resamples_parts=3", "score.sets.features=judge", "score.sets.kid_subsets=2"),
-    *("score.sets.kid_subset_size=5", "score.sets.num_resamples=2", "generate.steps=3", "generate.batch_size=7"),
+    *("score.sets.kid_subset_size=5", "score.sets.num_resamples=2", "generate.steps=3", "generate.batch_size=3"),
     *("generate.batch_rows=40", "self_test.expected={box_ap:0.5,mask_ap:0.5}", "self_test.within=1.0"),
     *("paper.gpu_hour=2.5",),
 )
