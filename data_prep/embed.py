@@ -21,6 +21,7 @@ from instdiff import stage
 from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
 from instdiff.data.shards import INDEX_FILE, Sample, read_one
+from instdiff.device import Place
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
@@ -42,6 +43,7 @@ class Params(Strict):
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts
     work: Execution
+    device: Place
 
 
 class Encoders(NamedTuple):
@@ -53,20 +55,19 @@ class Encoders(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def encoders(text: Path, vae: Path, params: Params, device: str, _digest: str) -> Encoders:
+def encoders(text: Path, vae: Path, params: Params, where: Place, _digest: str) -> Encoders:
     """The encoders, kept for the shards that follow."""
-    encoder: TextEncoder = load_text(text)
-    encoder.model.to(device)
+    encoder: TextEncoder = load_text(text, where)
     dtype = PRECISION[params.precision]
     prompts, phrases = (Texts(encode, params.batch_size, dtype) for encode in (encoder.tokens, encoder.pooled))
-    return Encoders(autoencoder.load(vae).to(device), prompts, phrases)
+    return Encoders(autoencoder.load(vae, where), prompts, phrases)
 
 
 def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From shards to a file of embeddings each, and one for the empty text."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    digest = resume.digest(__name__, params, device, fingerprint(text), fingerprint(vae))
-    load = partial(encoders, text, vae, params, device, digest)
+    where = params.device.settled()
+    digest = resume.digest(__name__, params, where.name, fingerprint(text), fingerprint(vae))
+    load = partial(encoders, text, vae, params, where, digest)
     makes: list[tuple[str, str, Make]] = [(Path(EMPTY_FILE).stem, "", partial(embed_empty, load=load, params=params))]
     for name, content in contents(shards) if params.cached else ():
         makes.append(

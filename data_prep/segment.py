@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 
 from data_prep.columns import GIVEN, INSTANCES, MASKS, PICTURES
 from instdiff import stage, tables
+from instdiff.device import Place
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
 from instdiff.provenance import fingerprint
@@ -31,6 +32,7 @@ class Params(Strict):
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: PositiveInt  # pictures at once
     max_boxes: PositiveInt  # decoded at once, of however many pictures: with batch_size, what bounds the memory
+    device: Place
     work: Execution
 
 
@@ -140,10 +142,10 @@ def _model(params: Params, _digest: str) -> Segmenter:
     if params.backend == "sam":
         from instdiff.networks.sam_masks import SegmentAnything
 
-        return SamSegmenter(SegmentAnything(params.weights, params.max_boxes))
+        return SamSegmenter(SegmentAnything(params.weights, params.max_boxes, params.device))
     from instdiff.networks.sam2 import Sam2
 
-    return SamSegmenter(Sam2(params.weights, params.max_boxes))
+    return SamSegmenter(Sam2(params.weights, params.max_boxes, params.device))
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:

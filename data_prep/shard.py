@@ -121,8 +121,8 @@ def write_shard(path: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
             num_instances = len(entry.layout.instances)
             rows.append({"shard": path.name, "key": key, "num_instances": num_instances, "offset": start})
             rows[-1]["size"] = tar.end - start
-    with path.open("rb") as stream:  # read in the order they lie in
-        return [{**row, "sha256": hashlib.sha256(stream.read(row["size"])).hexdigest()} for row in rows]
+    with path.open("rb") as written:  # read in the order they lie in
+        return [{**row, "sha256": hashlib.sha256(written.read(row["size"])).hexdigest()} for row in rows]
 
 
 def _named(key: str) -> str:

@@ -16,13 +16,18 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel
 
+from instdiff.device import Place
 from instdiff.table_rows import TableRow
 from instdiff.work.parts import Work
 
 ROOT = Path(__file__).parents[1]
 LIMITS = ("ge", "gt", "le")  # of pydantic's fields: at least, above, at most
 HEAD = "<!-- written by docs/write.py -->\n"
-SHARED: dict[str, type[BaseModel]] = {"work": Work, "rows": TableRow}  # groups of configs/ that several stages hold
+SHARED: dict[str, type[BaseModel]] = {
+    "device": Place,
+    "work": Work,
+    "rows": TableRow,
+}  # groups of configs/ that several stages hold
 INTRODUCTION = """# Configuration
 
 Values live in `configs/`, one folder a stage; `configs/config.yaml` says which file of each folder the default run

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from instdiff.work.workers import Workers, executor
 
 Row = dict[str, Any]
 FILES = "files"
+_ALONE = Lock()
 
 
 class Execution(Strict):
@@ -36,7 +38,9 @@ class Execution(Strict):
 class Work(Execution):
     """Also how much is lost by a kill."""
 
-    part_size: PositiveInt  # pictures; of `ingest`, in a pack at most: the stages after it take its packs
+    part_size: (
+        PositiveInt  # pictures; of `ingest`, in a pack at most; where parts are batches, of those that one job does
+    )
 
 
 class Answer(NamedTuple):
@@ -125,10 +129,40 @@ def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema,
     ]
 
 
+def cut_into(
+    batches: Sequence[Sequence[Keyed]], annotate: Annotate, to: Path, schema: pa.Schema, work: Work
+) -> list[Part]:
+    """A part a batch that a network takes at once, in their order: a kill costs the batches in flight alone.
+
+    What a batch holds is decided before anybody is chosen to do it, so that whoever does computes the same numbers.
+    """
+    return [
+        Part(to / f"{number:06d}", tuple(batch), annotate, schema, work.retry) for number, batch in enumerate(batches)
+    ]
+
+
 def make_all(parts: Sequence[Part], work: Work) -> None:
     """Make what is missing of them."""
     for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
         pass
+
+
+def jobs_of(parts: Sequence[Part], work: Work) -> list[tuple[Part, ...]]:
+    """What is submitted at a time: parts in a row for a job, which begins a process, and one for a process that stays.
+
+    A job has as many whole parts as `part_size` pictures hold, so that it loads a network once for all of them.
+    """
+    if work.workers.keeps_processes:
+        return [(part,) for part in parts]
+    jobs: list[list[Part]] = []
+    room = 0
+    for part in parts:
+        if room < len(part.items):
+            jobs.append([])
+            room = max(work.part_size, len(part.items))
+        jobs[-1].append(part)
+        room -= len(part.items)
+    return [tuple(job) for job in jobs]
 
 
 def ledger_of(parts: Sequence[Part]) -> Ledger:
@@ -143,11 +177,13 @@ def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
 
 
-def make(part: Part) -> int:
-    """Make what is missing of a part and return how many pictures it has."""
-    for _ in _steps(part):
-        pass
-    return len(part.items)
+def make(job: Sequence[Part]) -> int:
+    """Make what is missing of some parts and return how many pictures they have.
+
+    One job at a time in a process: workers of some clusters are threads, and networks are loaded once for all of them.
+    """
+    with _ALONE:
+        return sum(1 for part in job for _ in _steps(part))
 
 
 def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
@@ -157,8 +193,10 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
             for part in parts:
                 yield from _steps(part)
             return
+        missing = [part for part in parts if part.retry or not part.folder.is_dir()]
+        yield from [None] * (sum(len(part.items) for part in parts) - sum(len(part.items) for part in missing))
         try:
-            for job in submit_all(make, parts):
+            for job in submit_all(make, jobs_of(missing, work)):
                 yield from [None] * job.result()
         except BrokenProcessPool as error:
             raise RuntimeError(

@@ -12,6 +12,7 @@ from tiny_encoders import LENGTH
 from data_prep import embed
 from instdiff.data import embeddings, shards
 from instdiff.data.encoders import Texts
+from instdiff.device import PLAIN
 from instdiff.layouts.prompts import Prompts
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import load_text
@@ -22,6 +23,7 @@ PARAMS = embed.Params(
     cached=True,
     prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
     work=EXECUTION,
+    device=PLAIN,
 )
 
 

@@ -12,6 +12,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
+from data_world import WORK
 from eval_world import EYES, PARAMS, many
 from PIL import Image
 
@@ -21,6 +22,7 @@ from eval.scoring import difference, score_row
 from eval.scoring import row as row_of_table
 from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
+from instdiff.device import PLAIN
 from instdiff.layouts import masks
 
 MISSING = {("b", 0): None, ("d", 0): None}
@@ -33,7 +35,11 @@ def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], 
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(drawn, truth.images, None)
     detect.write(
-        drawn / "found.json", eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None)
+        drawn / "found.json",
+        eval_world.PixelDetector(),
+        "abc",
+        judged,
+        detect.Params(batch_size=4, square=None, device=PLAIN, work=WORK),
     )
     inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
     scored = score_row.score(name, inputs, EYES, PARAMS)

@@ -13,17 +13,19 @@ import eval_world
 import pandas as pd
 import pytest
 import yaml
+from data_world import WORK
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval import detect, evaluate
 from eval.inputs import coco, coco_results, ground_truth, pictures
-from eval.scoring import score_row
+from eval.scoring import features
 from eval.scoring.columns import SCORES
-from eval.scoring.measures import Eyes
+from eval.scoring.features import Eyes
 from instdiff import __main__ as command
 from instdiff import provenance, tables
+from instdiff.device import PLAIN
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
 from instdiff.networks import detector
@@ -250,8 +252,10 @@ def test_detections_made_here_are_served_again_only_for_the_same_pictures_by_the
     (tmp_path / "detector" / "weights").write_bytes(b"one")
     values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    loaded = []
-    monkeypatch.setattr(detector, "load", lambda folder: loaded.append(folder) or eval_world.PixelDetector())
+    detect._loaded.cache_clear()
+    loaded, made, write = [], [], detect.write
+    monkeypatch.setattr(detector, "load", lambda folder, where: loaded.append(folder) or eval_world.PixelDetector())
+    monkeypatch.setattr(detect, "write", lambda *given: made.append(given) or write(*given))
     layouts_in = ("--layouts", str(tmp_path / "annotated.parquet"), "--images", str(tmp_path / "images.parquet"))
     more = ("--detector", str(tmp_path / "detector"), "--params", str(tmp_path / "params.yaml"))
 
@@ -261,14 +265,14 @@ def test_detections_made_here_are_served_again_only_for_the_same_pictures_by_the
         return _metrics(tmp_path / "out" / "box")["box_miou"]["value"]
 
     assert (found(), found()) == (1.0, 1.0)
-    assert len(loaded) == 1
+    assert (len(made), len(loaded)) == (1, 1)
     shutil.rmtree(tmp_path / "drawn")
     eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
     assert found() == pytest.approx(6 / 7)
-    assert len(loaded) == 2
+    assert (len(made), len(loaded)) == (2, 1)
     (tmp_path / "detector" / "weights").write_bytes(b"another")
     found()
-    assert len(loaded) == 3
+    assert (len(made), len(loaded)) == (3, 2)
 
 
 def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path: Path) -> None:
@@ -296,7 +300,11 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     layout_files.write(tmp_path / "layouts.json", wanted)
     judged = pictures.find(tmp_path / "drawn", ground_truth.load(images, annotated).images, None)
     detect.write(
-        tmp_path / "found.json", eval_world.PixelDetector(), "x", judged, detect.Params(batch_size=2, square=None)
+        tmp_path / "found.json",
+        eval_world.PixelDetector(),
+        "x",
+        judged,
+        detect.Params(batch_size=2, square=None, device=PLAIN, work=WORK),
     )
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shared = ["evaluate", "--pictures", str(tmp_path / "drawn"), "--detections", str(tmp_path / "found.json")]
@@ -388,7 +396,7 @@ def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout_files.write(world / "layouts.json", wanted)  # boxes alone: they do not say how large the pictures are
     for name in ("real", "drawn", "other", "bare"):
         found = pictures.find(world / name, images, None)
-        params = detect.Params(batch_size=4, square=None)
+        params = detect.Params(batch_size=4, square=None, device=PLAIN, work=WORK)
         detect.write(world / f"{name}.json", eval_world.PixelDetector(), name, found, params)
     shutil.copy(world / "drawn.json", world / "fewer.json")
     content = json.loads((world / "drawn.json").read_text())
@@ -478,9 +486,14 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(evaluate, "judged", seen)
     patch.setattr(evaluate, "show", lambda out, names: None)
     patch.setattr(evaluate.seeds, "write", lambda path, rows, params: None)
-    patch.setattr(detector, "load", lambda folder: seen.loaded.append(folder) or eval_world.PixelDetector())
-    eyes = Eyes(eval_world.PixelJudge(), eval_world.PixelJudge())
-    patch.setattr(score_row, "look", lambda folder, params: seen.loaded.append(folder) or eyes)
+    patch.setattr(detector, "load", lambda folder, where: seen.loaded.append(folder) or eval_world.PixelDetector())
+    detect._loaded.cache_clear()
+
+    def look(folder: Path, digest: str, params: object) -> Eyes:
+        seen.loaded.append(folder)
+        return Eyes(eval_world.PixelJudge(), eval_world.PixelJudge(), digest)
+
+    patch.setattr(features, "look", look)
     words = []
     for option, values in (BASE | changed).items():
         plain = option in {"--out", "--row", "--protocol", "--size"}
@@ -524,7 +537,7 @@ def test_detections_that_state_other_pictures_are_refused(tmp_path: Path, capsys
     eval_world.draw(tmp_path / "later", {}, 91)
     truth = ground_truth.load(tmp_path / "images.parquet", tmp_path / "annotated.parquet")
     judged = pictures.find(tmp_path / "drawn", truth.images, None)
-    params = detect.Params(batch_size=2, square=None)
+    params = detect.Params(batch_size=2, square=None, device=PLAIN, work=WORK)
     detect.write(tmp_path / "later.json", eval_world.PixelDetector(), "x", judged, params)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     with pytest.raises(SystemExit):

@@ -31,6 +31,7 @@ from flows import (
     metrics,
     nursery,
     pages,
+    paper_flow,
     parameters,
     pipeline,
     serve,
@@ -442,8 +443,9 @@ def test_a_deployment_that_cannot_run_is_refused_before_it_is_served(
 
 def test_what_the_pools_are_offered_is_the_flow_and_its_parameters() -> None:
     page = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    assert [one["name"] for one in page["deployments"]] == ["local", "docker", "kubernetes", "slurm"]
+    assert [one["name"] for one in page["deployments"]] == ["local", "docker", "kubernetes", "slurm", "paper"]
     for one in page["deployments"]:
+        module, flow = (paper_flow, paper_flow.table) if one["name"] == "paper" else (pipeline, pipeline.pipeline)
         file, name = one["entrypoint"].split(":")
-        assert (ROOT / file).samefile(pipeline.__file__) and getattr(pipeline, name) is pipeline.pipeline
-        pipeline.pipeline.validate_parameters(one["parameters"])
+        assert (ROOT / file).samefile(module.__file__) and getattr(module, name) is flow
+        flow.validate_parameters(one["parameters"])

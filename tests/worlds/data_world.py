@@ -20,6 +20,7 @@ from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN, PICTURES
 from data_prep.sources import packing
 from instdiff import tables as parquet
+from instdiff.device import PLAIN
 from instdiff.layouts import masks
 from instdiff.schema import Rle
 from instdiff.tables import IMAGES
@@ -34,7 +35,7 @@ EXECUTION = parts.Execution(retry=(), workers=WORKERS)
 TWO = WORK.model_copy(update={"workers": WORKERS.model_copy(update={"executor": "processes", "processes": 2})})
 INGEST = ingest.Scenes(source="scenes", seed=3, num_train=5, val_groups={"crowded": 1, "small": 1}, work=WORK)
 GROUND = ground.Params(backend="given", batch_size=2, detector=None, work=EXECUTION)
-SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=2, work=EXECUTION)
+SEGMENT = segment.Params(backend="given", weights=None, batch_size=2, max_boxes=2, device=PLAIN, work=EXECUTION)
 CAPTION = caption.Params(
     backend="template", template="a {colour} {texture} {category}", batch_size=3, model=None, work=EXECUTION
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from data_world import WORK
 from detection_cases import CATEGORIES, random_case, sized
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,7 +20,7 @@ from eval.scoring import ap_matches, difference
 from eval.scoring.columns import SCORES
 from eval.scoring.measures import Eyes
 from eval.scoring.row import Params, Recipe
-from instdiff import tables
+from instdiff import device, tables
 from instdiff.layouts import masks
 from instdiff.schema import Box
 from instdiff.tables import ANNOTATED, IMAGES
@@ -161,10 +162,12 @@ PARAMS = Params(
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
     sets=Recipe(features="judge", num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    device=device.PLAIN,
+    work=WORK,
 )
 
 
-EYES = Eyes(PixelJudge(), PixelJudge())
+EYES = Eyes(PixelJudge(), PixelJudge(), "judge")
 
 
 def many(folder: Path, missed: float, num_pictures: int = 40) -> difference.Side:

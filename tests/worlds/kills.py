@@ -15,6 +15,7 @@ import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
+from instdiff.device import PLAIN
 from instdiff.layouts import geometry
 from instdiff.layouts.prompts import Prompts
 from instdiff.schema import Box
@@ -28,6 +29,7 @@ EMBED = embed.Params(
     cached=True,
     prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
     work=data.EXECUTION,
+    device=PLAIN,
 )
 Run = Callable[[Path, Path], object]  # from the world, to a folder
 

@@ -70,6 +70,7 @@ PARAMS = train.Params(
         log_every=2,
     ),
     hardware=Hardware(
+        device="cpu",
         parallel="ddp",
         precision="no",
         accumulate=1,

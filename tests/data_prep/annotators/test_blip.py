@@ -29,6 +29,7 @@ MODEL = ModelParams(
     precision="float32",
     min_area=100,
     name_category=True,
+    device="cpu",
 )
 
 

@@ -45,7 +45,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def params(weights: Path, batch_size: int = 2, **change: Any) -> ground.Params:
-    detector = {"weights": weights, "tags": CATEGORIES, "box_threshold": 0.5, "text_threshold": 0.4, "nms_iou": 0.5}
+    detector = {
+        "weights": weights,
+        "tags": CATEGORIES,
+        "box_threshold": 0.5,
+        "text_threshold": 0.4,
+        "nms_iou": 0.5,
+        "device": "cpu",
+    }
     return ground.Params.model_validate(
         {**GROUND.model_dump(), "backend": "grounding_dino", "batch_size": batch_size, "detector": detector | change}
     )

@@ -56,6 +56,7 @@ def params(tmp_path: Path) -> ModelParams:
         precision="float32",
         min_area=0,
         name_category=False,
+        device="cpu",
     )
 
 

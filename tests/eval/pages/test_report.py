@@ -13,6 +13,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
+from data_world import WORK
 from eval_world import EYES
 from eval_world import PARAMS as SCORE
 from PIL import Image
@@ -23,6 +24,7 @@ from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
 from instdiff import provenance, tables
+from instdiff.device import PLAIN
 from instdiff.layouts import from_tables
 from instdiff.schema import Box, Instance, Point
 from instdiff.table_rows import TableRow
@@ -52,7 +54,13 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(folder, truth.images, None)
     found_at = world / "detections" / f"{row}.json"
-    detect.write(found_at, eval_world.PixelDetector(), "abc", judged, detect.Params(batch_size=4, square=None))
+    detect.write(
+        found_at,
+        eval_world.PixelDetector(),
+        "abc",
+        judged,
+        detect.Params(batch_size=4, square=None, device=PLAIN, work=WORK),
+    )
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )

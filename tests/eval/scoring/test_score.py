@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from data_world import WORK
 from eval_world import EYES, PARAMS
 from PIL import Image
 
@@ -20,11 +21,11 @@ from eval import detect, score
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
-from eval.scoring import headline, instance_table, measures, row, score_row
+from eval.scoring import features, headline, instance_table, measures, row, score_row
 from eval.scoring.columns import SCORES
-from eval.scoring.measures import Eyes
+from eval.scoring.features import Eyes
 from eval.scoring.row import Inputs, Params, Recipe, checked
-from instdiff import provenance, tables
+from instdiff import device, provenance, tables
 from instdiff.networks import clip, detector, inception
 from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.world import appearance
@@ -40,7 +41,7 @@ def _inputs(world: Path, folder: str) -> Inputs:
     """The detect stage, then what the score stage reads."""
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
-    params = detect.Params(batch_size=3, square=None)
+    params = detect.Params(batch_size=3, square=None, device=device.PLAIN, work=WORK)
     detect.write(world / f"{folder}.json", eval_world.PixelDetector(), "abc", judged, params)
     found = detections.read(world / f"{folder}.json", judged.sizes)
     return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
@@ -256,20 +257,35 @@ def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) ->
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """The stage on pictures of the model's own size."""
-    monkeypatch.setattr(clip, "load", lambda folder: eval_world.PixelJudge())
+    monkeypatch.setattr(clip, "load", lambda folder, where: eval_world.PixelJudge())
     (world / "judge").mkdir()
     (world / "judge" / "weights").write_bytes(b"one")
     eval_world.draw(world / "drawn", {}, background=90)
     for path in (world / "drawn").iterdir():
         Image.open(path).resize((64, 64), Image.Resampling.NEAREST).save(path)
-    monkeypatch.setattr(detector, "load", lambda folder: eval_world.PixelDetector())
+    monkeypatch.setattr(detector, "load", lambda folder, where: eval_world.PixelDetector())
     tables_of = {"images": world / "images.parquet"}
     at = {"pictures": world / "drawn", "detections": world / "found.json"}
-    detect.run(**at, **tables_of, detector=world / "judge", params=detect.Params(batch_size=3, square=64))
+    detect.run(
+        **at,
+        **tables_of,
+        detector=world / "judge",
+        params=detect.Params(batch_size=3, square=64, device=device.PLAIN, work=WORK),
+    )
     more = {"real": world / "real", "annotated": world / "annotated.parquet", "judge": world / "judge"}
     said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
     return [said["pictures"], said["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
+
+
+def _places(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Where the judge is loaded to."""
+    calls: list[tuple[str, str]] = []
+    monkeypatch.setattr(clip, "load", lambda folder, where: calls.append((where.name, where.precision)))
+    features.look(
+        world, "of the place", _with(device={**device.PLAIN.model_dump(), "name": "auto", "precision": "bfloat16"})
+    )
+    return calls
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
@@ -279,13 +295,13 @@ def _keys(world: Path, start: str, **changed: object) -> object:
 
 def _texts(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched), _with(**changed))
+    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return [text for text in watched.texts if text.startswith("such")]
 
 
 def _shown(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched), _with(**changed))
+    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return watched.shown  # crops, by whole pictures; the pictures; the real ones
 
 
@@ -311,6 +327,7 @@ VALUES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], object]] =
         ["such rubber", "such glass"],
     ),
     "batch_size": (lambda world, _: _shown(world, batch_size=2), [3, 2, 2, 2, 2, 2, 2]),
+    "device": (_places, [("cpu", "bfloat16")]),
     "sets": (
         lambda world, patch: _of_sets(world, patch, num_resamples=4, kid_subsets=5, kid_subset_size=2),
         [(4, 5, 2)],
@@ -327,18 +344,22 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(
 
 
 def test_every_value_is_among_those_tried() -> None:
-    assert VALUES.keys() == Params.model_fields.keys()
+    assert VALUES.keys() | {"work"} == Params.model_fields.keys()
     assert Recipe.model_fields.keys() == {"features", "num_resamples", "kid_subsets", "kid_subset_size"}
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
-    monkeypatch.setattr(inception, "load", lambda path: ("inception", path))
-    judge = ("judge", Path("at"))
-    assert score_row.look(Path("at"), PARAMS) == (judge, judge)
+    monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
+    monkeypatch.setattr(inception, "load", lambda path, where: ("inception", path))
+    one = features.look(Path("at"), "one", PARAMS)
+    assert one.features is one.judge
+    assert features.loaded(one.judge) == ("judge", Path("at"))
     sets = PARAMS.sets.model_copy(update={"features": "inception"})
-    eyes = score_row.look(Path("at"), _with(sets=sets.model_dump()))
-    assert eyes == (judge, ("inception", Path("at/inception.pth")))
+    other = features.look(Path("at"), "other", _with(sets=sets.model_dump()))
+    assert (features.loaded(other.judge), features.loaded(other.features)) == (
+        ("judge", Path("at")),
+        ("inception", Path("at/inception.pth")),
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
@@ -358,8 +379,8 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
             sizes.append(len(shown))
             return pixels.detect(shown)
 
-    again = list(detect.annotations(Counted(), inputs.pictures, batch_size))
-    assert again == list(detect.annotations(pixels, inputs.pictures, 4))
+    again = detect.annotations(Counted(), inputs.pictures, batch_size, WORK, world / "one")
+    assert again == detect.annotations(pixels, inputs.pictures, 4, WORK, world / "other")
     assert sizes == [min(batch_size, 4 - start) for start in range(0, 4, batch_size)]
 
 
@@ -411,14 +432,14 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
         "detections": provenance.of_file(world / "drawn.json"),
         "detected_by": found,
         "judge": "of the judge",
-        "settings": json.loads(PARAMS.model_dump_json()),
+        "settings": json.loads(PARAMS.model_dump_json(exclude={"work"})),
     }
     assert {name: source[name] for name in expected} == expected
     assert len({source[name] for name in ("pictures", "real_pictures", "images", "annotated", "detections")}) == 5
     assert found == {
         "pictures": inputs.pictures.digest,
         "detector": "abc",
-        "settings": {"batch_size": 3, "square": None},
+        "settings": {"batch_size": 3, "square": None, "device": device.PLAIN.model_dump()},
         "versions": provenance.versions(),
     }
 
@@ -443,7 +464,11 @@ def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     found = pictures.find(world / "drawn", truth.images, None)
     counts = detect.write(
-        world / "found.json", eval_world.PixelDetector(), "abc", found, detect.Params(batch_size=3, square=None)
+        world / "found.json",
+        eval_world.PixelDetector(),
+        "abc",
+        found,
+        detect.Params(batch_size=3, square=None, device=device.PLAIN, work=WORK),
     )
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 

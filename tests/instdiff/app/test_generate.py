@@ -18,6 +18,7 @@ from PIL import Image
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
+from instdiff import device
 from instdiff.app import generate
 from instdiff.checkpoints import assemble, lora
 from instdiff.layouts import files as layout_files
@@ -173,6 +174,8 @@ PASSED_ON: dict[str, tuple[list[str], object]] = {  # argument of the pipeline -
     "masked_attention": (["--masked_attention"], True),
     "compat": (["--compat", "reference"], "reference"),
     "max_rows": (["--max_rows", "5"], 5),
+    "guidance_interval": (["--guidance_interval", "0.2", "0.8"], [0.2, 0.8]),
+    "reuse": (["--reuse", "3"], 3),
 }
 
 
@@ -186,7 +189,11 @@ class Recorder:
         self.given: dict[str, Any] = {}
         self.done: list[tuple[object, ...]] = []
         self.lora_fits: dict[str, object] = {}
-        self.unet = SimpleNamespace(compile=lambda **how: self.done.append(("compile", how)))
+        self.unet = SimpleNamespace(
+            compile=lambda **how: self.done.append(("compile", how)),
+            compile_repeated_blocks=lambda **how: self.done.append(("compile blocks", how)),
+            to=lambda **how: self.done.append(("unet to", how)),
+        )
 
     def __call__(self, layout: Layout, **given: Any) -> SimpleNamespace:
         self.given = {"layout": layout, **given}
@@ -199,6 +206,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
+    monkeypatch.setattr(device, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
     monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
     monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -208,7 +216,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_path: Path, recorder: Recorder) -> None:
     run(tmp_path, OURS[0])
     usual = recorder.given
-    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner"}
+    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner", "step_noise"}
     for name, (options, value) in PASSED_ON.items():
         for given in (options, [options[0].replace("_", "-"), *options[1:]]):
             run(tmp_path, OURS[0], *given)
@@ -223,7 +231,7 @@ def test_what_is_not_said_is_what_the_released_script_takes(tmp_path: Path, reco
     assert {name: recorder.given[name] for name in expected} == expected
     assert recorder.given["negative_prompt"].startswith("longbody, lowres, bad anatomy")
     assert [recorder.given[name] for name in ("merge", "compat", "masked_attention")] == ["mean", None, False]
-    assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 16)
+    assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 2)
     assert all(recorder.given[name] is None for name in ("height", "width", "image", "refiner"))
     assert recorder.given["formats"] == FORMATS
 
@@ -262,19 +270,35 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.f
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], [(Path("w"), USUAL), ("to", "cpu")]),
-        (["--instance", "i"], [(Path("w"), USUAL | {"instance": Path("i")}), ("to", "cpu")]),
-        (["--tokenizer", "t"], [(Path("w"), USUAL | {"tokenizer": Path("t")}), ("to", "cpu")]),
-        (["--solver", "unipc"], [(Path("w"), USUAL | {"solver": "unipc"}), ("to", "cpu")]),
-        (["--dtype", "float16"], [(Path("w"), USUAL | {"dtype": torch.float16}), ("to", "cpu")]),
-        (["--device", "cuda:2"], [(Path("w"), USUAL), ("to", "cuda:2")]),
+        ([], [(Path("w"), USUAL), ("to", torch.device("cpu"))]),
+        (["--instance", "i"], [(Path("w"), USUAL | {"instance": Path("i")}), ("to", torch.device("cpu"))]),
+        (["--tokenizer", "t"], [(Path("w"), USUAL | {"tokenizer": Path("t")}), ("to", torch.device("cpu"))]),
+        (["--solver", "unipc"], [(Path("w"), USUAL | {"solver": "unipc"}), ("to", torch.device("cpu"))]),
+        (["--dtype", "float16"], [(Path("w"), USUAL | {"dtype": torch.float16}), ("to", torch.device("cpu"))]),
+        (["--device", "cuda:2"], [(Path("w"), USUAL), ("to", torch.device("cuda:2"))]),
         (["--offload"], [(Path("w"), USUAL), ("enable_model_cpu_offload",)]),
         (
             ["--compile", "--device", "cuda"],
             [
                 (Path("w"), USUAL),
-                ("to", "cuda"),
-                ("compile", {"options": {"freezing": False}}),
+                ("to", torch.device("cuda")),
+                ("compile blocks", {"dynamic": False}),
+            ],
+        ),
+        (
+            ["--compile", "whole"],
+            [
+                (Path("w"), USUAL),
+                ("to", torch.device("cpu")),
+                ("compile", {"dynamic": False, "options": {"freezing": True}}),
+            ],
+        ),
+        (
+            ["--channels-last"],
+            [
+                (Path("w"), USUAL),
+                ("to", torch.device("cpu")),
+                ("unet to", {"memory_format": torch.channels_last}),
             ],
         ),
         (
@@ -283,7 +307,7 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.f
                 (Path("w"), USUAL),
                 ("lora", Path("a/1.safetensors"), "lora0"),
                 ("lora", Path("b/2.safetensors"), "lora1"),
-                ("to", "cpu"),
+                ("to", torch.device("cpu")),
             ],
         ),
     ],
@@ -298,7 +322,18 @@ def test_the_pipeline_is_got_ready_as_the_options_say(
 def test_no_option_is_left_without_a_law() -> None:
     """A new option takes its place in the tables above."""
     elsewhere = {"layout", "input_json", "ckpt", "output", "test_config", "refiner", "image", "seed"}
-    ready = {"instance", "tokenizer", "solver", "dtype", "device", "offload", "compile", "lora"}
+    ready = {
+        "instance",
+        "tokenizer",
+        "solver",
+        "dtype",
+        "device",
+        "offload",
+        "compile",
+        "lora",
+        "channels_last",
+        "tf32",
+    }
     passed_on = {options[0].removeprefix("--") for options, _ in PASSED_ON.values()}
     options = vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
     assert options == elsewhere | ready | passed_on

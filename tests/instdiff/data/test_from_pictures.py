@@ -9,6 +9,7 @@ import train_world as world
 from data_world import EXECUTION, prepared, sharded
 
 from data_prep import embed
+from instdiff import device
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
@@ -30,7 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> Path:
-    params = embed.Params(batch_size=2, precision="float32", cached=cached, prompts=prompts, work=EXECUTION)
+    params = embed.Params(
+        batch_size=2, precision="float32", cached=cached, prompts=prompts, work=EXECUTION, device=device.PLAIN
+    )
     folders = {"shards": root / "shards", "text": root / "text", "vae": root / "vae"}
     embed.run(**folders, embeddings=root / to, ledger=root / f"{to}-ledger", params=params)
     return root / to

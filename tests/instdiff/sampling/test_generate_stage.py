@@ -1,5 +1,6 @@
 """The pictures of a row: what its settings say reaches the pipeline, and noise belongs to a seed and a layout."""
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data_world import WORK
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_pipeline import base, shared
 
 from instdiff import provenance, tables
+from instdiff.device import PLAIN
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -40,12 +43,19 @@ PARAMS = Params(
     masked_attention=False,
     compat=None,
     batch_size=2,
+    batch_rows=9,
     max_rows=9,
+    guidance_interval=(0.0, 1.0),
+    reuse=1,
+    device=PLAIN,
+    work=WORK,
 )
 LAYOUTS = [Layout(key=key, prompt=f"a {key}", instances=()) for key in ("one", "two", "three")]
 PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline's argument, and another value
     "steps": ("num_inference_steps", 7),
     "guidance": ("guidance_scale", 5.5),
+    "guidance_interval": ("guidance_interval", (0.25, 0.75)),
+    "reuse": ("reuse", 3),
     "negative_prompt": ("negative_prompt", "blurry"),
     "alpha": ("alpha", 0.5),
     "merge": ("merge", "regions"),
@@ -75,7 +85,7 @@ def asked(batch: list[Layout], row: TableRow = PARAMS.rows["box"], params: Param
 def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -> None:
     row = PARAMS.rows["box"]
     usual = asked(LAYOUTS)
-    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents"}
+    assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents", "step_noise"}
     for name, (argument, value) in PASSED_ON.items():
         of_row, of_all = ({name: value}, {}) if name in TableRow.model_fields else ({}, {name: value})
         found = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
@@ -83,8 +93,33 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         same = usual.keys() - {argument, "latents"}
         assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
         assert torch.equal(found["latents"], usual["latents"]), name
-    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
+    elsewhere = {
+        "seed",
+        "rows",
+        "solver",
+        "scale_u",
+        "batch_size",
+        "batch_rows",
+        "device",
+        "work",
+        "meaning",
+        "pictures",
+    }  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
+
+
+@given(st.permutations(LAYOUTS), st.integers(1, 3))
+def test_the_noise_of_a_step_belongs_to_the_seed_the_key_and_the_step(order: list[Layout], count: int) -> None:
+    lcm = PARAMS.model_copy(update={"solver": "lcm"})
+    noise = asked(LAYOUTS, params=lcm)["step_noise"]
+    of_all = {step: dict(zip([layout.key for layout in LAYOUTS], noise(step), strict=True)) for step in (0, 1)}
+    some = asked(order[:count], params=lcm)["step_noise"]
+    for step in (0, 1):
+        assert all(
+            torch.equal(row, of_all[step][layout.key]) for layout, row in zip(order[:count], some(step), strict=True)
+        )
+    assert not torch.equal(noise(0), noise(1))
+    assert asked(LAYOUTS)["step_noise"] is None
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))
@@ -133,6 +168,29 @@ def test_the_pipeline_has_the_solver_asked_for_and_scaleu_where_it_takes_part(
     assert not any(weight.requires_grad for weight in made.unet.parameters())
 
 
+@given(st.lists(st.integers(0, 7), max_size=20), st.integers(1, 5), st.integers(1, 9), st.booleans())
+def test_a_batch_is_as_full_as_pictures_and_rows_allow_and_only_rows_drawn_apart_count(
+    counts: list[int], batch_size: int, batch_rows: int, apart: bool
+) -> None:
+    params = PARAMS.model_copy(update={"batch_size": batch_size, "batch_rows": batch_rows})
+    row = PARAMS.rows["all" if apart else "box"]
+    layouts = [
+        Layout(key=str(place), prompt="", instances=(Instance(phrase="it"),) * count)
+        for place, count in enumerate(counts)
+    ]
+    cut = generate.batches(layouts, row, params)
+    assert [layout for batch in cut for layout in batch] == layouts
+
+    def rows(batch: list[Layout]) -> int:
+        return sum(1 + apart * len(layout.instances) for layout in batch)
+
+    for batch in cut:
+        assert 0 < len(batch) <= batch_size
+        assert rows(batch) <= batch_rows or len(batch) == 1
+    for batch, after in pairwise(cut):
+        assert len(batch) == batch_size or rows([*batch, after[0]]) > batch_rows
+
+
 def plain_weights(pipe: InstanceDiffusionPipeline, folder: Path) -> None:
     """The base of the tiny network, by itself."""
     plain, own = base(), pipe.unet.state_dict()
@@ -142,6 +200,9 @@ def plain_weights(pipe: InstanceDiffusionPipeline, folder: Path) -> None:
 
 class Killed(Exception):
     pass
+
+
+LOADED: list[str] = []  # rows that networks were loaded for
 
 
 def drawn_rows(
@@ -163,8 +224,8 @@ def drawn_rows(
         assert all(len(layout.instances) <= 2 for layout in batch)
         return [Image.new("RGB", (4, 4), (ord(layout.key), params.seed, 0)) for layout in batch]
 
-    slots = SimpleNamespace(unet=SimpleNamespace(unifusion=SimpleNamespace(config=SimpleNamespace(max_instances=2))))
-    monkeypatch.setattr(generate, "load", lambda **_: slots)
+    monkeypatch.setattr(generate, "saved_sizes", lambda _: (SimpleNamespace(max_instances=2), True))
+    monkeypatch.setattr(generate, "load", lambda **_: LOADED.append(row))
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
     folders = {name: root / name for name in ("text", "vae", "unet", "instance")}
@@ -197,6 +258,14 @@ def test_pictures_are_drawn_in_batches_of_the_size_and_by_the_row_asked_for(
     for key in "abcde":
         assert Image.open(tmp_path / f"out/{key}.png").getpixel((0, 0)) == (ord(key), 3, 0)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_process_loads_its_networks_once_for_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate.networks.cache_clear()
+    LOADED.clear()
+    batches, _ = drawn_rows(tmp_path, monkeypatch, batch_size=1)
+    assert len(batches) == 5
+    assert LOADED == ["all"]
 
 
 def test_a_kill_costs_the_batch_in_flight_and_no_other_run_sees_what_was_drawn(

@@ -111,8 +111,8 @@ def test_gates_are_the_released_ones() -> None:
 
 def test_rows_apart_are_the_pictures_and_then_each_instance_in_slot_0() -> None:
     conditions = golden.conditions(golden.inputs("samplers"))
-    rows, picture = alone_rows(conditions)
     counts = conditions.filled_BN.sum(1).tolist()
-    assert picture.tolist() == [0, 1, *([0] * counts[0]), *([1] * counts[1])]
+    rows, picture = alone_rows(conditions, counts)
+    assert picture == [0, 1, *([0] * counts[0]), *([1] * counts[1])]
     assert torch.equal(rows.box_BN4[2 + counts[0], 0], conditions.box_BN4[1, 0])
     assert rows.filled_BN[2:].sum(1).eq(1).all()

@@ -33,7 +33,8 @@ from instdiff.formats import FORMATS
 from instdiff.layouts import masks
 from instdiff.model.noise_schedule import alphas_cumprod
 from instdiff.sampling import guidance, multi_instance
-from instdiff.sampling.pipeline import InstanceDiffusionPipeline, refined
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
+from instdiff.sampling.refiner import refined
 from instdiff.sampling.solvers import scheduler, solver
 from instdiff.schema import Box, Instance, Layout, Point
 
