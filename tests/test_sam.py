@@ -98,7 +98,7 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
         assert len(masks_of_one) == len(its)
         for box, (mask, score) in zip(its, masks_of_one, strict=True):
             assert mask.shape == one.shape[:2]
-            (((alone, alone_score),),) = segment._model(backend, folder, 9).fill([one], [[box]])
+            (((alone, alone_score),),) = segment._model(backend, folder, 9, PLAIN).fill([one], [[box]])
             assert masks.iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
             assert np.isclose(score, alone_score, atol=1e-4)
 
