@@ -34,6 +34,7 @@ from instdiff.schema import Box, Instance, Layout
 FULL = os.environ.get("INSTDIFF_BENCH") == "full"
 STEPS = 5 if FULL else 50  # of the walks that are compared
 SIDE = 16  # of their latents, which at full size are a quarter of the network's own
+MAX_ROWS = 16  # of ours in a pass
 ROUNDS = 3  # of passes that are timed in turns
 MIS, ALPHA, GUIDANCE, INSTANCES = 0.36, 0.8, 7.5, 4
 OPEN_A_CRACK = 1e-30  # a gate at which the fusers are evaluated and add nothing, as at the released scale of 0
@@ -144,7 +145,15 @@ def our_schedule(
     solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long, device=text_RLD.device)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
     denoise = guidance.with_guidance(
-        unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R, num_pictures=1
+        unet,
+        text_RLD,
+        grounding,
+        null_1LD,
+        null,
+        guidance=GUIDANCE,
+        max_rows=MAX_ROWS,
+        picture_R=picture_R,
+        num_pictures=1,
     )
     gates = guidance.gates(solver.num_steps, ALPHA)
     return multi_instance.sample_multi_instance(

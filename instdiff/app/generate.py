@@ -13,7 +13,7 @@ import torch
 from instdiff import atomic, provenance
 from instdiff.app.validate import line, readable
 from instdiff.checkpoints import assemble, lora
-from instdiff.device import PRECISIONS, Place, compile_network, dtype_of
+from instdiff.device import PRECISIONS, Place, compile_network, dtype_of, resolve
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
@@ -31,6 +31,7 @@ KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "mask": ("box", "point", "outline", "mask"),
 }
 SIDE = 512  # pixels of a side that is not given, as far as the layout's shape goes: the models draw squares
+MAX_ROWS, MAX_ROWS_CPU = 16, 2  # in one forward pass; at full size more gain nothing on a CPU
 _PASSED_ON = (
     "negative_prompt",
     "guidance_scale",
@@ -45,7 +46,6 @@ _PASSED_ON = (
     "cascade_strength",
     "masked_attention",
     "compat",
-    "max_rows",
 )
 
 
@@ -160,7 +160,6 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
         channels_last=options.channels_last,
     ).settled()
     options.device = where.name
-    options.max_rows = options.max_rows or (2 if where.name == "cpu" else 16)
     pipeline = assemble.pipeline(
         options.ckpt,
         instance=options.instance,
@@ -210,6 +209,7 @@ def draw(
         step_noise=_step_noise(pipeline, layout, options) if options.solver == "lcm" else None,
         image=None if options.image is None else opened(options.image),
         refiner=None if options.refiner is None else _refiner(options),
+        max_rows=options.max_rows or (MAX_ROWS_CPU if resolve(options.device).type == "cpu" else MAX_ROWS),
         **{name: getattr(options, name) for name in _PASSED_ON},
     ).images
     for number, image in enumerate(images):

@@ -106,13 +106,15 @@ class Clip:
 
 def load_text(folder: Path, where: Place = PLAIN) -> TextEncoder:
     """The frozen text encoder of a folder."""
-    model = loading.from_folder(CLIPTextModel, folder, where.dtype).to(where.device)
+    device = where.device
+    model = loading.from_folder(CLIPTextModel, folder, where.dtype).to(device)
     return TextEncoder(model, tokenizer(folder))
 
 
 def load(folder: Path, where: Place = PLAIN) -> Clip:
     """The frozen CLIP of a folder, which prepares pictures as the folder says, if it does."""
-    model = loading.from_folder(CLIPModel, folder, where.dtype).to(where.device)
+    device = where.device
+    model = loading.from_folder(CLIPModel, folder, where.dtype).to(device)
     return Clip(model, tokenizer(folder), preparation(folder / PREPARATION_FILE))
 
 

@@ -54,7 +54,7 @@ class Detector:
                 iou=self.nms_iou,
                 retina_masks=True,
                 device=str(self.where.device),
-                half=self.where.precision == "float16",
+                **({"quantize": 16} if self.where.precision == "float16" else {}),
                 verbose=False,
                 save=False,
             )

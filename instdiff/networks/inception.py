@@ -85,9 +85,10 @@ class Inception:
 
 def load(path: Path, where: Place = PLAIN) -> Inception:
     """The network of a file of weights; ValueError when there is none or it is another network's."""
+    device = where.device
     if not path.is_file():
         raise ValueError(f"{path}: no such file; fid with Inception's features needs its weights there")
     network = build()
     loading.fill(network, weight_files.read(path), f"{path}: not the weights of FID's Inception")
     network.fc = torch.nn.Identity()
-    return Inception(network.eval().requires_grad_(False).to(where.device, where.dtype))
+    return Inception(network.eval().requires_grad_(False).to(device, where.dtype))

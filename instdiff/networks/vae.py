@@ -30,5 +30,6 @@ def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uin
 
 def load(folder: Path, where: Place = PLAIN) -> AutoencoderKL:
     """The frozen autoencoder of a folder, in evaluation mode."""
+    device = where.device
     vae: AutoencoderKL = loading.from_folder(AutoencoderKL, folder, where.dtype)
-    return vae.to(where.device)
+    return vae.to(device)

@@ -1,11 +1,21 @@
 """One home for device, precision and compilation."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from test_blip import MODEL
+from test_generate_stage import PARAMS
 from torch import nn
 
+from data_prep.annotators.blip import Blip
 from instdiff import device
 from instdiff.device import PLAIN, Place, arithmetic, place, resolve
+from instdiff.networks import clip, detector, inception, vae
+from instdiff.networks.sam2 import Sam2
+from instdiff.networks.sam_masks import SegmentAnything
+from instdiff.sampling import generate
 
 
 def test_auto_is_the_gpu_that_is_there_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +56,28 @@ def test_what_auto_came_to_and_tf32_are_settled_for_the_process() -> None:
     finally:
         PLAIN.settled()
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        clip.load,
+        clip.load_text,
+        detector.load,
+        inception.load,
+        vae.load,
+        lambda folder, where: SegmentAnything(folder, 1, where),
+        lambda folder, where: Sam2(folder, 1, where),
+        lambda folder, where: Blip(MODEL.model_copy(update={"weights": folder, "device": where.name})),
+        lambda folder, where: generate.load(
+            text=folder,
+            vae_folder=folder,
+            unet=folder,
+            instance=folder,
+            params=PARAMS.model_copy(update={"device": where}),
+        ),
+    ],
+)
+def test_a_device_that_is_not_there_is_a_sentence_before_anything_is_read(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^torch sees no device 'cuda:99' on this machine"):
+        load(tmp_path / "nothing", PLAIN.model_copy(update={"name": "cuda:99"}))

@@ -151,7 +151,7 @@ def test_the_detector_looks_where_it_was_placed() -> None:
     model = Yolo()
     where = PLAIN.model_copy(update={"precision": "float16"})
     assert Detector(model, ("cat",), 640, 0.001, 0.6, where).detect([PICTURE]) == [[]]
-    assert (model.asked["device"], model.asked["half"]) == ("cpu", True)
+    assert (model.asked["device"], model.asked["quantize"]) == ("cpu", 16)
 
 
 def test_sam_fills_boxes_on_its_device() -> None:

@@ -14,6 +14,7 @@ from transformers import Sam2Model, Sam2Processor
 from data_prep import segment
 from data_prep.columns import INSTANCES, MASKS
 from instdiff import tables as parquet
+from instdiff.device import PLAIN
 from instdiff.layouts import geometry, masks
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
@@ -71,7 +72,7 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
     ]
     edges = np.sort(np.random.default_rng(2).uniform(0, 1, (5, 2, 2)), axis=1)
     boxes = [[Box(*edge.ravel()) for edge in some] for some in (edges[:3], edges[3:])]
-    model = segment._model(backend, folder, max_boxes)
+    model = segment._model(backend, folder, max_boxes, PLAIN)
     decoded: list[int] = []
     if backend == "sam":
         decode = networks.decoded
@@ -97,7 +98,7 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
         assert len(masks_of_one) == len(its)
         for box, (mask, score) in zip(its, masks_of_one, strict=True):
             assert mask.shape == one.shape[:2]
-            (((alone, alone_score),),) = segment._model(backend, folder, 9).fill([one], [[box]])
+            (((alone, alone_score),),) = segment._model(backend, folder, 9, PLAIN).fill([one], [[box]])
             assert masks.iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
             assert np.isclose(score, alone_score, atol=1e-4)
 

@@ -206,7 +206,8 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
-    monkeypatch.setattr(device, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
+    for module in (device, generate):
+        monkeypatch.setattr(module, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
     monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
     monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -16,6 +16,7 @@ from tiny_unet import base, noisy
 from torch import nn
 
 from instdiff.model.attention import CachedCrossAttention, InstanceBlock, attach_fuser
+from instdiff.model.grounding import Grounding
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 
@@ -85,7 +86,7 @@ def test_diffusers_hands_each_block_what_comes_as_cross_attention_kwargs() -> No
     assert not hasattr(unet, "position_net")
 
 
-def test_no_private_member_of_diffusers_is_overridden_but_the_one_that_names_the_blocks_to_compile() -> None:
+def test_no_private_member_of_diffusers_is_overridden() -> None:
     private = {
         (ours.__name__, name)
         for ours in OURS
@@ -94,17 +95,21 @@ def test_no_private_member_of_diffusers_is_overridden_but_the_one_that_names_the
         for theirs in ours.__mro__[1:]
         if name in vars(theirs) and theirs.__module__.split(".")[0] == "diffusers" and name not in vars(nn.Module)
     }
-    assert {(owner, name) for owner, name in private if not name.startswith("_abc")} == {
-        ("InstanceUNet", "_repeated_blocks")
-    }
+    assert {(owner, name) for owner, name in private if not name.startswith("_abc")} == set()
 
 
-def test_the_blocks_that_repeat_are_those_that_diffusers_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    unet = InstanceUNet.from_base(base(), SIZES, scale_u=False)
-    compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda module, *_, **__: compiled.append(module))
-    unet.compile_repeated_blocks()
-    assert compiled == list(unet.transformers().values())
+@torch.no_grad()
+def test_blocks_are_compiled_once_for_a_size_and_not_once_for_a_block() -> None:
+    """With keys and grounding of their own, by name: the code that is compiled knows no name."""
+    unet = InstanceUNet.from_base(base(), SIZES, scale_u=False).eval()
+    x, t, text = noisy(1)
+    cached = unet.with_cached_keys(text, Grounding(torch.randn(1, SIZES.num_tokens, SIZES.token_width)))
+    inputs = x, t, cached.text_RLD, cached.grounding, cached.keys
+    expected, graphs = unet(*inputs).sample, []
+    widths = {block.norm1.normalized_shape for block in unet.transformers().values()}
+    unet.compile_repeated_blocks(backend=lambda graph, _: graphs.append(graph) or graph.forward, dynamic=False)
+    assert torch.allclose(unet(*inputs).sample, expected, atol=1e-5)
+    assert len(widths) <= len(graphs) < len(unet.transformers())
 
 
 def test_a_configuration_of_ours_holds_every_parameter_of_the_base(tmp_path: Path) -> None:
