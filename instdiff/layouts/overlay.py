@@ -12,6 +12,7 @@ from instdiff.schema import Instance, Layout, Point
 Colour = tuple[int, int, int]
 Frame = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
+SIDE = 512  # pixels of the longer side, at least
 _TURN = 0.618034  # of the colour circle, from one instance to the next
 _COVER = 0.35  # of a mask
 _MAX_WORDS = 40  # characters
@@ -19,8 +20,12 @@ _BLACK = (0, 0, 0)
 
 
 def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
-    """A copy of the picture with the layout on it, each instance in a colour of its own."""
-    canvas = picture.convert("RGB")
+    """A copy of the picture with the layout on it, each instance in a colour of its own.
+
+    Its longer side has `SIDE` pixels or more, so that words fit: a smaller picture is enlarged by a whole factor.
+    """
+    factor = max(1, -(-SIDE // max(picture.size)))
+    canvas = picture.convert("RGB").resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     colours = [colour(number) for number in range(len(layout.instances))]
     for instance, shade in zip(layout.instances, colours, strict=True):
         if instance.mask is not None:

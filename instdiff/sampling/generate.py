@@ -7,20 +7,20 @@ same as without it.
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image
 from pydantic import PositiveInt
 
 from instdiff import atomic, provenance, stage, tables
+from instdiff.drawing import Drawing, MaskedAttention, Merge, SolverName, chosen, remark
 from instdiff.layouts import from_tables
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
-from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
 from instdiff.table_rows import TableRow
@@ -33,14 +33,14 @@ class Params(Strict):
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
-    solver: Literal["plms", "dpm", "unipc"]  # PLMS, DPM-Solver++ or UniPC
-    steps: PositiveInt  # of the solver
-    guidance: float  # scale of classifier-free guidance; 1 is none
-    negative_prompt: str  # what guidance leads away from
-    alpha: Share  # share of the steps, from the noisiest on, in which instances count
+    solver: SolverName | None  # PLMS, DPM-Solver++ or UniPC; null, here and below: as the layers are best drawn
+    steps: PositiveInt | None  # of the solver
+    guidance: float | None  # scale of classifier-free guidance; 1 is none
+    negative_prompt: str | None  # what guidance leads away from
+    alpha: Share | None  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
-    merge: Merge  # of instances drawn alone: the mean, or each instance in its own place
-    masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
+    merge: Merge | None  # of instances drawn alone: the mean, or each instance in its own place
+    masked_attention: MaskedAttention | None  # as in training, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: PositiveInt  # pictures drawn at once
     max_rows: PositiveInt  # in one forward pass
@@ -52,9 +52,8 @@ def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Pa
     if not params.scale_u:
         model.disable_scale_u()
     words = clip.load_text(text)
-    return InstanceDiffusionPipeline(
-        vae.load(vae_folder), words.model, words.tokenizer, model, scheduler(params.solver)
-    )
+    steps = scheduler(params.solver or model.drawing.solver)
+    return InstanceDiffusionPipeline(vae.load(vae_folder), words.model, words.tokenizer, model, steps)
 
 
 def draw(
@@ -78,6 +77,15 @@ def draw(
         max_rows=params.max_rows,
     ).images
     return images
+
+
+def settled(params: Params, own: Drawing) -> Params:
+    """The values with those of the layers where they are null; one remark on those that differ from the layers'."""
+    names = sorted(Drawing.model_fields.keys() & Params.model_fields.keys())  # `mis` is the row's
+    taken = chosen(own, {name: getattr(params, name) for name in names})
+    if (sentence := remark(own, taken)) is not None:
+        print(f"generate: {sentence}")
+    return params.model_copy(update={name: getattr(taken, name) for name in names})
 
 
 def first(layout: Layout, slots: int) -> Layout:
@@ -110,6 +118,7 @@ def run(
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
     own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
     scratch = resume.folder(resume.digest(__name__, own, row, *inputs.values(), *weights.values()))
+    own = settled(own, pipeline.unet.drawing)
     draw_missing(pipeline, layouts, own.rows[row], own, scratch)
     with atomic.folder(generated) as part:
         for layout in layouts:

@@ -11,9 +11,9 @@ N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.drawing import MaskedAttention, Merge, chosen
 from instdiff.formats import FORMATS, Format
+from instdiff.layouts import from_python
 from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
 from instdiff.model.conditions import Conditions
@@ -36,15 +38,9 @@ from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Compat, Instance, Layout
+from instdiff.schema import Compat, Layout
 
-NEGATIVE_PROMPT = (  # of the released script
-    "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
-    "low quality"
-)
 REFINER_STEPS = 20
-Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn alone
-MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -105,17 +101,17 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         prompt: str | Layout | Sequence[str | Layout],
         instances: Sequence[Any] = (),
         *,
-        negative_prompt: str = NEGATIVE_PROMPT,
+        negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        alpha: float = 0.75,
-        mis: float = 0.36,
-        merge: Merge = "mean",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        alpha: float | None = None,
+        mis: float | None = None,
+        merge: Merge | None = None,
         formats: Collection[Format] = FORMATS,
-        masked_attention: MaskedAttention = False,
+        masked_attention: MaskedAttention | None = None,
         generator: Generators | None = None,
         latents: Tensor | None = None,
         image: Image.Image | Sequence[Image.Image] | None = None,
@@ -131,12 +127,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         """Pictures at `.images`: those of the first layout, then of the next.
 
         `prompt` is a text or a Layout, or several; for a text, `instances` lists its instances (for several texts, a
-        list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
-        them the picture is drawn from the text alone. `height` and `width` are in pixels.
+        list for each), each an Instance or a dictionary of its fields, its mask also a picture of PIL or an array.
+        `formats` are those that count; with none of them the picture is drawn from the text alone. `height` and `width`
+        are in pixels.
 
         For the share `alpha` of the steps instances count, for the share `mis` they are drawn alone; then the picture
         goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
         `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
+        These, steps, guidance and negative prompt are those of the layers (`pipe.unet.drawing`) where they are None.
 
         `generator` is one for the whole batch or one a picture; `latents` (P, C, h, w) takes the place of the noise it
         draws. With `image` only the share `strength` of the steps is taken, from that picture under the same noise. A
@@ -144,11 +142,23 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         forward pass. `compat="reference"` gives the numbers of the released code where it differs; `output_type` is
         "pil" or "latent". ValueError says in one sentence what does not fit.
         """
-        layouts = as_layouts(prompt, instances)
+        layouts = from_python.layouts(prompt, instances)
+        how = chosen(
+            self.unet.drawing,
+            {
+                "steps": num_inference_steps,
+                "guidance": guidance_scale,
+                "negative_prompt": negative_prompt,
+                "alpha": alpha,
+                "mis": mis,
+                "merge": merge,
+                "masked_attention": masked_attention,
+            },
+        )
         device = self._execution_device
         count = len(layouts) * num_images_per_prompt
-        steps = solver(self.scheduler, num_inference_steps)
-        gates = guidance.gates(steps.num_steps, alpha)
+        steps = solver(self.scheduler, how.steps)
+        gates = guidance.gates(steps.num_steps, how.alpha)
         noise_PChw = self._noise(count, height, width, generator, latents, device)
         clean_PChw = None if image is None else self._encode(image, noise_PChw)
         if not 0 < strength <= 1:
@@ -156,17 +166,17 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
         if first == steps.num_steps:
             raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
-        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, mis) > first
+        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, how.mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
         rows = self._rows(
             layouts,
             num_images_per_prompt,
-            negative_prompt,
+            how.negative_prompt,
             formats,
             size=size,
-            masked=masked_attention,
+            masked=how.masked_attention,
             apart=is_apart,
-            merge=merge,
+            merge=how.merge,
             max_rows=max_rows,
             compat=compat,
             device=device,
@@ -178,7 +188,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             rows.grounding,
             rows.null_text_1LD,
             rows.null_grounding,
-            guidance=guidance_scale,
+            guidance=how.guidance,
             max_rows=max_rows,
             picture_R=rows.picture_R,
         )
@@ -189,7 +199,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             steps,
             gates,
             picture_R=rows.picture_R,
-            share=mis if is_apart else 0,
+            share=how.mis if is_apart else 0,
             clean_BCHW=clean_PChw,
             first=first,
             after_step=after_step,
@@ -345,27 +355,6 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
 def precision_name(dtype: torch.dtype) -> str:
     """As the options name it."""
     return str(dtype).removeprefix("torch.")
-
-
-def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
-    """Layouts of prompts and instances; ValueError when lists do not fit each other, or an instance is none."""
-    if isinstance(prompt, str | Layout):
-        prompt, instances = [prompt], [instances]
-    if not instances:
-        instances = [()] * len(prompt)
-    if not prompt or len(prompt) != len(instances):
-        raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
-    pairs = enumerate(zip(prompt, instances, strict=True))
-    return [_layout(text, its_instances, number) for number, (text, its_instances) in pairs]
-
-
-def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
-    if isinstance(prompt, Layout):
-        if instances:
-            raise ValueError("a Layout has its own instances: give no others")
-        return prompt
-    checked = tuple(item if isinstance(item, Instance) else Instance.model_validate(item) for item in instances)
-    return Layout(key=f"layout {number}", prompt=prompt, instances=checked)
 
 
 def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
