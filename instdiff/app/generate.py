@@ -12,12 +12,13 @@ import torch
 
 from instdiff import atomic, provenance
 from instdiff.app.validate import line, readable
-from instdiff.checkpoints import assemble, lora
+from instdiff.checkpoints import assemble, lora, reading
 from instdiff.drawing import Drawing, chosen, remark
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
 from instdiff.picture_files import opened
+from instdiff.sampling import memory
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     checked = files.check(path, max_instances=stated.slots, compat=options.compat, drawn=drawn)
     wanted = checked.drawable()
     out = target(options, path)
+    refuse_too_large(options, wanted)
     pipeline = loaded(options)
     for sentence in [*own_way, *checked.remarks, *long_texts(pipeline, wanted)]:
         print(f"remark  {line(sentence)}")
@@ -147,6 +149,18 @@ def target(options: argparse.Namespace, path: Path) -> Path:
     if out.exists() and not (out / provenance.RECORD).is_file():
         raise ValueError(f"{out}: exists and is no earlier run ({provenance.RECORD} is missing); name another --output")
     return out
+
+
+def refuse_too_large(options: argparse.Namespace, wanted: Sequence[Layout]) -> None:
+    """ValueError where the largest of the layouts needs more memory than is free, before any weights are read."""
+    sizes = reading.base_sizes(options.ckpt)
+    side = sizes.unet["sample_size"] * 2 ** (len(sizes.vae["block_out_channels"]) - 1)
+    instances = max((len(layout.instances) for layout in wanted), default=0) if options.mis > 0 else 0
+    rows = memory.rows(
+        options.num_images, options.num_images * instances, options.guidance_scale, max(1, options.max_rows)
+    )
+    size = memory.Size(options.height or side, options.width or side, *rows, bool(options.masked_attention))
+    memory.refuse_too_large(sizes.unet, sizes.vae, size, torch.device(options.device), _DTYPES[options.dtype].itemsize)
 
 
 def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:

@@ -95,6 +95,14 @@ def stated(path: Path) -> Stated:
     return Stated(AS_RELEASED, RELEASED.max_instances)
 
 
+def base_sizes(path: Path) -> Sizes:
+    """Sizes of the base at a path, before any weight is read: a file is taken for a Stable Diffusion 1.5."""
+    for mark, names in ((path / INDEX, _DIFFUSERS), (path / "clip" / "text", _FOUNDATION)):
+        if mark.exists():
+            return sizes.of_folders(*(path / names[network] for network in ("unet", "vae", "text_encoder")))
+    return Sizes()
+
+
 def _has_layers(config: Path) -> bool:
     """Whether a UNet's configuration speaks of instance layers of ours; one that cannot be read is named later."""
     try:

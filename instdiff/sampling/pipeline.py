@@ -36,7 +36,7 @@ from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
-from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling import guidance, memory, multi_instance
 from instdiff.sampling.solvers import solver
 from instdiff.schema import Compat, Layout
 
@@ -168,6 +168,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
         is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, how.mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
+        apart = num_images_per_prompt * sum(len(layout.instances) for layout in layouts) if is_apart else 0
+        drawn = memory.Size(
+            size[0] * self.scale,
+            size[1] * self.scale,
+            *memory.rows(count, apart, how.guidance, max_rows),
+            masked=bool(how.masked_attention) and bool(formats),
+        )
+        memory.refuse_too_large(self.unet.config, self.vae.config, drawn, device, self.unet.dtype.itemsize)
         rows = self._rows(
             layouts,
             num_images_per_prompt,

@@ -15,7 +15,7 @@ from instdiff import atomic, recipes, stage
 from instdiff.data.batches import Batch, Batches, Feed
 from instdiff.data.from_shards import Store, last
 from instdiff.data.samples import Source
-from instdiff.data.source import SampleParams, encoding, fingerprint, samples, stores
+from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
 from instdiff.drawing import Drawing, Sampler
 from instdiff.model.conditions import Conditions
 from instdiff.model.noise_schedule import eps_loss, noised
@@ -126,6 +126,7 @@ def run(
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
+    refuse_without_instances(where[0])
     inputs = (fingerprint(shards, params.data), encoding(embeddings, params.data), unet)
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))

@@ -96,7 +96,8 @@ def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: st
     count = tables.write(to.table, joined([part.rows() for part in parts], to.schema), to.schema)
     failed.write(to.ledger)
     clear(scratch, keep=bool(failed.rows))
-    return {"instances": count, "failed": len(failed.rows), **failed.counts()}
+    lost = sum(row["index"] != -1 for row in failed.rows)  # instances that stand in the table without what was wanted
+    return {"instances": count, "kept": max(0, count - lost), "failed": len(failed.rows), **failed.counts()}
 
 
 def place(output: Path, digest: str) -> Path:
