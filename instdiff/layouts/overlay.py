@@ -61,8 +61,9 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], instance: Instance, 
         edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
         pen.rectangle(edges, outline=shade, width=max(1, height // 256))
     shown = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
-    dots = [(at(point), 1) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
-    dots += [(at(point), 3) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
+    thick = max(1, height // 256)
+    dots = [(at(point), thick) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
+    dots += [(at(point), 3 * thick) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
     for rim, ink in ((1, _BLACK), (0, shade)):  # a single rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)
@@ -74,7 +75,7 @@ def _word(
     """The phrase where the instance begins, moved down until it covers no other; its frame joins `occupied`."""
     width, height = size
     words = instance.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
-    letters = max(10, height // 32)
+    letters = max(10, height // 22)
     x, y = start(instance)
     _, _, right, bottom = pen.textbbox((0, 0), words, stroke_width=1, font_size=letters)
     left, top = min(x * (width - 1) + 3, max(0.0, width - right)), min(y * (height - 1) + 1, max(0.0, height - bottom))
