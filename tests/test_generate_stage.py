@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_pipeline import base, shared
 
 from instdiff import tables
+from instdiff.drawing import AS_RELEASED, Drawing
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -83,6 +84,16 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         assert torch.equal(found["latents"], usual["latents"]), name
     elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
+
+
+def test_what_is_null_is_as_the_layers_say_and_what_differs_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
+    names = sorted(Drawing.model_fields.keys() & Params.model_fields.keys())
+    unsaid = PARAMS.model_copy(update=dict.fromkeys(names))
+    settled = generate.settled(unsaid, AS_RELEASED)
+    assert {name: getattr(settled, name) for name in names} == AS_RELEASED.model_dump(include=set(names))
+    assert capsys.readouterr().out == ""
+    assert generate.settled(unsaid.model_copy(update={"steps": 7}), AS_RELEASED).steps == 7
+    assert capsys.readouterr().out == "generate: steps 7 as given by hand; these layers are best drawn with steps 50\n"
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))

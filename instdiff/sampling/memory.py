@@ -48,7 +48,7 @@ def needed(unet: Mapping[str, Any], vae: Mapping[str, Any], size: Size, bytes_pe
 
 def available(device: torch.device) -> int | None:
     """Bytes that are free on a device; None where nobody says."""
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
     if device.type != "cpu":

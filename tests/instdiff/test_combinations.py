@@ -31,9 +31,13 @@ def test_what_leaves_nothing_is_refused_with_what_to_take(overrides: list[str], 
     assert ": choose " in fault
 
 
-@pytest.mark.parametrize("name", ["null", *sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
 def test_no_experiment_is_refused(name: str) -> None:
     assert faults(f"experiment={name}") == []
+
+
+def test_the_default_run_is_not_refused() -> None:
+    assert faults() == []
 
 
 def test_every_word_to_the_source_that_has_it() -> None:
