@@ -153,7 +153,7 @@ def run(
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
     digest = resume.digest(__name__, params, images, given, instances, *weights)
     annotate = partial(caption, given=given, params=params, digest=digest)
-    return parts.annotated(todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
+    return parts.annotated(todo, annotate, Output(captions, CAPTIONS, ledger, "caption"), digest, params.work)
 
 
 if __name__ == "__main__":

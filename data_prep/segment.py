@@ -183,7 +183,7 @@ def run(
     weights = [] if params.weights is None else [fingerprint(params.weights)]
     digest = resume.digest(__name__, params, images, given, instances, *weights)
     annotate = partial(segment, given=given, params=params, digest=digest)
-    return parts.annotated(todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
+    return parts.annotated(todo, annotate, Output(masks, MASKS, ledger, "mask"), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -54,13 +54,13 @@ def main(run: Run) -> None:
     stats: Path = options.pop("stats")
     with sentences(section(run)):
         counts = run(**options, params=load_params(run))
-        refuse_nothing(section(run), counts)
+        refuse_nothing(counts)
         with atomic.file(stats) as part:
             part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
     print(f"{section(run)}: {', '.join(f'{name} {value:g}' for name, value in counts.items())}", flush=True)
 
 
-def refuse_nothing(name: str, counts: Mapping[str, float]) -> None:
+def refuse_nothing(counts: Mapping[str, float]) -> None:
     """ValueError where a stage leaves no instance to the next one, with the commonest reason and what to do about it.
 
     A stage that loses instances counts those it leaves as `kept`; the others count `instances`.

@@ -95,7 +95,7 @@ def rebuild(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], *, last: str
         options = vars(stage.parser(loaded.run).parse_args())
         stats: Path = options.pop("stats")
         counts = loaded.run(**options, params=params)
-        stage.refuse_nothing(name, counts)
+        stage.refuse_nothing(counts)
         stats.parent.mkdir(parents=True, exist_ok=True)
         stats.write_text(json.dumps(counts))
         if name == last:

@@ -19,7 +19,7 @@ NOTHING = [
 @pytest.mark.parametrize(("counts", "says"), NOTHING)
 def test_nothing_left_is_an_error_that_names_the_main_reason(counts: Mapping[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        stage.refuse_nothing("any", counts)
+        stage.refuse_nothing(counts)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_nothing_left_is_an_error_that_names_the_main_reason(counts: Mapping[str
     ],
 )
 def test_something_left_is_no_error(counts: Mapping[str, float]) -> None:
-    stage.refuse_nothing("any", counts)
+    stage.refuse_nothing(counts)
 
 
 def test_what_to_do_names_values_that_there_are() -> None:
