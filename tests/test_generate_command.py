@@ -471,6 +471,8 @@ def test_the_overlay_of_a_picture_that_is_not_square_shows_places_as_fractions_o
     box = Instance(phrase="", box=Box(0.5, 0.25, 1.0, 0.75))
     shown = np.asarray(overlay(Image.new("RGB", size), Layout(key="k", prompt="p", instances=(box,)))).any(-1)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    width, height = size
+    height, width = shown.shape
+    assert width / height == size[0] / size[1]
+    assert max(shown.shape) >= 512  # so that words fit
     found = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
     assert found == pytest.approx((0.5, 0.25, 1.0, 0.75), abs=0.05)

@@ -172,7 +172,8 @@ def drawn_rows(
         assert all(len(layout.instances) <= 2 for layout in batch)
         return [Image.new("RGB", (4, 4), (ord(layout.key), params.seed, 0)) for layout in batch]
 
-    slots = SimpleNamespace(unet=SimpleNamespace(unifusion=SimpleNamespace(config=SimpleNamespace(max_instances=2))))
+    unifusion = SimpleNamespace(config=SimpleNamespace(max_instances=2))
+    slots = SimpleNamespace(unet=SimpleNamespace(unifusion=unifusion, drawing=AS_RELEASED))
     monkeypatch.setattr(generate, "load", lambda **_: slots)
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
