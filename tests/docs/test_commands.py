@@ -85,9 +85,11 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def inline(text: str) -> Iterator[list[str]]:
-    """The commands in the sentences of a page."""
+    """The commands in the sentences of a page, but for those that are named alone."""
     for span in re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)):
-        yield from commands(" ".join(span.split()))
+        yield from (
+            words for words in commands(" ".join(span.split())) if any(set("-=") & set(word) for word in words[2:])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def fault(words: list[str], helps: dict[str, str], capsys: pytest.CaptureFixture
     module, *arguments = rest[rest.index("-m") + 1 :]
     if find_spec(module) is None:
         return f"there is no module {module}"
-    if module == "instdiff.config" and not any("[" in word and word.endswith("]") for word in arguments[:1]):
+    if module == "instdiff.config" and not arguments[0].startswith("["):
         values = yaml.safe_load(config.composed(arguments, ROOT / "configs"))
         return next(combinations.faults(values), None)
     return None
