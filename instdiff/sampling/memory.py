@@ -1,8 +1,8 @@
 """How much memory a drawing needs, from shapes alone, so that too much is refused before the machine runs out of it.
 
 What grows is counted: the masks of the attention (places times places of the finest level) and the features of the
-widest level; weights are not. Seen on a CPU with the miniature, masked: 0.31 GB at 256 x 256 (estimated 0.29), 1.35 GB at
-384 x 384 (1.31), 0.55 GB at 256 x 256 with two instances drawn apart for one step (0.83, for more).
+widest level; weights are not. Seen on a CPU with the miniature, masked: 0.31 GB at 256 x 256 (estimated 0.29), 1.35 GB
+at 384 x 384 (1.31), 0.55 GB at 256 x 256 with two instances drawn apart for one step (0.83, for more).
 """
 
 from collections.abc import Mapping
