@@ -31,8 +31,9 @@ SHARED: dict[str, type[BaseModel]] = {
 INTRODUCTION = """# Configuration
 
 Values live in `configs/`, one folder a stage; `configs/config.yaml` says which file of each folder the default run
-uses. `python -m instdiff.config [overrides]` compiles them into `params.yaml`, which DVC compares and stages read:
+uses. `python -m instdiff.config` compiles them into `params.yaml`, which DVC compares and stages read:
 
+<!-- needs: weights of SAM, for the second -->
     python -m instdiff.config experiment=smoke                # a named set of values, from configs/experiment
     python -m instdiff.config segment=sam train.batch_size=8  # another file of a group, another value
 

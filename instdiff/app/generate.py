@@ -12,17 +12,20 @@ import torch
 
 from instdiff import atomic, provenance
 from instdiff.app.validate import line, readable
-from instdiff.checkpoints import assemble, lora
+from instdiff.checkpoints import assemble, lora, reading
 from instdiff.device import PRECISIONS, Place, compile_network, dtype_of, resolve
+from instdiff.drawing import Drawing, chosen, remark
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
 from instdiff.picture_files import opened
 from instdiff.randomness import torch_generator
+from instdiff.sampling import memory
 from instdiff.sampling.few_steps import StepNoise
-from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
+from instdiff.texts import counted
 
 KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "box": ("box", "point"),
@@ -48,6 +51,18 @@ _PASSED_ON = (
     "compat",
 )
 
+_DRAWING = {  # how layers are drawn -> its option
+    "solver": "solver",
+    "steps": "steps",
+    "guidance": "guidance_scale",
+    "negative_prompt": "negative_prompt",
+    "alpha": "alpha",
+    "mis": "mis",
+    "merge": "merge",
+    "masked_attention": "masked_attention",
+}
+_BY_LAYERS = "; by default as the layers are best drawn"
+
 
 def main(arguments: Sequence[str]) -> None:
     """Draw every layout of the file; the folder appears when all is provenance."""
@@ -55,15 +70,18 @@ def main(arguments: Sequence[str]) -> None:
     path: Path | None = options.layout or options.input_json
     if path is None:
         raise ValueError("name a layout file")
+    stated = assemble.stated(options.ckpt, options.instance)
+    options, own_way = settled(options, stated.drawing)
     drawn = (options.height or SIDE, options.width or SIDE)
-    checked = files.check(path, compat=options.compat, drawn=drawn)
+    checked = files.check(path, max_instances=stated.slots, compat=options.compat, drawn=drawn)
     wanted = checked.drawable()
     out = target(options, path)
+    refuse_too_large(options, wanted)
     pipeline = loaded(options)
-    for remark in [*checked.remarks, *long_texts(pipeline, wanted)]:
-        print(f"remark  {line(remark)}")
+    for sentence in [*own_way, *checked.remarks, *long_texts(pipeline, wanted)]:
+        print(f"remark  {line(sentence)}")
     pictures = write(pipeline, wanted, options, out)
-    print(f"{len(pictures)} pictures in {out}")
+    print(f"{counted(len(pictures), 'picture')} in {out}")
 
 
 def long_texts(pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout]) -> Iterator[str]:
@@ -92,24 +110,25 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     add("tokenizer", type=Path, help="folder with vocab.json and merges.txt, where --ckpt is a file")
     add("output", type=Path, default=Path("OUTPUT"), help="folder in which a folder for this run is made")
     add("num_images", type=int, default=1, help="pictures of each layout")
-    add("guidance_scale", type=float, default=7.5)
-    add("negative_prompt", default=NEGATIVE_PROMPT)
+    add("guidance_scale", type=float, help="of classifier-free guidance" + _BY_LAYERS)
+    add("negative_prompt", help="what guidance leads away from" + _BY_LAYERS)
     add("seed", type=int, default=0)
-    add("alpha", type=float, default=0.75, help="share of the steps in which instances count")
-    add("mis", type=float, default=0.36, help="share of the steps in which instances are drawn apart")
-    add("merge", choices=["mean", "regions"], default="mean", help="of what was drawn apart")
+    add("alpha", type=float, help="share of the steps in which instances count" + _BY_LAYERS)
+    add("mis", type=float, help="share of the steps in which instances are drawn apart" + _BY_LAYERS)
+    add("merge", choices=["mean", "regions"], help="of what was drawn apart" + _BY_LAYERS)
     add("cascade_strength", type=float, default=0.35, help="of the refiner, where there is one")
     add("refiner", type=Path, help="folder of the SDXL refiner")
     add("test_config", help="formats that count, by a released configuration: box, point, scribble or mask")
     add("formats", nargs="*", choices=FORMATS, help="formats that count; all that are given by default")
-    add("steps", type=int, default=50)
-    add("solver", choices=sorted(SCHEDULERS), default="plms", help="dpm and unipc need 10 to 20 steps")
+    add("steps", type=int, help="of the solver" + _BY_LAYERS)
+    add("solver", choices=sorted(SCHEDULERS), help="dpm and unipc need 10 to 20 steps" + _BY_LAYERS)
     add("height", type=int, help="in pixels; the model's own by default")
     add("width", type=int)
     add("image", type=Path, help="picture to start from")
     add("strength", type=float, default=0.8, help="share of the steps that is drawn anew over --image")
     add("lora", type=Path, nargs="*", default=[], help="LoRA files")
-    add("masked_attention", action="store_true", help="instances see only their own place")
+    masked = argparse.BooleanOptionalAction
+    add("masked_attention", action=masked, help="instances see only their own place" + _BY_LAYERS)
     add("compat", choices=["reference"], help="numbers of the released code where it differs")
     add(
         "max_rows",
@@ -141,6 +160,15 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     return made
 
 
+def settled(options: argparse.Namespace, own: Drawing) -> tuple[argparse.Namespace, list[str]]:
+    """The options, as the layers are best drawn where they say nothing; and a remark on those that differ."""
+    by_hand = {name: getattr(options, option) for name, option in _DRAWING.items()}
+    taken = chosen(own, by_hand)
+    values = {option: getattr(taken, name) for name, option in _DRAWING.items()}
+    sentence = remark(own, taken)
+    return argparse.Namespace(**{**vars(options), **values}), [] if sentence is None else [sentence]
+
+
 def target(options: argparse.Namespace, path: Path) -> Path:
     """Where the run's folder goes; ValueError if something that is no earlier run of ours lies there."""
     name = f"gc{options.guidance_scale}-seed{options.seed}-alpha{options.alpha}"
@@ -148,6 +176,27 @@ def target(options: argparse.Namespace, path: Path) -> Path:
     if out.exists() and not (out / provenance.RECORD).is_file():
         raise ValueError(f"{out}: exists and is no earlier run ({provenance.RECORD} is missing); name another --output")
     return out
+
+
+def max_rows(options: argparse.Namespace) -> int:
+    """Rows of a forward pass: as stated, else as many as the device gains by."""
+    by_device = MAX_ROWS_CPU if resolve(options.device).type == "cpu" else MAX_ROWS
+    return max(1, options.max_rows or by_device)
+
+
+def refuse_too_large(options: argparse.Namespace, wanted: Sequence[Layout]) -> None:
+    """ValueError where the largest of the layouts needs more memory than is free, before any weights are read."""
+    sizes = reading.base_sizes(options.ckpt)
+    side = sizes.unet["sample_size"] * 2 ** (len(sizes.vae["block_out_channels"]) - 1)
+    instances = max((len(layout.instances) for layout in wanted), default=0) if options.mis > 0 else 0
+    rows = memory.rows(
+        options.num_images,
+        options.num_images * instances,
+        options.guidance_scale,
+        max_rows(options),
+    )
+    size = memory.Size(options.height or side, options.width or side, *rows, bool(options.masked_attention))
+    memory.refuse_too_large(sizes.unet, sizes.vae, size, resolve(options.device), dtype_of(options.dtype).itemsize)
 
 
 def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
@@ -209,7 +258,7 @@ def draw(
         step_noise=_step_noise(pipeline, layout, options) if options.solver == "lcm" else None,
         image=None if options.image is None else opened(options.image),
         refiner=None if options.refiner is None else _refiner(options),
-        max_rows=options.max_rows or (MAX_ROWS_CPU if resolve(options.device).type == "cpu" else MAX_ROWS),
+        max_rows=max_rows(options),
         **{name: getattr(options, name) for name in _PASSED_ON},
     ).images
     for number, image in enumerate(images):

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from instdiff.app import generate
+from instdiff.checkpoints import assemble
 from instdiff.layouts import files, from_tables, masks
 from instdiff.layouts.masks import Mask
 from instdiff.layouts.overlay import overlay
@@ -57,9 +58,9 @@ canvas { display: block; width: 100%; border-radius: 8px; background-size: 100% 
 def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
     parser = generate.parser("instdiff page", __doc__)
-    parser.set_defaults(solver="dpm", steps=20)
     parser.add_argument("--port", type=int, default=7860)
     options = parser.parse_args(arguments)
+    options, _ = generate.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
     path: Path | None = options.layout or options.input_json
     begun = None if path is None else files.read(path, compat=options.compat)[0]
     made = Page(generate.loaded(options), options).blocks(begun)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +23,16 @@ from torch import Tensor
 
 from instdiff import atomic, picture_files, provenance, stage, tables
 from instdiff.device import Place, place
+from instdiff.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
 from instdiff.layouts import from_tables
-from instdiff.model.unet import CONFIG_FILE, InstanceUNet, saved_sizes
+from instdiff.model.unet import CONFIG_FILE, InstanceUNet, layers_config
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling import multi_instance
 from instdiff.sampling.few_steps import StepNoise
-from instdiff.sampling.pipeline import InstanceDiffusionPipeline, MaskedAttention, Merge
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
 from instdiff.table_rows import TableRow
@@ -47,14 +48,16 @@ class Params(Strict):
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
-    solver: Literal["plms", "dpm", "unipc", "lcm"]  # PLMS, DPM-Solver++, UniPC, or few steps of a consistency model
-    steps: PositiveInt  # of the solver
-    guidance: float  # scale of classifier-free guidance; 1 is none
-    negative_prompt: str  # what guidance leads away from
-    alpha: Share  # share of the steps, from the noisiest on, in which instances count
+    solver: (
+        SolverName | None
+    )  # PLMS, DPM-Solver++, UniPC, or LCM's few steps; null, here and below: as the layers are best drawn
+    steps: PositiveInt | None  # of the solver
+    guidance: float | None  # scale of classifier-free guidance; 1 is none
+    negative_prompt: str | None  # what guidance leads away from
+    alpha: Share | None  # share of the steps, from the noisiest on, in which instances count
     scale_u: bool  # whether ScaleU takes part
-    merge: Merge  # of instances drawn alone: the mean, or each instance in its own place
-    masked_attention: MaskedAttention  # as in train, or masked at the level of the most tokens alone
+    merge: Merge | None  # of instances drawn alone: the mean, or each instance in its own place
+    masked_attention: MaskedAttention | None  # as in training, or masked at the level of the most tokens alone
     compat: Compat | None  # "reference" gives the numbers of the released code where it differs
     batch_size: PositiveInt  # pictures drawn at once, at most
     batch_rows: PositiveInt  # rows held at once, at most: pictures, and instances that are drawn apart
@@ -81,8 +84,9 @@ def load(*, text: Path, vae_folder: Path, unet: Path, instance: Path, params: Pa
     if not params.scale_u:
         model.disable_scale_u()
     words = clip.load_text(text, where)
+    steps = scheduler(params.solver or model.drawing.solver)
     pipeline = InstanceDiffusionPipeline(
-        vae.load(vae_folder, where), words.model, words.tokenizer, place(model, where), scheduler(params.solver)
+        vae.load(vae_folder, where), words.model, words.tokenizer, place(model, where), steps
     )
     pipeline.padded = where.compile != "no"
     return pipeline
@@ -124,13 +128,22 @@ def step_noise(batch: Sequence[Layout], seed: int, shape: tuple[int, ...]) -> St
     return noise
 
 
+def settled(params: Params, own: Drawing) -> Params:
+    """The values with those of the layers where they are null; one remark on those that differ from the layers'."""
+    names = sorted(Drawing.model_fields.keys() & Params.model_fields.keys())  # `mis` is the row's
+    taken = chosen(own, {name: getattr(params, name) for name in names})
+    if (sentence := remark(own, taken)) is not None:
+        print(f"generate: {sentence}")
+    return params.model_copy(update={name: getattr(taken, name) for name in names})
+
+
 def first(layout: Layout, slots: int) -> Layout:
     """The layout with no more instances than the model has slots for, the first as in the released evaluation."""
     return layout.model_copy(update={"instances": layout.instances[:slots]})
 
 
 @dataclass(frozen=True)
-class Drawing:
+class BatchDrawing:
     """Draws the pictures of a batch; a process loads the networks when it draws its first."""
 
     digest: str  # of all that decides the pictures
@@ -148,7 +161,7 @@ class Drawing:
 
 
 @lru_cache(maxsize=1)
-def networks(drawing: Drawing) -> InstanceDiffusionPipeline:
+def networks(drawing: BatchDrawing) -> InstanceDiffusionPipeline:
     """The pipeline of a drawing, kept for the batches that follow."""
     own = drawing.weights
     return load(text=own.text, vae_folder=own.vae, unet=own.unet, instance=own.instance, params=drawing.params)
@@ -156,6 +169,7 @@ def networks(drawing: Drawing) -> InstanceDiffusionPipeline:
 
 def batches(layouts: Sequence[Layout], row: TableRow, params: Params) -> list[list[Layout]]:
     """The layouts in their order, each batch as full as `batch_size` pictures and `batch_rows` rows allow."""
+    assert params.steps is not None  # settled
     is_apart = bool(row.formats) and multi_instance.num_separate_steps(params.steps, row.mis) > 0
     cut: list[list[Layout]] = []
     rows = 0
@@ -191,16 +205,17 @@ def run(
             pictures, dict(zip(table["key"], table["file"], strict=True)), vae, unet, generated, row, params.device
         )
     all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
-    slots = saved_sizes(instance / "layers" / CONFIG_FILE)[0].max_instances
-    layouts = [first(layout, slots) for layout in all_layouts]
+    stated = layers_config(instance / "layers" / CONFIG_FILE)
+    layouts = [first(layout, stated.unifusion_config.max_instances) for layout in all_layouts]
     inputs = {"images": provenance.of_path(images), "annotated": provenance.of_path(annotated)}
     weights = Weights(text, vae, unet, instance)
     digests = {name: provenance.of_folder(folder) for name, folder in weights._asdict().items()}
-    own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
+    own = settled(params, stated.drawing or AS_RELEASED)
+    own = own.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
     digest = resume.digest(__name__, own, row, *inputs.values(), *digests.values())
     drawn = parts.cut_into(
         batches(layouts, own.rows[row], own),
-        Drawing(digest, weights, own.rows[row], own),
+        BatchDrawing(digest, weights, own.rows[row], own),
         resume.folder(digest),
         PICTURES,
         own.work,

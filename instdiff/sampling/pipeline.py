@@ -10,9 +10,9 @@ N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.drawing import MaskedAttention, Merge, chosen
 from instdiff.formats import FORMATS, Format
+from instdiff.layouts import from_python
 from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
 from instdiff.model.conditions import Conditions
@@ -33,19 +35,12 @@ from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
-from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling import guidance, memory, multi_instance
 from instdiff.sampling.few_steps import StepNoise, with_noise
 from instdiff.sampling.finite import by_vae, finite
 from instdiff.sampling.refiner import refined
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Compat, Instance, Layout
-
-NEGATIVE_PROMPT = (  # of the released script
-    "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
-    "low quality"
-)
-Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn alone
-MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
+from instdiff.schema import Compat, Layout
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -108,19 +103,19 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         prompt: str | Layout | Sequence[str | Layout],
         instances: Sequence[Any] = (),
         *,
-        negative_prompt: str = NEGATIVE_PROMPT,
+        negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         reuse: int = 1,
-        alpha: float = 0.75,
-        mis: float = 0.36,
-        merge: Merge = "mean",
+        alpha: float | None = None,
+        mis: float | None = None,
+        merge: Merge | None = None,
         formats: Collection[Format] = FORMATS,
-        masked_attention: MaskedAttention = False,
+        masked_attention: MaskedAttention | None = None,
         generator: Generators | None = None,
         latents: Tensor | None = None,
         step_noise: StepNoise | None = None,
@@ -137,12 +132,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         """Pictures at `.images`: those of the first layout, then of the next.
 
         `prompt` is a text or a Layout, or several; for a text, `instances` lists its instances (for several texts, a
-        list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
-        them the picture is drawn from the text alone. `height` and `width` are in pixels.
+        list for each), each an Instance or a dictionary of its fields, its mask also a picture of PIL or an array.
+        `formats` are those that count; with none of them the picture is drawn from the text alone. `height` and `width`
+        are in pixels.
 
         For the share `alpha` of the steps instances count, for the share `mis` they are drawn alone; then the picture
         goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
         `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
+        These, steps, guidance and negative prompt are those of the layers (`pipe.unet.drawing`) where they are None.
 
         Cheaper and not exact: guidance in an interval of the steps alone, as shares from the noisiest on
         (`guidance_interval`); the deep levels of the network in every `reuse`-th step only. `step_noise` gives the
@@ -154,14 +151,26 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         forward pass. `compat="reference"` gives the numbers of the released code where it differs; `output_type` is
         "pil" or "latent". ValueError says in one sentence what does not fit.
         """
-        layouts = as_layouts(prompt, instances)
+        layouts = from_python.layouts(prompt, instances)
+        how = chosen(
+            self.unet.drawing,
+            {
+                "steps": num_inference_steps,
+                "guidance": guidance_scale,
+                "negative_prompt": negative_prompt,
+                "alpha": alpha,
+                "mis": mis,
+                "merge": merge,
+                "masked_attention": masked_attention,
+            },
+        )
         device = self._execution_device
         count = len(layouts) * num_images_per_prompt
-        steps = solver(self.scheduler, num_inference_steps)
+        steps = solver(self.scheduler, how.steps)
         guided = guidance.guided_steps(steps.num_steps, guidance_interval)
         if reuse < 1:
             raise ValueError(f"reuse {reuse}: the deep levels are evaluated in every 1st, 2nd, ... step")
-        gates = guidance.gates(steps.num_steps, alpha)
+        gates = guidance.gates(steps.num_steps, how.alpha)
         noise_PChw = self._noise(count, height, width, generator, latents, device)
         clean_PChw = None if image is None else self._encode(image, noise_PChw)
         if not 0 < strength <= 1:
@@ -169,17 +178,25 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
         if first == steps.num_steps:
             raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
-        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, mis) > first
+        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, how.mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
+        apart = num_images_per_prompt * sum(len(layout.instances) for layout in layouts) if is_apart else 0
+        drawn = memory.Size(
+            size[0] * self.scale,
+            size[1] * self.scale,
+            *memory.rows(count, apart, how.guidance, max_rows),
+            masked=bool(how.masked_attention) and bool(formats),
+        )
+        memory.refuse_too_large(self.unet.config, self.vae.config, drawn, device, self.unet.dtype.itemsize)
         rows = self._rows(
             layouts,
             num_images_per_prompt,
-            negative_prompt,
+            how.negative_prompt,
             formats,
             size=size,
-            masked=masked_attention,
+            masked=how.masked_attention,
             apart=is_apart,
-            merge=merge,
+            merge=how.merge,
             max_rows=max_rows,
             compat=compat,
             device=device,
@@ -191,7 +208,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             rows.grounding,
             rows.null_text_1LD,
             rows.null_grounding,
-            guidance=guidance_scale,
+            guidance=how.guidance,
             max_rows=max_rows,
             picture_R=rows.picture_R,
             num_pictures=rows.num_pictures,
@@ -206,7 +223,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             steps,
             gates,
             picture_R=rows.picture_R,
-            share=mis if is_apart else 0,
+            share=how.mis if is_apart else 0,
             clean_BCHW=clean_PChw,
             first=first,
             after_step=after_step,
@@ -337,27 +354,6 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         ]
         arrays = (pixels.pictures(part, rounded=compat != "reference") for part in parts)
         return [Image.fromarray(picture) for array in arrays for picture in array]
-
-
-def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
-    """Layouts of prompts and instances; ValueError when lists do not fit each other, or an instance is none."""
-    if isinstance(prompt, str | Layout):
-        prompt, instances = [prompt], [instances]
-    if not instances:
-        instances = [()] * len(prompt)
-    if not prompt or len(prompt) != len(instances):
-        raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
-    pairs = enumerate(zip(prompt, instances, strict=True))
-    return [_layout(text, its_instances, number) for number, (text, its_instances) in pairs]
-
-
-def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
-    if isinstance(prompt, Layout):
-        if instances:
-            raise ValueError("a Layout has its own instances: give no others")
-        return prompt
-    checked = tuple(item if isinstance(item, Instance) else Instance.model_validate(item) for item in instances)
-    return Layout(key=f"layout {number}", prompt=prompt, instances=checked)
 
 
 def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:

@@ -94,6 +94,7 @@ class Output(NamedTuple):
     table: Path
     schema: pa.Schema
     ledger: Path
+    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
 
 
 def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
@@ -102,10 +103,12 @@ def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: st
     parts = cut(items, annotate, scratch, to.schema, work)
     make_all(parts, work)
     failed = ledger_of(parts)
-    count = tables.write(to.table, joined([part.rows() for part in parts], to.schema), to.schema)
+    table = joined([part.rows() for part in parts], to.schema)
+    count = tables.write(to.table, table, to.schema)
     failed.write(to.ledger)
     clear(scratch, keep=bool(failed.rows))
-    return {"instances": count, "failed": len(failed.rows), **failed.counts()}
+    kept = {} if to.wanted is None else {"kept": count - table[to.wanted].null_count}
+    return {"instances": count, **kept, "failed": len(failed.rows), **failed.counts()}
 
 
 def place(output: Path, digest: str) -> Path:

@@ -17,7 +17,7 @@ from instdiff.schema import Strict
 
 PACKAGES = ("instdiff", "data_prep", "eval")
 STARTERS = frozenset(
-    {"instdiff.stage", "instdiff.values", "instdiff.progress", "instdiff.atomic"}
+    {"instdiff.stage", "instdiff.values", "instdiff.combinations", "instdiff.progress", "instdiff.atomic"}
 )  # no byte of an output is theirs
 
 

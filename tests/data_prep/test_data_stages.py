@@ -346,7 +346,7 @@ def test_an_instance_that_cannot_be_segmented_stays_with_a_null_and_a_reason(
     write(tmp_path, "given", given, GIVEN)
     to = {**tables_of(tmp_path, "train", "instances", "masks"), "ledger": ledger(tmp_path, "segment")}
     counts = segment.run(**sources(tmp_path), **to, params=SEGMENT)
-    assert counts == {"instances": len(given), "failed": 1, f"failed_{reason}": 1}
+    assert counts == {"instances": len(given), "kept": len(given) - 1, "failed": 1, f"failed_{reason}": 1}
     assert tables.read(to["ledger"], LEDGER)["reason"].tolist() == [reason]
     drawn = read(tmp_path, "masks", MASKS)["mask"]
     assert drawn[0] is None

@@ -40,7 +40,7 @@ def committed(name: str) -> str:
 
 
 def test_the_readme_shows_the_committed_metrics() -> None:
-    page = committed("README.md")
+    page = committed("docs/results.md")
     assert within(page, markdown(json.loads(committed("metrics.json")))) == page
 
 

@@ -17,6 +17,7 @@ from instdiff.data import embeddings, shards, source
 from instdiff.data.embeddings import Embedded, Empty
 from instdiff.data.format_dropout import DropChances
 from instdiff.data.from_pictures import Encoders
+from instdiff.drawing import Sampler
 from instdiff.layouts.prompts import Prompts
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
@@ -44,6 +45,7 @@ PARAMS = train.Params(
     ),
     scale_u=True,
     masked_attention=True,
+    drawing=Sampler(solver="dpm", steps=2, guidance=3.0, negative_prompt="", alpha=1.0, mis=0.0, merge="mean"),
     compat=None,
     order="epochs",
     window=2,

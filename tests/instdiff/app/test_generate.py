@@ -21,6 +21,7 @@ from instdiff import __main__ as command
 from instdiff import device
 from instdiff.app import generate
 from instdiff.checkpoints import assemble, lora
+from instdiff.drawing import AS_RELEASED
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
@@ -88,9 +89,10 @@ def test_a_run_repeats_what_validate_remarks_and_names_the_words_that_are_lost(
     instances = [{"phrase": "a", "box": [0, 0, 10, 10]}, {"phrase": "b", "box": [0.1, 0.1, 0.5, 0.5]}]
     run(tmp_path, {"prompt": "a " * room + "c c", "instances": instances}, "--steps", "1", "--width", "64")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark  ")]
-    assert "instances.0.box: (0, 0, 10, 10) is cut at the picture's border: are these percent" in said[0]
-    assert said[1].endswith(f"has {room + 2} tokens, and the text encoder reads {room}: lost is 'c c'")
-    assert len(said) == 2
+    assert said[0].endswith("steps 1 as given by hand; these layers are best drawn with steps 50")
+    assert "instances.0.box: (0, 0, 10, 10) is cut at the picture's border: are these percent" in said[1]
+    assert said[2].endswith(f"has {room + 2} tokens, and the text encoder reads {room}: lost is 'c c'")
+    assert len(said) == 3
 
 
 @pytest.mark.usefixtures("tiny")
@@ -316,7 +318,7 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.f
 def test_the_pipeline_is_got_ready_as_the_options_say(
     recorder: Recorder, options: list[str], expected: list[object]
 ) -> None:
-    generate.loaded(generate.parser().parse_args(["--ckpt", "w", *options]))
+    generate.loaded(generate.settled(generate.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0])
     assert recorder.done == expected
 
 
@@ -505,6 +507,8 @@ def test_the_overlay_of_a_picture_that_is_not_square_shows_places_as_fractions_o
     box = Instance(phrase="", box=Box(0.5, 0.25, 1.0, 0.75))
     shown = np.asarray(overlay(Image.new("RGB", size), Layout(key="k", prompt="p", instances=(box,)))).any(-1)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    width, height = size
+    height, width = shown.shape
+    assert width / height == size[0] / size[1]
+    assert max(shown.shape) >= 512  # so that words fit
     found = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
     assert found == pytest.approx((0.5, 0.25, 1.0, 0.75), abs=0.05)

@@ -18,6 +18,7 @@ from tiny_pipeline import shared
 
 from instdiff import __main__ as command
 from instdiff.app import generate, page
+from instdiff.drawing import AS_RELEASED
 from instdiff.layouts import masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
@@ -31,7 +32,7 @@ def options(tmp_path: Path) -> argparse.Namespace:
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"some")
     given = ["--ckpt", str(weights), "--output", str(tmp_path / "out"), "--steps", "2"]
-    return generate.parser().parse_args(given)
+    return generate.settled(generate.parser().parse_args(given), AS_RELEASED)[0]
 
 
 @pytest.fixture
@@ -221,8 +222,8 @@ def test_what_is_chosen_on_the_page_takes_the_place_of_the_option_and_moves_no_o
 @pytest.mark.parametrize(
     ("given", "option", "value"),
     [
-        ([], "solver", "dpm"),
-        ([], "steps", 20),
+        ([], "solver", "plms"),
+        ([], "steps", 50),
         (["--solver", "unipc"], "solver", "unipc"),
         (["--steps", "9"], "steps", 9),
         (["--merge", "regions"], "merge", "regions"),

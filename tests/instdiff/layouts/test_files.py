@@ -248,7 +248,7 @@ def test_the_released_model_has_thirty_slots(tmp_path: Path) -> None:
     [
         ([], "2 layouts can be drawn, 0 faults"),
         (["--max-instances", "2"], "2 layouts can be drawn, 0 faults"),
-        (["--max-instances", "1"], "1 layouts can be drawn, 1 faults"),
+        (["--max-instances", "1"], "1 layout can be drawn, 1 fault"),
     ],
 )
 def test_validate_counts_over_all_files_by_the_slots_asked_for(

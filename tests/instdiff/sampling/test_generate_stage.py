@@ -13,10 +13,12 @@ from data_world import WORK
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_pipeline import base, shared
+from tiny_pipeline import SIZES, base, shared
 
 from instdiff import provenance, tables
 from instdiff.device import PLAIN
+from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.model.unet import LayersConfig
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -106,6 +108,16 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         "pictures",
     }  # held below
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
+
+
+def test_what_is_null_is_as_the_layers_say_and_what_differs_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
+    names = sorted(Drawing.model_fields.keys() & Params.model_fields.keys())
+    unsaid = PARAMS.model_copy(update=dict.fromkeys(names))
+    settled = generate.settled(unsaid, AS_RELEASED)
+    assert {name: getattr(settled, name) for name in names} == AS_RELEASED.model_dump(include=set(names))
+    assert capsys.readouterr().out == ""
+    assert generate.settled(unsaid.model_copy(update={"steps": 7}), AS_RELEASED).steps == 7
+    assert capsys.readouterr().out == "generate: steps 7 as given by hand; these layers are best drawn with steps 50\n"
 
 
 @given(st.permutations(LAYOUTS), st.integers(1, 3))
@@ -224,7 +236,8 @@ def drawn_rows(
         assert all(len(layout.instances) <= 2 for layout in batch)
         return [Image.new("RGB", (4, 4), (ord(layout.key), params.seed, 0)) for layout in batch]
 
-    monkeypatch.setattr(generate, "saved_sizes", lambda _: (SimpleNamespace(max_instances=2), True))
+    stated = LayersConfig(unifusion_config=SIZES.model_copy(update={"max_instances": 2}), scale_u=True)
+    monkeypatch.setattr(generate, "layers_config", lambda _: stated)
     monkeypatch.setattr(generate, "load", lambda **_: LOADED.append(row))
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
