@@ -28,6 +28,7 @@ from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff import atomic
+from instdiff.options import SEED, Parser, whole
 from instdiff.picture_files import SUFFIXES
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
@@ -264,17 +265,17 @@ def _cells(one: Difference) -> list[str]:
     return [one.name, f"{one.one:.3f}", f"{one.other:.3f}", f"{one.value:+.3f}", interval, f"{kind} {said}".strip()]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff compare", description=main.__doc__)
+    options = Parser(prog="instdiff compare", description=main.__doc__)
     add = options.add_argument
     add("a", help="a folder of scores, an experiment or a commit; several with commas between them are seeds")
     add("b", help="the same, to hold against it")
     add("--row", help="compare this row alone")
     add("--pictures", type=Path, nargs=2, help="those of A and B (seeds: folders in them); a revision brings its own")
-    add("--count", type=int, default=12, help="how many of the instances that changed most")
-    add("--resamples", type=int, default=1000, help="bootstrap draws")
-    add("--seed", type=int, default=0, help="of the draws")
+    add("--count", type=whole(0), default=12, help="how many of the instances that changed most")
+    add("--resamples", type=whole(1), default=1000, help="bootstrap draws")
+    add("--seed", type=SEED, default=0, help="of the draws")
     add("--html", type=Path, help="write a page with pictures side by side")
     add("--plots", type=Path, help="write files that `dvc plots show` draws")
     return options

@@ -6,7 +6,6 @@ instdiff grid ablation --show     # the table of those that have run, beside the
 An experiment is named <grid>-<line> and computes the rows of the table that it is about, no others.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows.metrics import Change, Metric
+from instdiff.options import Parser
 from instdiff.schema import Strict
 
 GRIDS = Path("configs/grid")
@@ -113,7 +113,7 @@ def number(one: Change) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Queue a grid, or show what became of it."""
-    parser = argparse.ArgumentParser(prog="instdiff grid", description="A grid of experiments.")
+    parser = Parser(prog="instdiff grid", description="A grid of experiments.")
     parser.add_argument("grid", choices=sorted(path.stem for path in GRIDS.glob("*.yaml")))
     parser.add_argument("--show", action="store_true", help="print the table of those that have run")
     chosen = parser.parse_args(arguments)

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from instdiff import atomic, provenance
+from instdiff import atomic, device, provenance
 from instdiff.app.validate import line, readable
 from instdiff.checkpoints import assemble, lora
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
+from instdiff.model.noise_schedule import NUM_TIMESTEPS
+from instdiff.options import SEED, SHARE, Parser, checked, real, whole
 from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
@@ -47,7 +49,7 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 
 def main(arguments: Sequence[str]) -> None:
     """Draw every layout of the file; the folder appears when all is provenance."""
-    options = parser().parse_args(arguments)
+    options = parsed(parser(), arguments)
     path: Path | None = options.layout or options.input_json
     if path is None:
         raise ValueError("name a layout file")
@@ -70,9 +72,9 @@ def long_texts(pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout]) ->
         yield from (f"{layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens, room))
 
 
-def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> argparse.ArgumentParser:
+def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> Parser:
     """Options: those of the released script under their names, then ours."""
-    made = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    made = Parser(prog=prog, description=description)
 
     def add(name: str, **how: Any) -> None:
         made.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **how)
@@ -87,32 +89,56 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     )
     add("tokenizer", type=Path, help="folder with vocab.json and merges.txt, where --ckpt is a file")
     add("output", type=Path, default=Path("OUTPUT"), help="folder in which a folder for this run is made")
-    add("num_images", type=int, default=1, help="pictures of each layout")
-    add("guidance_scale", type=float, default=7.5)
+    add("num_images", type=whole(1), default=1, help="pictures of each layout")
+    add("guidance_scale", type=real(0), default=7.5)
     add("negative_prompt", default=NEGATIVE_PROMPT)
-    add("seed", type=int, default=0)
-    add("alpha", type=float, default=0.75, help="share of the steps in which instances count")
-    add("mis", type=float, default=0.36, help="share of the steps in which instances are drawn apart")
+    add("seed", type=SEED, default=0)
+    add("alpha", type=SHARE, default=0.75, help="share of the steps in which instances count")
+    add("mis", type=SHARE, default=0.36, help="share of the steps in which instances are drawn apart")
     add("merge", choices=["mean", "regions"], default="mean", help="of what was drawn apart")
-    add("cascade_strength", type=float, default=0.35, help="of the refiner, where there is one")
+    add("cascade_strength", type=SHARE, default=0.35, help="of the refiner, where there is one")
     add("refiner", type=Path, help="folder of the SDXL refiner")
-    add("test_config", help="formats that count, by a released configuration: box, point, scribble or mask")
+    add(
+        "test_config",
+        type=checked(configuration),
+        help="formats that count, by a released configuration: box, point, scribble or mask",
+    )
     add("formats", nargs="*", choices=FORMATS, help="formats that count; all that are given by default")
-    add("steps", type=int, default=50)
+    add("steps", type=whole(1, NUM_TIMESTEPS), default=50)
     add("solver", choices=sorted(SCHEDULERS), default="plms", help="dpm and unipc need 10 to 20 steps")
-    add("height", type=int, help="in pixels; the model's own by default")
-    add("width", type=int)
+    add("height", type=whole(1), help="in pixels; the model's own by default")
+    add("width", type=whole(1))
     add("image", type=Path, help="picture to start from")
-    add("strength", type=float, default=0.8, help="share of the steps that is drawn anew over --image")
+    add(
+        "strength",
+        type=real(0, 1, above=True),
+        default=0.8,
+        help="share of the steps that is drawn anew over --image",
+    )
     add("lora", type=Path, nargs="*", default=[], help="LoRA files")
     add("masked_attention", action="store_true", help="instances see only their own place")
     add("compat", choices=["reference"], help="numbers of the released code where it differs")
-    add("max_rows", type=int, default=16, help="rows in one forward pass: the bound on memory")
+    add("max_rows", type=whole(1), default=16, help="rows in one forward pass: the bound on memory")
     add("dtype", choices=sorted(_DTYPES), default="float32")
-    add("device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("device", type=checked(usable), default="cuda" if torch.cuda.is_available() else "cpu")
     add("offload", action="store_true", help="keep on the device only the network that runs")
     add("compile", action="store_true")
     return made
+
+
+def usable(name: str) -> str:
+    """The name of a device that this machine has; ValueError where it has none such."""
+    return str(device.resolve(name))
+
+
+def parsed(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options: each right by itself, none excluded by another, the start picture readable."""
+    options = parser.parse_args(arguments)
+    if options.offload and options.device == "cpu":
+        parser.error("--offload: networks wait in memory for a GPU to run on, and --device is cpu")
+    if options.image is not None:
+        opened(options.image)
+    return options
 
 
 def target(options: argparse.Namespace, path: Path) -> Path:
@@ -183,15 +209,18 @@ def draw(
 
 
 def formats(options: argparse.Namespace) -> tuple[Format, ...]:
-    """The formats that count; ValueError for a configuration there is not."""
+    """The formats that count."""
     if options.formats is not None:
         return tuple(options.formats)
-    if options.test_config is None:
-        return FORMATS
-    name = Path(options.test_config).stem.removeprefix("test_")
+    return FORMATS if options.test_config is None else KEPT[configuration(options.test_config)]
+
+
+def configuration(written: str) -> str:
+    """The released configuration of this name or path; ValueError where there is none such."""
+    name = Path(written).stem.removeprefix("test_")
     if name not in KEPT:
-        raise ValueError(f"--test_config {options.test_config}: there are {', '.join(KEPT)}")
-    return KEPT[name]
+        raise ValueError(f"{written!r} is no released configuration: there are {', '.join(KEPT)}")
+    return name
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from instdiff.app import generate
 from instdiff.layouts import files, from_tables, masks
 from instdiff.layouts.masks import Mask
 from instdiff.layouts.overlay import overlay
+from instdiff.options import PORT
 from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Box, Instance, Layout, Point, Rle
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
     parser = generate.parser("instdiff page", __doc__)
     parser.set_defaults(solver="dpm", steps=20)
-    parser.add_argument("--port", type=int, default=7860)
-    options = parser.parse_args(arguments)
+    parser.add_argument("--port", type=PORT, default=7860)
+    options = generate.parsed(parser, arguments)
     path: Path | None = options.layout or options.input_json
     begun = None if path is None else files.read(path, compat=options.compat)[0]
     made = Page(generate.loaded(options), options).blocks(begun)
