@@ -4,7 +4,7 @@ import argparse
 import datetime as dt
 import functools
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +172,15 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
 
 
 def write(
-    pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout], options: argparse.Namespace, out: Path
+    pipeline: InstanceDiffusionPipeline,
+    wanted: Sequence[Layout],
+    options: argparse.Namespace,
+    out: Path,
+    after_step: Callable[[], object] | None = None,
 ) -> list[dict[str, str]]:
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
-        pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
+        pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part, after_step)]
         provenance.write(
             part,
             pictures,
@@ -188,7 +192,11 @@ def write(
 
 
 def draw(
-    pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace, folder: Path
+    pipeline: InstanceDiffusionPipeline,
+    layout: Layout,
+    options: argparse.Namespace,
+    folder: Path,
+    after_step: Callable[[], object] | None = None,
 ) -> Iterator[dict[str, str]]:
     """Write the pictures of a layout and what was drawn over them; yield what each file holds."""
     images = pipeline(
@@ -199,6 +207,7 @@ def draw(
         generator=torch.Generator().manual_seed(options.seed),
         image=None if options.image is None else opened(options.image),
         refiner=None if options.refiner is None else _refiner(options),
+        after_step=after_step,
         **{name: getattr(options, name) for name in _PASSED_ON},
     ).images
     for number, image in enumerate(images):
