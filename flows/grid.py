@@ -84,6 +84,14 @@ def lines(name: str, grid: Grid) -> Iterator[Line]:
             yield Line(row, run, json.loads(runs[run].read_text(f"{scores}/{row}/metrics.json")))
 
 
+def nothing(name: str, grid: Grid) -> str:
+    """What to do where no experiment of a grid has run."""
+    return (
+        f"none of the {len(grid.variants)} experiments of {name} has run from this commit: `instdiff grid {name}`"
+        " queues them, `dvc exp run --run-all` runs them"
+    )
+
+
 def experiments() -> set[str]:
     """Names of the experiments that started from HEAD."""
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
@@ -119,6 +127,10 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     grid = read(GRIDS / f"{chosen.grid}.yaml")
     if chosen.show:
-        Console(width=WIDTH).print(table(list(lines(chosen.grid, grid)), grid.metrics))
+        found = list(lines(chosen.grid, grid))
+        if not found:
+            print(nothing(chosen.grid, grid))
+            return
+        Console(width=WIDTH).print(table(found, grid.metrics))
     else:
         queue(chosen.grid, grid)

@@ -1,8 +1,8 @@
 """A Prefect server on loopback that answers its own pages and whoever holds its token.
 
 Prefect's own server answers every origin and asks for no token. Here it stands behind instdiff/gate.py, and its API
-wants the token (Prefect's `auth_string`), which is made anew for each server and never stands in a command line. The user
-interface gets it from the address that `make ui` prints, the runs from their environment.
+wants the token (Prefect's `auth_string`), which is made anew for each server and never stands in a command line. The
+user interface gets it from the address that `make ui` prints, the runs from their environment.
 """
 
 import os

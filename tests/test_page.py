@@ -489,8 +489,9 @@ def test_a_port_that_is_taken_is_one_sentence_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generate, "loaded", None)
-    with page.listening(0) as taken, pytest.raises(SystemExit):
+    with page.listening(0) as taken:
         taken.listen()
-        command.main(["page", "--ckpt", "w", "--port", str(taken.getsockname()[1])])
+        with pytest.raises(SystemExit):
+            command.main(["page", "--ckpt", "w", "--port", str(taken.getsockname()[1])])
     sentence = capsys.readouterr().err
     assert sentence.count("\n") == 1 and "--port names another" in sentence

@@ -102,6 +102,7 @@ const row = (one, place) => {
   });
   phrase.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
+    event.preventDefault(); // or it would press the button that has the focus next
     layout.choose(null);
     at("add").focus();
   });
