@@ -18,6 +18,7 @@ from test_layout_files import RLE, STRUCTURES
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
+from instdiff import device
 from instdiff.app import generate
 from instdiff.checkpoints import assemble, lora
 from instdiff.layouts import files as layout_files
@@ -42,6 +43,11 @@ NASTY = [
     {}, [[]], [None], [0], [1, 2, 3, 4], "9" * 50, {"size": [10**9, 10**9], "counts": "0"}, {"counts": "`" * 40}, RLE,
     [[0.1, 0.2]] * 3, "a" * 3000,
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(device._COUNTS, "cuda", lambda: 4)
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ export class Canvas {
     element.setAttribute("aria-label", names.length ? `Layout: ${names.join(", ")}` : "An empty layout");
   }
 
+  // As many CSS pixels in pixels of the canvas.
+  #px(number) {
+    return (number * this.element.width) / (this.element.clientWidth || 512);
+  }
+
   #instance(one, place) {
     const { element, pen, layout } = this;
     const [shade, chosen] = [colour(place), place === layout.chosen];
@@ -69,16 +74,16 @@ export class Canvas {
     const at = points.map(([x, y]) => [x * element.width, y * element.height]);
     const [[x, y], [right, bottom]] = [at[0], at.at(-1)];
     if (kind === "box") path.rect(x, y, right - x, bottom - y);
-    else if (kind === "point") path.arc(right, bottom, 9, 0, 7);
+    else if (kind === "point") path.arc(right, bottom, this.#px(5), 0, 7);
     else at.forEach((one) => path.lineTo(...one));
     if (kind === "ring" || kind === "outline") path.closePath();
     pen.fillStyle = shade;
     pen.globalAlpha = kind === "ring" ? 0.35 : 1;
     if (kind === "ring" || kind === "point") pen.fill(path);
     pen.globalAlpha = 1;
-    for (const [ink, width] of [["#0009", chosen ? 9 : 6], [shade, chosen ? 5 : 3]]) {
+    for (const [ink, width] of [["#0009", chosen ? 4.5 : 3], [shade, chosen ? 2.5 : 1.5]]) {
       pen.strokeStyle = ink;
-      pen.lineWidth = width;
+      pen.lineWidth = this.#px(width);
       pen.stroke(path);
     }
   }
@@ -87,23 +92,23 @@ export class Canvas {
     const { element, pen } = this;
     pen.fillStyle = shade;
     pen.strokeStyle = "#000";
-    pen.lineWidth = 2;
+    pen.lineWidth = this.#px(1);
     pen.beginPath();
-    pen.arc(x * element.width, y * element.height, 10, 0, 7);
+    pen.arc(x * element.width, y * element.height, this.#px(6), 0, 7);
     pen.fill();
     pen.stroke();
   }
 
   #label(text, [x, y], shade) {
     const { element, pen } = this;
-    pen.font = `600 ${Math.round(22 * Math.max(1, 512 / (element.clientWidth || 512)))}px system-ui, sans-serif`;
-    const [width, height] = [pen.measureText(text).width + 12, 30 * Math.max(1, 512 / (element.clientWidth || 512))];
+    pen.font = `600 ${this.#px(12)}px system-ui, sans-serif`;
+    const [width, height] = [pen.measureText(text).width + this.#px(8), this.#px(17)];
     const left = Math.max(0, Math.min(element.width - width, x * element.width));
     const top = Math.max(0, y * element.height - height);
     pen.fillStyle = shade;
     pen.fillRect(left, top, width, height);
     pen.fillStyle = "#000";
-    pen.fillText(text, left + 6, top + height * 0.75);
+    pen.fillText(text, left + this.#px(4), top + height * 0.75);
   }
 
   #place(event) {

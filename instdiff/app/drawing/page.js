@@ -68,7 +68,8 @@ const drawing = () => JSON.stringify({ sketch: sketch(), values: values(), image
 
 const setImage = (uri) => {
   image = uri;
-  at("image-shown").src = uri ?? "";
+  at("image-shown").src = uri ?? "data:,";
+  at("canvas").style.backgroundImage = uri === null ? "" : `url("${uri}")`;
   at("image-shown").hidden = at("no-image").hidden = uri === null;
   if (uri === null) at("image").value = "";
   else at("begun").open = true;
