@@ -227,7 +227,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_path: Path, recorder: Recorder) -> None:
     run(tmp_path, OURS[0])
     usual = recorder.given
-    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner"}
+    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner", "after_step"}
     for name, (options, value) in PASSED_ON.items():
         for given in (options, [options[0].replace("_", "-"), *options[1:]]):
             run(tmp_path, OURS[0], *given)

@@ -225,7 +225,7 @@ def test_a_fault_is_one_sentence_and_what_was_laid_out_stays(entrance: str, tmp_
         draw(tab, "Box", (0.2, 0.2), (0.6, 0.6))
         tab.get_by_role("button", name="Draw", exact=True).click()
         expect(tab.locator("#message")).to_have_text("instances.0.phrase: is empty")
-        tab.get_by_label("Steps").fill("0")
+        tab.locator("#steps").fill("0")
         tab.get_by_role("button", name="Draw", exact=True).click()
         expect(tab.locator("#message")).to_contain_text("Steps: ")
         expect(tab.locator("#instances li")).to_have_count(1)
