@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS := 1
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup lavis repro status comments back smoke test lint format bench ui
+.PHONY: setup lavis repro paper status comments back smoke test lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -44,6 +44,10 @@ repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train
 	@python -m flows.repro
 	@python -m eval.table
 	@echo "report: $(CURDIR)/report.html"
+
+paper: setup ## the paper's table: COCO=folder WEIGHTS=folder [SUBSET=500] [WORKERS=8, slurm or tcp://...] [OUT=paper] [OVERRIDES=...]
+	@python -m flows.paper --coco "$(COCO)" --weights "$(WEIGHTS)" $(if $(SUBSET),--subset $(SUBSET)) \
+	  $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT),--out "$(OUT)") $(OVERRIDES)
 
 status: setup ## what is out of date, and why
 	@python -m flows.status

@@ -1,18 +1,36 @@
-"""detect: find instances in the pictures of one row.   pictures -> detections"""
+"""detect: find instances in the pictures of one row.   pictures -> detections
+
+Each batch is kept once it is done, whoever does it: a kill costs the batches in flight.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import pyarrow as pa
 from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth
-from eval.inputs.pictures import Pictures, Pixels, find
+from eval.inputs.pictures import Pictures, Pixels, Size, find, read
 from instdiff import provenance, stage, tables
+from instdiff.device import Place
 from instdiff.layouts import masks
-from instdiff.progress import track
 from instdiff.schema import Box, Strict
 from instdiff.tables import IMAGES
+from instdiff.work import parts, resume
+from instdiff.work.parts import Answer, Work
+
+FOUND = pa.schema(  # COCO's fields of a detection
+    {
+        "category_id": pa.int32(),
+        "bbox": pa.list_(pa.float64()),
+        "score": pa.float64(),
+        "counts": pa.string(),
+        "key": pa.string(),
+    }
+)
 
 
 class Params(Strict):
@@ -20,6 +38,8 @@ class Params(Strict):
 
     batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
+    device: Place
+    work: Work
 
 
 class Detection(Protocol):
@@ -54,30 +74,93 @@ class Detector(Protocol):
         ...
 
 
-def annotations(detector: Detector, pictures: Pictures, batch_size: int) -> Iterator[dict[str, object]]:
-    """COCO results of every picture, in order."""
-    ids = {name: place + 1 for place, name in enumerate(detector.classes)}
-    starts = range(0, len(pictures.keys), batch_size)
-    for start in track(starts, len(starts), "batches"):
-        places = range(start, min(start + batch_size, len(pictures.keys)))
-        found = detector.detect([pictures.load(place) for place in places])
-        for place, ones in zip(places, found, strict=True):
-            height, width = pictures.sizes[place]
-            for one in ones:
-                yield {
-                    "image_id": place + 1,
-                    "category_id": ids[one.category],
-                    "bbox": ground_truth.xywh(one.box, height, width),
-                    "score": float(one.score),
-                    "segmentation": masks.encode(one.mask).model_dump(),
+class Shown(NamedTuple):
+    """A picture to look at."""
+
+    key: str
+    path: Path
+    stated: Size  # by the images table
+
+    def pixels(self) -> Pixels:
+        """Its pixels, RGB."""
+        return read(self.path, self.stated)
+
+
+@dataclass(frozen=True)
+class DetectorOfFolder:
+    """The detector of a folder, which a process loads when it first looks; it can be sent to other processes."""
+
+    digest: str
+    folder: Path = field(compare=False)
+    where: Place
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """All it can find."""
+        return _loaded(self).classes
+
+    def detect(self, pictures: Sequence[Pixels]) -> Sequence[Sequence[Detection]]:
+        """What is in each of the pictures."""
+        return _loaded(self).detect(pictures)
+
+
+@lru_cache(maxsize=1)
+def _loaded(detector: DetectorOfFolder) -> Detector:
+    from instdiff.networks import detector as detectors
+
+    return detectors.load(detector.folder, detector.where)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Finds what is in the pictures of a batch."""
+
+    detector: Detector
+
+    def __call__(self, batch: Sequence[Shown]) -> Iterator[Answer]:
+        """A row a detection."""
+        ids = {name: place + 1 for place, name in enumerate(self.detector.classes)}
+        pixels = [shown.pixels() for shown in batch]
+        for shown, picture, detections_D in zip(batch, pixels, self.detector.detect(pixels), strict=True):
+            height, width = picture.shape[:2]
+            rows = [
+                {
+                    "key": shown.key,
+                    "category_id": ids[each.category],
+                    "bbox": list(ground_truth.xywh(each.box, height, width)),
+                    "score": float(each.score),
+                    "counts": masks.encode(each.mask).counts,
                 }
+                for each in detections_D
+            ]
+            yield Answer(shown.key, rows, [])
+
+
+def annotations(
+    detector: Detector, pictures: Pictures, batch_size: int, work: Work, scratch: Path
+) -> list[dict[str, Any]]:
+    """COCO results of every picture, in order; finished batches lie in `scratch`."""
+    places = range(len(pictures.keys))
+    shown = [Shown(pictures.keys[place], pictures.paths[place], pictures.stated[place]) for place in places]
+    batches = [shown[start : start + batch_size] for start in range(0, len(shown), batch_size)]
+    done = parts.cut_into(batches, Search(detector), scratch, FOUND, work)
+    parts.make_all(done, work)
+    place_of = {key: place for place, key in enumerate(pictures.keys)}
+    found: list[dict[str, Any]] = []
+    for row in parts.joined([part.rows() for part in done], FOUND).to_pylist():
+        place, counts = place_of[row.pop("key")], row.pop("counts")
+        segmentation = {"size": pictures.sizes[place], "counts": counts}
+        found.append({"image_id": place + 1, **row, "segmentation": segmentation})
+    return found
 
 
 def write(path: Path, detector: Detector, source: str, pictures: Pictures, params: Params) -> dict[str, int]:
     """Detect, write the file, and count; `source` is the hash of the detector's files."""
-    found = list(annotations(detector, pictures, params.batch_size))
+    scratch = resume.folder(resume.digest(__name__, params, pictures.digest, source))
+    found = annotations(detector, pictures, params.batch_size, params.work, scratch)
     detections.write(path, made_by(pictures, source, params), detector.classes, found)
-    with_some = len({one["image_id"] for one in found})
+    resume.clear(scratch)
+    with_some = len({each["image_id"] for each in found})
     num_pictures = len(pictures.keys)
     return {"pictures": num_pictures, "detections": len(found), "pictures_without": num_pictures - with_some}
 
@@ -87,17 +170,16 @@ def made_by(pictures: Pictures, source: str, params: Params) -> dict[str, object
     return {
         "pictures": pictures.digest,
         "detector": source,
-        "settings": params.model_dump(),
+        "settings": params.model_dump(exclude={"work"}),
         "versions": provenance.versions(),
     }
 
 
 def run(*, pictures: Path, images: Path, detector: Path, detections: Path, params: Params) -> dict[str, int]:
     """Pictures -> detections"""
-    from instdiff.networks import detector as detectors
-
     found = find(pictures, tables.read(images, IMAGES), params.square)
-    return write(detections, detectors.load(detector), provenance.of_folder(detector), found, params)
+    source = provenance.of_folder(detector)
+    return write(detections, DetectorOfFolder(source, detector, params.device), source, found, params)
 
 
 if __name__ == "__main__":

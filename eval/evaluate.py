@@ -18,9 +18,9 @@ from eval import detect
 from eval.inputs import coco, coco_results, detections, ground_truth_files
 from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, find
-from eval.scoring import row, sanity_checks, score_row, seeds
+from eval.scoring import features, row, sanity_checks, score_row, seeds
+from eval.scoring.features import Eyes
 from eval.scoring.headline import HEADLINE
-from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params
 from eval.table import table
 from instdiff import provenance
@@ -53,13 +53,6 @@ class Judged(NamedTuple):
     detections: Path | None
 
 
-class Looked(NamedTuple):
-    """The judge, and the hash of its folder."""
-
-    eyes: Eyes
-    digest: str
-
-
 def main(arguments: Sequence[str]) -> None:
     """Score one row, or one a seed, and show the table it stands in."""
     given = parser().parse_args(arguments)
@@ -68,9 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
     params = fitting(settings.score, truth)
-    looked = (
-        None if given.judge is None else Looked(score_row.look(given.judge, params), provenance.of_folder(given.judge))
-    )
+    eyes = None if given.judge is None else features.look(given.judge, provenance.of_folder(given.judge), params)
     name = given.row or given.protocol or given.pictures[0].resolve().name
     several = [f"{name}{row.SEED}{folder.resolve().name}" for folder in given.pictures]
     names = several if len(several) > 1 else [name]
@@ -87,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         found = _found(one.row, pictures, one.detections, given, settings)
         inputs = row.checked(one.row, Inputs(truth, pictures, real, found))
         drawn_from = protocol if one.row in names else settings.protocols.get(one.row)
-        scored[one.row] = judged(given.out, one.row, inputs, looked, params, drawn_from)
+        scored[one.row] = judged(given.out, one.row, inputs, eyes, params, drawn_from)
     if len(names) > 1:
         seeds.write(given.out / f"{name}.seeds.json", {one: scored[one] for one in names}, params)
     show(given.out, names)
@@ -106,12 +97,12 @@ def ends(given: argparse.Namespace, names: Sequence[str]) -> list[Judged]:
 
 
 def judged(
-    out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
+    out: Path, name: str, inputs: Inputs, eyes: Eyes | None, params: Params, protocol: Protocol | None
 ) -> score_row.Scored:
     """Score a row and write its folder; ValueError, and nothing written, when it is the real row's in disguise."""
-    scored = score_row.score(name, inputs, None if looked is None else looked.eyes, params)
+    scored = score_row.score(name, inputs, eyes, params)
     sanity_checks.of_real_in(out, name, scored.instances)
-    source = row.sources(name, inputs, None if looked is None else looked.digest, params)
+    source = row.sources(name, inputs, None if eyes is None else eyes.digest, params)
     source["protocol"] = None if protocol is None else protocol.model_dump(mode="json")
     score_row.write(out / name, scored, source)
     return scored
@@ -182,12 +173,11 @@ def _found(
         return coco_results.read(file, pictures, classes, image_ids)
     if not given.detector.is_dir():
         raise ValueError(f"{given.detector}: no detector there; give --detector, or a file with --detections")
-    from instdiff.networks import detector
-
     source = provenance.of_folder(given.detector)
     kept = given.out / "detections" / f"{name}.json"
     if not (kept.is_file() and detect.made_by(pictures, source, settings.detect) == read_json(kept).get("provenance")):
-        detect.write(kept, detector.load(given.detector), source, pictures, settings.detect)
+        detecting = detect.DetectorOfFolder(source, given.detector, settings.detect.device)
+        detect.write(kept, detecting, source, pictures, settings.detect)
     return detections.read(kept, pictures.sizes)
 
 

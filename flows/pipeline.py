@@ -114,23 +114,23 @@ def changed_something(rows: Sequence[Row]) -> bool:
     return any(one["how"] != "Skipped" for one in rows)
 
 
-def run(graph: dag.Graph, nursery: Nursery) -> list[Row]:
-    """One task a stage, each after those it reads from; say how each ended."""
+def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
+    """One task a stage of a page (`folder/dvc.yaml:`), each after those it reads from; say how each ended."""
     gpus.create_limit()
     runs: dict[str, Any] = {}
     for name, node in graph.items():
         retried = reproduce.with_options(
             retries=node.meta.get("retries", 0), retry_delay_seconds=exponential_backoff(RETRY_DELAY)
         )
-        upstream, num_gpus = [runs[source] for source in node.upstream], node.meta.get("gpus", 0)
-        runs[name] = retried.submit(name, node.stale, num_gpus, nursery, wait_for=upstream, return_state=False)
+        upstream, num_gpus = [runs[each] for each in node.upstream if each in runs], node.meta.get("gpus", 0)
+        runs[name] = retried.submit(name, node.stale, num_gpus, nursery, page, wait_for=upstream, return_state=False)
     for one in runs.values():
         one.wait()
     return [row(name, one.state) for name, one in runs.items()]
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc.lock is the only cache
-def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State[Row] | Row:
+def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery, page: str = "") -> State[Row] | Row:
     """Bring one stage up to date, its upstream being so."""
     start = time.monotonic()
     if not stale:
@@ -140,7 +140,7 @@ def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State
     show = Progress(stage)
     try:
         with gpus.held(num_gpus) as environment:
-            for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", stage], environment):
+            for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", f"{page}{stage}"], environment):
                 if line.startswith(TAG):
                     show(json.loads(line.removeprefix(TAG)))
                     continue

@@ -13,6 +13,7 @@ from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from data_prep.annotators.grounded import Found
 from data_prep.annotators.tags import DetectorParams, tagger
+from instdiff.device import resolve
 from instdiff.layouts.geometry import clamp
 from instdiff.networks import loading
 from instdiff.schema import Box
@@ -28,18 +29,18 @@ class Text(NamedTuple):
 
 
 class GroundingDino:
-    """Finds what the tags name; runs on a GPU where there is one.
+    """Finds what the tags name; runs on the device of `params`.
 
     Pictures of one size go through the model together. Those of different sizes would have to be padded, and a padded
     picture does not give quite the boxes that it gives alone.
     """
 
     def __init__(self, params: DetectorParams) -> None:
-        self._params = params
-        self._tagger = tagger(params.tags)
+        self._params, device = params, resolve(params.device)
+        self._tagger = tagger(params.tags, device)
         self._processor = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
         self._model = loading.from_folder(GroundingDinoForObjectDetection, params.weights, dtype="auto")
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device)
 
     def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
         """What is found in each picture, the surest first, without boxes that repeat another."""

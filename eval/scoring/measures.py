@@ -6,7 +6,6 @@ with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that g
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,9 @@ from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
 from eval.metrics import average_precision, bootstrap, clip_score, fid, kid, mig
-from eval.metrics.attributes import Judge
 from eval.metrics.bootstrap import Counts, Metric
-from eval.scoring import instance_table
+from eval.scoring import features, instance_table
+from eval.scoring.features import Eyes
 from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
@@ -25,13 +24,6 @@ Matches = dict[str, list[average_precision.Matched]]  # by kind: box, mask
 
 KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 ALL = "all"  # sizes of instances
-
-
-class Eyes(NamedTuple):
-    """Who looks at pictures: the judge of words, and whose features two sets are compared in."""
-
-    judge: Judge
-    features: instance_table.Sight
 
 
 def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dict[str, pd.Series]:
@@ -127,7 +119,7 @@ def of_paper(inputs: Inputs, given: instance_table.Records, draws: Counts, param
 
 def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Measured:
     """The global CLIP score where there are prompts, and fid and kid where there are real pictures."""
-    own_ID = instance_table.picture_features(inputs.pictures, eyes.judge, params.batch_size)
+    own_ID = features.of_pictures(inputs.pictures, eyes.judge, eyes, params)
     metrics = {}
     prompts = inputs.truth.images["caption"]
     said = np.flatnonzero(prompts.str.strip().astype(bool))
@@ -136,8 +128,8 @@ def of_pictures(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> Me
         metrics["clip_global"] = _mean(pd.Series(cosines), pd.Series(said), draws)
     if inputs.real is not None:
         if eyes.features is not eyes.judge:
-            own_ID = instance_table.picture_features(inputs.pictures, eyes.features, params.batch_size)
-        real_ID = instance_table.picture_features(inputs.real, eyes.features, params.batch_size)
+            own_ID = features.of_pictures(inputs.pictures, eyes.features, eyes, params)
+        real_ID = features.of_pictures(inputs.real, eyes.features, eyes, params)
         metrics |= of_sets(own_ID, real_ID, draws, params.sets, params.seed)
     return metrics
 

@@ -8,7 +8,9 @@ from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
+from instdiff.device import Place
 from instdiff.schema import Share, Strict
+from instdiff.work.parts import Work
 
 REAL = "real"
 NONE = "none"
@@ -40,6 +42,8 @@ class Params(Strict):
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
     batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
+    device: Place  # of the judge and of Inception
+    work: Work
 
 
 class Inputs(NamedTuple):
@@ -89,7 +93,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "detected_by": dict(inputs.found.provenance),
         "judge": judge,
         "sets": _sets(inputs, params.sets),
-        "settings": params.model_dump(mode="json"),
+        "settings": params.model_dump(mode="json", exclude={"work"}),
         "versions": provenance.versions(),
     }
 

@@ -11,10 +11,10 @@ import pandas as pd
 from eval.inputs import ground_truth
 from eval.metrics import bootstrap
 from eval.metrics.bootstrap import Metric
-from eval.scoring import ap_matches, instance_table, measures
+from eval.scoring import ap_matches, features, instance_table, measures
 from eval.scoring.columns import SCORES
+from eval.scoring.features import Eyes
 from eval.scoring.headline import HEADLINE, direction
-from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params
 from instdiff import atomic, tables
 
@@ -38,9 +38,8 @@ def table(row: str, inputs: Inputs, given: instance_table.Records, eyes: Eyes | 
     )
     parts = [asked, instance_table.placed(truth, given, inputs.found.in_coco, params.min_score)]
     if eyes is not None:
-        parts.append(
-            instance_table.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)
-        )
+        features_ND = features.of_crops(truth, inputs.pictures, eyes, params)
+        parts.append(instance_table.judged(truth, features_ND, eyes.judge, params.words, params.templates))
     complete: pd.DataFrame = pd.concat(parts, axis=1).reindex(columns=SCORES.names)
     return complete
 
@@ -69,15 +68,3 @@ def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
         values = {name: metric._asdict() | direction(name) for name, metric in scored.metrics.items()}
         (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
         (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
-
-
-def look(judge: Path, params: Params) -> Eyes:
-    """The judge of a folder, and whose features sets of pictures are compared in."""
-    from instdiff.networks import clip
-
-    judging = clip.load(judge)
-    if params.sets.features == "judge":
-        return Eyes(judging, judging)
-    from instdiff.networks import inception
-
-    return Eyes(judging, inception.load(judge / inception.WEIGHTS))

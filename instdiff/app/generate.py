@@ -13,12 +13,15 @@ import torch
 from instdiff import atomic, device, provenance
 from instdiff.app.validate import line, readable
 from instdiff.checkpoints import assemble, lora
+from instdiff.device import PRECISIONS, Place, compile_network, dtype_of
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
 from instdiff.model.noise_schedule import NUM_TIMESTEPS
 from instdiff.options import SEED, SHARE, Parser, checked, real, whole
 from instdiff.picture_files import opened
+from instdiff.randomness import torch_generator
+from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import NEGATIVE_PROMPT, InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
@@ -33,6 +36,8 @@ SIDE = 512  # pixels of a side that is not given, as far as the layout's shape g
 _PASSED_ON = (
     "negative_prompt",
     "guidance_scale",
+    "guidance_interval",
+    "reuse",
     "alpha",
     "mis",
     "merge",
@@ -44,7 +49,6 @@ _PASSED_ON = (
     "compat",
     "max_rows",
 )
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -118,24 +122,47 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     add("lora", type=Path, nargs="*", default=[], help="LoRA files")
     add("masked_attention", action="store_true", help="instances see only their own place")
     add("compat", choices=["reference"], help="numbers of the released code where it differs")
-    add("max_rows", type=whole(1), default=16, help="rows in one forward pass: the bound on memory")
-    add("dtype", choices=sorted(_DTYPES), default="float32")
-    add("device", type=checked(usable), default="cuda" if torch.cuda.is_available() else "cpu")
+    add(
+        "max_rows",
+        type=whole(1),
+        help="rows in one forward pass, the bound on memory: 16, or 2 on a CPU, where more gain nothing",
+    )
+    add("dtype", choices=sorted(PRECISIONS), default="float32")
+    add("device", type=checked(usable), default="auto", help="auto (the GPU that is there), cpu, cuda, cuda:1, mps")
     add("offload", action="store_true", help="keep on the device only the network that runs")
-    add("compile", action="store_true")
+    add(
+        "compile",
+        nargs="?",
+        const="blocks",
+        choices=["no", "blocks", "whole"],
+        default="no",
+        help="torch.compile: of the transformer blocks, once for all, or of the whole network; minutes at the start",
+    )
+    add("channels_last", action="store_true", help="weights and maps as convolutions on tensor cores read them")
+    add("tf32", action="store_true", help="float32 products with 10 bits of mantissa, on a GPU")
+    add(
+        "guidance_interval",
+        type=SHARE,
+        nargs=2,
+        default=(0.0, 1.0),
+        metavar=("FROM", "TO"),
+        help="shares of the steps between which guidance counts; not exact",
+    )
+    add("reuse", type=whole(1), default=1, help="of so many steps only the first evaluates all levels; not exact")
     return made
 
 
 def usable(name: str) -> str:
     """The name of a device that this machine has; ValueError where it has none such."""
-    return str(device.resolve(name))
+    device.resolve(name)
+    return name
 
 
 def parsed(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """The options: each right by itself, none excluded by another, the start picture readable."""
     options = parser.parse_args(arguments)
-    if options.offload and options.device == "cpu":
-        parser.error("--offload: networks wait in memory for a GPU to run on, and --device is cpu")
+    if options.offload and device.resolve(options.device).type == "cpu":
+        parser.error("--offload: networks wait in memory for a GPU to run on, and there is none, or --device is cpu")
     if options.image is not None:
         opened(options.image)
     return options
@@ -151,23 +178,33 @@ def target(options: argparse.Namespace, path: Path) -> Path:
 
 
 def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
-    """The pipeline on its device, as the options want it."""
+    """The pipeline on its device, as the options want it; a device that is not there is an error before any reading."""
+    where = Place(
+        name=options.device,
+        precision=options.dtype,
+        tf32=options.tf32,
+        compile=options.compile,
+        channels_last=options.channels_last,
+    ).settled()
+    options.device = where.name
+    options.max_rows = options.max_rows or (2 if where.name == "cpu" else 16)
     pipeline = assemble.pipeline(
         options.ckpt,
         instance=options.instance,
         tokenizer=options.tokenizer,
         solver=options.solver,
-        dtype=_DTYPES[options.dtype],
+        dtype=where.dtype,
     )
     for number, file in enumerate(options.lora):
         lora.add(pipeline, file, f"lora{number}")
     if options.offload:
         pipeline.enable_model_cpu_offload()
     else:
-        pipeline.to(options.device)
-    if options.compile:
-        # Frozen, weights lie as a CPU's kernels want them, in a second copy.
-        pipeline.unet.compile(options={"freezing": options.device == "cpu"})
+        pipeline.to(where.device)
+    if where.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    compile_network(pipeline.unet, where)
+    pipeline.padded = where.compile != "no"
     return pipeline
 
 
@@ -205,6 +242,7 @@ def draw(
         num_inference_steps=options.steps,
         formats=formats(options),
         generator=torch.Generator().manual_seed(options.seed),
+        step_noise=_step_noise(pipeline, layout, options) if options.solver == "lcm" else None,
         image=None if options.image is None else opened(options.image),
         refiner=None if options.refiner is None else _refiner(options),
         after_step=after_step,
@@ -215,6 +253,16 @@ def draw(
         image.save(folder / f"{name}.png")
         overlay(image, layout).save(folder / f"{name}-layout.png")
         yield provenance.picture_line(folder, f"{name}.png", layout.key)
+
+
+def _step_noise(pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace) -> StepNoise:
+    """The noise of each step of a few-step solver: by the seed, the layout's key, the picture's number and the step."""
+    shape = (options.num_images, *pipeline.latent_shape(options.height, options.width))
+
+    def noise(step: int) -> torch.Tensor:
+        return torch.randn(shape, generator=torch_generator(options.seed, "noise", layout.key, step))
+
+    return noise
 
 
 def formats(options: argparse.Namespace) -> tuple[Format, ...]:
@@ -260,5 +308,5 @@ def _digest(path: Path) -> str:
 def _refiner(options: argparse.Namespace) -> Any:
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
-    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(options.refiner, torch_dtype=_DTYPES[options.dtype])
+    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(options.refiner, torch_dtype=dtype_of(options.dtype))
     return refiner.to(options.device)

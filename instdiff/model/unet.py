@@ -34,8 +34,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instdiff import atomic
-from instdiff.model import attention_mask
-from instdiff.model.attention import InstanceBlock, attach_fuser
+from instdiff.model import attention_mask, deep_features
+from instdiff.model.attention import attach_fuser
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
@@ -61,8 +61,6 @@ def _with_base_parameters(init: Callable[..., None]) -> Callable[..., None]:
 
 class InstanceUNet(UNet2DConditionModel):
     """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
-
-    _repeated_blocks = (InstanceBlock.__name__,)  # what diffusers' `compile_repeated_blocks` compiles
 
     @_with_base_parameters
     def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:
@@ -91,7 +89,7 @@ class InstanceUNet(UNet2DConditionModel):
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
         """`base`, whose weights it shares, with the instance layers that `save_instance_layers` wrote."""
-        sizes, scale_u = _sizes(folder / CONFIG_FILE)
+        sizes, scale_u = saved_sizes(folder / CONFIG_FILE)
         config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
         with torch.device("meta"):
             unet = cls(**config, unifusion_config=sizes.model_dump(mode="json"), scale_u=scale_u)
@@ -112,13 +110,32 @@ class InstanceUNet(UNet2DConditionModel):
 
         `keys` are those of the text in the cross-attentions, from `with_cached_keys`; by default they are computed.
         """
-        given = dict(options.pop("cross_attention_kwargs", None) or {})
-        if grounding is not None and grounding.gate != 0:
-            given["grounding"] = grounding
-        if keys:
-            given["keys"] = keys
+        given = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
         options["cross_attention_kwargs"] = given or None
         return super().forward(sample, timestep, encoder_hidden_states, **options)
+
+    def with_deep_features(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The noise of a forward pass of these inputs, and what `shallow` needs of it."""
+        return deep_features.full(self, *inputs)
+
+    def shallow(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        grounding: Grounding | None = None,
+        keys: KeyValues | None = None,
+        *,
+        deep: Tensor,
+    ) -> Tensor:
+        """Predicted noise (B, 4, h, w) from the finest level anew and the deep features of an earlier step."""
+        options = _of_blocks(grounding, keys) or None
+        return deep_features.shallow(self, sample, timestep, encoder_hidden_states, deep, options)
+
+    def compile_repeated_blocks(self, *args: Any, **options: Any) -> None:
+        """`torch.compile` of what all transformer blocks have in common: compiled once for a size, not for a block."""
+        for block in self.transformers().values():
+            block.evaluate = torch.compile(block.evaluate, *args, **options)
 
     def ground(
         self,
@@ -199,12 +216,18 @@ class InstanceUNet(UNet2DConditionModel):
         loading.fill(self, weight_files.read(file), str(file), places, dtype)
 
 
+def _of_blocks(grounding: Grounding | None, keys: KeyValues | None) -> dict[str, Any]:
+    """What is handed to the transformer blocks as options of their cross-attention."""
+    seen = grounding is not None and grounding.gate != 0
+    return ({"grounding": grounding} if seen else {}) | ({"keys": keys} if keys else {})
+
+
 def is_instance_layer(name: str) -> bool:
     """Does the parameter belong to UniFusion, a fuser or ScaleU?"""
     return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
 
 
-def _sizes(file: Path) -> tuple[UniFusionConfig, bool]:
+def saved_sizes(file: Path) -> tuple[UniFusionConfig, bool]:
     """The sizes that stand beside saved instance layers, and whether ScaleU is among them."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

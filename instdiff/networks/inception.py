@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
 
 Pixels = NDArray[np.uint8]
@@ -76,15 +77,17 @@ class Inception:
 
     def _features(self, pixels: Pixels) -> NDArray[np.float64]:
         x_1CHW = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-        x_1CHW = F.interpolate(x_1CHW, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        return np.asarray(self.network(2 * x_1CHW - 1).numpy(), np.float64)
+        weight = self.network.Conv2d_1a_3x3.conv.weight
+        x_1CHW = F.interpolate(x_1CHW.to(weight.device), (SIDE, SIDE), mode="bilinear", align_corners=False)
+        features_1C = self.network((2 * x_1CHW - 1).to(weight.dtype))
+        return np.asarray(features_1C.to("cpu", torch.float32).numpy(), np.float64)
 
 
-def load(path: Path) -> Inception:
+def load(path: Path, where: Place = PLAIN) -> Inception:
     """The network of a file of weights; ValueError when there is none or it is another network's."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; fid with Inception's features needs its weights there")
     network = build()
     loading.fill(network, weight_files.read(path), f"{path}: not the weights of FID's Inception")
     network.fc = torch.nn.Identity()
-    return Inception(network.eval().requires_grad_(False))
+    return Inception(network.eval().requires_grad_(False).to(where.device, where.dtype))

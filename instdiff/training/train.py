@@ -19,7 +19,7 @@ from instdiff.data.source import SampleParams, encoding, fingerprint, samples, s
 from instdiff.model.conditions import Conditions
 from instdiff.model.noise_schedule import eps_loss, noised
 from instdiff.model.unet import InstanceUNet
-from instdiff.model.unifusion import UniFusion
+from instdiff.model.unifusion import UniFusion, counts_first
 from instdiff.networks import base_unet as base
 from instdiff.randomness import derive
 from instdiff.training.accelerated import Accelerated, Hardware
@@ -69,7 +69,8 @@ def zero_gradient_for_unused(unifusion: nn.Module, given: tuple[Conditions], tok
 
     Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
     """
-    if not isinstance(unifusion, UniFusion) or given[0].mask_given_BN.any():
+    mask_given_BN = given[0].mask_given_BN
+    if not isinstance(unifusion, UniFusion) or not counts_first(mask_given_BN) or mask_given_BN.any():
         return tokens_BTW
     parts = (unifusion.mask_in, unifusion.mask_trunk)
     return tokens_BTW + 0 * torch.stack([weight.sum() for part in parts for weight in part.parameters()]).sum()
