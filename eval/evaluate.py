@@ -24,6 +24,7 @@ from eval.scoring.headline import HEADLINE
 from eval.scoring.row import Inputs, Params
 from eval.table import table
 from instdiff import provenance
+from instdiff.options import Parser, whole
 from instdiff.schema import Strict
 from instdiff.texts import read_json
 
@@ -180,9 +181,9 @@ def _found(
     return detections.read(kept, pictures.sizes)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff evaluate", description=main.__doc__)
+    options = Parser(prog="instdiff evaluate", description=main.__doc__)
     add = options.add_argument
     add("--pictures", type=Path, nargs="+", required=True, help="the folder to judge; several: one a seed")
     add("--layouts", type=Path, required=True, help="layouts or COCO annotations (JSON), or the annotated table")
@@ -196,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     add("--none-detections", type=Path, help="the same of the pictures from prompts alone")
     add("--protocol", help="what the pictures were drawn from, a name in rows")
     add("--row", help="name of the result; by default the protocol's or the folder's")
-    add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
+    add("--size", type=whole(1), help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")
     add("--out", type=Path, default=Path("scores"), help="where the rows of the table lie")
     return options

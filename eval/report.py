@@ -5,6 +5,7 @@ needs no network and hides nothing: intervals, samples with their layouts, the w
 what was dropped and why, and the hashes of all that was judged.
 """
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,7 @@ def content(
 ) -> dict[str, object]:
     """All that the template shows."""
     keys = report_page.chosen(of.truth, params.num_layouts)
+    values = stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else ""
     controls = [name for name, row in params.rows.items() if row.pictures != "drawn" or not row.formats]
     failed = [one for row in rows for one in report_page.failures(of, row.name, row.instances, params.num_failures)]
     shown = {(row.name, key) for row in rows for key in keys}
@@ -145,7 +147,9 @@ def content(
         "curves": [] if log is None else figures.curves(log),
         "dropped": dropped,
         "commit": report_page.commit(),
-        "params": stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else "",
+        "written": f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
+        "params": values,
+        "changed": report_page.changed_values(values),
     }
 
 

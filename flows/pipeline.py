@@ -4,7 +4,6 @@ One task a stage, named like it. dvc.lock decides what has to run: a stage that 
 whose outputs DVC restored from its cache as `Cached`. A stage that fails keeps only its descendants from running.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -29,6 +28,7 @@ from flows import artifacts, dag, experiments, gpus, metrics, parameters, server
 from flows.nursery import ClosedError, Nursery
 from flows.progress import Progress
 from instdiff import config
+from instdiff.options import Parser, whole
 from instdiff.progress import TAG
 
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "INSTDIFF_PROGRESS": "1"}
@@ -190,10 +190,10 @@ def watched() -> Iterator[None]:
 
 def main() -> None:
     """Parse the command line, run the flow, and exit with 1 when a stage did not complete."""
-    parser = argparse.ArgumentParser(description="Bring the pipeline up to date under Prefect.")
+    parser = Parser(prog="python -m flows.pipeline", description="Bring the pipeline up to date under Prefect.")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=smoke")
     parser.add_argument("--target", action="append", dest="targets", help="a stage; may be given again")
-    parser.add_argument("--jobs", type=int, default=2, help="stages side by side")
+    parser.add_argument("--jobs", type=whole(1), default=2, help="stages side by side")
     parser.add_argument("--name", help="keep the run as a DVC experiment of this name")
     chosen = vars(parser.parse_args())
     with watched():

@@ -179,7 +179,7 @@ def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
     source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
     text = source.read_text("utf-8-sig")
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    found = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not found:
         raise ValueError(f"{path}: a vocabulary without words")
     return tuple(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
@@ -111,6 +112,25 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + (" with uncommitted changes" if changed else "")
+
+
+def changed_values(now: str) -> list[tuple[str, str, str]]:
+    """Values of params.yaml that are not those of the commit: name, there, now; "-" stands for none."""
+    try:
+        before = yaml.safe_load(_git("show", "HEAD:./params.yaml"))
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    there, here = _flat(before), _flat(yaml.safe_load(now))
+    names = [name for name in {**there, **here} if there.get(name, "-") != here.get(name, "-")]
+    return [(name, there.get(name, "-"), here.get(name, "-")) for name in names]
+
+
+def _flat(node: object, name: str = "") -> dict[str, str]:
+    """Values by their dotted names."""
+    if not isinstance(node, dict) or not node:
+        return {name: json.dumps(node, default=str)} if name else {}
+    inside = (_flat(value, f"{name}.{part}".lstrip(".")) for part, value in node.items())
+    return {full: value for values in inside for full, value in values.items()}
 
 
 def _git(*arguments: str) -> str:

@@ -4,13 +4,13 @@ import argparse
 import datetime as dt
 import functools
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from instdiff import atomic, provenance
+from instdiff import atomic, device, provenance
 from instdiff.app.validate import line, readable
 from instdiff.checkpoints import assemble, lora, reading
 from instdiff.device import PRECISIONS, Place, compile_network, dtype_of, resolve
@@ -18,6 +18,8 @@ from instdiff.drawing import Drawing, chosen, remark
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
+from instdiff.model.noise_schedule import NUM_TIMESTEPS
+from instdiff.options import SEED, SHARE, Parser, checked, real, whole
 from instdiff.picture_files import opened
 from instdiff.randomness import torch_generator
 from instdiff.sampling import memory
@@ -66,7 +68,7 @@ _BY_LAYERS = "; by default as the layers are best drawn"
 
 def main(arguments: Sequence[str]) -> None:
     """Draw every layout of the file; the folder appears when all is provenance."""
-    options = parser().parse_args(arguments)
+    options = parsed(parser(), arguments)
     path: Path | None = options.layout or options.input_json
     if path is None:
         raise ValueError("name a layout file")
@@ -92,9 +94,9 @@ def long_texts(pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout]) ->
         yield from (f"{layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens, room))
 
 
-def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> argparse.ArgumentParser:
+def parser(prog: str = "instdiff generate", description: str | None = __doc__) -> Parser:
     """Options: those of the released script under their names, then ours."""
-    made = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    made = Parser(prog=prog, description=description)
 
     def add(name: str, **how: Any) -> None:
         made.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **how)
@@ -109,34 +111,43 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     )
     add("tokenizer", type=Path, help="folder with vocab.json and merges.txt, where --ckpt is a file")
     add("output", type=Path, default=Path("OUTPUT"), help="folder in which a folder for this run is made")
-    add("num_images", type=int, default=1, help="pictures of each layout")
-    add("guidance_scale", type=float, help="of classifier-free guidance" + _BY_LAYERS)
+    add("num_images", type=whole(1), default=1, help="pictures of each layout")
+    add("guidance_scale", type=real(0), help="of classifier-free guidance" + _BY_LAYERS)
     add("negative_prompt", help="what guidance leads away from" + _BY_LAYERS)
-    add("seed", type=int, default=0)
-    add("alpha", type=float, help="share of the steps in which instances count" + _BY_LAYERS)
-    add("mis", type=float, help="share of the steps in which instances are drawn apart" + _BY_LAYERS)
+    add("seed", type=SEED, default=0)
+    add("alpha", type=SHARE, help="share of the steps in which instances count" + _BY_LAYERS)
+    add("mis", type=SHARE, help="share of the steps in which instances are drawn apart" + _BY_LAYERS)
     add("merge", choices=["mean", "regions"], help="of what was drawn apart" + _BY_LAYERS)
-    add("cascade_strength", type=float, default=0.35, help="of the refiner, where there is one")
+    add("cascade_strength", type=SHARE, default=0.35, help="of the refiner, where there is one")
     add("refiner", type=Path, help="folder of the SDXL refiner")
-    add("test_config", help="formats that count, by a released configuration: box, point, scribble or mask")
+    add(
+        "test_config",
+        type=checked(configuration),
+        help="formats that count, by a released configuration: box, point, scribble or mask",
+    )
     add("formats", nargs="*", choices=FORMATS, help="formats that count; all that are given by default")
-    add("steps", type=int, help="of the solver" + _BY_LAYERS)
+    add("steps", type=whole(1, NUM_TIMESTEPS), help="of the solver" + _BY_LAYERS)
     add("solver", choices=sorted(SCHEDULERS), help="dpm and unipc need 10 to 20 steps" + _BY_LAYERS)
-    add("height", type=int, help="in pixels; the model's own by default")
-    add("width", type=int)
+    add("height", type=whole(1), help="in pixels; the model's own by default")
+    add("width", type=whole(1))
     add("image", type=Path, help="picture to start from")
-    add("strength", type=float, default=0.8, help="share of the steps that is drawn anew over --image")
+    add(
+        "strength",
+        type=real(0, 1, above=True),
+        default=0.8,
+        help="share of the steps that is drawn anew over --image",
+    )
     add("lora", type=Path, nargs="*", default=[], help="LoRA files")
     masked = argparse.BooleanOptionalAction
     add("masked_attention", action=masked, help="instances see only their own place" + _BY_LAYERS)
     add("compat", choices=["reference"], help="numbers of the released code where it differs")
     add(
         "max_rows",
-        type=int,
+        type=whole(1),
         help="rows in one forward pass, the bound on memory: 16, or 2 on a CPU, where more gain nothing",
     )
     add("dtype", choices=sorted(PRECISIONS), default="float32")
-    add("device", default="auto", help="auto (the GPU that is there), cpu, cuda, cuda:1, mps")
+    add("device", type=checked(usable), default="auto", help="auto (the GPU that is there), cpu, cuda, cuda:1, mps")
     add("offload", action="store_true", help="keep on the device only the network that runs")
     add(
         "compile",
@@ -150,13 +161,13 @@ def parser(prog: str = "instdiff generate", description: str | None = __doc__) -
     add("tf32", action="store_true", help="float32 products with 10 bits of mantissa, on a GPU")
     add(
         "guidance_interval",
-        type=float,
+        type=SHARE,
         nargs=2,
         default=(0.0, 1.0),
         metavar=("FROM", "TO"),
         help="shares of the steps between which guidance counts; not exact",
     )
-    add("reuse", type=int, default=1, help="of so many steps only the first evaluates all levels; not exact")
+    add("reuse", type=whole(1), default=1, help="of so many steps only the first evaluates all levels; not exact")
     return made
 
 
@@ -167,6 +178,22 @@ def settled(options: argparse.Namespace, own: Drawing) -> tuple[argparse.Namespa
     values = {option: getattr(taken, name) for name, option in _DRAWING.items()}
     sentence = remark(own, taken)
     return argparse.Namespace(**{**vars(options), **values}), [] if sentence is None else [sentence]
+
+
+def usable(name: str) -> str:
+    """The name of a device that this machine has; ValueError where it has none such."""
+    device.resolve(name)
+    return name
+
+
+def parsed(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options: each right by itself, none excluded by another, the start picture readable."""
+    options = parser.parse_args(arguments)
+    if options.offload and device.resolve(options.device).type == "cpu":
+        parser.error("--offload: networks wait in memory for a GPU to run on, and there is none, or --device is cpu")
+    if options.image is not None:
+        opened(options.image)
+    return options
 
 
 def target(options: argparse.Namespace, path: Path) -> Path:
@@ -230,11 +257,15 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
 
 
 def write(
-    pipeline: InstanceDiffusionPipeline, wanted: Sequence[Layout], options: argparse.Namespace, out: Path
+    pipeline: InstanceDiffusionPipeline,
+    wanted: Sequence[Layout],
+    options: argparse.Namespace,
+    out: Path,
+    after_step: Callable[[], object] | None = None,
 ) -> list[dict[str, str]]:
     """Draw every layout into a folder that appears when all is drawn; what each of its pictures' files holds."""
     with atomic.folder(out) as part:
-        pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part)]
+        pictures = [written for layout in wanted for written in draw(pipeline, layout, options, part, after_step)]
         provenance.write(
             part,
             pictures,
@@ -246,7 +277,11 @@ def write(
 
 
 def draw(
-    pipeline: InstanceDiffusionPipeline, layout: Layout, options: argparse.Namespace, folder: Path
+    pipeline: InstanceDiffusionPipeline,
+    layout: Layout,
+    options: argparse.Namespace,
+    folder: Path,
+    after_step: Callable[[], object] | None = None,
 ) -> Iterator[dict[str, str]]:
     """Write the pictures of a layout and what was drawn over them; yield what each file holds."""
     images = pipeline(
@@ -259,6 +294,7 @@ def draw(
         image=None if options.image is None else opened(options.image),
         refiner=None if options.refiner is None else _refiner(options),
         max_rows=max_rows(options),
+        after_step=after_step,
         **{name: getattr(options, name) for name in _PASSED_ON},
     ).images
     for number, image in enumerate(images):
@@ -279,15 +315,18 @@ def _step_noise(pipeline: InstanceDiffusionPipeline, layout: Layout, options: ar
 
 
 def formats(options: argparse.Namespace) -> tuple[Format, ...]:
-    """The formats that count; ValueError for a configuration there is not."""
+    """The formats that count."""
     if options.formats is not None:
         return tuple(options.formats)
-    if options.test_config is None:
-        return FORMATS
-    name = Path(options.test_config).stem.removeprefix("test_")
+    return FORMATS if options.test_config is None else KEPT[configuration(options.test_config)]
+
+
+def configuration(written: str) -> str:
+    """The released configuration of this name or path; ValueError where there is none such."""
+    name = Path(written).stem.removeprefix("test_")
     if name not in KEPT:
-        raise ValueError(f"--test_config {options.test_config}: there are {', '.join(KEPT)}")
-    return KEPT[name]
+        raise ValueError(f"{written!r} is no released configuration: there are {', '.join(KEPT)}")
+    return name
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """instdiff validate: every fault of layout files by record and field, and what will be read otherwise than written."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +7,20 @@ from typing import Any
 
 from instdiff.formats import RELEASED
 from instdiff.layouts import files, remarks
+from instdiff.options import Parser, whole
 from instdiff.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print faults and remarks; exit code 1 if there is a fault."""
-    parser = argparse.ArgumentParser(prog="instdiff validate", description=__doc__)
+    parser = Parser(prog="instdiff validate", description=__doc__)
     parser.add_argument("layouts", type=Path, nargs="+", help="JSON files, ours or in the form of the released demos")
     parser.add_argument("--instance", type=Path, help="instance layers, which state their slots for instances")
-    parser.add_argument("--max-instances", type=int, help="the same by number; by default that of the released weights")
-    parser.add_argument("--height", type=int, default=512, help="of the pictures that will be drawn, in pixels")
-    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument(
+        "--max-instances", type=whole(1), help="the same by number; by default that of the released weights"
+    )
+    parser.add_argument("--height", type=whole(1), default=512, help="of the pictures that will be drawn, in pixels")
+    parser.add_argument("--width", type=whole(1), default=512)
     parser.add_argument("--tokenizer", type=Path, help="folder of the text encoder's tokenizer, to count what it reads")
     options = parser.parse_args(arguments)
     drawn, slots = (options.height, options.width), options.max_instances

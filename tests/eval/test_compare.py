@@ -225,6 +225,8 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
     text = html.read_text()
     assert text.count("data:image/webp") == 4
     assert "http" not in text
+    assert [text.count(f'alt="{side}: ') for side in "AB"] == [2, 2]
+    assert "more differ within bounds that hold 0</summary>" in text
     records = {one["metric"]: one for one in json.loads((plots / "box.json").read_text())}
     assert records["box_miou"]["difference"] == pytest.approx(2 / 7)
     assert sorted(path.name for path in (plots / "box").iterdir()) == ["00-b-0.png", "01-d-0.png"]
@@ -235,6 +237,33 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
             framed = masks.box_of((shown == compare.LINE).all(-1))
             edges = np.array(framed) * (size[1], size[0], size[1], size[0])
             assert edges == pytest.approx(np.array(box))
+
+
+def of(name: str, value: float, low: float, high: float, paired: bool = True) -> difference.Difference:
+    return difference.Difference(name, 0.0, value, low, high, paired)
+
+
+def test_what_changed_comes_first_bounds_are_folded_and_what_is_the_same_is_counted() -> None:
+    metrics = [
+        of("same", 0, 0, 0),
+        of("perhaps", 0.1, -0.1, 0.2),
+        of("turned", 0, -0.1, 0.1),
+        of("bounded", 0.1, -1, 1, paired=False),
+        of("bounded-same", 0, -1, 1, paired=False),
+        of("sure", 0.1, 0.05, 0.2),
+        of("bounded-sure", -2, -3, -1, paired=False),
+    ]
+    shown = compare.arranged(metrics)
+    assert [one.name for one in shown.first] == ["sure", "bounded-sure", "perhaps", "turned"]
+    assert [one.name for one in shown.folded] == ["bounded"]
+    assert shown.same == 2
+
+
+def test_a_result_beside_itself_is_a_sentence_and_no_table(sides: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["compare", str(sides / "a"), str(sides / "a")])
+    shown = capsys.readouterr().out
+    assert "no metric changed" in shown
+    assert "0.000" not in shown
 
 
 Seen = dict[str, Any]
@@ -253,10 +282,11 @@ def _values(sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words
         seen["count"] = count
         return most_changed(one, other, count)
 
-    def shown(compared: compare.Compared) -> None:
+    def shown(compared: compare.Compared, whole: bool) -> None:
+        seen["whole"] = whole
         seen["rows"].append(compared.name)
         seen["pictures"] = compared.pictures
-        show(compared)
+        show(compared, whole)
 
     for module, name, own in ((difference, "of_metrics", measured), (difference, "most_changed", changed)):
         monkeypatch.setattr(module, name, own)
@@ -270,6 +300,7 @@ OPTIONS: dict[str, tuple[list[str], Callable[[Seen, Path], tuple[object, object]
     "a": ([], lambda seen, sides: (seen["sides"][0], (sides / "a" / "more",))),
     "b": ([], lambda seen, sides: (seen["sides"][1], (sides / "b" / "more",))),
     "--row": (["more"], lambda seen, sides: (seen["rows"], ["more"])),
+    "--all": ([], lambda seen, sides: (seen["whole"], True)),
     "--count": (["1"], lambda seen, sides: (seen["count"], 1)),
     "--resamples": (["37"], lambda seen, sides: (seen["resamples"], 37)),
     "--seed": (["5"], lambda seen, sides: (seen["seed"], 5)),
@@ -289,7 +320,7 @@ def test_each_option_reaches_what_it_is_for(
             shutil.copytree(sides / side / "box", both / side / name)
     (tmp_path / "empty").mkdir()
     words, check = OPTIONS[option]
-    seen = _values(both, tmp_path / "empty", monkeypatch, *([option, *words] if words else []))
+    seen = _values(both, tmp_path / "empty", monkeypatch, *([option, *words] if option.startswith("--") else []))
     reached, expected = check(seen, both)
     assert reached == expected
 

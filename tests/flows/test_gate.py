@@ -13,7 +13,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from starlette.types import Message, Receive, Scope, Send
 
 from flows import confine, pages, pipeline, serve, server
-from flows.gate import ENTRANCE, Gate, refusal
+from flows.entrance import ENTRANCE, Entrance
+from instdiff.gate import Gate, refusal
 
 OWN = "http://127.0.0.1:4200"
 FOREIGN = [
@@ -83,7 +84,7 @@ def answer(kind: str = "http", path: str = "/api", **sent: str) -> list[Message]
     named = {"host": "127.0.0.1:4200"} | sent
     raw = [(name.encode(), value.encode()) for name, value in named.items()]
     scope = {"type": kind, "path": path, "method": "POST", "headers": raw}
-    asyncio.run(Gate(behind, OWN)(scope, receive, send))
+    asyncio.run(Gate(Entrance(behind), OWN)(scope, receive, send))
     return messages
 
 

@@ -86,6 +86,15 @@ def test_a_grid_computes_its_rows_alone_and_its_table_holds_them_against_head(re
     ]
 
 
+def test_a_grid_of_which_nothing_has_run_says_so_and_what_to_do(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid.main(["two", "--show"])
+    sentence = capsys.readouterr().out
+    assert repository.is_dir() and sentence.count("\n") == 1
+    assert sentence.startswith("none of the 3 experiments of two has run from this commit: `instdiff grid two` queues")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grid").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_of_a_grid_changes_a_value_and_no_two_are_one(path: Path) -> None:
     variants = grid.read(path).variants.values()

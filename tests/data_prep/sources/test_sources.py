@@ -544,10 +544,10 @@ def test_every_file_of_a_folder_is_in_a_record_or_a_reason(tmp_path: Path) -> No
     for name in ("a.png", "b.jfif", "c.AVIF", "d.heic", "._a.png", "g.jp2", "h.svg"):
         kind = {"jfif": "JPEG", "AVIF": "AVIF", "jp2": "JPEG2000"}.get(name.rpartition(".")[2], "PNG")
         (tmp_path / "in" / name).write_bytes(encoded(kind))
-    for name in ("a.txt", "b.TXT", "c.txt", "d.txt", "e.txt", "._a.txt", "g.txt"):
+    for name in ("a.txt", "b.Txt", "c.txt", "d.txt", "e.txt", "._a.txt", "g.txt"):
         (tmp_path / "in" / name).write_text(name)
     images, lost = taken(lists.captioned(f"{tmp_path}/in", None))
-    assert [one["caption"] for one in images] == ["a.txt", "b.TXT", "c.txt", "g.txt"]
+    assert [one["caption"] for one in images] == ["a.txt", "b.Txt", "c.txt", "g.txt"]
     assert [reason for _, reason, _ in lost] == ["not_a_picture", "no_picture", "not_a_picture"]
 
 

@@ -1,6 +1,7 @@
 """The report: rows that cannot be compared are refused, what is suspicious is said, and the page opens in a browser."""
 
 import base64
+import datetime as dt
 import io
 import json
 import re
@@ -8,7 +9,9 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import browser
 import eval_world
 import numpy as np
 import pandas as pd
@@ -46,7 +49,6 @@ PARAMS = report.Params(
     sheet_layouts=2,
     sheet_side=16,
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRAWN = {"none": dict.fromkeys((("a", 0), ("c", 0), ("c", 1))), "box": {("b", 0): None}}
 
 
@@ -386,20 +388,42 @@ def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     assert edges == pytest.approx([2 / 24, 4 / 40, 12 / 24, 12 / 40], abs=0.5 / 40)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; CI installs it")
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (500, "light")])
-def test_the_page_opens_in_a_browser_without_a_script_error(world: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_the_page_opens_in_a_browser_without_a_script_error_and_asks_nobody(
+    world: Path, width: int, scheme: Any
+) -> None:
     _run(world)
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    options += ["--disable-extensions", "--disable-background-networking", f"--user-data-dir={world / 'profile'}"]
-    options += [f"--window-size={width},1200", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"]
-    shown = subprocess.run(
-        [str(CHROMIUM), *options, "--enable-logging=stderr", "--dump-dom", (world / "report.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    assert "CONSOLE" not in shown.stderr
-    assert re.search(r'<output id="count">2</output>', shown.stdout)  # the script ran: only the first drawn row's cards
-    assert shown.stdout.count('<article class="card"') == 6
+    faults: list[str] = []
+    with browser.opened(width, 1200, color_scheme=scheme) as tab:
+        hosts = browser.asked_of(tab)
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda line: faults.append(line.text))
+        tab.goto((world / "report.html").as_uri(), wait_until="load")
+        assert tab.locator("#count").inner_text() == "2"  # the script ran: only the first drawn row's cards
+        assert tab.locator("article.card").count() == 6
+        tab.locator("article.card:visible").first.click()
+        tab.get_by_role("button", name="next").click()
+        tab.screenshot(path=world / f"{width}-{scheme}.png")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert (hosts, faults) == (set(), [])
+
+
+def test_the_top_says_when_at_which_commit_and_with_which_values(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    monkeypatch.chdir(clone)
+    assert report_page.changed_values("train: {steps: 1}") == []  # no repository
+    (clone / "params.yaml").write_text("train: {steps: 100, rate: 0.1}\nrows: {}\n")
+    author = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], check=True)
+    (clone / "params.yaml").write_text("train: {steps: 5, rate: 0.1}\nrows: {box: {}}\n")
+    changed = report_page.changed_values((clone / "params.yaml").read_text())
+    assert changed == [("train.steps", "100", "5"), ("rows", "{}", "-"), ("rows.box", "-", "{}")]
+    _run(world)
+    top = (world / "report.html").read_text().partition("</header>")[0]
+    assert f"Written on {dt.datetime.now(dt.UTC):%d %B %Y}" in top
+    assert re.search(r"[0-9a-f]{40} with uncommitted changes", top)
+    assert "<code>train.steps</code> 5 instead of 100" in top

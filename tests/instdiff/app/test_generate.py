@@ -46,6 +46,11 @@ NASTY = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(device._COUNTS, "cuda", lambda: 4)
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny pipeline in place of one read from disk."""
@@ -132,21 +137,34 @@ def test_the_noise_is_that_of_the_released_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--alpha", "2"], "must lie in 0..1"),
-        (["--steps", "0"], "0 steps"),
+        (["--alpha", "2"], "--alpha: 2.0 does not lie between 0 and 1"),
+        (["--guidance-scale", "nan"], "'nan' is no finite number"),
+        (["--strength", "0"], "0 must lie above 0"),
+        (["--steps", "0"], "--steps: 0 does not lie between 1 and 1000"),
+        (["--num_images", "1.5"], "'1.5' is no whole number"),
+        (["--max_rows", "-1"], "-1 is less than 1"),
+        (["--seed", "-1"], "--seed: -1 does not lie between 0 and"),
+        (["--device", "cuda:99"], "torch sees no device 'cuda:99' on this machine: take cpu"),
+        (["--device", "tpu"], "'tpu' names no device: take cpu"),
+        (["--device", "cpu", "--offload"], "--device is cpu"),
         (["--test_config", "configs/test_depth.yaml"], "there are box, point, scribble, mask"),
         (["--image", "no.png"], "no.png: not a readable picture (no such file)"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+def test_a_wrong_option_is_one_sentence_before_anything_is_loaded(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    says: str,
 ) -> None:
+    monkeypatch.setattr(assemble, "pipeline", None)
     with pytest.raises(SystemExit):
         run(tmp_path, OURS, "--steps", "2", *options)
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
-    assert not list((tmp_path / "out" / "scene").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -219,7 +237,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_path: Path, recorder: Recorder) -> None:
     run(tmp_path, OURS[0])
     usual = recorder.given
-    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner", "step_noise"}
+    assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner", "step_noise", "after_step"}
     for name, (options, value) in PASSED_ON.items():
         for given in (options, [options[0].replace("_", "-"), *options[1:]]):
             run(tmp_path, OURS[0], *given)

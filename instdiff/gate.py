@@ -2,23 +2,16 @@
 
 Any web page that is open in a browser on this machine can send requests to loopback. Its browser names the page's
 origin in `Origin`, and a host name that was made to resolve to loopback (DNS rebinding) in `Host`: both are checked
-before the server sees the request. What is then asked of Prefect's API needs the token besides, see flows/server.py.
+before the server sees the request. What starts work needs a token besides: flows/server.py, instdiff/app/page.py.
 """
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ENTRANCE = "/enter"
-# The user interface keeps the token where its own login form would; what follows `#` is never sent to a server.
-ENTER = """<!doctype html><title>instdiff</title><script>
-const token = location.hash.slice(1);
-if (token) { localStorage.setItem("prefect-password", btoa(token)); location.replace("/dashboard"); }
-else document.write("Open the whole address that `make ui` printed, with what follows #.");
-</script>"""
 # A browser sends nothing from these pages to anywhere else, and shows them in no other page's frame.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
 
@@ -39,10 +32,10 @@ def refusal(address: str, headers: Iterable[tuple[str, str]]) -> str | None:
 
 
 class Gate:
-    """An ASGI application behind the checks, with the page that takes the token out of the address."""
+    """An ASGI application behind the checks, its pages held to a content security policy."""
 
-    def __init__(self, app: ASGIApp, address: str) -> None:
-        self.app, self.address = app, address
+    def __init__(self, app: ASGIApp, address: str, policy: str = POLICY) -> None:
+        self.app, self.address, self.policy = app, address, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse, or pass on."""
@@ -55,16 +48,13 @@ class Gate:
                 await send({"type": "websocket.close", "code": 1008, "reason": reason})
             else:
                 await PlainTextResponse(reason, 403)(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == ENTRANCE:
-            await HTMLResponse(ENTER)(scope, receive, send)
         else:
-            await self.app(scope, receive, _with_policy(send))
+            await self.app(scope, receive, self._with_policy(send))
 
+    def _with_policy(self, send: Send) -> Send:
+        async def passed_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = self.policy
+            await send(message)
 
-def _with_policy(send: Send) -> Send:
-    async def passed_on(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["Content-Security-Policy"] = POLICY
-        await send(message)
-
-    return passed_on
+        return passed_on
