@@ -87,3 +87,29 @@ def test_a_format_without_numbers_in_the_model_is_left_out() -> None:
     bare = SLOTS.model_copy(update={"num_scribble_points": 0, "num_outline_points": 0})
     found = numbers(Instance(phrase="a", scribble=(Point(0, 0),), mask=rectangle(slice(2, 9), slice(3, 15))), bare)
     assert found.keys() == {"box", "point", "mask"}
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
+def test_each_pixel_of_the_models_square_is_that_at_its_upper_left_corner(height: int, width: int, times: int) -> None:
+    mask = np.random.default_rng(height * 21 + width).random((height, width)) < 0.5
+    mask[0, 0] = True  # an empty mask is none
+    side = 8 * times
+    slots = SLOTS.model_copy(update={"mask_size": side})
+    found = numbers(Instance(phrase="a", mask=masks.encode(mask)), slots)["mask"]
+    for row, column in np.ndindex(side, side):
+        assert found[row, column] == mask[row * height // side, column * width // side]
+
+
+def test_equal_masks_too_small_for_an_outline_are_drawn_by_layout_and_slot() -> None:
+    tiny = Instance(phrase="a", mask=rectangle(slice(2, 4), slice(3, 5)))
+
+    def outlines(key: str) -> list[list[float]]:
+        whole = complete(Layout(key=key, prompt="", instances=(tiny,) * 3), SLOTS.model_copy(update=MANY))
+        return [one.numbers["outline"].tolist() for one in whole.instances]
+
+    found = [*outlines("k"), *outlines("l")]
+    assert len({tuple(one) for one in found}) == 6
+    assert outlines("k") == found[:3]
+
+
+MANY = {"num_outline_points": 32}
