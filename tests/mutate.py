@@ -2,7 +2,7 @@
 
 The faults are Cosmic Ray's; each place of a module is tried with a single one, chosen by the seed. A mutant meets the
 test files that concern its module: those that import it, or import what imports it, by the import graph, the nearest
-first. Two processes on copies of the tree do this, each test file in a fork, so that libraries are loaded once.
+first. Some processes on copies of the tree do this, each test file in a fork, so that libraries are loaded once.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("instdiff", "data_prep", "eval", "flows")
 SCRATCH = ROOT / "runs" / "mutate"
-PROCESSES = 2
 PATIENCE = 30  # times the seconds of the processor that a test file may take, on the clock: machines are busy
 KINDS = (  # what a hurried hand would write; the others mostly end in a TypeError, which any call notices
     *("*Operator_Add_Sub", "*_Sub_Add", "*_Mul_Div", "*_Div_Mul", "*_FloorDiv_Mul", "*_Mod_FloorDiv", "*_Pow_Mul"),
@@ -284,11 +283,11 @@ def main() -> None:
     os.nice(10)
     load_libraries()
     children = []
-    for number in range(PROCESSES):
+    for number in range(given.processes):
         children.append(os.fork())
         if not children[-1]:
             try:
-                work(number, chosen[number::PROCESSES], given.limit)
+                work(number, chosen[number :: given.processes], given.limit)
             finally:
                 os._exit(0)
     try:
@@ -296,6 +295,8 @@ def main() -> None:
             os.waitpid(child, 0)
     finally:
         report(chosen, Counter(one.package for one in every))
+        for number in range(given.processes):
+            shutil.rmtree(SCRATCH / f"tree-{number}", ignore_errors=True)
 
 
 if __name__ == "__main__":
