@@ -267,6 +267,7 @@ def main() -> None:
         default=60,
         help="seconds of tests a fault has to survive",
     )
+    options.add_argument("--processes", type=int, default=2)
     given = options.parse_args()
     files = sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
     near = set(files) if given.whole else changed(given.base)
