@@ -219,9 +219,9 @@ def mutated(text: str, mutant: Mutant) -> str:
     return mutate_code(text, plugins.get_operator(mutant.operator)(), mutant.occurrence)
 
 
-def work(number: int, chosen: list[Mutant], limit: float) -> None:
+def work(number: int, chosen: list[Mutant], files: dict[str, list[str]], limit: float) -> None:
     """Try the mutants of one process and write a line for each."""
-    tree, tests, files = copied(f"tree-{number}"), Tests(limit), concerned()
+    tree, tests = copied(f"tree-{number}"), Tests(limit)
     os.chdir(tree)
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(tree))
@@ -283,12 +283,13 @@ def main() -> None:
         left.unlink()
     os.nice(10)
     load_libraries()
+    files_of = concerned()
     children = []
     for number in range(given.processes):
         children.append(os.fork())
         if not children[-1]:
             try:
-                work(number, chosen[number :: given.processes], given.limit)
+                work(number, chosen[number :: given.processes], files_of, given.limit)
             finally:
                 os._exit(0)
     try:

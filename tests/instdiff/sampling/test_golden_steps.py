@@ -7,7 +7,7 @@ from typing import Any
 import golden_cases as golden
 import pytest
 import torch
-from test_golden_sampling import CASES, CLOSE, denoiser
+from golden_samplers import CASES, CLOSE, denoiser
 from torch import Tensor
 
 from instdiff.sampling.guidance import gates

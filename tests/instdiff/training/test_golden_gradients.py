@@ -7,7 +7,6 @@ import json
 import golden_cases as golden
 import pytest
 import torch
-from test_golden_unet import REFERENCE_ODDS
 from torch import Tensor
 
 from instdiff.data.format_dropout import keep_from_draws, withhold
@@ -32,7 +31,7 @@ def test_the_released_parameters_learn_and_no_others() -> None:
 def test_each_parameter_is_pulled_as_strongly_as_in_the_released_step(case: str) -> None:
     given, unet = golden.inputs("train_step"), golden.unet()
     uniforms = torch.tensor([[*STEPS[case]["rand_sequence"], 0.5]]).expand(2, -1)
-    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, REFERENCE_ODDS))
+    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
     x = noised(given["x0"], given["noise"], given["t"])
     noise = unet(x, given["t"], given["context"], unet.ground(conditions)).sample
     loss = (noise - given["noise"]).square().mean()

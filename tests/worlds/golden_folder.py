@@ -1,5 +1,6 @@
-"""Compare with golden vectors that are too large, or not ours, to lie in the repository: `python tests/golden_folder.py
-FOLDER [--full-size]`.
+"""Compare with golden vectors that are too large, or not ours, to lie in the repository.
+
+    python tests/worlds/golden_folder.py FOLDER [--full-size]
 
 FOLDER holds the files that tests/golden is a part of. `--full-size` draws a network of the released size, which takes
 about 7 GB of memory and minutes.
