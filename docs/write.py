@@ -83,7 +83,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
     said = comments(model)
     for name, field in model.model_fields.items():
         groups = models(field.annotation)
-        if SHARED.get(name) in groups:
+        if name in SHARED and any(issubclass(SHARED[name], group) for group in groups):
             yield prefix + name, "group", f"values of [{name}](#{name})"
             continue
         if groups != [field.annotation]:

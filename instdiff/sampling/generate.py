@@ -4,16 +4,18 @@ Finished batches stay in runs/ until the stage is complete: a kill costs the bat
 same as without it.
 """
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from pydantic import PositiveInt
 
-from instdiff import atomic, provenance, stage, tables
+from instdiff import atomic, picture_files, provenance, stage, tables
 from instdiff.layouts import from_tables
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
@@ -98,14 +100,16 @@ def run(
     row: str,
     params: Params,
 ) -> dict[str, float]:
-    """Val layouts, foundation, instance layers -> pictures of one row; of the row `real` the real pictures."""
+    """Val layouts, foundation, layers -> pictures of one row; or the real pictures, as they are or reconstructed."""
     table = tables.read(images, IMAGES)
     if params.rows[row].pictures == "real":
         return copy(pictures, list(table["file"]), generated)
+    if params.rows[row].pictures == "reconstructed":
+        return reconstruct(pictures, dict(zip(table["key"], table["file"], strict=True)), vae, unet, generated, row)
     all_layouts = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
     pipeline = load(text=text, vae_folder=vae, unet=unet, instance=instance, params=params)
     layouts = [first(layout, pipeline.unet.unifusion.config.max_instances) for layout in all_layouts]
-    inputs = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    inputs = {"images": provenance.of_path(images), "annotated": provenance.of_path(annotated)}
     folders = {"text": text, "vae": vae, "unet": unet, "instance": instance}
     weights = {name: provenance.of_folder(folder) for name, folder in folders.items()}
     own = params.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
@@ -128,6 +132,24 @@ def copy(pictures: Path, names: Sequence[str], generated: Path) -> dict[str, flo
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pictures / name, part / name)
     return {"pictures": len(names)}
+
+
+def reconstruct(
+    pictures: Path, files: Mapping[str, str], vae_folder: Path, unet: Path, generated: Path, row: str
+) -> dict[str, float]:
+    """The real pictures, resized as they are drawn, through the autoencoder and back: the mean of their latents."""
+    autoencoder = vae.load(vae_folder)
+    cells = json.loads((unet / "config.json").read_text())["sample_size"]
+    side = cells * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    with atomic.folder(generated) as part, torch.inference_mode():
+        for key, name in track(files.items(), len(files), "picture"):
+            picture = picture_files.opened(pictures / name).resize((side, side), Image.Resampling.LANCZOS)
+            latents_1Chw = autoencoder.encode(vae.pixels(np.asarray(picture)[None])).latent_dist.mode()
+            Image.fromarray(vae.pictures(autoencoder.decode(latents_1Chw).sample)[0]).save(part / f"{key}.png")
+        lines = [provenance.picture_line(part, f"{key}.png", key) for key in files]
+        real = {key: provenance.of_file(pictures / name) for key, name in files.items()}
+        provenance.write(part, lines, row=row, asked=real, weights={"vae": provenance.of_folder(vae_folder)})
+    return {"pictures": len(files)}
 
 
 def draw_missing(

@@ -4,7 +4,7 @@ Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the
 their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,17 @@ Row = dict[str, Any]
 FILES = "files"
 
 
-class Work(Strict):
-    """How much is lost by a kill, what is tried again, and who does it."""
+class Execution(Strict):
+    """What is tried again, and who does the work."""
 
-    part_size: PositiveInt  # pictures
     retry: tuple[str, ...]  # reasons in the ledger whose pictures are done again
     workers: Workers
+
+
+class Work(Execution):
+    """Also how much is lost by a kill."""
+
+    part_size: PositiveInt  # pictures; of `ingest`, in a pack at most: the stages after it take its packs
 
 
 class Answer(NamedTuple):
@@ -161,25 +166,36 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
             ) from error
 
 
+def resumed(
+    items: Sequence[Keyed], annotate: Annotate, known: Mapping[str, Answer], retry: tuple[str, ...]
+) -> Iterator[Answer]:
+    """The answer to each item, in order: as it is known, or made now where it is not or failed for one of `retry`."""
+    again = [item for item in items if _unanswered(item, known, retry)]
+    fresh = iter(annotate(again)) if again else iter(())
+    for item in items:
+        yield next(fresh) if _unanswered(item, known, retry) else known[item.key]
+
+
+def _unanswered(item: Keyed, known: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
+    return item.key not in known or any(failure.reason in retry for _, failure in known[item.key].failures)
+
+
 def _steps(part: Part) -> Iterator[None]:
     known = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
-    again = [item for item in part.items if item.key not in known or _to_retry(known[item.key], part.retry)]
-    yield from [None] * (len(part.items) - len(again))
-    if not again:
+    if not any(_unanswered(item, known, part.retry) for item in part.items):
+        yield from [None] * len(part.items)
         return
     with atomic.folder(part.folder) as folder:
         (folder / FILES).mkdir()
-        for answer in part.annotate(again):
-            known[answer.key] = answer._replace(files=())
+        ledger, rows = Ledger(), []
+        for answer in resumed(part.items, part.annotate, known, part.retry):
             for name, content in answer.files:
                 (folder / FILES / name).write_bytes(content)
+            for index, failure in answer.failures:
+                ledger.add(answer.key, index, failure)
+            rows += answer.rows
             yield None
         _keep_files(part.files, folder / FILES)
-        ledger = Ledger()
-        for item in part.items:
-            for index, failure in known[item.key].failures:
-                ledger.add(item.key, index, failure)
-        rows = [row for item in part.items for row in known[item.key].rows]
         tables.write(folder / "rows.parquet", rows, part.schema)
         ledger.write(folder / "ledger.parquet")
 
@@ -189,10 +205,6 @@ def _keep_files(before: Path, now: Path) -> None:
     for path in before.iterdir() if before.is_dir() else ():
         if not (now / path.name).exists():
             atomic.link(path, now / path.name)
-
-
-def _to_retry(answer: Answer, reasons: tuple[str, ...]) -> bool:
-    return any(failure.reason in reasons for _, failure in answer.failures)
 
 
 def _read(part: Part) -> list[Answer]:

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,16 +17,20 @@ from data_world import (
     GROUND,
     INGEST,
     SEGMENT,
+    SHARD,
     SKETCH,
     TWO,
     annotated,
     contents,
     ingested,
     ledger,
+    pictures,
     prepared,
+    read,
     sharded,
     sizes,
     sources,
+    write,
 )
 from data_world import tables as tables_of
 from hypothesis import given
@@ -33,14 +38,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import annotate, caption, ground, ingest, segment, sketch
-from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
+from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
 from instdiff import tables
 from instdiff.layouts import masks
 from instdiff.layouts.geometry import pixel
 from instdiff.schema import Rle
 from instdiff.tables import ANNOTATED, IMAGES, LEDGER
-from instdiff.work import parts
+from instdiff.work import packs, parts
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure, outcomes
 
@@ -51,10 +56,6 @@ World = tuple[Path, dict[str, Mapping[str, float]]]
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     return root, prepared(root)
-
-
-def read(root: Path, name: str, schema: pa.Schema, split: str = "train") -> pd.DataFrame:
-    return tables.read(root / name / f"{split}.parquet", schema)
 
 
 # ---- ingest ---------------------------------------------------------------------------------------------------------
@@ -70,9 +71,13 @@ def test_ingest_does_not_depend_on_the_number_of_workers(world: World, tmp_path:
 def test_more_training_pictures_leave_the_first_and_the_validation_as_they_were(world: World, tmp_path: Path) -> None:
     root, _ = world
     ingested(tmp_path, INGEST.model_copy(update={"num_train": 6}))
-    before, after = contents(root / "pictures"), contents(tmp_path / "pictures")
-    assert before.items() <= after.items()
-    assert len(after) == len(before) + 1
+    first, (before, after) = "train/00000", (contents(root / "pictures"), contents(tmp_path / "pictures"))
+    assert {name for name in before if before[name] != after.get(name)} == {"train/00002.tar"}  # which was not full
+    assert first + ".tar" in before
+    for split in ("train", "val"):
+        ours, theirs = ({key: one.encoded() for key, one in pictures(each, split).items()} for each in (root, tmp_path))
+        assert ours.items() <= theirs.items()
+        assert len(theirs) - len(ours) == (split == "train")
 
 
 def test_the_tables_describe_the_pictures(world: World) -> None:
@@ -81,7 +86,7 @@ def test_the_tables_describe_the_pictures(world: World) -> None:
         images = read(root, "images", IMAGES, split)
         assert counts["ingest"][f"{split}_pictures"] == len(images)
         for row in images.to_dict("records"):
-            with Image.open(root / "pictures" / split / row["file"]) as picture:
+            with Image.open(io.BytesIO(pictures(root, split)[row["key"]].encoded())) as picture:
                 assert picture.size == (row["width"], row["height"])
     assert read(root, "images", IMAGES, "val")["group"].tolist() == ["crowded", "small"]
 
@@ -101,8 +106,9 @@ def test_train_and_val_share_no_picture(tmp_path: Path) -> None:
 
 
 def test_scenes_that_differ_in_seed_split_group_or_index_are_other_scenes() -> None:
-    plain = ingest.orders("train", {"mixed": 2, "crowded": 1}, 3)
-    others = [*ingest.orders("val", {"mixed": 1}, 3), *ingest.orders("train", {"mixed": 1}, 4)]
+    first = [("mixed", range(1))]
+    plain = ingest.orders_of("train", [("mixed", range(2)), ("crowded", range(1))], 3)
+    others = [*ingest.orders_of("val", first, 3), *ingest.orders_of("train", first, 4)]
     painted = [ingest.painted(order) for order in (*plain, *others)]
     assert len({answer.rows[0]["sha256"] for answer in painted}) == 5
     assert [order.key for order in plain] == ["train-mixed-000000", "train-mixed-000001", "train-crowded-000000"]
@@ -122,7 +128,7 @@ def test_each_value_of_scenes_reaches_ingest(tmp_path: Path) -> None:
 
 def test_an_unknown_group_is_named() -> None:
     with pytest.raises(ValueError, match="no such group of scenes: crowd;"):
-        ingest.orders("val", {"crowd": 1}, 0)
+        ingest._known_groups({"crowd": 1})
 
 
 # ---- the same bytes, or nothing -------------------------------------------------------------------------------------
@@ -166,20 +172,26 @@ def test_ingest_stopped_in_the_middle_leaves_whole_parts_and_no_output(
     with pytest.raises(KeyboardInterrupt):
         ingested(tmp_path)
     left = contents(tmp_path)
-    assert all(name.startswith(".images.parts-") for name in left)
-    assert sum(name.endswith(".png") for name in left) == after // 2 * 2  # two pictures a part
+    assert all(name.startswith(".images.parts/") for name in left)
+    assert sum(Path(name).name == "@.tar" for name in left) == after // 2  # two pictures a pack
 
 
 def test_shard_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(tmp_path)
     sharded(tmp_path)
     before = contents(tmp_path)
-    monkeypatch.setattr("data_prep.shard._places", lambda path: 1 / 0 if path.name == "00001.tar" else {})
+    write_shard, packed = shard.write_shard, list[Path]()
+
+    def stopped(path: Path, entries: Sequence[shard.Entry]) -> list[dict[str, Any]]:
+        packed.append(path)
+        return write_shard(path, entries[: 1 // (2 - len(packed)) * len(entries)])
+
+    monkeypatch.setattr(shard, "write_shard", stopped)
     with pytest.raises(ZeroDivisionError):
-        sharded(tmp_path)
+        sharded(tmp_path, SHARD.model_copy(update={"megabytes_per_shard": 2}))  # so that none is taken over
     after = contents(tmp_path)
     assert {name: after[name] for name in before} == before
-    assert [Path(name).name for name in after.keys() - before.keys() if name.endswith(".tar")] == ["00000.tar"]
+    assert [Path(name).name for name in after.keys() - before.keys() if name.endswith(".tar")] == ["@.tar"]
 
 
 # ---- annotators -----------------------------------------------------------------------------------------------------
@@ -260,8 +272,7 @@ def test_given_instances_are_the_sources_own(world: World) -> None:
 
 def test_the_order_of_given_rows_changes_no_instance(world: World, tmp_path: Path) -> None:
     root, _ = world
-    given = tmp_path / "given.parquet"
-    tables.write(given, read(root, "given", GIVEN)[::-1], GIVEN)
+    given = write(root, "given", read(root, "given", GIVEN)[::-1], GIVEN, to=tmp_path / "given")
     to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
     ground.run(**{**sources(root), "given": given}, **to, params=GROUND)
     assert contents(tmp_path / "instances") == contents(root / "instances")
@@ -281,11 +292,11 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
 ) -> None:
     root, _ = world
-    digests: list[str] = []
-    monkeypatch.setattr(parts, "annotated", lambda items, annotate, to, digest, work: digests.append(digest) or {})
-    read_here = {name: tmp_path / name for name in ("images", "given", "instances")}
-    for name, path in read_here.items():
-        path.write_bytes((root / name / "train.parquet").read_bytes())
+    digests: list[tuple[str, ...]] = []
+    monkeypatch.setattr(packs, "made", lambda jobs, to, work: digests.append(tuple(job.digest for job in jobs)) or {})
+    schemas = {"images": PICTURES, "given": GIVEN, "instances": INSTANCES}
+    read_here = {name: write(root, name, read(root, name, schemas[name]), schemas[name], to=tmp_path / name)
+                 for name in schemas}  # fmt: skip
     (tmp_path / "weights").write_bytes(b"1")
     plain = {ground: GROUND, segment: SEGMENT, caption: CAPTION}[stage].model_dump()
     change = {name: {**value, "weights": tmp_path / "weights"} if isinstance(value, dict) else value
@@ -301,22 +312,21 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
 
     run()
     run()
+    assert digests[0] == digests[1]
     (tmp_path / "weights").write_bytes(b"2")
     run()
-    schemas = {"images": IMAGES, "given": GIVEN, "instances": INSTANCES}
-    changed = [name for name in schemas if name != written]
-    for name in changed:
-        tables.write(read_here[name], tables.read(read_here[name], schemas[name])[:-1], schemas[name])
+    assert set(digests[2]).isdisjoint(digests[1])
+    for name in (name for name in schemas if name != written):
+        write(root, name, read(root, name, schemas[name])[:-1], schemas[name], to=read_here[name])
         run()
-    assert digests[0] == digests[1]
-    assert len(set(digests)) == 2 + len(changed)
+        assert [one == other for one, other in zip(*digests[-2:], strict=True)] == [True, True, False], name
 
 
 def test_a_picture_without_instances_is_in_the_ledger(tmp_path: Path) -> None:
     ingested(tmp_path)
     given = read(tmp_path, "given", GIVEN)
     bare = given["key"].iloc[0]
-    tables.write(tmp_path / "given" / "train.parquet", given[given["key"] != bare], GIVEN)
+    write(tmp_path, "given", given[given["key"] != bare], GIVEN)
     to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
     counts = ground.run(**sources(tmp_path), **to, params=GROUND)
     assert counts["failed_nothing_found"] == 1
@@ -333,7 +343,7 @@ def test_an_instance_that_cannot_be_segmented_stays_with_a_null_and_a_reason(
     prepared(tmp_path)
     given = read(tmp_path, "given", GIVEN)
     given[column] = [value, *given[column][1:]]
-    tables.write(tmp_path / "given" / "train.parquet", given, GIVEN)
+    write(tmp_path, "given", given, GIVEN)
     to = {**tables_of(tmp_path, "train", "instances", "masks"), "ledger": ledger(tmp_path, "segment")}
     counts = segment.run(**sources(tmp_path), **to, params=SEGMENT)
     assert counts == {"instances": len(given), "failed": 1, f"failed_{reason}": 1}
@@ -366,7 +376,7 @@ def test_a_word_the_source_lacks_is_a_reason(tmp_path: Path) -> None:
     prepared(tmp_path)
     given = read(tmp_path, "given", GIVEN)
     given["texture"] = None
-    tables.write(tmp_path / "given" / "train.parquet", given, GIVEN)
+    write(tmp_path, "given", given, GIVEN)
     to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": ledger(tmp_path, "caption")}
     counts = caption.run(**sources(tmp_path), **to, params=CAPTION)
     assert counts["failed_no_texture"] == len(given)
@@ -381,8 +391,8 @@ def test_a_template_names_only_known_words() -> None:
 def test_the_strokes_of_an_instance_do_not_depend_on_its_neighbours(world: World, tmp_path: Path) -> None:
     root, _ = world
     drawn = read(root, "masks", MASKS)
-    tables.write(tmp_path / "masks.parquet", drawn[::-2], MASKS)
-    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
+    to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
+    to["masks"] = write(root, "masks", drawn[::-2], MASKS, to=tmp_path / "masks")
     sketch.run(**to, params=SKETCH)
     some, every = tables.read(to["strokes"], STROKES), read(root, "strokes", STROKES)
     for one in some.to_dict("records"):
@@ -431,8 +441,8 @@ def test_strokes_are_counted(world: World, tmp_path: Path) -> None:
     root, _ = world
     drawn = read(root, "masks", MASKS)
     drawn["mask"] = [None, *drawn["mask"][1:]]
-    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
-    tables.write(to["masks"], drawn, MASKS)
+    to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
+    to["masks"] = write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
     rest = len(drawn) - 1
     counts = sketch.run(**to, params=SKETCH)
     assert counts == {"instances": rest + 1, "with_point": rest, "with_scribble": rest, "with_outline": rest}
@@ -441,14 +451,14 @@ def test_strokes_are_counted(world: World, tmp_path: Path) -> None:
 def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Path) -> None:
     root, _ = world
     drawn = read(root, "masks", MASKS)
-    to = {**tables_of(root, "train", "images"), "masks": tmp_path / "masks.parquet", "strokes": tmp_path / "strokes"}
+    to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
     drawn["mask"] = None
-    tables.write(to["masks"], drawn, MASKS)
+    to["masks"] = write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
     counts = sketch.run(**to, params=SKETCH)
     assert counts == {"instances": len(drawn), "with_point": 0, "with_scribble": 0, "with_outline": 0}
     drawn["mask"] = "12"
-    tables.write(to["masks"], drawn, MASKS)
-    with pytest.raises(ValueError, match=r"masks\.parquet: mask of train-mixed-000000 0: the runs"):
+    write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
+    with pytest.raises(ValueError, match=r"masks/00000\.parquet: mask of train-mixed-000000 0: the runs"):
         sketch.run(**to, params=SKETCH)
 
 
@@ -456,7 +466,7 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = world
-    to = {**tables_of(root, "train", "images", "masks"), "strokes": tmp_path / "strokes.parquet"}
+    to = {**tables_of(root, "train", "images", "masks"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
     drawn: list[str] = []
     fatal = {"train-mixed-000003"}
     draw = sketch.sketch
@@ -475,8 +485,8 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
     fatal.clear()
     sketch.run(**to, params=SKETCH)
     assert sorted(set(drawn)) == [f"train-mixed-{number:06d}" for number in (2, 3, 4)]
-    assert [path.name for path in tmp_path.iterdir()] == ["strokes.parquet"]
-    assert to["strokes"].read_bytes() == (root / "strokes" / "train.parquet").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger", "strokes"]
+    assert contents(to["strokes"]) == contents(root / "strokes" / "train")
 
 
 # ---- annotate -------------------------------------------------------------------------------------------------------
@@ -486,9 +496,9 @@ def test_every_instance_is_kept_or_dropped_for_a_reason(tmp_path: Path) -> None:
     prepared(tmp_path)
     drawn = read(tmp_path, "masks", MASKS)
     drawn["mask"] = [None, *drawn["mask"][1:]]
-    tables.write(tmp_path / "masks" / "train.parquet", drawn, MASKS)
+    write(tmp_path, "masks", drawn, MASKS)
     said = read(tmp_path, "captions", CAPTIONS)
-    tables.write(tmp_path / "captions" / "train.parquet", said[2:], CAPTIONS)  # the rows are missing altogether
+    write(tmp_path, "captions", said[2:], CAPTIONS)  # the rows are missing altogether
     counts = annotated(tmp_path)
     assert (counts["dropped_no_mask"], counts["dropped_no_caption"]) == (1, 1)
     assert counts["kept"] + counts["dropped"] == counts["instances"] == len(drawn)
@@ -502,10 +512,18 @@ def test_what_is_not_required_may_be_missing(tmp_path: Path) -> None:
     prepared(tmp_path)
     drawn = read(tmp_path, "masks", MASKS)
     drawn["mask"] = None
-    tables.write(tmp_path / "masks" / "train.parquet", drawn, MASKS)
+    write(tmp_path, "masks", drawn, MASKS)
     counts = annotated(tmp_path, params=ANNOTATE.model_copy(update={"required": ("box",)}))
     assert counts["kept"] == len(drawn)
     assert read(tmp_path, "annotated", ANNOTATED)["mask"].isna().all()
+
+
+def unfit(row: dict[str, Any], size: tuple[int, int] | None, params: annotate.Params) -> Failure | None:
+    """The reason for a single instance in a picture of this height and width."""
+    height, width = size or (np.nan, np.nan)
+    whole = {"key": "k", "index": 0, **dict.fromkeys(FORMATS), **row, "height": height, "width": width}
+    (reason,) = annotate.unfit(pd.DataFrame([whole]), params, Path("masks"))
+    return reason
 
 
 sides = st.tuples(st.integers(1, 8), st.integers(1, 8))
@@ -524,9 +542,10 @@ def test_an_instance_of_exactly_the_smallest_size_is_kept(
     least = [np.nextafter(share, 0), share, *([np.nextafter(share, 1)] if share < 1 else [])]  # no limit is above 1
     for smallest in least:
         params = annotate.Params.model_validate(
-            {"required": ["box", "mask"], "min_visible_area": 0, "min_box_size": 0, limit: smallest}
+            ANNOTATE.model_dump()
+            | {"required": ("box", "mask"), "min_visible_area": 0, "min_box_size": 0, limit: smallest}
         )
-        failure = annotate.unfit(row, size, params)
+        failure = unfit(row, size, params)
         reasons.append(failure and failure.reason)
     assert reasons == [None, None, "small_box" if limit == "min_box_size" else "small_mask"][: len(least)]
 
@@ -536,9 +555,9 @@ def test_an_instance_of_exactly_the_smallest_size_is_kept(
 )
 def test_what_covers_nothing_is_dropped_even_where_any_size_will_do(change: dict[str, Any]) -> None:
     row = {"box": [0.0, 0.0, 1.0, 1.0], "mask": masks.encode(np.ones((4, 6), bool)).counts}
-    params = annotate.Params(required=("box", "mask"), min_visible_area=0, min_box_size=0)
-    assert annotate.unfit(row, (4, 6), params) is None
-    failure = annotate.unfit(row | change, (4, 6), params)
+    params = ANNOTATE.model_copy(update={"required": ("box", "mask"), "min_visible_area": 0, "min_box_size": 0})
+    assert unfit(row, (4, 6), params) is None
+    failure = unfit(row | change, (4, 6), params)
     assert failure is not None
     assert failure.reason == ("small_box" if "box" in change else "small_mask")
 
@@ -547,22 +566,22 @@ def test_what_covers_nothing_is_dropped_even_where_any_size_will_do(change: dict
 def test_each_thing_that_is_required_is_missed_and_no_other(name: annotate.Needed) -> None:
     row = dict.fromkeys(FORMATS, None)
     params = ANNOTATE.model_copy(update={"required": (name,)})
-    failure = annotate.unfit(row, (64, 96), params)
+    failure = unfit(row, (64, 96), params)
     assert failure is not None
     assert failure.reason == f"no_{name}"
     others = tuple(other for other in FORMATS if other != name)
     full = {"box": [0.0, 0.0, 1.0, 1.0], "mask": masks.encode(np.ones((64, 96), bool)).counts}
     present = {**dict.fromkeys(FORMATS, "there"), **full, name: None}
-    assert annotate.unfit(present, (64, 96), ANNOTATE.model_copy(update={"required": others})) is None
-    assert annotate.unfit(row, None, params).reason == "no_picture"  # type: ignore[union-attr]
+    assert unfit(present, (64, 96), ANNOTATE.model_copy(update={"required": others})) is None
+    assert unfit(row, None, params).reason == "no_picture"  # type: ignore[union-attr]
 
 
 def test_the_order_of_rows_in_the_tables_changes_no_annotation(world: World, tmp_path: Path) -> None:
     root, _ = world
     for name, schema in (("given", GIVEN), ("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)):
-        tables.write(tmp_path / name / "train.parquet", read(root, name, schema)[::-1], schema)
+        write(root, name, read(root, name, schema)[::-1], schema, to=tmp_path / name / "train")
     for name, schema in (("images", IMAGES), ("instances", INSTANCES)):
-        tables.write(tmp_path / name / "train.parquet", read(root, name, schema), schema)
+        write(root, name, read(root, name, schema), schema, to=tmp_path / name / "train")
     annotated(tmp_path)
     assert contents(tmp_path / "annotated") == contents(root / "annotated")
 
@@ -580,7 +599,7 @@ def test_boxes_are_cut_to_the_picture_and_one_outside_is_dropped(tmp_path: Path)
     prepared(tmp_path)
     instances = read(tmp_path, "instances", INSTANCES)
     boxes = [[-0.5, 0.0, 0.5, 1.5], [1.1, 0.0, 1.9, 1.0], *instances["box"][2:]]
-    tables.write(tmp_path / "instances" / "train.parquet", instances.assign(box=boxes), INSTANCES)
+    write(tmp_path, "instances", instances.assign(box=boxes), INSTANCES)
     counts = annotated(tmp_path)
     assert counts["dropped_small_box"] == 1
     assert read(tmp_path, "annotated", ANNOTATED)["box"][0].tolist() == [0.0, 0.0, 0.5, 1.0]
@@ -589,12 +608,16 @@ def test_boxes_are_cut_to_the_picture_and_one_outside_is_dropped(tmp_path: Path)
 @pytest.mark.parametrize(("name", "schema"), [("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)])
 def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path, name: str, schema: pa.Schema) -> None:
     prepared(tmp_path)
-    table, path = read(tmp_path, name, schema), tmp_path / name / "train.parquet"
-    tables.write(path, pd.concat([table, table[:1]]), schema)
-    with pytest.raises(ValueError, match=rf"{name}/train\.parquet: instance 0 of train-mixed-000000 stands there more"):
+    table = read(tmp_path, name, schema)
+    write(tmp_path, name, pd.concat([table, table[:1]]), schema)
+    with pytest.raises(
+        ValueError, match=rf"{name}/train/00000\.parquet: instance 0 of train-mixed-000000 stands there more"
+    ):
         annotated(tmp_path)
-    tables.write(path, table.assign(index=[77, *table["index"][1:]]), schema)
-    with pytest.raises(ValueError, match=rf"{name}/train\.parquet: instance 77 of train-mixed-000000 is not among"):
+    write(tmp_path, name, table.assign(index=[77, *table["index"][1:]]), schema)
+    with pytest.raises(
+        ValueError, match=rf"{name}/train/00000\.parquet: instance 77 of train-mixed-000000 is not among"
+    ):
         annotated(tmp_path)
 
 

@@ -1,10 +1,11 @@
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import tiny_encoders
 import torch
-from data_world import contents, prepared, sharded
+from data_world import EXECUTION, contents, picture, prepared, sharded
 from PIL import Image
 from tiny_encoders import LENGTH
 
@@ -20,6 +21,7 @@ PARAMS = embed.Params(
     precision="float32",
     cached=True,
     prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
+    work=EXECUTION,
 )
 
 
@@ -37,7 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def embedded(root: Path, to: str = "embeddings", params: embed.Params = PARAMS) -> Mapping[str, float]:
     folders = {"shards": root / "shards", "text": root / "text", "vae": root / "vae"}
-    return embed.run(**folders, embeddings=root / to, params=params)
+    return embed.run(**folders, embeddings=root / to, ledger=root / f"{to}-ledger", params=params)
 
 
 def test_there_is_a_row_for_every_sample_and_instance_in_the_order_of_the_shards(world: World) -> None:
@@ -74,8 +76,8 @@ def test_latents_are_scaled_and_the_second_view_is_the_mirror_image(world: World
     root, _ = world
     vae = autoencoder.load(root / "vae")
     (first, *_) = embeddings.read(root / "embeddings")
-    with Image.open(root / "pictures" / "train" / f"{first.keys[0]}.png") as picture:
-        square = picture.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    with Image.open(io.BytesIO(picture(root, first.keys[0]))) as image:
+        square = image.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
     views = [square, square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     for number, view in enumerate(views):
         pixels = torch.frombuffer(bytearray(view.tobytes()), dtype=torch.uint8).reshape(64, 64, 3)

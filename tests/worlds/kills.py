@@ -15,7 +15,6 @@ import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
-from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.layouts.prompts import Prompts
 from instdiff.schema import Box
@@ -28,6 +27,7 @@ EMBED = embed.Params(
     precision="float32",
     cached=True,
     prompts=Prompts(listed="never", count_dup=False, add_inst_cap_2_global=False),
+    work=data.EXECUTION,
 )
 Run = Callable[[Path, Path], object]  # from the world, to a folder
 
@@ -35,10 +35,9 @@ Run = Callable[[Path, Path], object]  # from the world, to a folder
 def world(root: Path) -> Path:
     """What every stage reads, with something in it that each of them cannot do."""
     data.ingested(root, SCENES)
-    path = root / "given" / "train.parquet"
-    given = tables.read(path, GIVEN)
+    given = data.read(root, "given", GIVEN)
     given.loc[1, "mask"] = given.loc[2, "colour"] = None
-    tables.write(path, given, GIVEN)
+    data.write(root, "given", given, GIVEN)
     for name in ("ground", "segment", "caption", "sketch"):
         RUNS[name](root, root)
     data.annotated(root)
@@ -50,10 +49,10 @@ def world(root: Path) -> Path:
 
 def _coco(root: Path) -> None:
     """The scenes as COCO's files, with a crowd, a box that covers nothing, a broken picture and one that is gone."""
-    images = tables.read(root / "images" / "train.parquet", IMAGES).to_dict("records")
+    images = data.read(root, "images", IMAGES).to_dict("records")
     numbers, sizes = {row["key"]: number for number, row in enumerate(images)}, data.sizes(root)
     annotations: list[dict[str, object]] = []
-    for row in tables.read(root / "given" / "train.parquet", GIVEN).to_dict("records"):
+    for row in data.read(root, "given", GIVEN).to_dict("records"):
         x0, y0, x1, y1 = geometry.in_pixels(Box(*row["box"]), *sizes[row["key"]])
         mask = None if row["mask"] is None else {"size": list(sizes[row["key"]]), "counts": row["mask"]}
         its = {"image_id": numbers[row["key"]], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
@@ -67,7 +66,10 @@ def _coco(root: Path) -> None:
     pictures += [{"id": 100 + n, "file_name": f"{n}.png", "width": 64, "height": 64} for n in range(2)]
     page = {"images": pictures, "categories": [{"id": 1, "name": "thing"}], "annotations": annotations}
     (root / "instances.json").write_text(json.dumps(page))
-    (root / "pictures" / "train" / "0.png").write_bytes(b"broken")
+    (root / "in").mkdir()
+    for one in data.pictures(root).values():
+        (root / "in" / one.file).write_bytes(one.encoded())
+    (root / "in" / "0.png").write_bytes(b"broken")
 
 
 def _ingest(source: dict[str, object] | ingest.Scenes) -> Run:
@@ -76,7 +78,7 @@ def _ingest(source: dict[str, object] | ingest.Scenes) -> Run:
         folders = {name: to / name for name in ("pictures", "images", "given", "ledger")}
         if isinstance(source, ingest.Scenes):
             return ingest.run(**folders, params=ingest.Params(source))
-        train = {"pictures": f"{root}/pictures/train", "instances": f"{root}/instances.json", "captions": None}
+        train = {"pictures": f"{root}/in", "instances": f"{root}/instances.json", "captions": None}
         whole = {"train": train, "val": None, "val_share": 0.2, "limits": LIMITS, "work": work}
         return ingest.run(**folders, params=ingest.Params.model_validate({**source, **whole}))
 
@@ -98,7 +100,7 @@ def _annotator(module: object, name: str, params: object) -> Run:
 
 def _sketch(root: Path, to: Path) -> object:
     paths = {**data.tables(root, "train", "images", "masks"), **data.tables(to, "train", "strokes")}
-    return sketch.run(**paths, params=data.SKETCH)
+    return sketch.run(**paths, ledger=_ledger(to, "sketch"), params=data.SKETCH)
 
 
 def _annotate(root: Path, to: Path) -> object:
@@ -109,12 +111,12 @@ def _annotate(root: Path, to: Path) -> object:
 
 def _shard(root: Path, to: Path) -> object:
     read = {"pictures": root / "pictures" / "train", **data.tables(root, "train", "images", "annotated")}
-    return shard.run(**read, shards=to / "shards", params=data.SHARD)
+    return shard.run(**read, shards=to / "shards", ledger=to / "ledger" / "shard", params=data.SHARD)
 
 
 def _embed(root: Path, to: Path) -> object:
     read = {"shards": root / "shards", "text": root / "text", "vae": root / "vae"}
-    return embed.run(**read, embeddings=to / "embeddings", params=EMBED)
+    return embed.run(**read, embeddings=to / "embeddings", ledger=to / "ledger" / "embed", params=EMBED)
 
 
 RUNS: dict[str, Run] = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from data_world import WORK
+from data_world import pictures as pictures_in
 from PIL import Image
 
 from data_prep import ingest
@@ -178,15 +179,16 @@ def outcome(root: Path, to: Path, source: dict[str, Any]) -> str:
         assert str(root) in str(error) or "ingest: " in str(error), error
         assert not any(folder.exists() for folder in folders.values())
         return "refused"
-    rows = tables.read(to / "images" / "train.parquet", IMAGES)
+    rows = tables.read(to / "images" / "train", IMAGES)
+    stored = pictures_in(to)
     for row in rows.to_dict("records"):
-        with Image.open(to / "pictures" / "train" / row["file"]) as image:
+        with Image.open(io.BytesIO(stored[row["key"]].encoded())) as image:
             image.load()
             assert image.size == (row["width"], row["height"])
-    lost = tables.read(to / "ledger" / "train.parquet", LEDGER)
-    given = tables.read(to / "given" / "train.parquet", GIVEN_CAPTIONED)
+    lost = tables.read(to / "ledger" / "train", LEDGER)
+    given = tables.read(to / "given" / "train", GIVEN_CAPTIONED)
     assert set(given["key"]) <= set(rows["key"])
-    assert counts["train_pictures"] == len(rows) == len(list((to / "pictures" / "train").iterdir()))
+    assert counts["train_pictures"] == len(rows) == len(stored)
     return "with refusals" if len(lost) else "whole"
 
 

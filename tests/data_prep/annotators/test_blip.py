@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny_models
 import torch
-from data_world import CAPTION, prepared, sizes, sources
+from data_world import CAPTION, pictures, prepared, read, sizes, sources, write
 from data_world import tables as tables_of
 
 from data_prep import caption
@@ -17,9 +17,8 @@ from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
 from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
-from instdiff.tables import IMAGES
 from instdiff.work.outcomes import Failure
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.work.pictures import Picture
 
 MODEL = ModelParams(
     weights=Path("w"),
@@ -86,8 +85,7 @@ class Parrot:
 
 
 def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, root: Path) -> Subject:
-    path = root / "pictures" / "train" / f"{key}.png"
-    return Subject(Picture(key, path, *sizes(root)[key], ""), 0, category, box)
+    return Subject(pictures(root)[key], 0, category, box)
 
 
 def test_small_instances_are_called_by_their_category_and_a_missing_category_is_said_first(world: Path) -> None:
@@ -153,9 +151,8 @@ def test_a_caption_goes_on_from_the_prompt_and_does_not_say_it(tmp_path: Path, m
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_captions_are_asked_for_in_batches_of_instances(world: Path, tmp_path: Path, batch_size: int) -> None:
     parrot = Parrot()
-    found = tables.rows_of(tables.read(world / "instances" / "train.parquet", INSTANCES))
-    images = tables.read(world / "images" / "train.parquet", IMAGES)
-    todo = caption.described(pictures_of(world / "pictures" / "train", images), found)
+    found = tables.rows_of(tables.read(world / "instances" / "train", INSTANCES))
+    todo = caption.described(list(pictures(world).values()), found)
     params = CAPTION.model_copy(update={"batch_size": batch_size})
     crops = Crops(parrot, MODEL.model_copy(update={"min_area": 0}))
     with pytest.MonkeyPatch.context() as patch:
@@ -172,7 +169,7 @@ def test_captions_are_asked_for_in_batches_of_instances(world: Path, tmp_path: P
 
 
 def test_the_crops_of_several_pictures_are_one_batch_and_each_its_own_pixels(world: Path) -> None:
-    rows = tables.read(world / "instances" / "train.parquet", INSTANCES).to_dict("records")
+    rows = tables.read(world / "instances" / "train", INSTANCES).to_dict("records")
     for row in rows:
         one = subject(Box(*row["box"]), None, row["key"], root=world)
         pixels = one.picture.pixels()
@@ -192,10 +189,9 @@ def test_what_says_nothing_is_a_reason(world: Path) -> None:
 
 def test_given_captions_are_the_sources(tmp_path: Path) -> None:
     prepared(tmp_path)
-    path = tmp_path / "given" / "train.parquet"
-    given = tables.read(path, GIVEN)
-    tables.write(path, given.assign(caption=["a cat", *[None] * (len(given) - 1)]), GIVEN_CAPTIONED)
-    backend = caption.Given(path)
+    given = read(tmp_path, "given", GIVEN)
+    path = write(tmp_path, "given", given.assign(caption=["a cat", *[None] * (len(given) - 1)]), GIVEN_CAPTIONED)
+    backend = caption.FromSource(path)
     first, second = (subject(Box(0, 0, 1, 1), None, key, root=tmp_path) for key in given["key"].unique()[:2])
     said = backend.caption([first, second])
     assert said[0] == ("a cat", "given")

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import tiny_models
 import torch
-from data_world import GROUND, prepared, sources
+from data_world import GROUND, prepared, put, sources
+from data_world import pictures as pictures_in
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer, CLIPModel, CLIPProcessor
@@ -25,8 +26,8 @@ from data_prep.columns import INSTANCES
 from instdiff import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
-from instdiff.tables import IMAGES, LEDGER
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.tables import LEDGER
+from instdiff.work.pictures import Picture
 
 CATEGORIES = {"source": "categories", "categories": ["red circle", "blue square", "triangle", "green circle", "square"]}
 
@@ -261,7 +262,7 @@ def test_noun_phrases_are_what_stands_between_function_words(caption: str, phras
 
 
 def pictures(root: Path) -> Sequence[Picture]:
-    return pictures_of(root / "pictures" / "train", tables.read(root / "images" / "train.parquet", IMAGES))
+    return list(pictures_in(root).values())
 
 
 def test_clip_names_the_likeliest_words_whatever_the_batch(world: Path, tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_ram_is_asked_when_its_package_is_there_and_named_when_not(
 
 def test_an_unreadable_picture_is_a_reason_and_costs_no_other(weights: Path, tmp_path: Path) -> None:
     prepared(tmp_path)
-    (tmp_path / "pictures" / "train" / "train-mixed-000001.png").write_bytes(b"no picture")
+    put(tmp_path, {"train-mixed-000001": b"no picture"})
     counts, found = grounded(tmp_path, tmp_path / "to", params(weights, 3))
     assert counts["failed_unreadable_picture"] == 1
     assert found["key"].nunique() == 4

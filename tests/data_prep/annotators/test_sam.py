@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from data_world import SEGMENT, contents, ledger, prepared, sources, tables
+from data_world import SEGMENT, contents, ledger, prepared, put, sources, tables
+from data_world import pictures as pictures_in
 from segment_anything import SamPredictor
 from transformers import Sam2Model, Sam2Processor
 
@@ -17,8 +18,7 @@ from instdiff.layouts import geometry, masks
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
 from instdiff.schema import Box, Rle
-from instdiff.tables import IMAGES, LEDGER
-from instdiff.work.pictures import pictures_of
+from instdiff.tables import LEDGER
 
 SIZES = networks.Sizes(
     image_size=64,
@@ -54,7 +54,7 @@ def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, we
     folder = weights if backend == "sam" else tiny_models.sam2(tmp_path / "sam2")
     for batch_size in (1, 3):
         counts = segmented(tmp_path, folder, batch_size, backend)
-        found[batch_size] = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+        found[batch_size] = parquet.read(tmp_path / "masks" / "train", MASKS)
         assert counts["failed"] == 0
     assert found[1]["mask"].tolist() == found[3]["mask"].tolist()
     assert np.allclose(found[1]["score"], found[3]["score"], atol=1e-5)
@@ -105,10 +105,9 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
 def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weights: Path) -> None:
     prepared(tmp_path)
     segmented(tmp_path, weights, 4)
-    ours = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
-    boxes = parquet.read(tmp_path / "instances" / "train.parquet", INSTANCES)["box"]
-    images = parquet.read(tmp_path / "images" / "train.parquet", IMAGES)
-    pictures = {picture.key: picture for picture in pictures_of(tmp_path / "pictures" / "train", images)}
+    ours = parquet.read(tmp_path / "masks" / "train", MASKS)
+    boxes = parquet.read(tmp_path / "instances" / "train", INSTANCES)["box"]
+    pictures = pictures_in(tmp_path)
     predictor = SamPredictor(sam_masks.load(weights))
     for row, box in zip(ours.to_dict("records"), boxes, strict=True):
         picture = pictures[row["key"]]
@@ -124,10 +123,9 @@ def test_masks_are_those_of_transformers_own_sam2(tmp_path: Path) -> None:
     prepared(tmp_path)
     folder = tiny_models.sam2(tmp_path / "sam2")
     segmented(tmp_path, folder, 4, "sam2")
-    ours = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
-    boxes = parquet.read(tmp_path / "instances" / "train.parquet", INSTANCES)["box"]
-    images = parquet.read(tmp_path / "images" / "train.parquet", IMAGES)
-    pictures = {picture.key: picture for picture in pictures_of(tmp_path / "pictures" / "train", images)}
+    ours = parquet.read(tmp_path / "masks" / "train", MASKS)
+    boxes = parquet.read(tmp_path / "instances" / "train", INSTANCES)["box"]
+    pictures = pictures_in(tmp_path)
     model, processor = Sam2Model.from_pretrained(folder).eval(), Sam2Processor.from_pretrained(folder)
     for row, box in zip(ours.to_dict("records"), boxes, strict=True):
         picture = pictures[row["key"]]
@@ -143,9 +141,9 @@ def test_masks_are_those_of_transformers_own_sam2(tmp_path: Path) -> None:
 
 def test_an_unreadable_picture_costs_only_its_own_instances(tmp_path: Path, weights: Path) -> None:
     prepared(tmp_path)
-    (tmp_path / "pictures" / "train" / "train-mixed-000001.png").write_bytes(b"no picture")
+    put(tmp_path, {"train-mixed-000001": b"no picture"})
     counts = segmented(tmp_path, weights, 3)
-    rows = parquet.read(tmp_path / "masks" / "train.parquet", MASKS)
+    rows = parquet.read(tmp_path / "masks" / "train", MASKS)
     assert rows[rows["mask"].isna()]["key"].unique().tolist() == ["train-mixed-000001"]
     lost = parquet.read(ledger(tmp_path, "segment"), LEDGER)
     assert counts["failed"] == counts["failed_unreadable_picture"] == len(lost) == rows["mask"].isna().sum()

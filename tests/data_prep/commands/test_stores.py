@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from data_world import WORK, prepared, sharded
+from data_world import WORK, picture, prepared, sharded
 from moto.server import ThreadedMotoServer
 
 from data_prep import ingest
@@ -34,10 +34,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_list_and_its_pictures_may_lie_on_s3_and_shards_go_there_once(tmp_path: Path, bucket: str) -> None:
     prepared(tmp_path)
-    images = tables.read(tmp_path / "images" / "train.parquet", IMAGES)
+    images = tables.read(tmp_path / "images" / "train", IMAGES)
     store = fsspec.filesystem("s3")
-    for file in images["file"]:
-        store.put_file(str(tmp_path / "pictures" / "train" / file), f"pictures/in/{file}")
+    for key, file in zip(images["key"], images["file"], strict=True):
+        store.pipe_file(f"pictures/in/{file}", picture(tmp_path, key))
     records = [{"image": file, "caption": said} for file, said in zip(images["file"], images["caption"], strict=True)]
     store.pipe_file("pictures/in/list.json", json.dumps([*records, {"image": "gone.png", "caption": ""}]).encode())
     source = {"source": "captioned", "train": {"path": f"{bucket}/in/list.json", "root": None}, "val": None}
@@ -45,13 +45,11 @@ def test_a_list_and_its_pictures_may_lie_on_s3_and_shards_go_there_once(tmp_path
     folders = {name: tmp_path / "out" / name for name in ("pictures", "images", "given", "ledger")}
     counts = ingest.run(**folders, params=ingest.Params.model_validate({**source, **how}))
     assert counts["train_failed_missing_file"] == 1
-    assert tables.read(tmp_path / "out" / "images" / "train.parquet", IMAGES)["sha256"].tolist() == list(
-        images["sha256"]
-    )
+    assert tables.read(tmp_path / "out" / "images" / "train", IMAGES)["sha256"].tolist() == list(images["sha256"])
 
     sharded(tmp_path)
     assert push_shards.push(tmp_path / "shards", f"{bucket}/shards") == 4
-    for path in (tmp_path / "shards").iterdir():
+    for path in (*(tmp_path / "shards").glob("*.tar"), tmp_path / "shards" / "index.parquet"):
         assert store.cat_file(f"pictures/shards/{path.name}") == path.read_bytes()
 
 

@@ -195,7 +195,7 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
     params = ingest.Params.model_validate({**source, "limits": limits, "work": WORK.model_dump()})
     folders = {name: tmp_path / name for name in ("pictures", "images", "given", "ledger")}
     ingest.run(**folders, params=params)
-    rows = tables.rows_of(tables.read(tmp_path / "given" / "train.parquet", GIVEN_CAPTIONED))
+    rows = tables.rows_of(tables.read(tmp_path / "given" / "train", GIVEN_CAPTIONED))
     for sample, its in zip(shards.read(world / "shards"), rows.values(), strict=True):
         for one, row in zip(sample.layout.instances, its, strict=True):
             assert (one.phrase, one.category, one.mask.counts) == (row["caption"], row["category"], row["mask"])

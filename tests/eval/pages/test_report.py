@@ -19,7 +19,7 @@ from PIL import Image
 
 from eval import detect, report
 from eval.inputs import detections, ground_truth, pictures
-from eval.pages import figures, report_page
+from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
 from instdiff import provenance, tables
@@ -40,6 +40,8 @@ PARAMS = report.Params(
     num_layouts=3,
     num_failures=2,
     max_side=64,
+    sheet_rows=("real", "box", "not in this table"),
+    sheet_layouts=2,
     sheet_side=16,
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -104,16 +106,6 @@ def _run(world: Path, params: report.Params = PARAMS) -> dict[str, float]:
 
 def _alter(path: Path, **changed: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-
-def test_a_sheet_holds_each_row_below_the_other_and_boxes_on_the_first_alone() -> None:
-    black = np.zeros((8, 8, 3), np.uint8)
-    boxed = [Instance(phrase="a", box=Box(0.0, 0.0, 0.5, 0.5))]
-    sheet = np.asarray(figures.sheet({"real": [black], "box": [black]}, [boxed], side=16))
-    first, second = (sheet[figures.MARGIN + down * 20 :, figures.LABEL :][:16, :16] for down in (0, 1))
-    assert first[0, 0].tolist() == list(figures.BOX)
-    assert first[1:7, 1:7].max() == 0
-    assert second.max() == 0
 
 
 def test_the_headline_table_has_its_exact_shape(world: Path) -> None:
@@ -319,16 +311,6 @@ def test_what_was_dropped_and_what_failed_is_counted_by_stage_and_reason(tmp_pat
     }
 
 
-def test_a_sheet_shows_a_box_at_its_own_pixels_of_the_square() -> None:
-    black = np.zeros((8, 24, 3), np.uint8)
-    boxed = [Instance(phrase="a", box=Box(0.25, 0.5, 1.0, 0.75))]
-    sheet = np.asarray(figures.sheet({"real": [black, black]}, [[], boxed], side=16))
-    first, second = (sheet[figures.MARGIN :, figures.LABEL + 20 * across :][:16, :16] for across in (0, 1))
-    rows, columns = np.nonzero(second.any(-1))
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 11, 4, 15)
-    assert first.max() == 0
-
-
 @pytest.mark.parametrize(("max_side", "size"), [(31, (15, 31)), (32, (16, 32)), (33, (16, 32))])
 def test_a_picture_is_made_smaller_only_when_a_side_is_longer_than_it_may_be(
     max_side: int, size: tuple[int, int]
@@ -352,24 +334,32 @@ def _page(world: Path, **changed: object) -> str:
     return (world / "report.html").read_text()
 
 
+def _sheet_size(world: Path, **values: object) -> tuple[int, int]:
+    _page(world, **values)
+    with Image.open(world / "samples.png") as drawn:
+        return drawn.size
+
+
 def test_each_value_of_the_stage_reaches_what_it_is_for(world: Path) -> None:
     text = _page(world)
     few = _page(world, rows={"real": described("upper"), "box": described("with <i>boxes</i>")})
     assert list(json.loads((world / "metrics.json").read_text())) == ["real", "box"]
     assert "with &lt;i&gt;boxes&lt;/i&gt;" in few and "boxes</i>" not in text
-    side, gap, label = PARAMS.sheet_side, figures.MARGIN, figures.LABEL
-    for name, value in (("num_layouts", 2), ("sheet_side", 20), ("num_failures", 1), ("max_side", 16)):
+    sizes = {"sheet_rows": ("real",), "sheet_layouts": 1, "sheet_side": 20}
+    plain = _sheet_size(world)
+    assert {name: _sheet_size(world, **{name: value}) for name, value in sizes.items()} == {
+        "sheet_rows": (plain[0], plain[1] - (16 + sheet.MARGIN)),
+        "sheet_layouts": (plain[0] - (16 + sheet.MARGIN), plain[1]),
+        "sheet_side": (plain[0] + 2 * 4, plain[1] + 3 * 4),
+    }
+    for name, value in (("num_layouts", 2), ("num_failures", 1), ("max_side", 16)):
         changed = _page(world, **{name: value})
-        own = {"num_layouts": PARAMS.num_layouts, "sheet_side": side} | {name: value}
-        step = own["sheet_side"] + gap
-        sheet = Image.open(world / "samples.png")
-        assert sheet.size == (label + step * own["num_layouts"], step * len(PARAMS.rows) + gap)
         failures = value if name == "num_failures" else PARAMS.num_failures
         assert changed.count('class="card"') == failures * len(PARAMS.rows)
         uris = set(re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", changed))
         longest = max(max(Image.open(io.BytesIO(base64.b64decode(one))).size) for one in uris)
         assert longest == (16 if name == "max_side" else 40)
-    assert {"rows", "num_layouts", "sheet_side", "num_failures", "max_side"} == report.Params.model_fields.keys()
+    assert {"rows", "num_layouts", "num_failures", "max_side", *sizes} == report.Params.model_fields.keys()
 
 
 def test_curves_leave_out_the_clock_and_gaps() -> None:

@@ -6,7 +6,7 @@ import pytest
 import tiny_encoders
 import torch
 import train_world as world
-from data_world import prepared, sharded
+from data_world import EXECUTION, prepared, sharded
 
 from data_prep import embed
 from instdiff.data import source as train
@@ -30,8 +30,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> Path:
-    params = embed.Params(batch_size=2, precision="float32", cached=cached, prompts=prompts)
-    embed.run(shards=root / "shards", text=root / "text", vae=root / "vae", embeddings=root / to, params=params)
+    params = embed.Params(batch_size=2, precision="float32", cached=cached, prompts=prompts, work=EXECUTION)
+    folders = {"shards": root / "shards", "text": root / "text", "vae": root / "vae"}
+    embed.run(**folders, embeddings=root / to, ledger=root / f"{to}-ledger", params=params)
     return root / to
 
 

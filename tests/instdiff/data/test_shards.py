@@ -3,19 +3,18 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import hypothesis.extra.numpy as some
 import numpy as np
 import pytest
 import webdataset
-from data_world import SHARD, contents, prepared, sharded, sizes
+from data_world import SHARD, contents, picture, prepared, put, read, sharded, sizes, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep import shard
+from data_prep.columns import PICTURES
 from instdiff import tables
 from instdiff.data import shards
 from instdiff.layouts import from_tables, masks
@@ -88,14 +87,12 @@ def test_a_stroke_outside_the_picture_is_refused() -> None:
 
 def test_shards_hold_every_picture_and_layout_in_order(world: World) -> None:
     root, counts = world
-    images = tables.read(root / "images" / "train.parquet", IMAGES)
-    expected = from_tables.from_tables(images, tables.read(root / "annotated" / "train.parquet", ANNOTATED))
-    read = list(shards.read(root / "shards"))
-    assert [sample.layout for sample in read] == expected
-    assert [sample.picture for sample in read] == [
-        (root / "pictures" / "train" / file).read_bytes() for file in images["file"]
-    ]
-    assert counts["samples"] == len(read) == 5
+    images = tables.read(root / "images" / "train", IMAGES)
+    expected = from_tables.from_tables(images, tables.read(root / "annotated" / "train", ANNOTATED))
+    samples = list(shards.read(root / "shards"))
+    assert [sample.layout for sample in samples] == expected
+    assert [sample.picture for sample in samples] == [picture(root, key) for key in images["key"]]
+    assert counts["samples"] == len(samples) == 5
     assert counts["shards"] == 3
     assert counts["instances"] == sum(len(layout.instances) for layout in expected)
 
@@ -121,20 +118,23 @@ def test_any_sample_is_read_alone(world: World) -> None:
 
 def test_the_size_of_shards_changes_no_sample(world: World, tmp_path: Path) -> None:
     root, _ = world
-    to = {name: root / name / "train.parquet" for name in ("images", "annotated")}
-    params = SHARD.model_copy(update={"samples_per_shard": 100})
-    shard.run(pictures=root / "pictures" / "train", **to, shards=tmp_path / "shards", params=params)
+    to = {name: root / name / "train" for name in ("images", "annotated")}
+    params = SHARD.model_copy(update={"samples_per_shard": 1})
+    out = {name: tmp_path / name for name in ("shards", "ledger")}
+    shard.run(pictures=root / "pictures" / "train", **to, **out, params=params)
     assert list(shards.read(tmp_path / "shards")) == list(shards.read(root / "shards"))
-    assert len(contents(tmp_path)) == 2
+    tars = [path.name for path in sorted((tmp_path / "shards").glob("*.tar"))]
+    assert tars == ["00000-000.tar", "00000-001.tar", "00001-000.tar", "00001-001.tar", "00002.tar"]
+    assert sorted(set(shards.read_index(tmp_path / "shards")["shard"])) == tars
 
 
 @given(st.lists(st.integers(0, 6), max_size=12), st.integers(1, 5), st.integers(1, 3))
 def test_a_shard_is_full_with_exactly_as_much_as_either_limit(halves: list[int], samples: int, megabytes: int) -> None:
     todo = [entry(number, half * shard.MEGABYTE // 2) for number, half in enumerate(halves)]
-    cut = shard.cut(todo, shard.Params(samples_per_shard=samples, megabytes_per_shard=megabytes))
+    cut = shard.cut(todo, SHARD.model_copy(update={"samples_per_shard": samples, "megabytes_per_shard": megabytes}))
 
     def full(part: Sequence[shard.Entry]) -> bool:
-        size = sum(picture.path.stat().st_size for picture, _, _ in part)
+        size = sum(one.length for one in part)
         return len(part) >= samples or size >= megabytes * shard.MEGABYTE
 
     assert [one for part in cut for one in part] == todo
@@ -145,8 +145,8 @@ def test_a_shard_is_full_with_exactly_as_much_as_either_limit(halves: list[int],
 
 def entry(number: int, size: int) -> shard.Entry:
     """A picture whose file has that many bytes."""
-    path: Any = SimpleNamespace(stat=lambda: SimpleNamespace(st_size=size))
-    return Picture(str(number), path, 2, 3, ""), Layout(key=str(number), prompt="", instances=()), ""
+    picture = Picture(str(number), Path("none.png"), 2, 3, "")
+    return shard.Entry(picture, Layout(key=str(number), prompt="", instances=()), "", size)
 
 
 def test_the_longest_key_fits_and_a_longer_one_is_named(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_longest_key_fits_and_a_longer_one_is_named(tmp_path: Path) -> None:
         digest = hashlib.sha256(stream.getvalue()).hexdigest()
         layout = Layout(key=key, prompt="", instances=())
         picture = Picture(key, tmp_path / "a.webp", 2, 3, "")
-        return [row["key"] for row in shard.write_shard(tmp_path / "a.tar", [(picture, layout, digest)])]
+        return [row["key"] for row in shard.write_shard(tmp_path / "a.tar", [shard.Entry(picture, layout, digest, 1)])]
 
     longest = "k" * shard.LONGEST_KEY
     assert written(longest) == [longest]
@@ -168,9 +168,8 @@ def test_the_longest_key_fits_and_a_longer_one_is_named(tmp_path: Path) -> None:
 
 def test_a_picture_none_of_whose_instances_was_kept_stays(tmp_path: Path) -> None:
     prepared(tmp_path)
-    path = tmp_path / "annotated" / "train.parquet"
-    kept = tables.read(path, ANNOTATED)
-    tables.write(path, kept[kept["key"] != "train-mixed-000001"], ANNOTATED)
+    kept = read(tmp_path, "annotated", ANNOTATED)
+    write(tmp_path, "annotated", kept[kept["key"] != "train-mixed-000001"], ANNOTATED)
     assert sharded(tmp_path)["without_instances"] == 1
     bare = [sample for sample in shards.read(tmp_path / "shards") if not sample.layout.instances]
     assert [sample.key for sample in bare] == ["train-mixed-000001"]
@@ -178,9 +177,8 @@ def test_a_picture_none_of_whose_instances_was_kept_stays(tmp_path: Path) -> Non
 
 def test_a_picture_that_is_not_the_ingested_one_is_named(tmp_path: Path) -> None:
     prepared(tmp_path)
-    picture = tmp_path / "pictures" / "train" / "train-mixed-000003.png"
-    picture.write_bytes(picture.read_bytes() + b"x")
-    with pytest.raises(ValueError, match=r"train-mixed-000003\.png: not the file that ingest stored"):
+    put(tmp_path, {"train-mixed-000003": picture(tmp_path, "train-mixed-000003") + b"x"})
+    with pytest.raises(ValueError, match=r"00001\.tar: train-mixed-000003\.png: not the file that ingest stored"):
         sharded(tmp_path)
     assert not (tmp_path / "shards").exists()
 
@@ -215,8 +213,9 @@ def test_a_sample_with_wrong_members_is_one_sentence(change: dict[str, bytes | N
 
 def test_keys_that_shards_cannot_hold_are_named(tmp_path: Path) -> None:
     prepared(tmp_path)
-    images = tables.read(tmp_path / "images" / "train.parquet", IMAGES)
+    path = tmp_path / "images" / "train" / "00000.parquet"
+    images = tables.read(path, PICTURES)
     images["key"] = ["a.b", *images["key"][1:]]
-    tables.write(tmp_path / "images" / "train.parquet", images, IMAGES)
+    tables.write(path, images, PICTURES)
     with pytest.raises(ValueError, match=r"key 'a\.b'"):
         sharded(tmp_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_pipeline import base, shared
 
-from instdiff import tables
+from instdiff import provenance, tables
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -25,6 +26,7 @@ PARAMS = Params(
     seed=3,
     rows={
         "real": TableRow(meaning="", pictures="real", formats=(), mis=0.0),
+        "reconstructed": TableRow(meaning="", pictures="reconstructed", formats=(), mis=0.0),
         "box": TableRow(meaning="", pictures="drawn", formats=("box",), mis=0.0),
         "all": TableRow(meaning="", pictures="drawn", formats=("mask", "point"), mis=0.25),
     },
@@ -239,3 +241,30 @@ def test_the_row_of_real_pictures_holds_them_byte_for_byte(tmp_path: Path) -> No
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
         name: name.encode() for name in names
     }
+
+
+def test_a_reconstructed_row_holds_each_real_picture_as_the_autoencoder_gives_it_back(tmp_path: Path) -> None:
+    pipe = shared()
+    pipe.vae.save_pretrained(tmp_path / "vae")
+    pipe.unet.save_pretrained(tmp_path / "unet")
+    rng = np.random.default_rng(0)
+    (tmp_path / "real").mkdir()
+    images = []
+    for key, (height, width) in {"a": (16, 16), "b": (9, 31)}.items():
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(tmp_path / "real" / f"file {key}.png")
+        common = {"group": "mixed", "caption": "", "sha256": "", "width": width, "height": height}
+        images.append({"key": key, "file": f"file {key}.png", **common})
+    tables.write(tmp_path / "images.parquet", images, IMAGES)
+    folders = {"pictures": tmp_path / "real", "images": tmp_path / "images.parquet", "generated": tmp_path / "out"}
+    weights = {"vae": tmp_path / "vae", "unet": tmp_path / "unet"}
+    unread = dict.fromkeys(("annotated", "text", "instance"), tmp_path / "absent")
+    assert generate.run(**folders, **weights, **unread, row="reconstructed", params=PARAMS) == {"pictures": 2}
+    for key in "ab":
+        real = Image.open(tmp_path / "real" / f"file {key}.png").resize((16, 16), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.asarray(real)[None]).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mean).sample
+        levels = ((decoded.clamp(-1, 1) + 1) * 127.5).round()[0].permute(1, 2, 0).numpy()
+        assert np.abs(np.asarray(Image.open(tmp_path / "out" / f"{key}.png")) - levels).max() <= 1
+    record = provenance.read(tmp_path / "out")
+    assert record is not None and record["row"] == "reconstructed" and set(record["weights"]) == {"vae"}

@@ -202,7 +202,7 @@ def grounded(root: Path, to: Path, **change: object) -> dict[str, int]:
             "backend": "given",
             "batch_size": 2,
             "detector": None,
-            "work": {**WORK.model_dump(), "workers": WORKERS.model_copy(update=change)},
+            "work": {"retry": (), "workers": WORKERS.model_copy(update=change)},
         }
     )
     return ground.run(**sources(root), instances=to / "found.parquet", ledger=to / "ledger.parquet", params=how)
