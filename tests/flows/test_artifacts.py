@@ -49,15 +49,12 @@ def ledger(path: Path, *rows: tuple[str, str, str]) -> None:
 
 def test_every_reason_of_every_stage_is_counted_with_its_first_example(tmp_path: Path) -> None:
     ledger(tmp_path / "ground-val.parquet", ("k", "nothing_found", ""))
-    ledger(
-        tmp_path / "annotate" / "train.parquet",
-        ("a", "too_small", "0.001"),
-        ("b", "no_mask", "why"),
-        ("c", "too_small", "0.002"),
-    )
+    parts = tmp_path / "annotate-train"  # a folder of parts is one table
+    ledger(parts / "000000.parquet", ("a", "too_small", "0.001"), ("b", "no_mask", "why"))
+    ledger(parts / "000001.parquet", ("c", "too_small", "0.002"))
     assert artifacts.ledger(tmp_path) == [
-        {"stage": "annotate/train", "reason": "no_mask", "count": 1, "example": "b, why"},
-        {"stage": "annotate/train", "reason": "too_small", "count": 2, "example": "a, 0.001"},
+        {"stage": "annotate-train", "reason": "no_mask", "count": 1, "example": "b, why"},
+        {"stage": "annotate-train", "reason": "too_small", "count": 2, "example": "a, 0.001"},
         {"stage": "ground-val", "reason": "nothing_found", "count": 1, "example": "k"},
     ]
 

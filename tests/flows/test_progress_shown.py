@@ -36,7 +36,8 @@ def test_updates_are_two_seconds_apart_and_the_last_always_comes(shown: dict[str
     assert share == 100 / UNITS
     assert how["key"] == "progress-score-box-1"
     assert shown["updated"] == [400 / UNITS, 100.0]
-    assert shown["log"][-1] == f"score@box 1: {UNITS} of {UNITS} pictures"
+    assert shown["log"][0] == f"score@box 1: 1 of {UNITS} pictures"
+    assert shown["log"][-1].startswith(f"score@box 1: {UNITS} of {UNITS} pictures")
 
 
 def test_of_nothing_to_do_there_is_no_share(shown: dict[str, Any]) -> None:
