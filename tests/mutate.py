@@ -53,6 +53,10 @@ class Mutant(NamedTuple):
     def package(self) -> str:
         return self.file.partition("/")[0]
 
+    @property
+    def module(self) -> str:
+        return self.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
 
 def mutants(file: str, draw: random.Random) -> list[Mutant]:
     """One fault for each place of a file; annotations of types are no places."""
@@ -76,9 +80,8 @@ def _annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int,
                 yield (note.lineno, note.col_offset), (note.end_lineno or 0, note.end_col_offset or 0)
 
 
-def concerned() -> dict[str, list[str]]:
+def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
     """Module -> the test files within two steps of imports, nearest first; of a module without any, the nearest."""
-    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     imported = {path: _imports(path, graph.modules) for path in sorted((ROOT / "tests").rglob("*.py"))}
     while (grown := {path: names | _through_helpers(names, imported) for path, names in imported.items()}) != imported:
         imported = grown
@@ -140,9 +143,13 @@ def copied(name: str) -> Path:
     return tree
 
 
-def load_libraries() -> None:
-    """Import what the code imports of others; a fork then starts at once. Not Prefect and DVC, which start threads."""
-    for path in sorted(path for name in PACKAGES[:3] for path in (ROOT / name).rglob("*.py")):
+def load_libraries(modules: set[str], graph: grimp.ImportGraph) -> None:
+    """Import what the modules and those they import take from others: a fork then starts at once.
+
+    Those of flows are left to the forks: Prefect and DVC start threads.
+    """
+    reached = modules.union(*(graph.find_upstream_modules(module) for module in modules))
+    for path in sorted(path for path in map(source, reached) if path.parent != ROOT / "flows"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -152,7 +159,13 @@ def load_libraries() -> None:
                         import_module(name)
                     except ImportError:
                         continue
-    import_module("hypothesis.strategies")
+    import_module("hypothesis.extra.numpy")
+
+
+def source(module: str) -> Path:
+    """The file of a first-party module."""
+    place = ROOT / module.replace(".", "/")
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def passes(test: str, limit: float) -> tuple[bool, float]:
@@ -228,8 +241,7 @@ def work(number: int, chosen: list[Mutant], files: dict[str, list[str]], limit: 
     sys.dont_write_bytecode = True
     with (SCRATCH / f"results-{number}.jsonl").open("w", encoding="utf-8") as results:
         for mutant in chosen:
-            module = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-            outcome = tests.outcome(mutant, files.get(module, []), tree)
+            outcome = tests.outcome(mutant, files.get(mutant.module, []), tree)
             results.write(json.dumps({**mutant._asdict(), "outcome": outcome}) + "\n")
             results.flush()
 
@@ -258,7 +270,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--base", default="main", help="branch whose files are left out unless they differ here")
     options.add_argument("--whole", action="store_true", help="every file, changed or not")
-    options.add_argument("--only", default="*", help="files by pattern, such as 'instdiff/layouts/*'")
+    options.add_argument("--only", nargs="+", default=["*"], help="files by patterns, such as 'instdiff/layouts/*'")
     options.add_argument("--sample", type=int, help="so many places of each package, not all")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument(
@@ -272,7 +284,12 @@ def main() -> None:
     files = sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
     near = set(files) if given.whole else changed(given.base)
     draw = random.Random(given.seed)
-    every = [one for file in files if file in near and fnmatch(file, given.only) for one in mutants(file, draw)]
+    every = [
+        one
+        for file in files
+        if file in near and any(fnmatch(file, pattern) for pattern in given.only)
+        for one in mutants(file, draw)
+    ]
     chosen = list[Mutant]()
     for package in PACKAGES:
         own = [one for one in every if one.package == package]
@@ -282,8 +299,9 @@ def main() -> None:
     for left in SCRATCH.glob("results-*.jsonl"):
         left.unlink()
     os.nice(10)
-    load_libraries()
-    files_of = concerned()
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    files_of = concerned(graph)
+    load_libraries({one.module for one in chosen}, graph)
     children = []
     for number in range(given.processes):
         children.append(os.fork())
