@@ -12,6 +12,7 @@ from torch import Tensor
 
 from instdiff.checkpoints import official as checkpoint
 from instdiff.checkpoints.key_tables import official_unet, table
+from instdiff.data.format_dropout import DropChances
 from instdiff.formats import FORMATS, Format
 from instdiff.layouts.complete import CompleteLayout
 from instdiff.model.conditions import Conditions, collate, keep
@@ -50,6 +51,18 @@ KEPT: dict[str, set[Format]] = {  # what the released configurations keep, and e
     "only_mask": {"outline", "mask"},
     "all_dropped": {"box"},
 }
+REFERENCE_ODDS = DropChances(
+    box=0.1,
+    point=0.1,
+    scribble=0.1,
+    mask=0.1,
+    only_point=0.1,
+    only_scribble=0,
+    only_mask=0,
+    no_scribble=0.1,
+    only_box=0,
+    everything=0.1,
+)  # of the released training
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
+from instdiff.data.format_dropout import keep_from_draws, withhold
 from instdiff.model import attention_mask
 from instdiff.model.conditions import keep, null
 from instdiff.model.grounding import Grounding
@@ -18,18 +18,6 @@ from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unifusion import fourier
 
 CLOSE = 2e-5
-REFERENCE_ODDS = DropChances(
-    box=0.1,
-    point=0.1,
-    scribble=0.1,
-    mask=0.1,
-    only_point=0.1,
-    only_scribble=0,
-    only_mask=0,
-    no_scribble=0.1,
-    only_box=0,
-    everything=0.1,
-)
 
 
 @torch.no_grad()
@@ -112,7 +100,7 @@ def test_drops_follow_the_released_truth_table() -> None:
         drawn = row["drawn"]
         dropped = [drawn["box"], drawn["point"], drawn["scribble"], drawn["polygon_and_seg"]]
         fires = [*dropped, row["keep_point_only"], False, False, row["keep_seg_only_draw"], False, False]
-        keep = keep_from_draws(torch.tensor([[0.05 if fired else 0.5 for fired in fires]]), REFERENCE_ODDS)
+        keep = keep_from_draws(torch.tensor([[0.05 if fired else 0.5 for fired in fires]]), golden.REFERENCE_ODDS)
         kept = withhold(everything, keep)
         gone = [row["final"][name] for name in ("box", "point", "scribble", "polygon", "seg")]
         if all(gone):  # what comes after the table: something always stays
@@ -126,7 +114,7 @@ def test_a_training_forward_with_fixed_draws_predicts_the_released_noise(case: s
     given = golden.inputs("train_step")
     facts = json.loads((golden.FOLDER / "train_step.json").read_text())[case]
     uniforms = torch.tensor([[*facts["rand_sequence"], 0.5]]).expand(2, -1)
-    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, REFERENCE_ODDS))
+    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
     grounding = golden.unet().ground(conditions)
     x = noised(given["x0"], given["noise"], given["t"])
     noise = golden.unet()(x, given["t"], given["context"], grounding).sample
