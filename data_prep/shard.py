@@ -5,7 +5,7 @@ of its own, or several where it is too large for one; pictures that come or go c
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -112,15 +112,22 @@ def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
 
 def write_shard(path: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
+    samples = ((_named(entry.picture.key), encode(_sample(entry))) for entry in entries)
+    return [
+        {"shard": path.name, "num_instances": len(entry.layout.instances), **row}
+        for entry, row in zip(entries, write_members(path, samples), strict=True)
+    ]
+
+
+def write_members(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> list[dict[str, Any]]:
+    """Write the members of each key, by their extension; return where each sample lies, and the hash of its bytes."""
     rows: list[dict[str, Any]] = []
     with path.open("wb") as stream, closing(Tar(stream)) as tar:
-        for entry in entries:
-            members, key, start = encode(_sample(entry)), _named(entry.picture.key), tar.end
+        for key, members in samples:
+            start = tar.end
             for kind in sorted(members):
                 tar.add(f"{key}.{kind}", members[kind])
-            num_instances = len(entry.layout.instances)
-            rows.append({"shard": path.name, "key": key, "num_instances": num_instances, "offset": start})
-            rows[-1]["size"] = tar.end - start
+            rows.append({"key": key, "offset": start, "size": tar.end - start})
     with path.open("rb") as written:  # read in the order they lie in
         return [{**row, "sha256": hashlib.sha256(written.read(row["size"])).hexdigest()} for row in rows]
 

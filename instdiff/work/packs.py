@@ -124,11 +124,11 @@ def annotated(
 
 def jobs(makes: Iterable[tuple[str, str, Make]], digest: str, to: Outputs) -> list[Job]:
     """A job for each pack: its name, the digest of what it is made from, and how."""
-    found = []
+    listed = []
     for name, own, make in makes:
         whole = hashlib.sha256(f"{digest}\n{own}".encode()).hexdigest()[:32]
-        found.append(Job(name, whole, to.scratch / whole, tuple(to.folders), make))
-    return found
+        listed.append(Job(name, whole, to.scratch / whole, tuple(to.folders), make))
+    return listed
 
 
 def made(
