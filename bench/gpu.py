@@ -260,7 +260,7 @@ def judges(clock: Clock, small: bool) -> Iterator[Row]:
     kinds = {
         "detect": lambda: found.detect(pictures),
         "judge": lambda: judge.image_features(pictures),
-        "Inception": lambda: inception.Inception(network).image_features(pictures),
+        "Inception": lambda: inception.Inception(network, where).image_features(pictures),
     }
     for name, run in kinds.items():
         yield {"part": f"{name}, float32", "a second": round(count / clock.median(run, 1), 2)}

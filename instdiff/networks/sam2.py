@@ -25,8 +25,8 @@ class Sam2:
     """Fills boxes with masks; runs where `where` says."""
 
     def __init__(self, weights: Path, max_boxes: int, where: Place = PLAIN) -> None:
-        self._processor: Any = Sam2Processor.from_pretrained(weights, local_files_only=True)
         device = where.device
+        self._processor: Any = Sam2Processor.from_pretrained(weights, local_files_only=True)
         self._model: Any = loading.from_folder(Sam2Model, weights, where.dtype)
         self._model.to(device)
         self._max_boxes = max_boxes
