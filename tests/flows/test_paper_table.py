@@ -175,6 +175,8 @@ def test_workers_that_are_killed_leave_what_others_drew_and_the_row_is_the_same(
     monkeypatch.setattr(generate, "Drawing", Deadly)
     (tmp_path / "deadly").mkdir()
     monkeypatch.setenv("DEADLY", str(tmp_path / "deadly"))
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))  # where a job finds `Deadly`
     for number in range(kills):
         (tmp_path / "deadly" / str(number)).touch()
     ended = 0
