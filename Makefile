@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS := 1
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup lavis repro status comments back smoke test lint format bench ui
+.PHONY: setup lavis repro paper status comments back smoke test mutate lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -39,11 +39,15 @@ $(LAVIS): | setup
 	rm -f .lavis/ready-*
 	touch $@
 
-repro: setup ## rebuild what is out of date; EXPERIMENT=name or OVERRIDES="train.optimisation.steps=100" choose values
-	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(OVERRIDES)
+repro: setup ## rebuild what is out of date; EXPERIMENT=name, MY=folder or OVERRIDES="train.optimisation.steps=100" choose values
+	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(MY),'my="$(MY)"') $(OVERRIDES)
 	@python -m flows.repro
 	@python -m eval.table
 	@echo "report: $(CURDIR)/report.html"
+
+paper: setup ## the paper's table: COCO=folder WEIGHTS=folder [SUBSET=500] [WORKERS=8, slurm or tcp://...] [OUT=paper] [OVERRIDES=...]
+	@python -m flows.paper --coco "$(COCO)" --weights "$(WEIGHTS)" $(if $(SUBSET),--subset $(SUBSET)) \
+	  $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT),--out "$(OUT)") $(OVERRIDES)
 
 status: setup ## what is out of date, and why
 	@python -m flows.status
@@ -60,6 +64,9 @@ smoke: setup ## every stage, small, in a copy of this repository under runs/smok
 
 test: setup lint ## the contracts, then every test
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+mutate: setup ## which small faults the tests notice, in files changed against main; MUTATE="--whole --sample 40" chooses
+	OMP_NUM_THREADS=1 python tests/mutate.py $(MUTATE)
 
 lint: setup
 	ruff check .

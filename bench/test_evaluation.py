@@ -22,7 +22,10 @@ from eval.metrics import matching, points_in_mask
 from eval.metrics.points_in_mask import Picture
 from eval.scoring import score_row
 from eval.scoring.row import Inputs, Params, Recipe
+from instdiff.device import PLAIN
 from instdiff.schema import Rle
+from instdiff.work.parts import Work
+from instdiff.work.workers import Workers
 
 SIZE, NUM_PICTURES, NUM_INSTANCES, NUM_DETECTIONS, NUM_CLASSES = 512, 5000, 37_000, 150_000, 80
 CLASSES = tuple(f"class {number}" for number in range(NUM_CLASSES))
@@ -157,7 +160,7 @@ def row() -> Inputs:
     truth: GroundTruth = joined(images, pd.DataFrame(given), {}, Path("bench"))
     sizes = ((SIZE, SIZE),) * NUM_PICTURES
     blank = (np.zeros((1, 1), np.uint8),) * NUM_PICTURES
-    pictures = Pictures(tuple(keys), (Path(),) * NUM_PICTURES, sizes, tuple(keys), blank)
+    pictures = Pictures(tuple(keys), (Path(),) * NUM_PICTURES, sizes, tuple(keys), blank, sizes)
     ordered = tuple(sorted(found, key=lambda one: (one.image_id, -one.score)))
     return Inputs(truth, pictures, None, Detections({"pictures": pictures.digest}, CLASSES, ordered, ""))
 
@@ -178,6 +181,8 @@ def test_a_row_as_large_as_coco() -> None:
         batch_size=1,
         sets=Recipe(features="judge", beside=(), num_resamples=1, kid_subsets=1, kid_subset_size=2),
         preferences=(),
+        device=PLAIN,
+        work=Work(part_size=1, retry=(), workers=Workers(executor="here", processes=1, slurm=None, dask=None)),
     )
     began = time.perf_counter(), time.process_time()
     scores, metrics, *_ = score_row.score("box", inputs, None, params)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from test_sketch import SIZE, blobs, ours, plainly
+from plain_strokes import SIZE, blobs, ours, plainly
 
 from data_prep import shard
 from data_prep.commands.export_labelled import label
@@ -94,7 +94,7 @@ def rate(load: Callable[[int], object], count: int) -> float:
 
 
 def test_loading_against_the_plain_form(tmp_path: Path) -> None:
-    """Print both rates and the bytes on disk; what is read is held by tests/test_shards.py."""
+    """Print both rates and the bytes on disk; what is read is held by tests/instdiff/data/test_shards.py."""
     its = blobs(NUM_INSTANCES)
     ours(its[0])
     part = []

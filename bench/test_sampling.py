@@ -34,6 +34,7 @@ from instdiff.schema import Box, Instance, Layout
 FULL = os.environ.get("INSTDIFF_BENCH") == "full"
 STEPS = 5 if FULL else 50  # of the walks that are compared
 SIDE = 16  # of their latents, which at full size are a quarter of the network's own
+MAX_ROWS = 16  # of ours in a pass
 ROUNDS = 3  # of passes that are timed in turns
 MIS, ALPHA, GUIDANCE, INSTANCES = 0.36, 0.8, 7.5, 4
 OPEN_A_CRACK = 1e-30  # a gate at which the fusers are evaluated and add nothing, as at the released scale of 0
@@ -76,7 +77,7 @@ def alone_conditions(unet: InstanceUNet, count: int) -> Conditions:
         left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))
         whole.mask_BNHW[0, slot, sizes.mask_size // 5 : sizes.mask_size * 9 // 10, left:right] = True
         whole.mask_given_BN[0, slot] = True
-    return multi_instance.alone_rows(whole)[0]
+    return multi_instance.alone_rows(whole, [count])[0]
 
 
 @contextmanager
@@ -93,10 +94,10 @@ def plainly() -> Iterator[None]:
 
     def scaled(map_BCHW: Tensor, scale: Tensor) -> Tensor:
         height, width = map_BCHW.shape[-2:]
-        mask_HW = torch.ones(height, width)
+        mask_HW = torch.ones(height, width, device=map_BCHW.device)
         mask_HW[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = scale
-        waves = torch.fft.fftshift(torch.fft.fft2(map_BCHW), dim=(-2, -1)) * mask_HW
-        return torch.fft.ifft2(torch.fft.ifftshift(waves, dim=(-2, -1))).real
+        waves = torch.fft.fftshift(torch.fft.fft2(map_BCHW.float()), dim=(-2, -1)) * mask_HW
+        return torch.fft.ifft2(torch.fft.ifftshift(waves, dim=(-2, -1))).real.to(map_BCHW.dtype)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(GatedSelfAttention, "_attend", look))
@@ -115,9 +116,10 @@ def released_schedule(
     def guided(row: int) -> Callable[[Tensor, Tensor, float], Tensor]:
         def denoise(x_1CHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
             gate = gate or OPEN_A_CRACK
-            asked = unet(x_1CHW, timestep, text_RLD[[row]], unet.ground(given.rows([row]), gate=gate)).sample
-            unasked = unet(x_1CHW, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
-            mixed: Tensor = unasked + GUIDANCE * (asked - unasked)
+            latents = x_1CHW.to(unet.dtype)
+            asked = unet(latents, timestep, text_RLD[[row]], unet.ground(given.rows([row]), gate=gate)).sample
+            unasked = unet(latents, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
+            mixed: Tensor = (unasked + GUIDANCE * (asked - unasked)).to(x_1CHW.dtype)
             return mixed
 
         return denoise
@@ -140,10 +142,18 @@ def our_schedule(
     unet: InstanceUNet, given: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
 ) -> Tensor:
     """What the pipeline does between the text encoder and the autoencoder."""
-    solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long)
+    solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long, device=text_RLD.device)
     grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
     denoise = guidance.with_guidance(
-        unet, text_RLD, grounding, null_1LD, null, guidance=GUIDANCE, max_rows=16, picture_R=picture_R
+        unet,
+        text_RLD,
+        grounding,
+        null_1LD,
+        null,
+        guidance=GUIDANCE,
+        max_rows=MAX_ROWS,
+        picture_R=picture_R,
+        num_pictures=1,
     )
     gates = guidance.gates(solver.num_steps, ALPHA)
     return multi_instance.sample_multi_instance(

@@ -13,12 +13,20 @@ import data_world
 import pytest
 import yaml
 
-from data_prep import caption, ground, ingest, segment, sketch
+from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from instdiff import config
 
 ROOT = Path(__file__).parents[1]
 PICTURES, PART = 1920, 160
-MODULES = {"ingest": ingest, "ground": ground, "segment": segment, "caption": caption, "sketch": sketch}
+MODULES = {
+    "ingest": ingest,
+    "ground": ground,
+    "segment": segment,
+    "caption": caption,
+    "sketch": sketch,
+    "annotate": annotate,
+    "shard": shard,
+}
 
 
 def params(processes: int) -> dict[str, Any]:
@@ -28,8 +36,13 @@ def params(processes: int) -> dict[str, Any]:
     workers = data_world.WORKERS.model_copy(
         update={"executor": "processes" if processes else "here", "processes": max(1, processes)}
     )
-    work = data_world.WORK.model_copy(update={"part_size": PART, "workers": workers}).model_dump()
-    return {name: module.Params.model_validate(composed[name] | {"work": work}) for name, module in MODULES.items()}
+    work = data_world.EXECUTION.model_copy(update={"workers": workers}).model_dump()
+    return {
+        name: module.Params.model_validate(
+            composed[name] | {"work": work | ({"part_size": PART} if name == "ingest" else {})}
+        )
+        for name, module in MODULES.items()
+    }
 
 
 def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
@@ -46,7 +59,23 @@ def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "caption": partial(
             caption.run, **given, **to("instances", "captions"), ledger=ledger["caption"], params=how["caption"]
         ),
-        "sketch": partial(sketch.run, **to("images", "masks", "strokes"), params=how["sketch"]),
+        "sketch": partial(
+            sketch.run, **to("images", "masks", "strokes"), ledger=ledger["sketch"], params=how["sketch"]
+        ),
+        "annotate": partial(
+            annotate.run,
+            **to("images", "given", "instances", "masks", "captions", "strokes", "annotated"),
+            ledger=ledger["annotate"],
+            params=how["annotate"],
+        ),
+        "shard": partial(
+            shard.run,
+            pictures=given["pictures"],
+            **to("images", "annotated"),
+            shards=root / "shards",
+            ledger=ledger["shard"],
+            params=how["shard"],
+        ),
     }
 
 
@@ -61,8 +90,7 @@ def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             began = time.perf_counter()
             run()
             rates[name, processes] = PICTURES / (time.perf_counter() - began)
-        names = ("masks", "captions", "strokes")
-        tables[processes] = [path.read_bytes() for path in data_world.tables(root, "train", *names).values()]
+        tables[processes] = data_world.contents(root)
     for name in MODULES:
         none, one, two = (rates[name, processes] for processes in (0, 1, 2))
         print(f"\n{name}: {none:.0f} pictures/s here, {one:.0f} in one process, {two:.0f} in two", end="")

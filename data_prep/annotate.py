@@ -1,13 +1,14 @@
 """annotate: join what is known of each instance, and keep what is fit to learn from.   tables -> annotated
 
-The only stage that drops: each instance it was given is a row of `annotated` or a row of the ledger.
+The only stage that drops: each instance it reads is a row of `annotated` or a row of the ledger.
 """
 
-from collections.abc import Iterator
-from math import isnan
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
@@ -17,8 +18,11 @@ from instdiff.layouts import masks as run_lengths
 from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box, Rle, Share, Strict
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
+from instdiff.work.packs import Counts, Outputs
+from instdiff.work.parts import Execution
 
 ROW = ["key", "index"]
 Needed = Format | Literal["category", "caption"]
@@ -30,6 +34,7 @@ class Params(Strict):
     required: tuple[Needed, ...]  # an instance without one of these is dropped
     min_visible_area: Share  # of the mask, as a share of the picture
     min_box_size: Share  # of the box, as a share of the picture
+    work: Execution
 
 
 def run(
@@ -45,48 +50,82 @@ def run(
     params: Params,
 ) -> dict[str, int]:
     """From all tables of a split to one, in the order of the images and then of their instances."""
-    sizes = {row["key"]: (row["height"], row["width"]) for row in tables.read(images, IMAGES).to_dict("records")}
-    joined = tables.read(instances, INSTANCES)
-    _once(joined, instances)
-    for path, schema in ((masks, MASKS), (captions, CAPTIONS), (strokes, STROKES)):
-        joined = _with(joined, tables.read(path, schema).drop(columns="score", errors="ignore"), path)
-    from_source = [name for name in GIVEN.names if name in ANNOTATED.names and name not in joined.columns]
-    joined = _joined(joined, tables.read(given, GIVEN)[[*ROW, *from_source]], given)
-    kept: dict[str, list[dict[str, Any]]] = {key: [] for key in sizes}
+    its = packs.of(images=images, given=given, instances=instances, masks=masks, captions=captions, strokes=strokes)
+    makes = [(pack.name, pack.digest, partial(annotate, parts=pack.parts, params=params)) for pack in its]
+    to = Outputs({"annotated": annotated}, ledger, packs.place(annotated))
+    none = {"instances": 0, "kept": 0, "dropped": 0, "pictures_without_instances": 0}
+    return {**none, **packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}
+
+
+def annotate(folder: Path, _before: Path | None, *, parts: Mapping[str, Path], params: Params) -> tuple[Ledger, Counts]:
+    """Join a pack's parts, column by column, and write the instances that are fit."""
+    images = tables.read(parts["images"], IMAGES)[["key", "height", "width"]]
+    joined = _joined(parts).merge(images, on="key", how="left", sort=False)
+    reasons = unfit(joined, params, parts["masks"])
     dropped = Ledger()
-    for row in _nulls_as_none(joined):
-        reason = unfit(row, sizes.get(row["key"]), params)
-        if reason is None:
-            kept[row["key"]].append({**row, "box": list(clamp(Box(*row["box"]))) if row["box"] is not None else None})
-        else:
-            dropped.add(row["key"], row["index"], reason)
-    rows = [row for key in sizes for row in kept[key]]
-    dropped.write(ledger)
-    return {
+    for key, index, reason in zip(joined["key"], joined["index"], reasons, strict=True):
+        if reason is not None:
+            dropped.add(key, index, reason)
+    fit = joined[[reason is None for reason in reasons]]
+    order = fit["key"].map(pd.Series(images.index, index=images["key"])).sort_values(kind="stable").index
+    fit = fit.loc[order]
+    boxes = [None if box is None else list(clamp(Box(*box))) for box in fit["box"]]
+    fit = fit.assign(box=pd.Series(boxes, index=fit.index, dtype=object))
+    tables.write(folder / "annotated" / f"{packs.NUMBER}.parquet", fit, ANNOTATED)
+    return dropped, {
         "instances": len(joined),
-        "kept": tables.write(annotated, rows, ANNOTATED),
+        "kept": len(fit),
         "dropped": len(dropped.rows),
-        "pictures_without_instances": sum(not rows for rows in kept.values()),
+        "pictures_without_instances": len(images) - fit["key"].nunique(),
         **dropped.counts("dropped"),
     }
 
 
-def unfit(row: dict[str, Any], size: tuple[int, int] | None, params: Params) -> Failure | None:
-    """Why the instance is dropped: the first reason found, or None."""
-    if size is None:
-        return Failure("no_picture", "no such key among the images")
-    for name in params.required:
-        if row[name] is None:
-            return Failure(f"no_{name}", f"an earlier stage gave no {name}")
-    if row["box"] is not None:
-        box = clamp(Box(*row["box"]))
-        if not box.area >= params.min_box_size or box.area == 0:
-            return Failure("small_box", f"covers {box.area:.4f} of the picture")
-    if row["mask"] is not None:
-        visible = run_lengths.area(run_lengths.decode(Rle(size=size, counts=row["mask"])))
+def unfit(rows: pd.DataFrame, params: Params, masks: Path) -> list[Failure | None]:
+    """Why each instance is dropped, the first reason that holds, or None.
+
+    `rows` has the columns of ANNOTATED, and the picture's height and width, null where there is no such picture;
+    ValueError names the file of the masks and the instance whose mask is none.
+    """
+    lacking = {name: rows[name].isna().to_numpy() for name in params.required}
+    columns = [rows[name] for name in ("key", "index", "height", "width", "box", "mask")]
+    reasons: list[Failure | None] = []
+    for place, (key, index, height, width, box, mask) in enumerate(zip(*columns, strict=True)):
+        missing = next((name for name, column in lacking.items() if column[place]), None)
+        if np.isnan(height):
+            reasons.append(Failure("no_picture", "no such key among the images"))
+        elif missing is not None:
+            reasons.append(Failure(f"no_{missing}", f"an earlier stage gave no {missing}"))
+        else:
+            try:
+                reasons.append(_small(box, mask, (int(height), int(width)), params))
+            except ValueError as error:
+                raise ValueError(f"{masks}: mask of {key} {index}: {error}") from error
+    return reasons
+
+
+def _small(box: Any, mask: str | None, size: tuple[int, int], params: Params) -> Failure | None:
+    if box is not None:
+        area = clamp(Box(*box)).area
+        if not area >= params.min_box_size or area == 0:
+            return Failure("small_box", f"covers {area:.4f} of the picture")
+    if mask is not None:
+        visible = run_lengths.visible(Rle(size=size, counts=mask))
         if visible < params.min_visible_area or visible == 0:
             return Failure("small_mask", f"covers {visible:.4f} of the picture")
     return None
+
+
+def _joined(parts: Mapping[str, Path]) -> pd.DataFrame:
+    """The instances with what each stage added to them, and what the source knows beside."""
+    joined = tables.read(parts["instances"], INSTANCES)
+    _once(joined, parts["instances"])
+    for name, schema in (("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)):
+        joined = _with(joined, tables.read(parts[name], schema).drop(columns="score", errors="ignore"), parts[name])
+    from_source = [name for name in GIVEN.names if name in ANNOTATED.names and name not in joined.columns]
+    given = tables.read(parts["given"], GIVEN)[[*ROW, *from_source]]
+    joined = _beside(joined, given, parts["given"])
+    return joined.astype(object).where(joined.notna(), None)  # a left join leaves NaN, which is truthy
 
 
 def _with(instances: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -94,10 +133,10 @@ def _with(instances: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFr
     strange = table.merge(instances[ROW], on=ROW, how="left", indicator=True).query("_merge == 'left_only'")
     if len(strange):
         raise ValueError(f"{path}: {_name(strange)} is not among the instances")
-    return _joined(instances, table, path)
+    return _beside(instances, table, path)
 
 
-def _joined(instances: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _beside(instances: pd.DataFrame, table: pd.DataFrame, path: Path) -> pd.DataFrame:
     _once(table, path)
     return instances.merge(table, on=ROW, how="left", sort=False)
 
@@ -110,12 +149,6 @@ def _once(table: pd.DataFrame, path: Path) -> None:
 
 def _name(rows: pd.DataFrame) -> str:
     return f"instance {rows.iloc[0]['index']} of {rows.iloc[0]['key']}"
-
-
-def _nulls_as_none(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows with None for what a left join left open, which pandas calls NaN."""
-    for row in table.to_dict("records"):
-        yield {str(name): None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
 
 
 if __name__ == "__main__":

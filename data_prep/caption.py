@@ -10,15 +10,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import PositiveInt, field_validator
 
 from data_prep.annotators.crops import Crops, ModelParams, Subject
-from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
+from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES, PICTURES
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
-from instdiff.tables import IMAGES
-from instdiff.work import parts, resume
+from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.parts import Answer, Output, Work
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.work.packs import Pack
+from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.pictures import Picture, pictures_of_pack
 
 WORDS = ("colour", "texture", "category")
 
@@ -30,7 +30,7 @@ class Params(Strict):
     template: str  # may name {colour}, {texture} and {category}
     batch_size: PositiveInt  # instances at once, whatever pictures they are from
     model: ModelParams | None  # of transformers and lavis
-    work: Work
+    work: Execution
 
     @field_validator("template")
     @classmethod
@@ -82,27 +82,33 @@ class Template:
         return self._template.format(**words), "template"
 
 
-class Given:
+class FromSource:
     """Takes the source's own word for it."""
 
     def __init__(self, given: Path) -> None:
         rows = tables.read(given, GIVEN_CAPTIONED).to_dict("records")
-        self._said = {(row["key"], row["index"]): row["caption"] for row in rows}
+        self._captions = {(row["key"], row["index"]): row["caption"] for row in rows}
 
     def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
         """The source's caption of each instance."""
-        said = [self._said.get((subject.picture.key, subject.index)) for subject in batch]
-        return [Failure("no_caption", "the source gives none") if one is None else (one, "given") for one in said]
+        texts = [self._captions.get((subject.picture.key, subject.index)) for subject in batch]
+        return [Failure("no_caption", "the source gives none") if text is None else (text, "given") for text in texts]
 
 
-@lru_cache(maxsize=1)
-def captioner(params: Params, given: Path, _digest: str) -> Captioner:
-    """The backend that params name; kept for the parts that follow."""
+def captioner(params: Params, given: Path, digest: str) -> Captioner:
+    """The backend that params name, for the pack whose part of GIVEN this is."""
     match params.backend:
         case "template":
             return Template(params.template, given)
         case "given":
-            return Given(given)
+            return FromSource(given)
+        case "transformers" | "lavis":
+            return _model(params, digest)
+
+
+@lru_cache(maxsize=1)
+def _model(params: Params, _digest: str) -> Captioner:
+    """The network, kept for the packs that follow."""
     if params.model is None:
         raise ValueError(f"caption: backend {params.backend} needs model")
     if params.backend == "lavis":
@@ -121,10 +127,12 @@ def caption(todo: Sequence[Described], given: Path, params: Params, digest: str)
     for key, its in groupby(done, lambda one: one[0].picture.key):
         rows: list[dict[str, Any]] = []
         failures: list[tuple[int, Failure]] = []
-        for subject, said in its:
-            if isinstance(said, Failure):
-                failures.append((subject.index, said))
-            text, backend = (None, None) if isinstance(said, Failure) else said
+        for subject, caption_or_failure in its:
+            if isinstance(caption_or_failure, Failure):
+                failures.append((subject.index, caption_or_failure))
+                text, backend = None, None
+            else:
+                text, backend = caption_or_failure
             rows.append({"key": key, "index": subject.index, "caption": text, "backend": backend})
         yield Answer(key, rows, failures)
 
@@ -144,16 +152,27 @@ def described(pictures: Sequence[Picture], instances: dict[str, list[dict[str, A
     ]
 
 
+def described_in(pack: Pack, pictures: Path) -> list[Described]:
+    """The pictures of a pack that have instances, with these."""
+    images = tables.read(pack.parts["images"], PICTURES)
+    instances = tables.rows_of(tables.read(pack.parts["instances"], INSTANCES))
+    return described(pictures_of_pack(pictures / f"{pack.name}.tar", images), instances)
+
+
+def caption_pack(todo: Sequence[Described], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
+    """The captions of a pack's instances."""
+    return caption(todo, pack.parts["given"], params, digest)
+
+
 def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, captions: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to captions; one row an instance, its caption null where none could be made."""
-    found = tables.rows_of(tables.read(instances, INSTANCES))
-    todo = described(pictures_of(pictures, tables.read(images, IMAGES)), found)
+    its = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
-    digest = resume.digest(__name__, params, images, given, instances, *weights)
-    annotate = partial(caption, given=given, params=params, digest=digest)
-    return parts.annotated(todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
+    digest = resume.digest(__name__, params, *weights)
+    todo, annotate = partial(described_in, pictures=pictures), partial(caption_pack, params=params, digest=digest)
+    return packs.annotated(its, todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
 
 
 if __name__ == "__main__":

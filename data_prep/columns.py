@@ -2,8 +2,14 @@
 
 import pyarrow as pa
 
-from instdiff.tables import BOX, INSTANCE_KEY, POINT, POINTS, with_columns
+from instdiff.tables import BOX, IMAGES, INSTANCE_KEY, POINT, POINTS, with_columns
 
+PICTURES = with_columns(  # IMAGES, and where each file lies
+    IMAGES,
+    offset=pa.int64(),  # of its first byte in the pack's tar; null: it is a file of its own
+    length=pa.int64(),  # bytes
+    converted=pa.string(),  # why it is not the file that came; null: it is
+)
 GIVEN = with_columns(  # what a source knows of an instance before any annotator ran
     INSTANCE_KEY,
     category=pa.string(),

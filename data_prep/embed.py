@@ -3,27 +3,34 @@
 Legend: S samples of a shard, V views, C channels, H, W pixels, h, w latent cells, L tokens, D features, T texts.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from diffusers import AutoencoderKL
 from pydantic import PositiveInt
 from torch import Tensor
 
-from instdiff import atomic, stage
-from instdiff.data.embeddings import Embedded, Empty, write_empty, write_one
+from instdiff import stage
+from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
-from instdiff.data.shards import INDEX_FILE, Sample, read_index, read_one
+from instdiff.data.shards import INDEX_FILE, Sample, read_one
+from instdiff.device import Place
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
-from instdiff.progress import track
 from instdiff.provenance import fingerprint
 from instdiff.schema import Strict
-from instdiff.work import parts, resume
+from instdiff.work import packs, resume
+from instdiff.work.ledger import Ledger
+from instdiff.work.packs import Counts, Make, Outputs
+from instdiff.work.parts import Execution
 
 PRECISION = {"float16": torch.float16, "float32": torch.float32}
 
@@ -35,36 +42,79 @@ class Params(Strict):
     precision: Literal["float16", "float32"]  # of what is kept
     cached: bool  # false encodes the empty text alone: training with data.source: pictures does the rest as it goes
     prompts: Prompts
+    work: Execution
+    device: Place
 
 
-def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, params: Params) -> dict[str, int]:
-    """From shards to a file of embeddings each, and one for the empty text."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder: TextEncoder = load_text(text)
-    encoder.model.to(device)
-    to_latents = autoencoder.load(vae).to(device)
+class Encoders(NamedTuple):
+    """The frozen encoders, and the texts of a shard that they have encoded."""
+
+    vae: AutoencoderKL
+    prompts: Texts
+    phrases: Texts
+
+
+@lru_cache(maxsize=1)
+def encoders(text: Path, vae: Path, params: Params, where: Place, _digest: str) -> Encoders:
+    """The encoders, kept for the shards that follow."""
+    encoder: TextEncoder = load_text(text, where)
     dtype = PRECISION[params.precision]
-    prompts, phrases = (Texts(one, params.batch_size, dtype) for one in (encoder.tokens, encoder.pooled))
-    index = read_index(shards) if params.cached else read_index(shards).head(0)
-    shard_rows = {Path(str(name)).stem: rows for name, rows in index.groupby("shard", sort=False)}
-    counts = {"shards": len(shard_rows), "samples": 0, "instances": 0}
-    weights = [fingerprint(text), fingerprint(vae)]
-    scratch = parts.place(embeddings, resume.digest(__name__, params, shards / INDEX_FILE, device, *weights))
-    for name, rows in track(shard_rows.items(), len(shard_rows), "shards"):
-        made = scratch / f"{name}.safetensors"
-        if not made.exists():
-            samples = [read_one(shards, row) for row in rows.to_dict("records")]
-            with atomic.file(made) as part:
-                write_one(part, embed(samples, to_latents, prompts, phrases, params))
-            prompts.clear()  # prompts hardly repeat; phrases do
-        counts["samples"] += len(rows)
-        counts["instances"] += int(rows["num_instances"].sum())
-    with atomic.folder(embeddings) as to:
-        write_empty(to, Empty(prompts([""])[0], phrases([""])[0], params.prompts.rule))
-        for name in shard_rows:
-            atomic.link(scratch / f"{name}.safetensors", to / f"{name}.safetensors")
-    parts.clear(scratch, keep=False)
-    return counts
+    prompts, phrases = (Texts(encode, params.batch_size, dtype) for encode in (encoder.tokens, encoder.pooled))
+    return Encoders(autoencoder.load(vae, where), prompts, phrases)
+
+
+def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, params: Params) -> dict[str, int]:
+    """From shards to a file of embeddings each, and one for the empty text."""
+    where = params.device.settled()
+    digest = resume.digest(__name__, params, where.name, fingerprint(text), fingerprint(vae))
+    load = partial(encoders, text, vae, params, where, digest)
+    makes: list[tuple[str, str, Make]] = [(Path(EMPTY_FILE).stem, "", partial(embed_empty, load=load, params=params))]
+    for name, content in contents(shards) if params.cached else ():
+        makes.append(
+            (Path(name).stem, content, partial(embed_shard, shards=shards, name=name, load=load, params=params))
+        )
+    to = Outputs({"embeddings": embeddings}, ledger, packs.place(embeddings))
+    return {"shards": 0, "samples": 0, "instances": 0, **packs.made(packs.jobs(makes, digest, to), to, params.work)}
+
+
+def contents(shards: Path) -> Iterator[tuple[str, str]]:
+    """Each shard's name and a hash of its samples, in order; the index is never in memory as a whole."""
+    batches = pq.ParquetFile(shards / INDEX_FILE).iter_batches(columns=["shard", "key", "sha256"])
+    rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    for name, its in groupby(rows, lambda row: row[0]):
+        content = hashlib.sha256()
+        for row in its:
+            content.update(repr(row[1:]).encode())
+        yield name, content.hexdigest()
+
+
+def embed_empty(
+    folder: Path, _before: Path | None, *, load: Callable[[], Encoders], params: Params
+) -> tuple[Ledger, Counts]:
+    """Encode the empty text."""
+    _, prompts, phrases = load()
+    empty = Empty(prompts([""])[0], phrases([""])[0], params.prompts.rule)
+    write_empty(folder / "embeddings", empty)
+    return Ledger(), {}
+
+
+def embed_shard(
+    folder: Path,
+    _before: Path | None,
+    *,
+    shards: Path,
+    name: str,
+    load: Callable[[], Encoders],
+    params: Params,
+) -> tuple[Ledger, Counts]:
+    """Encode the samples of a shard; no text is kept from the shard before, so that no byte depends on it."""
+    vae, prompts, phrases = load()
+    for texts in (prompts, phrases):
+        texts.clear()
+    rows = pq.read_table(shards / INDEX_FILE, filters=[("shard", "==", name)]).to_pylist()
+    samples = [read_one(shards, row) for row in rows]
+    write_one(folder / "embeddings" / f"{packs.NUMBER}.safetensors", embed(samples, vae, prompts, phrases, params))
+    return Ledger(), {"shards": 1, "samples": len(rows), "instances": sum(row["num_instances"] for row in rows)}
 
 
 def embed(samples: Sequence[Sample], vae: AutoencoderKL, prompts: Texts, phrases: Texts, params: Params) -> Embedded:

@@ -9,15 +9,15 @@ from pydantic import PositiveInt
 
 from data_prep.annotators.grounded import Found
 from data_prep.annotators.tags import DetectorParams
-from data_prep.columns import GIVEN, INSTANCES
+from data_prep.columns import GIVEN, INSTANCES, PICTURES
 from instdiff import stage, tables
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Strict
-from instdiff.tables import IMAGES
-from instdiff.work import parts, resume
+from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.parts import Answer, Output, Work
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.work.packs import Pack
+from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.pictures import Picture, pictures_of_pack
 
 
 class Params(Strict):
@@ -26,7 +26,7 @@ class Params(Strict):
     backend: Literal["given", "grounding_dino"]  # the boxes of the source, or GroundingDINO's
     batch_size: PositiveInt  # pictures at once
     detector: DetectorParams | None  # of grounding_dino
-    work: Work
+    work: Execution
 
 
 class Grounder(Protocol):
@@ -37,7 +37,7 @@ class Grounder(Protocol):
         ...
 
 
-class Given:
+class FromSource:
     """Takes the source's own word for it."""
 
     def __init__(self, given: Path) -> None:
@@ -56,11 +56,14 @@ class Given:
         return [Found(row["category"], Box(*map(float, row["box"])), 1.0) for row in rows]
 
 
+def grounder(params: Params, given: Path, digest: str) -> Grounder:
+    """The backend that params name, for the pack whose part of GIVEN this is."""
+    return FromSource(given) if params.backend == "given" else _model(params, digest)
+
+
 @lru_cache(maxsize=1)
-def grounder(params: Params, given: Path, _digest: str) -> Grounder:
-    """The backend that params name; kept for the parts that follow."""
-    if params.backend == "given":
-        return Given(given)
+def _model(params: Params, _digest: str) -> Grounder:
+    """The network, kept for the packs that follow."""
     if params.detector is None:
         raise ValueError("ground: backend grounding_dino needs detector")
     from data_prep.annotators.grounding_dino import GroundingDino
@@ -83,14 +86,24 @@ def ground(pictures: Sequence[Picture], given: Path, params: Params, digest: str
             yield Answer(picture.key, rows, [])
 
 
+def ground_pack(todo: Sequence[Picture], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
+    """What is in each picture of a pack."""
+    return ground(todo, pack.parts["given"], params, digest)
+
+
+def pictures_of(pack: Pack, pictures: Path) -> list[Picture]:
+    """The pictures of a pack."""
+    return pictures_of_pack(pictures / f"{pack.name}.tar", tables.read(pack.parts["images"], PICTURES))
+
+
 def run(*, pictures: Path, images: Path, given: Path, instances: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From images to instances; a picture in which nothing was found is a row of the ledger."""
-    todo = pictures_of(pictures, tables.read(images, IMAGES))
+    its = packs.of(images=images, given=given)
     weights = [] if params.detector is None else [fingerprint(path) for path in params.detector.weight_paths()]
-    digest = resume.digest(__name__, params, images, given, *weights)
-    annotate = partial(ground, given=given, params=params, digest=digest)
-    counts = parts.annotated(todo, annotate, Output(instances, INSTANCES, ledger), digest, params.work)
-    return {"pictures": len(todo), **counts}
+    digest = resume.digest(__name__, params, *weights)
+    todo, annotate = partial(pictures_of, pictures=pictures), partial(ground_pack, params=params, digest=digest)
+    to = Output(instances, INSTANCES, ledger)
+    return {"pictures": packs.num_rows(images), **packs.annotated(its, todo, annotate, to, digest, params.work)}
 
 
 if __name__ == "__main__":

@@ -5,30 +5,33 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import Field, NonNegativeInt, RootModel
 
-from data_prep.columns import GIVEN, GIVEN_CAPTIONED
+from data_prep.columns import GIVEN, GIVEN_CAPTIONED, PICTURES
 from data_prep.sources import instances as regions
-from data_prep.sources import lists
+from data_prep.sources import lists, packing
 from data_prep.sources.admission import Limits, admit
-from data_prep.sources.records import Record
+from data_prep.sources.records import File, Label, Member, Record
 from instdiff import atomic, stage, tables
 from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
 from instdiff.schema import Share, Strict
-from instdiff.tables import IMAGES
 from instdiff.texts import is_text
-from instdiff.work import parts, resume
+from instdiff.work import packs, parts, resume
+from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
-from instdiff.work.parts import Annotate, Answer, Keyed, Part, Work
+from instdiff.work.packs import Job, Outputs
+from instdiff.work.parts import Annotate, Answer, Keyed, Work
 from instdiff.world import scenes
 from instdiff.world.arrangements import GROUPS
 
@@ -111,61 +114,60 @@ class Listed(NamedTuple):
     record: Record
 
 
-INGESTED = pa.schema(  # a picture as a part keeps it
-    [*IMAGES, pa.field("given", pa.list_(pa.struct(list(GIVEN_CAPTIONED)))), pa.field("converted", pa.string())]
-)
-
-
 def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Params) -> dict[str, int]:
-    """From a source to pictures, images and given: a folder each, with a part for train and one for val."""
+    """From a source to pictures, images and given: a folder each, with the packs of train and those of val.
+
+    Pictures to train on lie in tars, those to evaluate on, which are matched by their names, in files of their own.
+    """
     source = params.root
     schema = GIVEN if isinstance(source, Scenes) else GIVEN_CAPTIONED
-    jobs = _jobs(source)
-    scratch = parts.place(images, resume.digest(__name__, source, _content(jobs)))
-    splits = {
-        split: parts.cut(listed, work, scratch / split, INGESTED, source.work) for split, (work, listed) in jobs.items()
-    }
-    parts.make_all([part for its in splits.values() for part in its], source.work)
+    digest = resume.digest(__name__, _of_every_picture(source))
+    todo: dict[str, list[Job]] = {}
+    to: dict[str, Outputs] = {}
+    for split, contents in _contents(source).items():
+        folders = {"pictures": pictures / split, "images": images / split, "given": given / split}
+        to[split] = Outputs(folders, ledger / split, packs.place(images) / split)
+        store = partial(_stored, schema=schema, tar=split == "train", retry=source.work.retry)
+        makes = [
+            (packs.number(place), identity, partial(store, items=items, answer=answer))
+            for place, (identity, items, answer) in enumerate(contents)
+        ]
+        todo[split] = packs.jobs(makes, f"{digest} {split}", to[split])
+        packs.take_over(todo[split], to[split])
+    packs.make_all([job for its in todo.values() for job in its], source.work)
     if not isinstance(source, Scenes):
         try:
-            _refuse_nothing_taken(splits, source.val is None)
+            _refuse_nothing_taken(todo, source.val is None)
         except ValueError:
-            parts.clear(scratch, keep=False)  # or the next run would believe the failures of this one
+            atomic.remove(packs.place(images))  # or the next run would believe the failures of this one
             raise
     counts: dict[str, int] = {}
-    with (
-        atomic.folder(pictures) as to_pictures,
-        atomic.folder(images) as to_images,
-        atomic.folder(given) as to_given,
-        atomic.folder(ledger) as to_ledger,
-    ):
-        for split, its in splits.items():
-            made = parts.joined([part.rows() for part in its], INGESTED)
-            failed = parts.ledger_of(its)
-            _link(its, to_pictures / split)
-            counts[f"{split}_pictures"] = tables.write(
-                to_images / f"{split}.parquet", made.select(IMAGES.names), IMAGES
-            )
-            counts[f"{split}_instances"] = tables.write(to_given / f"{split}.parquet", _given(made, schema), schema)
-            failed.write(to_ledger / f"{split}.parquet")
-            converted = Counter(why for why in made["converted"].to_pylist() if why is not None)
-            counts |= {f"{split}_converted_{why}": count for why, count in sorted(converted.items())}
-            counts |= failed.counts(f"{split}_failed")
-    parts.clear(scratch, keep=any("_failed_" in name for name in counts))
+    for split, its in todo.items():
+        counted = {"pictures": 0, "instances": 0, **packs.gather(its, to[split])}
+        counts |= {f"{split}_{name}": count for name, count in counted.items()}
+    atomic.remove(packs.place(images))
+    for folder in (pictures, images, given, ledger):
+        for left in (path for path in folder.iterdir() if path.name not in todo):
+            atomic.remove(left)  # of an earlier version, or of a killed run
     _remark_on_crowds(counts)
     return counts
 
 
-def _refuse_nothing_taken(splits: Mapping[str, Sequence[Part]], together: bool) -> None:
+def _of_every_picture(source: Scenes | Real) -> Strict:
+    """What decides a picture beside its record; a pack's identity holds the rest."""
+    return source.limits if isinstance(source, Real) else source.model_copy(update={"num_train": 0, "val_groups": {}})
+
+
+def _refuse_nothing_taken(splits: Mapping[str, Sequence[Job]], together: bool) -> None:
     """ValueError with the commonest reason where none of a source's pictures could be taken.
 
     `together`: both splits are of one source.
     """
     sources = [[*splits["train"], *splits["val"]]] if together else list(splits.values())
     for its in sources:
-        if any(len(part.rows()) for part in its):
+        if any(packs.note_of(job)["counts"].get("pictures") for job in its):
             continue
-        whole = [row for row in parts.ledger_of(its).rows if row["index"] == -1]
+        whole = [row for job in its for row in packs.ledger_of(job).to_pylist() if row["index"] == -1]
         reason, count = Counter(str(row["reason"]) for row in whole).most_common(1)[0]
         detail = next(row["detail"] for row in whole if row["reason"] == reason)
         raise ValueError(
@@ -185,11 +187,15 @@ def _remark_on_crowds(counts: Mapping[str, int]) -> None:
             )
 
 
-def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Annotate, Sequence[Keyed]]]:
-    """What is to be done for each split, and by whom."""
+Content = tuple[str, Callable[[], Sequence[Keyed]], Annotate]  # of a pack: its identity, its items, what answers them
+
+
+def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Content]]:
+    """The packs of each split."""
+    size = source.work.part_size
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
-        return {split: (paint, orders(split, wanted, source.seed)) for split, wanted in groups.items()}
+        return {split: _scenes(split, wanted, source.seed, size) for split, wanted in groups.items()}
     listed = {"train": keyed(_records(source.train))}
     if source.val is not None:
         listed["val"] = keyed(_records(source.val))
@@ -201,31 +207,118 @@ def _jobs(source: Scenes | Captioned | Coco | Labelled) -> dict[str, tuple[Annot
         listed["train"] = [job for job, out in zip(listed["train"], held_out, strict=True) if not out]
     if not listed["train"]:
         raise ValueError("ingest: the source of training pictures is empty")
-    return {split: (partial(admit_all, limits=source.limits), jobs) for split, jobs in listed.items()}
+    answer = partial(admit_all, limits=source.limits)
+    return {
+        split: [(_identity(records), partial(list, records), answer) for records in _packs(jobs, size)]
+        for split, jobs in listed.items()
+    }
 
 
-def _content(jobs: dict[str, tuple[Annotate, Sequence[Keyed]]]) -> str:
-    """A hash of all that is to be done."""
+def _scenes(split: str, groups: dict[str, int], seed: int, size: int) -> list[Content]:
+    _known_groups(groups)
+    return [
+        (f"{split} {seed} {spans}", partial(orders_of, split, spans, seed), paint)
+        for spans in packing.spans(groups, size)
+    ]
+
+
+def _packs(jobs: Sequence[Listed], size: int) -> list[list[Listed]]:
+    containers = [job.record.url if isinstance(job.record, Member) else None for job in jobs]
+    return packing.cut(jobs, [job.key for job in jobs], containers, size)
+
+
+def _identity(records: Sequence[Listed]) -> str:
+    """A hash of what the source says of these records, and of the sizes of files of this machine."""
     content = hashlib.sha256()
-    for split, (_, listed) in jobs.items():
-        content.update(split.encode())
-        for job in listed:
-            content.update(repr(job).encode("utf-8", "surrogatepass"))
+    for job in records:
+        content.update(f"{job!r} {_size(job.record)}\n".encode("utf-8", "surrogatepass"))
     return content.hexdigest()
 
 
-def _link(its: Sequence[Part], folder: Path) -> None:
-    """The pictures of the parts, in the folder of their split."""
-    folder.mkdir()
-    for part in its:
-        for file in part.rows()["file"].to_pylist():
-            atomic.link(part.files / file, folder / file)
+def _size(record: Record) -> int | None:
+    """Bytes of the record's own file, None where it is none or on another machine."""
+    url = record.url if isinstance(record, File | Label) else ""
+    try:
+        return None if not url or "://" in url else Path(url).stat().st_size
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
-def _given(made: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The instances of all pictures, one after the other."""
-    rows = pa.Table.from_struct_array(made["given"].combine_chunks().flatten())
-    return rows.select(schema.names)
+def _stored(
+    folder: Path,
+    before: Path | None,
+    *,
+    items: Callable[[], Sequence[Keyed]],
+    answer: Annotate,
+    schema: pa.Schema,
+    tar: bool,
+    retry: tuple[str, ...],
+) -> tuple[Ledger, dict[str, int]]:
+    """Write a pack's pictures, one at a time, and its rows of both tables."""
+    listed = items()
+    known = {} if before is None else _known(listed, before)
+    rows: list[dict[str, Any]] = []
+    given: list[dict[str, Any]] = []
+    failed = Ledger()
+    with _Pictures(folder / "pictures", tar=tar) as pictures:
+        for one in parts.resumed(listed, answer, known, retry):
+            for row in one.rows:
+                ((file, encoded),) = one.files or ((row["file"], _again(before, row)),)
+                rows.append({**row, "offset": pictures.add(file, encoded), "length": len(encoded)})
+                given += row["given"]
+            for index, failure in one.failures:
+                failed.add(one.key, index, failure)
+    converted = Counter(f"converted_{row['converted']}" for row in rows if row["converted"] is not None)
+    counts = {
+        "pictures": tables.write(folder / "images" / f"{packs.NUMBER}.parquet", _flat(rows), PICTURES),
+        "instances": tables.write(folder / "given" / f"{packs.NUMBER}.parquet", given, schema),
+    }
+    return failed, {**counts, **dict(sorted(converted.items())), **failed.counts()}
+
+
+class _Pictures:
+    """Where a pack's pictures go: into one tar, or a file each."""
+
+    def __init__(self, folder: Path, *, tar: bool) -> None:
+        self._folder, self._stack, self._tar = folder, ExitStack(), tar
+
+    def __enter__(self) -> Self:
+        if self._tar:
+            stream = self._stack.enter_context((self._folder / f"{packs.NUMBER}.tar").open("wb"))
+            self._to = self._stack.enter_context(closing(packing.Tar(stream)))
+        return self
+
+    def add(self, file: str, encoded: bytes) -> int | None:
+        """Write a picture; the place of its first byte in the tar."""
+        if self._tar:
+            return self._to.add(file, encoded)
+        (self._folder / file).write_bytes(encoded)
+        return None
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+
+def _known(listed: Sequence[Keyed], before: Path) -> dict[str, Answer]:
+    """The answers of an earlier run, whose pictures are read when their turn comes."""
+    answers = {item.key: Answer(item.key, [], []) for item in listed}
+    file = f"{packs.NUMBER}.parquet"
+    for row in pq.read_table(before / "images" / file).to_pylist():
+        answers[row["key"]].rows.append({**row, "given": []})
+    for row in pq.read_table(before / "given" / file).to_pylist():
+        answers[row["key"]].rows[0]["given"].append(row)
+    for row in pq.read_table(before / packs.LEDGER_FILE).to_pylist():
+        answers[row["key"]].failures.append((row["index"], Failure(row["reason"], row["detail"])))
+    return answers
+
+
+def _again(before: Path | None, row: dict[str, Any]) -> bytes:
+    assert before is not None
+    return packing.stored(before / "pictures" / f"{packs.NUMBER}.tar", row["offset"], row["length"], row["file"])
+
+
+def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
+    return [{name: row[name] for name in PICTURES.names} for row in rows]
 
 
 def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
@@ -290,15 +383,18 @@ def admitted(job: Listed, limits: Limits) -> Answer:
     return Answer(key, [kept], failures, ((str(image["file"]), picture.encoded),))
 
 
-def orders(split: str, groups: dict[str, int], seed: int) -> list[Order]:
-    """The scenes of a split; no two splits share a seed."""
+def _known_groups(groups: Mapping[str, int]) -> None:
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
         raise ValueError(f"ingest: no such group of scenes: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+
+
+def orders_of(split: str, spans: Sequence[tuple[str, range]], seed: int) -> list[Order]:
+    """The scenes of a split with these numbers of their groups; no two splits share a seed."""
     return [
         Order(f"{split}-{group}-{index:06d}", group, index, derive(seed, split))
-        for group, count in groups.items()
-        for index in range(count)
+        for group, numbers in spans
+        for index in numbers
     ]
 
 

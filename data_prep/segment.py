@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from data_prep.columns import GIVEN, INSTANCES, MASKS
+from data_prep.columns import GIVEN, INSTANCES, MASKS, PICTURES
 from instdiff import stage, tables
+from instdiff.device import Place
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
 from instdiff.provenance import fingerprint
 from instdiff.schema import Box, Rle, Strict
-from instdiff.tables import IMAGES
-from instdiff.work import parts, resume
+from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.parts import Answer, Output, Work
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.work.packs import Pack
+from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.pictures import Picture, pictures_of_pack
 
 Pixels = NDArray[np.uint8]
 
@@ -31,7 +32,8 @@ class Params(Strict):
     weights: Path | None  # of sam a released .pth, or a folder of ours; of sam2 a folder of transformers
     batch_size: PositiveInt  # pictures at once
     max_boxes: PositiveInt  # decoded at once, of however many pictures: with batch_size, what bounds the memory
-    work: Work
+    device: Place
+    work: Execution
 
 
 class Prompted(NamedTuple):
@@ -62,7 +64,7 @@ class Segmenter(Protocol):
         ...
 
 
-class Given:
+class FromSource:
     """Takes the source's own word for it."""
 
     def __init__(self, given: Path) -> None:
@@ -88,7 +90,7 @@ class Given:
         return Segment(row["mask"], 1.0)
 
 
-class Boxes:
+class FilledBoxes:
     """Takes the whole box for the instance."""
 
     def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
@@ -101,7 +103,7 @@ class Boxes:
         return Segment(masks.encode(mask_HW).counts, 1.0)
 
 
-class Fills(Protocol):
+class BoxFiller(Protocol):
     """A model that fills boxes: SAM, SAM 2."""
 
     def fill(self, pixels: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[tuple[Mask, float]]]:
@@ -109,10 +111,10 @@ class Fills(Protocol):
         ...
 
 
-class Asked:
+class SamSegmenter:
     """Asks a model for the likeliest mask of each box."""
 
-    def __init__(self, model: Fills) -> None:
+    def __init__(self, model: BoxFiller) -> None:
         self._model = model
 
     def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
@@ -121,28 +123,29 @@ class Asked:
         return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
 
 
-@lru_cache(maxsize=1)
-def segmenter(params: Params, given: Path, _digest: str) -> Segmenter:
-    """The backend that params name; kept for the parts that follow."""
+def segmenter(params: Params, given: Path, digest: str) -> Segmenter:
+    """The backend that params name, for the pack whose part of GIVEN this is."""
     match params.backend:
         case "given":
-            return Given(given)
+            return FromSource(given)
         case "box":
-            return Boxes()
+            return FilledBoxes()
         case "sam" | "sam2":
-            if params.weights is None:
-                raise ValueError(f"segment: backend {params.backend} needs weights")
-            return Asked(_model(params.backend, params.weights, params.max_boxes))
+            return _model(params, digest)
 
 
-def _model(backend: Literal["sam", "sam2"], weights: Path, max_boxes: int) -> Fills:
-    if backend == "sam":
+@lru_cache(maxsize=1)
+def _model(params: Params, _digest: str) -> Segmenter:
+    """The network, kept for the packs that follow."""
+    if params.weights is None:
+        raise ValueError(f"segment: backend {params.backend} needs weights")
+    if params.backend == "sam":
         from instdiff.networks.sam_masks import SegmentAnything
 
-        return SegmentAnything(weights, max_boxes)
+        return SamSegmenter(SegmentAnything(params.weights, params.max_boxes, params.device))
     from instdiff.networks.sam2 import Sam2
 
-    return Sam2(weights, max_boxes)
+    return SamSegmenter(Sam2(params.weights, params.max_boxes, params.device))
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:
@@ -174,16 +177,27 @@ def segment(todo: Sequence[Prompted], given: Path, params: Params, digest: str) 
         yield Answer(one.key, rows, failures)
 
 
+def prompted_in(pack: Pack, pictures: Path) -> list[Prompted]:
+    """The pictures of a pack that have instances, with these."""
+    images = tables.read(pack.parts["images"], PICTURES)
+    instances = tables.rows_of(tables.read(pack.parts["instances"], INSTANCES))
+    return prompted(pictures_of_pack(pictures / f"{pack.name}.tar", images), instances)
+
+
+def segment_pack(todo: Sequence[Prompted], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
+    """The masks of a pack's instances."""
+    return segment(todo, pack.parts["given"], params, digest)
+
+
 def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, masks: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to masks; one row an instance, its mask null where none could be made."""
-    found = tables.rows_of(tables.read(instances, INSTANCES))
-    todo = prompted(pictures_of(pictures, tables.read(images, IMAGES)), found)
+    its = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.weights is None else [fingerprint(params.weights)]
-    digest = resume.digest(__name__, params, images, given, instances, *weights)
-    annotate = partial(segment, given=given, params=params, digest=digest)
-    return parts.annotated(todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
+    digest = resume.digest(__name__, params, *weights)
+    todo, annotate = partial(prompted_in, pictures=pictures), partial(segment_pack, params=params, digest=digest)
+    return packs.annotated(its, todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,104 @@
-"""shard: pack pictures and layouts into WebDataset tars.   pictures, images, annotated -> shards
+"""shard: put pictures and layouts into WebDataset tars.   pictures, images, annotated -> shards
 
-Nothing is dropped: a picture none of whose instances was kept is a sample with an empty layout.
+Nothing is dropped: a picture none of whose instances was kept is a sample with an empty layout. A pack becomes a shard
+of its own, or several where it is too large for one; pictures that come or go change the shards of their pack alone.
 """
 
 import hashlib
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import PositiveInt
-from webdataset import TarWriter
 
-from instdiff import atomic, stage, tables
+from data_prep.columns import PICTURES
+from data_prep.sources.packing import Tar
+from instdiff import stage, tables
 from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
 from instdiff.layouts import from_tables
-from instdiff.progress import track
 from instdiff.schema import Layout, Strict
-from instdiff.tables import ANNOTATED, IMAGES
-from instdiff.work import parts, resume
-from instdiff.work.pictures import Picture, pictures_of
+from instdiff.tables import ANNOTATED
+from instdiff.work import packs, resume
+from instdiff.work.ledger import Ledger
+from instdiff.work.packs import Counts, Outputs
+from instdiff.work.parts import Execution
+from instdiff.work.pictures import Picture, pictures_of_pack
 
-Entry = tuple[Picture, Layout, str]  # with the hash of the picture's file
 MEGABYTE = 1_000_000
 LONGEST_KEY = 76  # a member's name, key and extension, has 100 bytes in a tar
 
 
+class Entry(NamedTuple):
+    """A sample to be written."""
+
+    picture: Picture
+    layout: Layout
+    sha256: str  # of the picture's file
+    length: int  # bytes of the picture's file
+
+
 class Params(Strict):
-    """How the samples are cut into shards."""
+    """How the samples of a pack are cut into shards."""
 
     samples_per_shard: PositiveInt  # at most
     megabytes_per_shard: PositiveInt  # of pictures: a shard is full when it has as many
+    work: Execution
 
 
-def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, params: Params) -> dict[str, int]:
+def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From pictures, images and annotated to shards and their index, in the order of images."""
-    table = tables.read(images, IMAGES)
-    laid_out = from_tables.from_tables(table, tables.read(annotated, ANNOTATED))
-    todo = list(zip(pictures_of(pictures, table), laid_out, table["sha256"], strict=True))
-    scratch = parts.place(shards, resume.digest(__name__, params, images, annotated))
-    full = cut(todo, params)
-    made = [scratch / f"{number:05d}" for number in range(len(full))]
-    for part, entries in track(zip(made, full, strict=True), len(made), "shards"):
-        if not part.is_dir():
-            with atomic.folder(part) as to:
-                tables.write(to / INDEX_FILE, write_shard(to / f"{part.name}.tar", entries), INDEX)
-    with atomic.folder(shards) as to:
-        for part in made:
-            atomic.link(part / f"{part.name}.tar", to / f"{part.name}.tar")
-        index = parts.joined([pq.read_table(part / INDEX_FILE) for part in made], INDEX)
-        tables.write(to / INDEX_FILE, index, INDEX)
-    parts.clear(scratch, keep=False)
-    return {
-        "shards": len(made),
-        "samples": len(todo),
-        "instances": sum(len(layout.instances) for layout in laid_out),
-        "without_instances": sum(not layout.instances for layout in laid_out),
+    its = packs.of(images=images, annotated=annotated)
+    makes = [
+        (pack.name, pack.digest, partial(shard, tar=pictures / f"{pack.name}.tar", parts=pack.parts, params=params))
+        for pack in its
+    ]
+    to = Outputs({"shards": shards}, ledger, packs.place(shards))
+    counts = packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)
+    return {"shards": 0, "samples": 0, "instances": 0, "without_instances": 0, **counts}
+
+
+def shard(
+    folder: Path, _before: Path | None, *, tar: Path, parts: Mapping[str, Path], params: Params
+) -> tuple[Ledger, Counts]:
+    """Write the shards of a pack, and its rows of the index."""
+    images = tables.read(parts["images"], PICTURES)
+    layouts = from_tables.from_tables(images, tables.read(parts["annotated"], ANNOTATED))
+    columns = zip(pictures_of_pack(tar, images), layouts, images["sha256"], images["length"], strict=True)
+    full = cut([Entry(*row) for row in columns], params)
+    names = (
+        [f"{packs.NUMBER}.tar"] if len(full) == 1 else [f"{packs.NUMBER}-{part:03d}.tar" for part in range(len(full))]
+    )
+    to = folder / "shards"
+    index = [row for name, entries in zip(names, full, strict=True) for row in write_shard(to / name, entries)]
+    tables.write(to / f"{packs.NUMBER}.parquet", index, INDEX)
+    return Ledger(), {
+        "shards": len(full),
+        "samples": len(layouts),
+        "instances": sum(len(layout.instances) for layout in layouts),
+        "without_instances": sum(not layout.instances for layout in layouts),
     }
 
 
+def _join_indices(_output: str, shards: Path) -> None:
+    """One index of all packs, and each pack's own: it names the shards by their places in the pack."""
+    with pq.ParquetWriter(shards / INDEX_FILE, INDEX, compression="zstd") as index:
+        for path in sorted(shards.glob("*.parquet")):
+            if path.name != INDEX_FILE:
+                index.write_table(_renamed(pq.read_table(path), path.stem))
+
+
+def _renamed(index: pa.Table, pack: str) -> pa.Table:
+    shard = pc.replace_substring(index["shard"], packs.NUMBER, pack)
+    return index.set_column(0, INDEX.field("shard"), shard).cast(INDEX)
+
+
 def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
-    """The pictures of each shard, in order: as many as fit into either limit, and never none."""
+    """The samples of each shard, in order: as many as fit into either limit, and never none."""
     full: list[list[Entry]] = []
     room = 0
     for entry in todo:
@@ -69,20 +106,30 @@ def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
             full.append([])
             room = params.megabytes_per_shard * MEGABYTE
         full[-1].append(entry)
-        room -= entry[0].path.stat().st_size
+        room -= entry.length
     return full
 
 
-def write_shard(path: Path, part: Sequence[Entry]) -> list[dict[str, Any]]:
+def write_shard(path: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Write one tar, the same bytes for the same samples whoever writes it when; return its rows of the index."""
-    with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
-        for picture, layout, sha256 in part:
-            tar.write({"__key__": _named(picture.key), **encode(_sample(picture, layout, sha256))})
-    num_instances = {layout.key: len(layout.instances) for _, layout, _ in part}
+    samples = ((_named(entry.picture.key), encode(_sample(entry))) for entry in entries)
     return [
-        {"shard": path.name, "key": key, "num_instances": num_instances[key], **place}
-        for key, place in _places(path).items()
+        {"shard": path.name, "num_instances": len(entry.layout.instances), **row}
+        for entry, row in zip(entries, write_members(path, samples), strict=True)
     ]
+
+
+def write_members(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> list[dict[str, Any]]:
+    """Write the members of each key, by their extension; return where each sample lies, and the hash of its bytes."""
+    rows: list[dict[str, Any]] = []
+    with path.open("wb") as stream, closing(Tar(stream)) as tar:
+        for key, members in samples:
+            start = tar.end
+            for kind in sorted(members):
+                tar.add(f"{key}.{kind}", members[kind])
+            rows.append({"key": key, "offset": start, "size": tar.end - start})
+    with path.open("rb") as written:  # read in the order they lie in
+        return [{**row, "sha256": hashlib.sha256(written.read(row["size"])).hexdigest()} for row in rows]
 
 
 def _named(key: str) -> str:
@@ -92,26 +139,11 @@ def _named(key: str) -> str:
     return key
 
 
-def _sample(picture: Picture, layout: Layout, sha256: str) -> Sample:
-    encoded = picture.path.read_bytes()
-    if hashlib.sha256(encoded).hexdigest() != sha256:
-        raise ValueError(f"{picture.path}: not the file that ingest stored")
-    return Sample(picture.key, encoded, picture.path.suffix.removeprefix("."), layout)
-
-
-def _places(path: Path) -> dict[str, dict[str, Any]]:
-    """Offset, size and hash of each sample, from its first member's header to the end of its last member's block."""
-    ends: dict[str, tuple[int, int]] = {}
-    with tarfile.open(path) as tar:
-        for member in tar:
-            key = member.name.partition(".")[0]
-            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            ends[key] = (ends.get(key, (member.offset, 0))[0], end)
-    written = path.read_bytes()
-    return {
-        key: {"offset": start, "size": end - start, "sha256": hashlib.sha256(written[start:end]).hexdigest()}
-        for key, (start, end) in ends.items()
-    }
+def _sample(entry: Entry) -> Sample:
+    encoded = entry.picture.encoded()
+    if hashlib.sha256(encoded).hexdigest() != entry.sha256:
+        raise ValueError(f"{entry.picture.name}: not the file that ingest stored")
+    return Sample(entry.picture.key, encoded, entry.picture.kind, entry.layout)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from instdiff.layouts.strokes import Points, box_centre, inner_centre, outline, 
 from instdiff.randomness import generator
 from instdiff.schema import Rle, Strict
 from instdiff.tables import IMAGES
-from instdiff.work import parts, resume
-from instdiff.work.parts import Answer, Work
+from instdiff.work import packs, resume
+from instdiff.work.packs import Pack
+from instdiff.work.parts import Answer, Execution, Output
 
 POINTS = {"box_centre": box_centre, "inside": inner_centre}
 
@@ -28,7 +29,7 @@ class Params(Strict):
     num_scribble_points: PositiveInt  # of an instance, within its mask
     num_outline_points: PositiveInt  # of an instance, along its mask's edge
     point: Literal["box_centre", "inside"]  # of the box, or the pixel of the mask nearest to it
-    work: Work
+    work: Execution
 
 
 class Masked(NamedTuple):
@@ -39,25 +40,33 @@ class Masked(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def run(*, images: Path, masks: Path, strokes: Path, params: Params) -> dict[str, int]:
+def run(*, images: Path, masks: Path, strokes: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From masks to strokes; one row an instance, null where there is no mask to draw from."""
-    sizes = {row["key"]: (row["height"], row["width"]) for row in tables.read(images, IMAGES).to_dict("records")}
-    found = tables.rows_of(tables.read(masks, MASKS))
-    todo = [Masked(key, sizes[key], rows) for key, rows in found.items()]
-    scratch = parts.place(strokes, resume.digest(__name__, params, images, masks))
-    its = parts.cut(todo, partial(sketch_all, masks=masks, params=params), scratch, STROKES, params.work)
-    parts.make_all(its, params.work)
-    made = parts.joined([part.rows() for part in its], STROKES)
-    count = tables.write(strokes, made, STROKES)
-    parts.clear(scratch, keep=False)
-    drawn = {f"with_{name}": count - made[name].null_count for name in ("point", "scribble", "outline")}
-    return {"instances": count, **drawn}
+    its = packs.of(images=images, masks=masks)
+    to = Output(strokes, STROKES, ledger)
+    digest = resume.digest(__name__, params)
+    sketch_packs = partial(sketch_pack, params=params)
+    counts = packs.annotated(its, masked_in, sketch_packs, to, digest, params.work, count=drawn)
+    return {**drawn([]), **{name: count for name, count in counts.items() if name != "failed"}}
 
 
-def sketch_all(todo: Sequence[Masked], masks: Path, params: Params) -> Iterator[Answer]:
+def drawn(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many of the rows have strokes of each kind."""
+    return {f"with_{name}": sum(row[name] is not None for row in rows) for name in ("point", "scribble", "outline")}
+
+
+def masked_in(pack: Pack) -> list[Masked]:
+    """The pictures of a pack that have masks, with these."""
+    images = tables.read(pack.parts["images"], IMAGES)
+    sizes = {key: (height, width) for key, height, width in images[["key", "height", "width"]].itertuples(index=False)}
+    rows_of = tables.rows_of(tables.read(pack.parts["masks"], MASKS))
+    return [Masked(key, sizes[key], rows) for key, rows in rows_of.items()]
+
+
+def sketch_pack(todo: Sequence[Masked], pack: Pack, params: Params) -> Iterator[Answer]:
     """The strokes of each picture's instances; ValueError names a mask that is none."""
     for one in todo:
-        yield Answer(one.key, [_row(row, one.size, masks, params) for row in one.rows], [])
+        yield Answer(one.key, [_row(row, one.size, pack.parts["masks"], params) for row in one.rows], [])
 
 
 def sketch(mask_HW: Mask, key: str, index: int, params: Params) -> dict[str, Points | None]:

@@ -16,18 +16,24 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel
 
+from instdiff.device import Place
 from instdiff.table_rows import TableRow
 from instdiff.work.parts import Work
 
 ROOT = Path(__file__).parents[1]
 LIMITS = ("ge", "gt", "le")  # of pydantic's fields: at least, above, at most
 HEAD = "<!-- written by docs/write.py -->\n"
-SHARED: dict[str, type[BaseModel]] = {"work": Work, "rows": TableRow}  # groups of configs/ that several stages hold
+SHARED: dict[str, type[BaseModel]] = {
+    "device": Place,
+    "work": Work,
+    "rows": TableRow,
+}  # groups of configs/ that several stages hold
 INTRODUCTION = """# Configuration
 
 Values live in `configs/`, one folder a stage; `configs/config.yaml` says which file of each folder the default run
-uses. `python -m instdiff.config [overrides]` compiles them into `params.yaml`, which DVC compares and stages read:
+uses. `python -m instdiff.config` compiles them into `params.yaml`, which DVC compares and stages read:
 
+<!-- needs: weights of SAM, for the second -->
     python -m instdiff.config experiment=smoke                # a named set of values, from configs/experiment
     python -m instdiff.config segment=sam train.batch_size=8  # another file of a group, another value
 
@@ -83,7 +89,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
     said = comments(model)
     for name, field in model.model_fields.items():
         groups = models(field.annotation)
-        if SHARED.get(name) in groups:
+        if name in SHARED and any(issubclass(SHARED[name], group) for group in groups):
             yield prefix + name, "group", f"values of [{name}](#{name})"
             continue
         if groups != [field.annotation]:

@@ -30,6 +30,7 @@ def test_lavis_own_class_describes_a_batch_as_it_does_one_crop(tmp_path: Path, m
             num_beams=2,
             max_tokens=12,
             precision="float32",
+            device="cpu",
             min_area=0,
             name_category=False,
         )

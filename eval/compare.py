@@ -28,6 +28,7 @@ from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff import atomic
+from instdiff.options import SEED, Parser, whole
 from instdiff.picture_files import SUFFIXES
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
@@ -59,13 +60,29 @@ class Compared(NamedTuple):
     told: list[str]  # what a reader must know
 
 
+class Arranged(NamedTuple):
+    """Metrics of a row in the order in which a reader wants them."""
+
+    first: list[Difference]  # those whose interval leaves out 0, then the other paired ones
+    folded: list[Difference]  # those that are only bounded, between bounds that hold 0
+    same: int  # how many are equal on both sides
+
+
+def arranged(metrics: Sequence[Difference]) -> Arranged:
+    """What changed first; what did not is counted alone."""
+    moved = [one for one in metrics if one.value != 0 or (one.paired and (one.low, one.high) != (0, 0))]
+    first = sorted((one for one in moved if one.paired or one.certain), key=lambda one: not one.certain)
+    folded = [one for one in moved if not one.paired and not one.certain]
+    return Arranged(first, folded, len(metrics) - len(moved))
+
+
 def main(arguments: Sequence[str]) -> None:
     """Compare two results, row by row."""
     given = parser().parse_args(arguments)
     with _side(given.a, given.row) as one, _side(given.b, given.row) as other:
         rows = [_compared(name, a, b, given) for name, a, b in _paired(one, other)]
         for compared in rows:
-            show(compared)
+            show(compared, whole=given.all)
         if given.html is not None:
             with atomic.file(given.html) as part:
                 part.write_text(page(rows, given.a, given.b), encoding="utf-8")
@@ -74,16 +91,21 @@ def main(arguments: Sequence[str]) -> None:
                 write_plots(part, rows)
 
 
-def show(compared: Compared) -> None:
+def show(compared: Compared, whole: bool = False) -> None:
     """Print the differences of a row, and the instances that changed most."""
     console = Console()
-    shown = Table(title=f"row {compared.name}", box=None, padding=(0, 1))
+    shown = Table(title=f"row {compared.name}", title_justify="left", box=None, padding=(0, 1))
     for column in ("metric", "A", "B", "B - A", "95% of B - A"):
         shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     shown.add_column("", justify="right")  # gives way to the numbers
-    for one in compared.metrics:
+    first, folded, same = arranged(compared.metrics)
+    for one in [*first, *(folded if whole else [])]:
         shown.add_row(*_cells(one))
-    console.print(shown)
+    console.print(shown if shown.row_count else f"row {compared.name}: no metric changed")
+    if folded and not whole:
+        console.print(f"{len(folded)} more differ within bounds that hold 0: --all shows them")
+    if same:
+        console.print(f"{same} metrics are the same on both sides")
     for sentence in compared.told:
         console.print(f"[yellow]{sentence}[/yellow]")
     for record in compared.changed.to_dict("records"):
@@ -97,7 +119,9 @@ def page(rows: Sequence[Compared], a: str, b: str) -> str:
         {
             "name": one.name,
             "told": one.told,
-            "metrics": [(_cells(metric), metric.certain) for metric in one.metrics],
+            "metrics": _lines(arranged(one.metrics).first),
+            "folded": _lines(arranged(one.metrics).folded),
+            "same": arranged(one.metrics).same,
             "changed": [
                 {
                     "what": f"{record['category']}, {_place(one, record)}",
@@ -110,6 +134,10 @@ def page(rows: Sequence[Compared], a: str, b: str) -> str:
         for one in rows
     ]
     return loader.get_template(TEMPLATE.name).render(a=a, b=b, rows=sections)
+
+
+def _lines(metrics: Sequence[Difference]) -> list[tuple[list[str], bool]]:
+    return [(_cells(metric), metric.certain) for metric in metrics]
 
 
 def write_plots(folder: Path, rows: Sequence[Compared]) -> None:
@@ -264,17 +292,18 @@ def _cells(one: Difference) -> list[str]:
     return [one.name, f"{one.one:.3f}", f"{one.other:.3f}", f"{one.value:+.3f}", interval, f"{kind} {said}".strip()]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff compare", description=main.__doc__)
+    options = Parser(prog="instdiff compare", description=main.__doc__)
     add = options.add_argument
     add("a", help="a folder of scores, an experiment or a commit; several with commas between them are seeds")
     add("b", help="the same, to hold against it")
     add("--row", help="compare this row alone")
     add("--pictures", type=Path, nargs=2, help="those of A and B (seeds: folders in them); a revision brings its own")
-    add("--count", type=int, default=12, help="how many of the instances that changed most")
-    add("--resamples", type=int, default=1000, help="bootstrap draws")
-    add("--seed", type=int, default=0, help="of the draws")
+    add("--all", action="store_true", help="print also what differs within bounds that hold 0")
+    add("--count", type=whole(0), default=12, help="how many of the instances that changed most")
+    add("--resamples", type=whole(1), default=1000, help="bootstrap draws")
+    add("--seed", type=SEED, default=0, help="of the draws")
     add("--html", type=Path, help="write a page with pictures side by side")
     add("--plots", type=Path, help="write files that `dvc plots show` draws")
     return options

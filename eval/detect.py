@@ -1,20 +1,39 @@
-"""detect: find instances in the pictures of one row.   pictures -> detections"""
+"""detect: find instances in the pictures of one row.   pictures -> detections
 
-from collections.abc import Iterator
+Each batch is kept once it is done, whoever does it: a kill costs the batches in flight.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import PositiveInt
 
 from eval.finders import choice
 from eval.finders.choice import Choice, Vocabulary
-from eval.finders.finder import Finder
+from eval.finders.finder import Detection, Finder
 from eval.inputs import detections, ground_truth
-from eval.inputs.pictures import Pictures, find
+from eval.inputs.pictures import Pictures, Pixels, Size, find, read
 from instdiff import provenance, stage, tables
+from instdiff.device import Place
 from instdiff.layouts import masks
-from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.work import parts, resume
+from instdiff.work.parts import Answer, Work
+
+DETECTIONS = pa.schema(  # COCO's fields of a detection; counts are null where the finder gives no mask
+    {
+        "category_id": pa.int32(),
+        "bbox": pa.list_(pa.float64()),
+        "score": pa.float64(),
+        "counts": pa.string(),
+        "key": pa.string(),
+    }
+)
 
 
 class Params(Choice):
@@ -22,36 +41,107 @@ class Params(Choice):
 
     batch_size: PositiveInt  # pictures
     square: int | None  # pixels a side of what the model draws, where that is not the size of the layout; null: it is
+    device: Place
+    work: Work
+
+
+class Shown(NamedTuple):
+    """A picture to look at, and what is looked for in it."""
+
+    key: str
+    path: Path
+    stated: Size  # by the images table
+    phrases: tuple[str, ...]
+
+    def pixels(self) -> Pixels:
+        """Its pixels, RGB."""
+        return read(self.path, self.stated)
+
+
+@dataclass(frozen=True)
+class ChosenFinder:
+    """The finder that params choose, which a process loads when it first looks; it can be sent to other processes."""
+
+    digest: str  # of all weights and settings
+    params: Params = field(compare=False)
+    detector: Path = field(compare=False)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """All it can find, where that is a fixed list."""
+        return _loaded(self).classes
+
+    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> Sequence[Sequence[Detection]]:
+        """What is seen of each picture's phrases."""
+        return _loaded(self).find(pictures, phrases)
+
+
+@lru_cache(maxsize=1)
+def _loaded(finder: ChosenFinder) -> Finder:
+    return choice.load(finder.params, finder.detector, finder.params.device.settled())
+
+
+@dataclass(frozen=True)
+class Search:
+    """Finds what is in the pictures of a batch."""
+
+    finder: Finder
+    classes: tuple[str, ...]
+
+    def __call__(self, batch: Sequence[Shown]) -> Iterator[Answer]:
+        """A row a detection."""
+        ids = {name: place + 1 for place, name in enumerate(self.classes)}
+        pixels = [shown.pixels() for shown in batch]
+        seen = self.finder.find(pixels, [shown.phrases for shown in batch])
+        for shown, picture, detections_D in zip(batch, pixels, seen, strict=True):
+            height, width = picture.shape[:2]
+            rows = [
+                {
+                    "key": shown.key,
+                    "category_id": ids[each.category],
+                    "bbox": list(ground_truth.xywh(each.box, height, width)),
+                    "score": float(each.score),
+                    "counts": None if each.mask is None else masks.encode(each.mask).counts,
+                }
+                for each in detections_D
+            ]
+            yield Answer(shown.key, rows, [])
 
 
 def annotations(
-    finder: Finder, pictures: Pictures, vocabulary: Vocabulary, batch_size: int
-) -> Iterator[dict[str, object]]:
-    """COCO results of every picture, in order; without segmentation where the finder gives no masks."""
-    ids = {name: place + 1 for place, name in enumerate(vocabulary.classes)}
-    starts = range(0, len(pictures.keys), batch_size)
-    for start in track(starts, len(starts), "batches"):
-        places = range(start, min(start + batch_size, len(pictures.keys)))
-        pixels = [pictures.load(place) for place in places]
-        seen = finder.find(pixels, [vocabulary.of_pictures[place] for place in places])
-        for place, in_picture in zip(places, seen, strict=True):
-            height, width = pictures.sizes[place]
-            for one in in_picture:
-                yield {
-                    "image_id": place + 1,
-                    "category_id": ids[one.category],
-                    "bbox": ground_truth.xywh(one.box, height, width),
-                    "score": float(one.score),
-                } | ({} if one.mask is None else {"segmentation": masks.encode(one.mask).model_dump()})
+    finder: Finder, pictures: Pictures, vocabulary: Vocabulary, params: Params, scratch: Path
+) -> list[dict[str, Any]]:
+    """COCO results of every picture, in order; finished batches lie in `scratch`."""
+    shown = [
+        Shown(*each)
+        for each in zip(pictures.keys, pictures.paths, pictures.stated, vocabulary.of_pictures, strict=True)
+    ]
+    batches = [shown[start : start + params.batch_size] for start in range(0, len(shown), params.batch_size)]
+    done = parts.cut_into(batches, Search(finder, vocabulary.classes), scratch, DETECTIONS, params.work)
+    parts.make_all(done, params.work)
+    place_of = {key: place for place, key in enumerate(pictures.keys)}
+    results: list[dict[str, Any]] = []
+    for row in parts.joined([part.rows() for part in done], DETECTIONS).to_pylist():
+        place, counts = place_of[row.pop("key")], row.pop("counts")
+        mask = {} if counts is None else {"segmentation": {"size": pictures.sizes[place], "counts": counts}}
+        results.append({"image_id": place + 1, **row, **mask})
+    return results
 
 
 def write(
-    path: Path, finder: Finder, pictures: Pictures, vocabulary: Vocabulary, made_by: dict[str, object], batch_size: int
+    path: Path,
+    finder: Finder,
+    pictures: Pictures,
+    vocabulary: Vocabulary,
+    made_by: dict[str, object],
+    params: Params,
 ) -> dict[str, int]:
     """Detect, write the file, and count; `made_by` is the file's provenance."""
-    results = list(annotations(finder, pictures, vocabulary, batch_size))
+    scratch = resume.folder(resume.digest(__name__, params, repr(made_by), vocabulary.digest))
+    results = annotations(finder, pictures, vocabulary, params, scratch)
     detections.write(path, made_by, vocabulary.classes, results)
-    with_some = len({one["image_id"] for one in results})
+    resume.clear(scratch)
+    with_some = len({each["image_id"] for each in results})
     num_pictures = len(pictures.keys)
     return {"pictures": num_pictures, "detections": len(results), "pictures_without": num_pictures - with_some}
 
@@ -61,24 +151,24 @@ def made_by(pictures: Pictures, instances: pd.DataFrame, source: str, params: Pa
 
     `source` is `params.digest(...)`, the hash of everyone who has a say; `instances` have key and category.
     """
-    asked = (
+    phrases = (
         {} if params.finder == "yolo" else {"phrases": choice.vocabulary(None, pictures.keys, instances, params).digest}
     )
     return {
         "pictures": pictures.digest,
         "detector": source,
-        "settings": params.used() | params.model_dump(include={"batch_size", "square"}),
+        "settings": params.used() | params.model_dump(include={"batch_size", "square", "device"}),
         "versions": provenance.versions(),
-        **asked,
+        **phrases,
     }
 
 
 def detected(path: Path, pictures: Pictures, instances: pd.DataFrame, detector: Path, params: Params) -> dict[str, int]:
-    """Load the finder that params choose, detect, write the file and count; `detector` is YOLO's folder."""
-    source = made_by(pictures, instances, params.digest(detector), params)
-    finder = choice.load(params, detector)
-    searched = choice.vocabulary(finder.classes, pictures.keys, instances, params)
-    return write(path, finder, pictures, searched, source, params.batch_size)
+    """Let the finder that params choose detect, write the file and count; `detector` is YOLO's folder."""
+    digest = params.digest(detector)
+    finder = ChosenFinder(digest, params, detector)
+    vocabulary = choice.vocabulary(finder.classes, pictures.keys, instances, params)
+    return write(path, finder, pictures, vocabulary, made_by(pictures, instances, digest, params), params)
 
 
 def run(

@@ -19,12 +19,13 @@ from eval.finders import choice
 from eval.inputs import coco, coco_results, detections, ground_truth_files
 from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, find
-from eval.scoring import row, sanity_checks, score_row, seeds
+from eval.scoring import features, row, sanity_checks, score_row, seeds
+from eval.scoring.features import Eyes
 from eval.scoring.headline import HEADLINE
-from eval.scoring.measures import Eyes
 from eval.scoring.row import DISTANCES, PREFERENCES, Inputs, Params
 from eval.table import table
 from instdiff import provenance
+from instdiff.options import Parser, whole
 from instdiff.schema import Strict
 from instdiff.texts import read_json
 
@@ -53,13 +54,6 @@ class Judged(NamedTuple):
     detections: Path | None
 
 
-class Looked(NamedTuple):
-    """The judge, and the hash of its folder."""
-
-    eyes: Eyes
-    digest: str
-
-
 def main(arguments: Sequence[str]) -> None:
     """Score one row, or one a seed, and show the table it stands in."""
     given = parser().parse_args(arguments)
@@ -70,9 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     truth = ground_truth_files.read(given.layouts, given.images, given.size)
     real = None if given.real is None else find(given.real, truth.images, None)
     params = with_metrics(fitting(settings.score, truth), given.metrics)
-    looked = (
-        None if given.judge is None else Looked(score_row.look(given.judge, params), provenance.of_folder(given.judge))
-    )
+    eyes = None if given.judge is None else features.look(given.judge, provenance.of_folder(given.judge), params)
     name = given.row or given.protocol or given.pictures[0].resolve().name
     several = [f"{name}{row.SEED}{folder.resolve().name}" for folder in given.pictures]
     names = several if len(several) > 1 else [name]
@@ -89,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         found = _found(one.row, pictures, truth, one.detections, given, settings.detect)
         inputs = row.checked(one.row, Inputs(truth, pictures, real, found))
         drawn_from = protocol if one.row in names else settings.protocols.get(one.row)
-        scored[one.row] = judged(given.out, one.row, inputs, looked, params, drawn_from)
+        scored[one.row] = judged(given.out, one.row, inputs, eyes, params, drawn_from)
     if len(names) > 1:
         seeds.write(given.out / f"{name}.seeds.json", {one: scored[one] for one in names}, params)
     show(given.out, names)
@@ -108,12 +100,12 @@ def ends(given: argparse.Namespace, names: Sequence[str]) -> list[Judged]:
 
 
 def judged(
-    out: Path, name: str, inputs: Inputs, looked: Looked | None, params: Params, protocol: Protocol | None
+    out: Path, name: str, inputs: Inputs, eyes: Eyes | None, params: Params, protocol: Protocol | None
 ) -> score_row.Scored:
     """Score a row and write its folder; ValueError, and nothing written, when it is the real row's in disguise."""
-    scored = score_row.score(name, inputs, None if looked is None else looked.eyes, params)
+    scored = score_row.score(name, inputs, eyes, params)
     sanity_checks.of_real_in(out, name, scored.instances)
-    source = row.sources(name, inputs, None if looked is None else looked.digest, params)
+    source = row.sources(name, inputs, None if eyes is None else eyes.digest, params)
     source["protocol"] = None if protocol is None else protocol.model_dump(mode="json")
     score_row.write(out / name, scored, source)
     return scored
@@ -215,9 +207,9 @@ def _found(
     return detections.read(path, pictures.sizes)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff evaluate", description=main.__doc__)
+    options = Parser(prog="instdiff evaluate", description=main.__doc__)
     add = options.add_argument
     add("--pictures", type=Path, nargs="+", required=True, help="the folder to judge; several: one a seed")
     add("--layouts", type=Path, required=True, help="layouts or COCO annotations (JSON), or the annotated table")
@@ -237,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
     add("--none-detections", type=Path, help="the same of the pictures from prompts alone")
     add("--protocol", help="what the pictures were drawn from, a name in rows")
     add("--row", help="name of the result; by default the protocol's or the folder's")
-    add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
+    add("--size", type=whole(1), help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")
     add("--out", type=Path, default=Path("scores"), help="where the rows of the table lie")
     choice.add_options(options)

@@ -5,6 +5,7 @@ needs no network and hides nothing: intervals, samples with their layouts, the w
 what was dropped and why, and the hashes of all that was judged.
 """
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,6 @@ from instdiff import atomic, stage, tables
 from instdiff.schema import Strict
 from instdiff.table_rows import TableRow
 
-CONTROLS = (REAL, "none")
 SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared
 
 
@@ -33,7 +33,9 @@ class Params(Strict):
     num_layouts: NonNegativeInt  # in the grid of samples
     num_failures: NonNegativeInt  # shown of each row
     max_side: PositiveInt  # pixels of a picture on the page
-    sheet_side: PositiveInt  # pixels of a picture on the sheet of samples
+    sheet_rows: tuple[str, ...]  # of the sheet of samples, those of them that the table has
+    sheet_layouts: PositiveInt  # columns of the sheet, taken in turn from every group
+    sheet_side: PositiveInt  # pixels of a picture on the sheet
 
 
 class Row(NamedTuple):
@@ -117,15 +119,17 @@ def content(
 ) -> dict[str, object]:
     """All that the template shows."""
     keys = report_page.chosen(of.truth, params.num_layouts)
+    values = stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else ""
+    controls = [name for name, row in params.rows.items() if row.pictures != "drawn" or not row.formats]
     failed = [one for row in rows for one in report_page.failures(of, row.name, row.instances, params.num_failures)]
     shown = {(row.name, key) for row in rows for key in keys}
     shown |= {(row, one.key) for one in failed for row in (REAL, one.row)}
     return {
         "rows": rows,
         "real": REAL,
-        "first_drawn": next((row.name for row in rows if row.name not in CONTROLS), REAL),
+        "first_drawn": next((row.name for row in rows if row.name not in controls), REAL),
         "metrics": HEADLINE,
-        "controls": CONTROLS,
+        "controls": controls,
         "groups": groups(rows),
         "alarms": alarms(rows),
         "num_pictures": len(of.truth.images),
@@ -143,7 +147,9 @@ def content(
         "curves": [] if log is None else figures.curves(log),
         "dropped": dropped,
         "commit": report_page.commit(),
-        "params": stage.PARAMS_FILE.read_text() if stage.PARAMS_FILE.is_file() else "",
+        "written": f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
+        "params": values,
+        "changed": report_page.changed_values(values),
     }
 
 
@@ -174,7 +180,7 @@ def run(
         with atomic.file(path) as part:
             part.write_text(text, encoding="utf-8")
     with atomic.file(samples) as part:
-        report_page.sheet(of, params.num_layouts, params.sheet_side).save(part, format="png")
+        report_page.sheet(of, params.sheet_rows, params.sheet_layouts, params.sheet_side).save(part, format="png")
     return {"rows": len(rows), "alarms": len(alarms(rows)), "bytes": len(whole.encode())}
 
 

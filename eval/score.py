@@ -2,17 +2,18 @@
 
 Writes instances.parquet (one row an instance, schema SCORES), metrics.json (name -> value, n, low, high; see
 eval/scoring/measures.py), matches.parquet (see eval/scoring/ap_matches.py) and provenance.json. A row without any
-instance is an error.
+instance is an error. `annotated` may be COCO's annotations, as `instdiff coco` writes them, of the same pictures.
 """
 
 from pathlib import Path
 
+from eval.inputs import coco, ground_truth
 from eval.inputs import detections as detected
-from eval.inputs import ground_truth
 from eval.inputs import pictures as shown
+from eval.scoring.features import look
 from eval.scoring.headline import HEADLINE
 from eval.scoring.row import Inputs, Params, checked, sources
-from eval.scoring.score_row import look, score, write
+from eval.scoring.score_row import score, write
 from instdiff import provenance, stage
 
 
@@ -29,12 +30,14 @@ def run(
     params: Params,
 ) -> dict[str, float]:
     """Detections + annotated + pictures -> scores"""
-    truth = ground_truth.load(images, annotated)
+    is_table = annotated.is_dir() or annotated.suffix == ".parquet"
+    truth = ground_truth.load(images, annotated) if is_table else coco.ground_truth(annotated)
     judged = shown.find(pictures, truth.images, params.square)
     found = detected.read(detections, judged.sizes)
     inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))
-    scored = score(row, inputs, look(judge, params), params)
-    write(scores, scored, sources(row, inputs, provenance.of_folder(judge), params))
+    eyes = look(judge, provenance.of_folder(judge), params)
+    scored = score(row, inputs, eyes, params)
+    write(scores, scored, sources(row, inputs, eyes.digest, params))
     return {"pictures": len(truth.images), "instances": len(scored.instances)} | {
         name: scored.metrics[name].value for name in HEADLINE if name in scored.metrics
     }

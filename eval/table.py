@@ -2,7 +2,7 @@
 
 python -m eval.table                            # print that of the last run
 python -m eval.table metrics-long.json          # print another
-python -m eval.table metrics.json README.md     # write it between the page's <!-- table --> marks
+python -m eval.table metrics.json docs/results.md  # write it between the page's <!-- table --> marks
 """
 
 import json

@@ -64,10 +64,10 @@ def picture(path: Path) -> str:
 def ledger(folder: Path) -> list[dict[str, Any]]:
     """Every reason a stage gave, how often, and one example."""
     found = []
-    for path in sorted(folder.rglob("*.parquet")):
-        for reason, rows in tables.read(path, LEDGER).groupby("reason", sort=True):
+    for table in sorted({path if path.parent == folder else path.parent for path in folder.rglob("*.parquet")}):
+        for reason, rows in tables.read(table, LEDGER).groupby("reason", sort=True):
             first = rows.iloc[0]
-            stage = path.relative_to(folder).with_suffix("").as_posix()
+            stage = table.relative_to(folder).with_suffix("").as_posix()
             example = f"{first['key']}, {first['detail']}".rstrip(", ")
             found.append({"stage": stage, "reason": reason, "count": len(rows), "example": example})
     return found or [{"stage": "every stage", "reason": "nothing was dropped", "count": 0, "example": ""}]

@@ -25,16 +25,18 @@ Graph = dict[str, Node]  # upstream first
 
 
 def load(root: Path = Path()) -> Graph:
-    """The whole graph of dvc.yaml, each stage after those it reads from."""
+    """The whole graph of a folder's dvc.yaml, each stage after those it reads from."""
     with Repo(str(root)) as repo:
         every = repo.index.graph  # u -> v: u reads what v writes
-        edges = every.subgraph(one for one in every if one.path_in_repo == DRAWING)
-        changed = {name.removeprefix("dvc.yaml:") for name in repo.status()}
+        page = (root / DRAWING).resolve().relative_to(repo.root_dir).as_posix()
+        edges = every.subgraph(one for one in every if one.path_in_repo == page)
+        own = {name: one.name for one in edges for name in (one.addressing, f"{one.relpath}:{one.name}")}
+        changed = {own[name] for name in repo.status() if name in own}
         graph: Graph = {}
         for stage in reversed(list(topological_sort(edges))):
-            upstream = tuple(sorted(source.addressing for source in edges.successors(stage)))
-            stale = stage.addressing in changed or any(graph[name].stale for name in upstream)
-            graph[stage.addressing] = Node(stage.addressing, upstream, stale, dict(stage.meta or {}))
+            upstream = tuple(sorted(source.name for source in edges.successors(stage)))
+            stale = stage.name in changed or any(graph[name].stale for name in upstream)
+            graph[stage.name] = Node(stage.name, upstream, stale, dict(stage.meta or {}))
     return graph
 
 

@@ -6,7 +6,6 @@ instdiff grid ablation --show     # the table of those that have run, beside the
 An experiment is named <grid>-<line> and computes the rows of the table that it is about, no others.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows.metrics import Change, Metric
+from instdiff.options import Parser
 from instdiff.schema import Strict
 
 GRIDS = Path("configs/grid")
@@ -84,6 +84,14 @@ def lines(name: str, grid: Grid) -> Iterator[Line]:
             yield Line(row, run, json.loads(runs[run].read_text(f"{scores}/{row}/metrics.json")))
 
 
+def nothing(name: str, grid: Grid) -> str:
+    """What to do where no experiment of a grid has run."""
+    return (
+        f"none of the {len(grid.variants)} experiments of {name} has run from this commit: `instdiff grid {name}`"
+        " queues them, `dvc exp run --run-all` runs them"
+    )
+
+
 def experiments() -> set[str]:
     """Names of the experiments that started from HEAD."""
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
@@ -113,12 +121,16 @@ def number(one: Change) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Queue a grid, or show what became of it."""
-    parser = argparse.ArgumentParser(prog="instdiff grid", description="A grid of experiments.")
+    parser = Parser(prog="instdiff grid", description="A grid of experiments.")
     parser.add_argument("grid", choices=sorted(path.stem for path in GRIDS.glob("*.yaml")))
     parser.add_argument("--show", action="store_true", help="print the table of those that have run")
     chosen = parser.parse_args(arguments)
     grid = read(GRIDS / f"{chosen.grid}.yaml")
     if chosen.show:
-        Console(width=WIDTH).print(table(list(lines(chosen.grid, grid)), grid.metrics))
+        found = list(lines(chosen.grid, grid))
+        if not found:
+            print(nothing(chosen.grid, grid))
+            return
+        Console(width=WIDTH).print(table(found, grid.metrics))
     else:
         queue(chosen.grid, grid)

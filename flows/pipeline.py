@@ -4,7 +4,6 @@ One task a stage, named like it. dvc.lock decides what has to run: a stage that 
 whose outputs DVC restored from its cache as `Cached`. A stage that fails keeps only its descendants from running.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -29,6 +28,7 @@ from flows import artifacts, dag, experiments, gpus, metrics, parameters, server
 from flows.nursery import ClosedError, Nursery
 from flows.progress import Progress
 from instdiff import config
+from instdiff.options import Parser, whole
 from instdiff.progress import TAG
 
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "INSTDIFF_PROGRESS": "1"}
@@ -114,23 +114,23 @@ def changed_something(rows: Sequence[Row]) -> bool:
     return any(one["how"] != "Skipped" for one in rows)
 
 
-def run(graph: dag.Graph, nursery: Nursery) -> list[Row]:
-    """One task a stage, each after those it reads from; say how each ended."""
+def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
+    """One task a stage of a page (`folder/dvc.yaml:`), each after those it reads from; say how each ended."""
     gpus.create_limit()
     runs: dict[str, Any] = {}
     for name, node in graph.items():
         retried = reproduce.with_options(
             retries=node.meta.get("retries", 0), retry_delay_seconds=exponential_backoff(RETRY_DELAY)
         )
-        upstream, num_gpus = [runs[source] for source in node.upstream], node.meta.get("gpus", 0)
-        runs[name] = retried.submit(name, node.stale, num_gpus, nursery, wait_for=upstream, return_state=False)
+        upstream, num_gpus = [runs[each] for each in node.upstream if each in runs], node.meta.get("gpus", 0)
+        runs[name] = retried.submit(name, node.stale, num_gpus, nursery, page, wait_for=upstream, return_state=False)
     for one in runs.values():
         one.wait()
     return [row(name, one.state) for name, one in runs.items()]
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc.lock is the only cache
-def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State[Row] | Row:
+def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery, page: str = "") -> State[Row] | Row:
     """Bring one stage up to date, its upstream being so."""
     start = time.monotonic()
     if not stale:
@@ -140,7 +140,7 @@ def reproduce(stage: str, stale: bool, num_gpus: int, nursery: Nursery) -> State
     show = Progress(stage)
     try:
         with gpus.held(num_gpus) as environment:
-            for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", stage], environment):
+            for line in nursery.lines(["--wait-for-lock", "repro", "--single-item", f"{page}{stage}"], environment):
                 if line.startswith(TAG):
                     show(json.loads(line.removeprefix(TAG)))
                     continue
@@ -190,10 +190,10 @@ def watched() -> Iterator[None]:
 
 def main() -> None:
     """Parse the command line, run the flow, and exit with 1 when a stage did not complete."""
-    parser = argparse.ArgumentParser(description="Bring the pipeline up to date under Prefect.")
+    parser = Parser(prog="python -m flows.pipeline", description="Bring the pipeline up to date under Prefect.")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=smoke")
     parser.add_argument("--target", action="append", dest="targets", help="a stage; may be given again")
-    parser.add_argument("--jobs", type=int, default=2, help="stages side by side")
+    parser.add_argument("--jobs", type=whole(1), default=2, help="stages side by side")
     parser.add_argument("--name", help="keep the run as a DVC experiment of this name")
     chosen = vars(parser.parse_args())
     with watched():

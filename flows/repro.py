@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from flows import dag
 from instdiff import atomic
@@ -144,17 +144,18 @@ def keep(stage: str, output: Sequence[str]) -> Path:
     return path
 
 
-def main() -> None:
-    """Run `dvc repro` with the words given, and exit as it does."""
-    command = [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]]
-    if sys.stdout.isatty():
-        os.execv(sys.executable, command)  # noqa: S606
-    known = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.is_file() else {}
-    account = Account([name for name, node in dag.load().items() if node.stale], known)
+def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tuple[int, dict[str, float]]:
+    """Run `dvc repro` with these words in a folder, a line a stage; its exit status, and the seconds stages took.
+
+    `stale` are the stages that are to be counted.
+    """
+    seconds = folder / SECONDS
+    known = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
+    account = Account(stale, known)
     environment = os.environ | {"INSTDIFF_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    ) as process:
+    command = [sys.executable, "-m", "dvc", "repro", *words]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
         assert process.stdout is not None
         for line in told(account, timed(process.stdout)):
             print(line, flush=True)
@@ -163,9 +164,17 @@ def main() -> None:
         print(f"{account.stage} failed; its output is in {path} and ends:", *account.output[-SHOWN:], sep="\n")
     elif process.returncode:
         print(*account.output[-SHOWN:], sep="\n")
-    with atomic.file(SECONDS) as part:
+    with atomic.file(seconds) as part:
         part.write_text(json.dumps(known | account.took), encoding="utf-8")
-    sys.exit(process.returncode)
+    return process.returncode, account.took
+
+
+def main() -> None:
+    """Run `dvc repro` with the words given, and exit as it does."""
+    if sys.stdout.isatty():
+        os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])  # noqa: S606
+    status, _ = run(sys.argv[1:], [name for name, node in dag.load().items() if node.stale])
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The server keeps its database in .prefect/, so that history survives a restart a
 may ask it: flows/server.py.
 """
 
-import argparse
 import fcntl
 import os
 import signal
@@ -20,6 +19,7 @@ import yaml
 from flows import confine, pages, parameters, server, settings
 from flows.server import Access
 from instdiff import values
+from instdiff.options import PORT, Parser
 
 HOME = Path(".prefect")
 ACCESS = HOME / "access"  # where the server is and its token, for the next `make ui` after a kill of this one
@@ -150,8 +150,8 @@ def crash_dead_runs() -> None:
 
 def main() -> None:
     """Parse the command line; start a server unless one is left; serve."""
-    parser = argparse.ArgumentParser(description="A local Prefect server and the deployments of this pipeline.")
-    parser.add_argument("--port", type=int, default=4200, help="the server's; reports are served at the next one")
+    parser = Parser(prog="make ui", description="A local Prefect server and the deployments of this pipeline.")
+    parser.add_argument("--port", type=PORT, default=4200, help="the server's; reports are served at the next one")
     parser.add_argument("--allow", action="append", default=[], help="a folder outside that the form's values may name")
     given = parser.parse_args()
     port = given.port

@@ -1,8 +1,8 @@
 """A Prefect server on loopback that answers its own pages and whoever holds its token.
 
-Prefect's own server answers every origin and asks for no token. Here it stands behind flows/gate.py, and its API wants
-the token (Prefect's `auth_string`), which is made anew for each server and never stands in a command line. The user
-interface gets it from the address that `make ui` prints, the runs from their environment.
+Prefect's own server answers every origin and asks for no token. Here it stands behind instdiff/gate.py, and its API
+wants the token (Prefect's `auth_string`), which is made anew for each server and never stands in a command line. The
+user interface gets it from the address that `make ui` prints, the runs from their environment.
 """
 
 import os
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
-from flows.gate import ENTRANCE
+from flows.entrance import ENTRANCE, Entrance
 
 HOST = "127.0.0.1"
 USER = "instdiff"
@@ -119,12 +119,12 @@ def main() -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    from flows.gate import Gate
+    from instdiff.gate import Gate
 
     access = Access(os.environ["PREFECT_API_URL"].removesuffix("/api"), os.environ["PREFECT_API_AUTH_STRING"])
     # Prefect has a second user interface, which asks an analytics host, and which the first one advertises.
     prefect.__ui_v2_static_path__ = prefect.__ui_v2_static_path__ / "not served"
-    app = Gate(create_app(final=True), access.address)
+    app = Gate(Entrance(create_app(final=True)), access.address)
     uvicorn.run(app, host=HOST, port=access.port, log_level="warning")
 
 

@@ -55,6 +55,11 @@ def of_folder(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def of_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's files."""
+    return of_folder(path) if path.is_dir() else of_file(path)
+
+
 def fingerprint(weights: Path) -> str:
     """A hash of the names, sizes, first and last MiB of the files; ValueError when there are none."""
     paths = files(weights) if weights.is_dir() else [weights]

@@ -1,9 +1,10 @@
-"""How a stage is started.
+"""How a stage is started, and how it ends.
 
     python -m data_prep.caption --images A.parquet --captions B.parquet --stats C.json
 
 A stage module defines `Params` and `run(*, <paths and names>, params) -> counts`. The command line gives the
-paths (and, in a matrix, the item's name); params.yaml gives the values, under the module's own name.
+paths (and, in a matrix, the item's name); params.yaml gives the values, under the module's own name. It ends with one
+line of what it counted; a stage whose counts say that nothing is left for the next one is an error.
 """
 
 import argparse
@@ -28,6 +29,22 @@ Run = Callable[..., Mapping[str, float]]
 PARAMS_FILE = Path("params.yaml")
 TRACEBACKS = Path("runs/errors")
 PACKAGES = ("instdiff", "data_prep", "eval")
+_WORDS = "the template needs a word that the source does not give: caption.template='{category}', or caption=blip"
+MENDS = {  # the commonest reason why nothing is left -> what to do about it
+    "no_colour": _WORDS,
+    "no_texture": _WORDS,
+    "no_category": "the source names no categories: ground=grounding_dino finds instances by words",
+    "no_box": "the source has no boxes: ground=grounding_dino finds instances by words",
+    "not_given": "the source has none: ground=grounding_dino finds boxes, segment=sam masks, caption=blip captions",
+    "no_mask": "the source has boxes and no masks: segment=sam makes masks of them, segment=box takes the boxes",
+    "no_caption": "the source has no captions of instances: caption=blip, or caption.template='{category}'",
+    "no_words": "the captioner said nothing: take other weights, or caption=template caption.template='{category}'",
+    "nothing_found": "lower ground.detector.box_threshold, or give it other words (ground.detector.tags)",
+    "no_tags": "there are no words to look for: captions are empty; give words by ground.detector.tags",
+    "small_box": "lower annotate.min_box_size",
+    "small_mask": "lower annotate.min_visible_area",
+    "out_of_memory": "lower the stage's batch_size, and name the reason in work.retry",
+}
 
 
 def main(run: Run) -> None:
@@ -37,8 +54,26 @@ def main(run: Run) -> None:
     stats: Path = options.pop("stats")
     with sentences(section(run)):
         counts = run(**options, params=load_params(run))
+        refuse_nothing(counts)
         with atomic.file(stats) as part:
             part.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+    print(f"{section(run)}: {', '.join(f'{name} {value:g}' for name, value in counts.items())}", flush=True)
+
+
+def refuse_nothing(counts: Mapping[str, float]) -> None:
+    """ValueError where a stage leaves no instance to the next one, with the commonest reason and what to do about it.
+
+    A stage that loses instances counts those it leaves as `kept`; the others count `instances`.
+    """
+    if counts.get("kept", counts.get("instances", 1)):
+        return
+    reasons = {key.partition("_")[2]: value for key, value in counts.items() if key.startswith(("failed_", "dropped_"))}
+    if not reasons:
+        raise ValueError("no instance came in: see what the stages before counted, and raise ingest.val_share for val")
+    reason = max(reasons, key=lambda each: reasons[each])
+    mend = f": {MENDS[reason]}" if reason in MENDS else ""
+    of = f"of {counts['instances']:g} instances" if counts.get("instances") else "instance"
+    raise ValueError(f"not one {of} is left: {reasons[reason]:g} are {reason}{mend}")
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from instdiff.schema import Share, Strict
 
 
 class TableRow(Strict):
-    """One row: the real pictures, or pictures drawn from some of the location formats, by our model or by a command."""
+    """One row: the real pictures, the same through the autoencoder, or pictures drawn by our model or by a command."""
 
     meaning: str  # what the row is, for readers
-    pictures: Literal["real", "drawn", "command"]  # the real ones as they are, drawn by the model, or by a command
+    pictures: Literal["real", "reconstructed", "drawn", "command"]  # drawn: by our model
     formats: tuple[Format, ...]  # of an instance that are kept; the others are withheld
     mis: Share  # share of the steps in which instances are drawn apart (the multi-instance sampler); 0: none
     command: tuple[str, ...] | None = None  # its words, with {layouts}, {out} and {seed} for two paths and a number

@@ -70,7 +70,22 @@ def write(path: Path, rows: pd.DataFrame | pa.Table | list[dict[str, object]], s
 
 
 def read(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a table, None where a string or list is null; ValueError names the file and the column that is wrong."""
+    """Read a table, None where a string or list is null: a file, or a folder with a part for each pack, in their order.
+
+    ValueError names the file and the column that is wrong.
+    """
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    table = pa.concat_tables([schema.empty_table(), *(arrow(file, schema) for file in files)])
+    return pd.DataFrame({field.name: _column(table[field.name], field.type) for field in schema})
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is a table's by its name: a Parquet file, or a folder of parts."""
+    return path.is_dir() or path.suffix == ".parquet"
+
+
+def arrow(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema of one file; ValueError names the file and the column that is wrong."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -82,7 +97,7 @@ def read(path: Path, schema: pa.Schema) -> pd.DataFrame:
             raise ValueError(
                 f"{path}: column {field.name!r} is {table.schema.field(field.name).type}, expected {field.type}"
             )
-    return pd.DataFrame({field.name: _column(table[field.name], field.type) for field in schema})
+    return pa.Table.from_arrays([table[name] for name in schema.names], schema=schema)
 
 
 def rows_of(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -66,6 +66,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 layout`, `2 layouts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def quoted(error: ErrorDetails) -> str:
     """One fault of a record that pydantic found: the field, and what is wrong with it."""
     place = ".".join(map(str, error["loc"])) or "the whole"

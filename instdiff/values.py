@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from instdiff import atomic
+from instdiff import atomic, combinations
 
 PAGES = ("dvc.yaml", "weights/miniature/annotators.yaml")
 PASSED = Path("runs/checked.json")
@@ -28,11 +28,13 @@ Values = Mapping[str, Any]
 
 
 def check(values: Values, *, but: str | None = None) -> None:
-    """Check each section that a stage reads, but for one.
+    """Check each section that a stage reads, but for one, and what sections say together.
 
     Raises:
         ValueError: one sentence for each value that is wrong.
     """
+    if together := list(combinations.faults(values)):
+        raise ValueError("\n".join(together))
     sections = {name: section(values, name) for name in modules() if name in values}
     digests = {name: _digest(own) for name, own in sections.items() if name != but}
     passed = json.loads(PASSED.read_text(encoding="utf-8")) if PASSED.is_file() else {}

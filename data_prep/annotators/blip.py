@@ -7,21 +7,22 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_prep.annotators.crops import ModelParams, Pixels
+from instdiff.device import resolve
 from instdiff.networks import loading
 from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 
 
 class Blip:
-    """Asks a BLIP of local files; runs on a GPU where there is one."""
+    """Asks a BLIP of local files; runs on the device of `params`."""
 
     def __init__(self, params: ModelParams) -> None:
-        self._params = params
+        self._params, device = params, resolve(params.device)
         self._processor: Any = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
         self._model: Any = loading.from_folder(
             AutoModelForImageTextToText, params.weights, dtype=getattr(torch, params.precision)
         )
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device)
         self.name = f"transformers:{self._model.config.model_type}@{fingerprint(params.weights)}"
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ class ModelParams(Strict):
     precision: Literal["float32", "bfloat16"]  # of weights and arithmetic
     min_area: NonNegativeInt  # square pixels of the box; below, the category is the caption
     name_category: bool  # put the category before a caption that does not say it
+    device: str  # auto, cpu, cuda, cuda:N or mps; of transformers (lavis takes the GPU that it sees)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from data_prep.annotators.grounded import Found
 from data_prep.annotators.tags import DetectorParams, tagger
+from instdiff.device import resolve
 from instdiff.networks import grounding_dino
 from instdiff.work.outcomes import Failure
 from instdiff.work.pictures import Picture
@@ -14,8 +15,9 @@ class GroundingDino:
 
     def __init__(self, params: DetectorParams) -> None:
         self._nms_iou = params.nms_iou
-        self._tagger = tagger(params.tags)
-        self._model = grounding_dino.GroundingDino(params.weights, params.box_threshold, params.text_threshold)
+        device = resolve(params.device)
+        self._tagger = tagger(params.tags, device)
+        self._model = grounding_dino.GroundingDino(params.weights, params.box_threshold, params.text_threshold, device)
 
     def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
         """What is found in each picture, the surest first, without boxes that repeat another."""

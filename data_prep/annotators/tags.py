@@ -56,6 +56,7 @@ class DetectorParams(Strict):
     box_threshold: Share  # of a query's best token
     text_threshold: Share  # of the tokens that name it
     nms_iou: Share  # between boxes of any category
+    device: str  # auto, cpu, cuda, cuda:N or mps
 
     def weight_paths(self) -> list[Path]:
         """Every weight file or folder that has a say."""
@@ -98,7 +99,7 @@ class Nouns:
 class Vocabulary:
     """Looks for the words that CLIP finds in the picture."""
 
-    def __init__(self, tags: VocabularyTags) -> None:
+    def __init__(self, tags: VocabularyTags, device: Any) -> None:
         import torch
         from transformers import CLIPModel, CLIPProcessor
 
@@ -108,7 +109,7 @@ class Vocabulary:
         self.words = words(tags.words)
         self._processor = CLIPProcessor.from_pretrained(tags.clip, local_files_only=True)
         self._model = loading.from_folder(CLIPModel, tags.clip, dtype="auto")
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device)
         said = [tags.template.format(word=word) for word in self.words]
         inputs = self._processor(text=said, return_tensors="pt", padding=True, truncation=True).to(self._model.device)
         with torch.no_grad():
@@ -135,7 +136,7 @@ class Vocabulary:
 class Ram:
     """Looks for what Recognize Anything names."""
 
-    def __init__(self, tags: RamTags) -> None:
+    def __init__(self, tags: RamTags, device: Any) -> None:
         try:
             from ram import get_transform
             from ram.models import ram
@@ -146,7 +147,7 @@ class Ram:
         import torch
 
         self._torch = torch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device
         self._transform: Any = get_transform(image_size=tags.image_size)
         self._model: Any = ram(pretrained=str(tags.weights), image_size=tags.image_size, vit="swin_l").eval()
         self._model.to(self._device)
@@ -161,24 +162,24 @@ class Ram:
         return [tuple(tag.strip() for tag in said.split("|") if tag.strip()) for said in english]
 
 
-def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags) -> Tagger:
-    """The tagger that params name."""
+def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags, device: Any = "cpu") -> Tagger:
+    """The tagger that params name, its network on this device."""
     match tags:
         case FixedTags():
             return Fixed(tags)
         case CaptionTags():
             return Nouns()
         case VocabularyTags():
-            return Vocabulary(tags)
+            return Vocabulary(tags, device)
         case RamTags():
-            return Ram(tags)
+            return Ram(tags, device)
 
 
 def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
     source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
     text = source.read_text("utf-8-sig")
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    found = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not found:
         raise ValueError(f"{path}: a vocabulary without words")
     return tuple(dict.fromkeys(found))

@@ -4,7 +4,6 @@ One label_<key>.json a picture and a train.txt that lists them. What the referen
 (outlines) is left to it; our scribbles are handed over where they have the 20 points that it takes.
 """
 
-import argparse
 import base64
 import json
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from instdiff.data.shards import Sample, read, read_index
 from instdiff.formats import RELEASED
 from instdiff.layouts import geometry
 from instdiff.networks.clip import load_text
+from instdiff.options import Parser
 from instdiff.progress import track
 from instdiff.schema import Box, Instance, Rle
 
@@ -27,7 +27,7 @@ Features = Callable[[Sequence[str]], Tensor]  # texts -> (texts, D)
 
 def main(arguments: Sequence[str]) -> None:
     """Write the files of every sample."""
-    options = argparse.ArgumentParser(prog="instdiff export-labelled", description=__doc__)
+    options = Parser(prog="instdiff export-labelled", description=__doc__)
     options.add_argument("shards", type=Path, help="what the stage shard wrote")
     options.add_argument("text", type=Path, help="a CLIP text encoder: the reference's trainer needs that of SD 1.5")
     options.add_argument("folder", type=Path, help="where the files go; it must not exist")

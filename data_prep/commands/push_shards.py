@@ -3,7 +3,6 @@
 The index goes last: who reads shards begins with it. What a broken push left is found by its hash and not sent again.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import fsspec
 
 from instdiff import provenance
 from instdiff.data.shards import INDEX_FILE, read_index
+from instdiff.options import Parser
 from instdiff.progress import track
 
 NOTE = ".sha256"  # beside a file that is there whole
@@ -19,7 +19,7 @@ NOTE = ".sha256"  # beside a file that is there whole
 
 def main(arguments: Sequence[str]) -> None:
     """Send what is not there yet."""
-    options = argparse.ArgumentParser(prog="instdiff push-shards", description=__doc__)
+    options = Parser(prog="instdiff push-shards", description=__doc__)
     options.add_argument("folder", type=Path, help="what the stage shard wrote")
     options.add_argument("url", help="s3://bucket/folder, or any address that fsspec knows")
     given = options.parse_args(arguments)

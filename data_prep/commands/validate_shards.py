@@ -1,6 +1,5 @@
 """instdiff validate shards: read everything in a folder of shards and name what is wrong with it."""
 
-import argparse
 import io
 import sys
 import tarfile
@@ -14,13 +13,14 @@ from PIL import Image
 from instdiff.data.shards import Sample, read_index, read_one
 from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import masks
+from instdiff.options import Parser
 from instdiff.progress import track
 from instdiff.schema import Instance
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print a line a fault; end with code 1 when there was one."""
-    options = argparse.ArgumentParser(prog="instdiff validate shards", description=__doc__)
+    options = Parser(prog="instdiff validate shards", description=__doc__)
     options.add_argument("folder", type=Path, help="what the stage shard wrote")
     folder = options.parse_args(arguments).folder
     found = list(faults(folder))

@@ -142,7 +142,7 @@ def _columns(path: str, names: Any) -> None:
 def _folder(path: str) -> Iterator[Record]:
     """A record for each picture, and one for each caption or picture of a kind that is not read, which says so."""
     files = _files(path)
-    there = set(files)
+    captions = {url.rpartition(".")[0]: url for url in files if _suffix(url) == ".txt"}
     pictures = {url.rpartition(".")[0] for url in files if _suffix(url) in SUFFIXES | UNREAD}
     for url in files:
         name, stem, suffix = _relative(url, path), url.rpartition(".")[0], _suffix(url)
@@ -151,7 +151,7 @@ def _folder(path: str) -> Iterator[Record]:
         elif suffix == ".txt" and stem not in pictures:
             yield Wrong(name, Failure("no_picture", f"{url}: no picture of the same name beside it"))
         elif suffix in SUFFIXES:
-            caption = next((one for end in ("txt", "TXT") if (one := f"{stem}.{end}") in there), None)
+            caption = captions.get(stem)
             if caption is None:
                 yield Wrong(name, Failure("no_caption", f"{url}: no {stem}.txt beside it"))
             else:

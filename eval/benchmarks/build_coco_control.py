@@ -5,7 +5,6 @@ the tables images.parquet and annotated.parquet that the stage `generate` reads 
 which the reference conditions on).
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from eval.inputs import coco
 from instdiff import atomic, provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.options import SEED, Parser, checked, whole
 from instdiff.picture_files import opened
 from instdiff.progress import track
 from instdiff.tables import ANNOTATED, IMAGES
@@ -100,15 +100,15 @@ def main(arguments: Sequence[str]) -> None:
         warped(given.pictures, made, given.out.with_name(f"{given.out.name}-real"))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff coco", description=main.__doc__)
+    options = Parser(prog="instdiff coco", description=main.__doc__)
     add = options.add_argument
     add("--instances", type=Path, required=True, help="the stock instances_val2017.json")
     add("--captions", type=Path, help="the stock captions_val2017.json; without it prompts are phrases alone")
     add("--out", type=Path, required=True, help="the folder to write; the real pictures go beside it, to <out>-real")
     add("--pictures", type=Path, help="the stock val2017 folder, to be warped to the benchmark's size")
-    add("--size", type=int, default=SIZE, help="pixels a side")
+    add("--size", type=whole(1), default=SIZE, help="pixels a side")
     add(
         "--attributes",
         nargs="*",
@@ -122,14 +122,14 @@ def parser() -> argparse.ArgumentParser:
         default="ours",
         help="reference: its prompts and its fault with only masks",
     )
-    add("--seed", type=int, default=0, help="of scribbles, outlines and subsets")
-    add("--subset", type=int, help="that many pictures, stratified: not comparable to the table")
-    add("--job", type=_job, default=(0, 1), metavar="I/N", help="the pictures of job I (from 0) of N")
+    add("--seed", type=SEED, default=0, help="of scribbles, outlines and subsets")
+    add("--subset", type=whole(1), help="that many pictures, stratified: not comparable to the table")
+    add("--job", type=checked(_job), default=(0, 1), metavar="I/N", help="the pictures of job I (from 0) of N")
     return options
 
 
 def _job(text: str) -> tuple[int, int]:
     number, _, of = text.partition("/")
     if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
+        raise ValueError(f"{text!r} is not I/N with I from 0 to N - 1")
     return int(number), int(of)

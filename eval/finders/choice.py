@@ -12,6 +12,7 @@ import pandas as pd
 from eval.finders.finder import Finder
 from eval.finders.params import Finders, MarkerParams
 from instdiff import provenance
+from instdiff.device import PLAIN, Place
 from instdiff.schema import Strict
 
 Name = Literal["yolo", "grounding_dino", "owlv2"]
@@ -65,14 +66,14 @@ class Vocabulary(NamedTuple):
         return hashlib.sha256(json.dumps(self).encode()).hexdigest()
 
 
-def load(choice: Choice, detector: Path) -> Finder:
+def load(choice: Choice, detector: Path, where: Place = PLAIN) -> Finder:
     """The finder, with its marker; ValueError where weights are missing or another network's."""
-    finder = _finder(choice, detector)
+    finder = _finder(choice, detector, where)
     if choice.marker is None:
         return finder
     from eval.finders import marked
 
-    return marked.Marked(finder, marked.load(choice.marker))
+    return marked.Marked(finder, marked.load(choice.marker, where))
 
 
 def vocabulary(
@@ -142,17 +143,17 @@ def _marker(own: MarkerParams | None, backend: Literal["sam", "sam2"] | None, we
 MAX_BOXES = 64  # of a marker that only a command line names; it decides memory and no mask
 
 
-def _finder(choice: Choice, detector: Path) -> Finder:
+def _finder(choice: Choice, detector: Path, where: Place) -> Finder:
     if choice.finder == "yolo":
         from eval.finders.closed import Closed
         from instdiff.networks import detector as yolo
 
-        return Closed(yolo.load(detector))
+        return Closed(yolo.load(detector, where))
     from eval.finders import open_vocabulary
 
     if choice.finder == "grounding_dino":
-        return open_vocabulary.GroundingDino(choice.finders.grounding_dino)
-    return open_vocabulary.Owlv2(choice.finders.owlv2)
+        return open_vocabulary.GroundingDino(choice.finders.grounding_dino, where)
+    return open_vocabulary.Owlv2(choice.finders.owlv2, where)
 
 
 def _sum(path: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from eval.finders.finder import Detection, Finder, Labelled, Marker, Pixels
 from eval.finders.params import MarkerParams
+from instdiff.device import PLAIN, Place
 
 
 class Marked:
@@ -27,12 +28,12 @@ class Marked:
         return marked
 
 
-def load(params: MarkerParams) -> Marker:
+def load(params: MarkerParams, where: Place = PLAIN) -> Marker:
     """The marker of these weights."""
     if params.backend == "sam":
         from instdiff.networks.sam_masks import SegmentAnything
 
-        return SegmentAnything(params.weights, params.max_boxes)
+        return SegmentAnything(params.weights, params.max_boxes, where)
     from instdiff.networks.sam2 import Sam2
 
-    return Sam2(params.weights, params.max_boxes)
+    return Sam2(params.weights, params.max_boxes, where)

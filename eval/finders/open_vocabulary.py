@@ -12,6 +12,7 @@ from transformers import AutoProcessor, Owlv2ForObjectDetection, OwlViTForObject
 
 from eval.finders.finder import Labelled, Pixels
 from eval.finders.params import GroundingDinoParams, Owlv2Params
+from instdiff.device import PLAIN, Place
 from instdiff.layouts.geometry import clamp, from_pixels
 from instdiff.networks import grounding_dino, loading
 from instdiff.networks.grounding_dino import PhraseBox, without_repeats
@@ -24,9 +25,11 @@ class GroundingDino:
 
     classes = None
 
-    def __init__(self, params: GroundingDinoParams) -> None:
+    def __init__(self, params: GroundingDinoParams, where: Place = PLAIN) -> None:
         self._params = params
-        self._model = grounding_dino.GroundingDino(params.weights, params.box_threshold, params.text_threshold)
+        self._model = grounding_dino.GroundingDino(
+            params.weights, params.box_threshold, params.text_threshold, where.device
+        )
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Labelled]]:
         """The boxes of each picture's phrases, the surest first."""
@@ -36,18 +39,18 @@ class GroundingDino:
 
 
 class Owlv2:
-    """Looks for phrases, each a query of its own; runs on a GPU where there is one."""
+    """Looks for phrases, each a query of its own."""
 
     classes = None
 
-    def __init__(self, params: Owlv2Params) -> None:
+    def __init__(self, params: Owlv2Params, where: Place = PLAIN) -> None:
         if "{phrase}" not in params.template:
             raise ValueError(f"owlv2: the template {params.template!r} has no place for {{phrase}}")
         self._params = params
         kind = OWL[loading.model_type(params.weights, OWL)]
         self._processor = AutoProcessor.from_pretrained(params.weights, local_files_only=True)
         self._model = loading.from_folder(kind, params.weights)
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(where.device)
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Labelled]]:
         """The boxes of each picture's phrases, the surest first; pictures with the same phrases are seen together."""

@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from eval.inputs import coco, detections
 from eval.inputs.detections import Annotation, Detections
 from eval.inputs.pictures import Pictures
+from instdiff import tables
 from instdiff.texts import first_fault, read_json
 
 UNKNOWN = "unknown: a plain list of results does not say"
@@ -95,7 +96,7 @@ def _name(image_id: int | str, places: Mapping[str, int], image_ids: Mapping[int
 
 def has_ids(path: Path) -> bool:
     """Whether the ground truth of this file names the ids of its categories and images."""
-    return path.suffix != ".parquet" and coco.is_coco(path)
+    return not tables.is_table(path) and coco.is_coco(path)
 
 
 def of_coco(content: coco.Instances) -> tuple[dict[int, str], dict[int, str]]:

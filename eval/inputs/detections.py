@@ -20,16 +20,15 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from instdiff import atomic, provenance
 from instdiff.layouts import masks
+from instdiff.layouts.coco import Finite, Whole
 from instdiff.schema import Rle, Strict
 from instdiff.texts import first_fault, read_json
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Category(Strict):
     """A class of the detector."""
 
-    id: int
+    id: Whole
     name: str
 
 
@@ -38,10 +37,10 @@ class Annotation(Strict):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    image_id: int
-    category_id: int
+    image_id: Whole
+    category_id: Whole
     bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
-    score: Annotated[float, Field(ge=0.0, le=1.0)]
+    score: Annotated[Finite, Field(ge=0.0, le=1.0)]
     segmentation: Rle | None = None
 
 

@@ -42,7 +42,7 @@ class GroundTruth:
 
 def load(images: Path, annotated: Path) -> GroundTruth:
     """Join the two tables; ValueError names the instance that has no picture, no box, no mask or no category."""
-    digests = {"images": provenance.of_file(images), "annotated": provenance.of_file(annotated)}
+    digests = {"images": provenance.of_path(images), "annotated": provenance.of_path(annotated)}
     instances = tables.read(annotated, ANNOTATED).assign(crowd=False, area=np.nan)
     truth = joined(tables.read(images, IMAGES), instances, digests, annotated)
     _complete(truth.instances, ("mask",), annotated)

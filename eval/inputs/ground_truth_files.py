@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval.inputs import coco, ground_truth
 from eval.inputs.ground_truth import GroundTruth, joined
-from instdiff import provenance
+from instdiff import provenance, tables
 from instdiff.layouts import files, masks
 from instdiff.schema import Box, Instance, Layout
 
@@ -24,7 +24,7 @@ def read(path: Path, images: Path | None, size: int | None) -> GroundTruth:
     Raises:
         ValueError: names the file, the record and the field that is missing or wrong.
     """
-    if path.suffix == ".parquet":
+    if tables.is_table(path):
         if images is None:
             raise ValueError(f"{path}: an annotated table needs the table of its images, too: --images")
         return ground_truth.load(images, path)

@@ -5,13 +5,13 @@ Coordinates of overlays are fractions (a viewBox of 1 by 1), so they fit a pictu
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from PIL import Image, ImageDraw
+from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from eval.inputs.pictures import Pixels
@@ -20,9 +20,6 @@ from instdiff.schema import Instance
 
 WIDTH, HEIGHT = 300.0, 120.0  # of a curve, in SVG units
 MAX_KNOTS = 400  # of a curve; longer logs are averaged
-
-MARGIN, LABEL = 4, 78  # of the sheet, in pixels: between pictures, and for the names of the rows
-PAPER, INK, BOX = (255, 255, 255), (30, 30, 30), (255, 255, 255)
 
 
 class Curve(NamedTuple):
@@ -106,24 +103,3 @@ def _dots(points: Sequence[tuple[float, float]] | None, radius: float) -> Markup
 
 def _short(number: float) -> str:
     return f"{number:.4f}".rstrip("0").rstrip(".")
-
-
-def sheet(rows: Mapping[str, Sequence[Pixels]], layouts: Sequence[Sequence[Instance]], side: int) -> Image.Image:
-    """Every row's pictures, `side` pixels wide and high each; the first row also shows the layouts' boxes."""
-    step = side + MARGIN
-    canvas = Image.new("RGB", (LABEL + step * len(layouts), step * len(rows) + MARGIN), PAPER)
-    pen = ImageDraw.Draw(canvas)
-    for down, (name, pictures) in enumerate(rows.items()):
-        top = MARGIN + down * step
-        pen.text((MARGIN, top + side // 2 - 5), name, fill=INK)
-        for across, (pixels, instances) in enumerate(zip(pictures, layouts, strict=True)):
-            left = LABEL + across * step
-            shown = Image.fromarray(np.asarray(pixels)).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(shown, (left, top))
-            for instance in instances if down == 0 else ():
-                if instance.box is not None:
-                    edges = [left + instance.box.x0 * side, top + instance.box.y0 * side]
-                    pen.rectangle(
-                        [*edges, left + instance.box.x1 * side - 1, top + instance.box.y1 * side - 1], outline=BOX
-                    )
-    return canvas

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from eval.inputs import pictures as shown
 from eval.inputs.ground_truth import GroundTruth
 from eval.pages import figures
+from eval.pages import sheet as samples_sheet
 from instdiff import tables
 from instdiff.layouts import from_tables
 from instdiff.schema import Layout
@@ -88,12 +90,12 @@ def dropped(stats_folder: Path, ledger: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         counts[path.stem] = {name: value for name, value in values.items() if name.startswith(("dropped", "failed"))}
     reasons = []
-    for path in sorted(ledger.rglob("*.parquet")):
-        for reason, rows in tables.read(path, LEDGER).groupby("reason", sort=True):
+    for table in sorted({path if path.parent == ledger else path.parent for path in ledger.rglob("*.parquet")}):
+        for reason, rows in tables.read(table, LEDGER).groupby("reason", sort=True):
             first = rows.iloc[0]
             reasons.append(
                 {
-                    "stage": path.relative_to(ledger).with_suffix("").as_posix(),
+                    "stage": table.relative_to(ledger).with_suffix("").as_posix(),
                     "reason": reason,
                     "count": len(rows),
                     "example": f"{first['key']}, {first['detail']}".rstrip(", "),
@@ -110,6 +112,25 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + (" with uncommitted changes" if changed else "")
+
+
+def changed_values(now: str) -> list[tuple[str, str, str]]:
+    """Values of params.yaml that are not those of the commit: name, there, now; "-" stands for none."""
+    try:
+        before = yaml.safe_load(_git("show", "HEAD:./params.yaml"))
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    there, here = _flat(before), _flat(yaml.safe_load(now))
+    names = [name for name in {**there, **here} if there.get(name, "-") != here.get(name, "-")]
+    return [(name, there.get(name, "-"), here.get(name, "-")) for name in names]
+
+
+def _flat(node: object, name: str = "") -> dict[str, str]:
+    """Values by their dotted names."""
+    if not isinstance(node, dict) or not node:
+        return {name: json.dumps(node, default=str)} if name else {}
+    inside = (_flat(value, f"{name}.{part}".lstrip(".")) for part, value in node.items())
+    return {full: value for values in inside for full, value in values.items()}
 
 
 def _git(*arguments: str) -> str:
@@ -144,12 +165,12 @@ def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None,
     return Sources(truth, by_key, {row: shown.find(at, truth.images, square) for row, at in folders.items()}, max_side)
 
 
-def sheet(of: Sources, count: int, side: int) -> Image.Image:
-    """The grid as one picture: every row, drawn from the layouts that the page shows."""
+def sheet(of: Sources, rows: Sequence[str], count: int, side: int) -> Image.Image:
+    """These rows as one picture, of the first layouts of each group in turn."""
     keys = chosen(of.truth, count)
     places = {key: place for place, key in enumerate(of.truth.images["key"])}
-    rows = {row: [found.load(places[key]) for key in keys] for row, found in of.pictures.items()}
-    return figures.sheet(rows, [of.layouts[key].instances for key in keys], side)
+    shown_rows = {row: [of.pictures[row].load(places[key]) for key in keys] for row in rows if row in of.pictures}
+    return samples_sheet.sheet(shown_rows, [of.layouts[key] for key in keys], side)
 
 
 def samples(of: Sources, keys: Sequence[str]) -> list[Sample]:

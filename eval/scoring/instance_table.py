@@ -5,33 +5,21 @@ Legend: D detections and G instances of one picture.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from eval.inputs.ground_truth import GroundTruth
-from eval.inputs.pictures import Pictures
 from eval.metrics import attributes, clip_score, colour_leak, instance_iou, matching, points_in_mask
 from instdiff.formats import RELEASED
-from instdiff.layouts.geometry import crop
-from instdiff.progress import track
 from instdiff.randomness import generator
-from instdiff.schema import Box
 
 Floats = NDArray[np.float64]
 Records = Sequence[Mapping[str, Any]]
 
 COLUMN_ASKED = {"colour": "colour", "texture": "texture", "shape": "category"}  # by judged attribute
-
-
-class Sight(Protocol):
-    """Pictures into features."""
-
-    def image_features(self, pictures: Sequence[attributes.Pixels], /) -> ArrayLike:
-        """(N, D)."""
-        ...
 
 
 def placed(truth: GroundTruth, given: Records, found: Records, min_score: float) -> pd.DataFrame:
@@ -78,20 +66,19 @@ def paper_pim(truth: GroundTruth, given: Records, found: Records, seed: int) -> 
 
 def judged(
     truth: GroundTruth,
-    pictures: Pictures,
+    features_ND: Floats,
     judge: attributes.Judge,
     words: Mapping[str, Sequence[str]],
     templates: Mapping[str, Sequence[str]],
-    batch_size: int,
 ) -> pd.DataFrame:
     """The judge's word for each attribute of a given box, whether a colour leaked, and the local CLIP score.
 
+    `features_ND` are the judge's of each instance's box.
     Only the attributes that `words` has words of are judged; the columns of the others are empty.
     """
     words = {attribute: known for attribute, known in words.items() if known}
     for attribute in words:
         _check_words(truth.instances[COLUMN_ASKED[attribute]], words[attribute], attribute)
-    features_ND = crop_features(truth, pictures, judge, batch_size)
     seen: dict[str, Any] = {}
     for attribute in words:
         directions_WD = attributes.directions(judge, attribute, templates[attribute], words)
@@ -102,28 +89,6 @@ def judged(
     return pd.DataFrame(seen)
 
 
-def crop_features(truth: GroundTruth, pictures: Pictures, judge: attributes.Judge, batch_size: int) -> Floats:
-    """(N, D): the judge's features of each instance's given box, cut from the picture judged."""
-    crops, features = [], []
-    boxes = truth.instances.groupby("picture", sort=False)["box"]
-    for place, own in track(boxes, boxes.ngroups, "pictures"):
-        pixels = pictures.load(int(str(place)))
-        crops += [crop(pixels, Box(*box)) for box in own]
-        if len(crops) >= batch_size:
-            features.append(_features(judge, crops))
-            crops = []
-    if crops:
-        features.append(_features(judge, crops))
-    return np.concatenate(features)
-
-
-def picture_features(pictures: Pictures, sight: Sight, batch_size: int) -> Floats:
-    """(I, D): features of the whole pictures."""
-    starts = range(0, len(pictures.keys), batch_size)
-    batches = [range(start, min(start + batch_size, len(pictures.keys))) for start in starts]
-    return np.concatenate([_features(sight, [pictures.load(place) for place in batch]) for batch in batches])
-
-
 def _leaks(asked: pd.DataFrame, seen: Sequence[str]) -> list[bool | None]:
     own = [None if pd.isna(colour) else colour for colour in asked["colour"]]
     leaks: list[bool | None] = [None] * len(own)
@@ -132,10 +97,6 @@ def _leaks(asked: pd.DataFrame, seen: Sequence[str]) -> list[bool | None]:
         for place, one in zip(members, leaked, strict=True):
             leaks[place] = one
     return leaks
-
-
-def _features(judge: Sight, pictures: Sequence[attributes.Pixels]) -> Floats:
-    return np.asarray(judge.image_features(pictures), np.float64)
 
 
 def _placed(given: Records, found: Records, strokes: Records, min_score: float, with_masks: bool) -> pd.DataFrame:

@@ -7,8 +7,7 @@ with slashes is a part of the whole: "box_ap50/crowded" on the layouts of that g
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,9 @@ from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
 from eval.metrics import average_precision, bootstrap, clip_score, cmmd, fid, kid, mig, overlap
-from eval.metrics.attributes import Judge, Pixels
 from eval.metrics.bootstrap import Counts, Floats, Metric, Resampled
-from eval.scoring import instance_table
+from eval.scoring import features, instance_table
+from eval.scoring.features import Eyes, Preference
 from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
@@ -27,23 +26,6 @@ Matches = dict[str, list[average_precision.Matched]]  # by kind: box, mask
 
 KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 ALL = "all"  # sizes of instances
-
-
-class Preference(Protocol):
-    """How well people like pictures for their prompts."""
-
-    def scores(self, pictures: Sequence[Pixels], prompts: Sequence[str], /) -> Floats:
-        """(N,)."""
-        ...
-
-
-class Eyes(NamedTuple):
-    """Who looks at pictures: the judge of words, whose features two sets are compared in, and who likes pictures."""
-
-    judge: Judge
-    features: instance_table.Sight  # of fid and kid
-    beside: Mapping[str, instance_table.Sight] = MappingProxyType({})  # of other distances, by their names
-    preferences: Mapping[str, Preference] = MappingProxyType({})
 
 
 class OfPictures(NamedTuple):
@@ -151,7 +133,7 @@ def of_paper(inputs: Inputs, given: instance_table.Records, params: Params) -> d
 
 def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPictures:
     """The global CLIP score and the preferences where there are prompts, distances where there are real pictures."""
-    own_ID = instance_table.picture_features(inputs.pictures, eyes.judge, params.batch_size)
+    own_ID = features.of_pictures(inputs.pictures, eyes.judge, eyes, params)
     values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
     written = np.flatnonzero(prompts.str.strip().astype(bool))
@@ -164,12 +146,15 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
             values[name] = _at(written, liked, len(prompts))
     if inputs.real is None:
         return OfPictures(values, {})
-    known_ID = own_ID if eyes.features is eyes.judge else None
-    sets = of_sets(*_both(inputs, eyes.features, params, known_ID), draws, params.sets, params.seed)
+    if eyes.features is not eyes.judge:
+        own_ID = features.of_pictures(inputs.pictures, eyes.features, eyes, params)
+    real_ID = features.of_pictures(inputs.real, eyes.features, eyes, params)
+    sets = of_sets(own_ID, real_ID, draws, params.sets, params.seed)
     few = draws[: params.sets.num_resamples]
     for name, sight in eyes.beside.items():
         distance = cmmd.metric if name == "cmmd" else fid.metric
-        sets[name] = distance(*_both(inputs, sight, params, None), few)
+        both = (features.of_pictures(each, sight, eyes, params, name) for each in (inputs.pictures, inputs.real))
+        sets[name] = distance(*both, few)
     return OfPictures(values, sets)
 
 
@@ -187,14 +172,6 @@ def preferred(
             for start in starts
         ]
     )
-
-
-def _both(inputs: Inputs, sight: instance_table.Sight, params: Params, own_ID: Floats | None) -> tuple[Floats, Floats]:
-    """Features of the pictures, unless they are known, and of the real ones."""
-    assert inputs.real is not None
-    if own_ID is None:
-        own_ID = instance_table.picture_features(inputs.pictures, sight, params.batch_size)
-    return own_ID, instance_table.picture_features(inputs.real, sight, params.batch_size)
 
 
 def _at(places: Sequence[int], values: Floats, count: int) -> pd.Series:

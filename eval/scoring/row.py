@@ -8,7 +8,9 @@ from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
 from instdiff import provenance
+from instdiff.device import Place
 from instdiff.schema import Share, Strict
+from instdiff.work.parts import Work
 
 REAL = "real"
 NONE = "none"
@@ -46,6 +48,8 @@ class Params(Strict):
     batch_size: PositiveInt  # crops or pictures the judge sees at once
     sets: Recipe
     preferences: tuple[Literal["pickscore", "hps"], ...]  # columns by CLIPs in folders of these names in the judge's
+    device: Place  # of the judge and of Inception
+    work: Work
 
 
 class Inputs(NamedTuple):
@@ -95,7 +99,7 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "detected_by": dict(inputs.found.provenance),
         "judge": judge,
         "sets": _sets(inputs, params.sets),
-        "settings": params.model_dump(mode="json"),
+        "settings": params.model_dump(mode="json", exclude={"work"}),
         "versions": provenance.versions(),
     }
 

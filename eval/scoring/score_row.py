@@ -11,11 +11,10 @@ import pandas as pd
 from eval.inputs import ground_truth
 from eval.metrics import bootstrap
 from eval.metrics.bootstrap import Floats, Metric, Resampled
-from eval.scoring import ap_matches, instance_table, measures, overlaps, paired
+from eval.scoring import ap_matches, features, instance_table, measures, overlaps, paired
 from eval.scoring.columns import SCORES
+from eval.scoring.features import Eyes
 from eval.scoring.headline import HEADLINE, direction
-from eval.scoring.instance_table import Sight
-from eval.scoring.measures import Eyes
 from eval.scoring.row import Inputs, Params
 from instdiff import atomic, tables
 
@@ -46,9 +45,8 @@ def table(row: str, inputs: Inputs, given: instance_table.Records, eyes: Eyes | 
         overlaps.of_instances(given, found, inputs.pictures.sizes, params.min_score),
     ]
     if eyes is not None:
-        parts.append(
-            instance_table.judged(truth, inputs.pictures, eyes.judge, params.words, params.templates, params.batch_size)
-        )
+        features_ND = features.of_crops(truth, inputs.pictures, eyes, params)
+        parts.append(instance_table.judged(truth, features_ND, eyes.judge, params.words, params.templates))
     complete: pd.DataFrame = pd.concat(parts, axis=1).reindex(columns=SCORES.names)
     return complete
 
@@ -89,32 +87,3 @@ def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
         values = {name: metric._asdict() | direction(name) for name, metric in scored.metrics.items()}
         (part / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
         (part / "provenance.json").write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
-
-
-def look(judge: Path, params: Params) -> Eyes:
-    """The judge of a folder, whose features sets of pictures are compared in, and who likes pictures.
-
-    ValueError names the folder of a network that params want and that is not there.
-    """
-    from instdiff.networks import clip, inception
-
-    judging = clip.load(judge)
-    features = judging if params.sets.features == "judge" else inception.load(judge / inception.WEIGHTS)
-    beside = {name: _sight(name, judge / name) for name in params.sets.beside}
-    return Eyes(judging, features, beside, {name: _preference(name, judge / name) for name in params.preferences})
-
-
-def _sight(name: str, folder: Path) -> Sight:
-    if name == "cmmd":
-        from instdiff.networks import clip
-
-        return clip.load(folder)
-    from instdiff.networks import dinov2
-
-    return dinov2.load(folder)
-
-
-def _preference(name: str, folder: Path) -> measures.Preference:
-    from instdiff.networks import preference
-
-    return preference.load(folder, name)

@@ -5,7 +5,6 @@ asked for, each with a recipe that names the files it came from and their SHA-25
 file published under a known name must be that file.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from instdiff.checkpoints import assemble, open_clip, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes
 from instdiff.networks import clip, detector, loading, weight_files
+from instdiff.options import Parser, whole
 from instdiff.schema import Strict
 
 DETECTION = {"min_score": 0.001, "nms_iou": 0.7}  # as ultralytics validates on COCO
@@ -112,9 +112,9 @@ def judge(path: Path, tokenizer: Path | None, out: Path) -> None:
     clip.load(out)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="instdiff import-weights", description=main.__doc__)
+    options = Parser(prog="instdiff import-weights", description=main.__doc__)
     add = options.add_argument
     add("--out", type=Path, required=True, help="the folder to write: `shipped` of the run")
     add("--base", type=Path, help="a Stable Diffusion 1.5 or released InstanceDiffusion file, or a folder of diffusers")
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     add("--judge", type=Path, help="a CLIP: a folder of transformers, or OpenCLIP's file")
     add("--inception", type=Path, help="FID's Inception as pytorch-fid reads it; goes beside --judge")
     add("--detector", type=Path, help="a YOLO segmentation file of ultralytics', such as yolov8m-seg.pt")
-    add("--image-size", type=int, default=640, help="pixels a side that the detector scales pictures to")
+    add("--image-size", type=whole(1), default=640, help="pixels a side that the detector scales pictures to")
     return options
 
 

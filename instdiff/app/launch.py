@@ -16,9 +16,12 @@ from typing import Any, Literal
 
 import submitit
 import yaml
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
+from instdiff import values
+from instdiff.options import Parser
 from instdiff.schema import Strict
+from instdiff.texts import one_line
 
 Cluster = Literal["slurm", "local"]
 
@@ -57,6 +60,17 @@ class Stage:
         return submitit.helpers.DelayedSubmission(self)
 
 
+def read(path: Path) -> Job:
+    """What a file asks of the scheduler; ValueError names the file and every value that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Job.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
+
+
 def place() -> dict[str, str]:
     """What torch wants to know of this task, from what the scheduler says."""
     task = submitit.JobEnvironment()
@@ -89,11 +103,11 @@ def submit(job: Job, command: Sequence[str]) -> Any:
 
 def main(arguments: Sequence[str]) -> None:
     """Submit the train stage as dvc.yaml runs it, on what a file of the scheduler's values says."""
-    options = argparse.ArgumentParser(prog="instdiff launch", description="Submit the train stage to SLURM.")
+    options = Parser(prog="instdiff launch", description="Submit the train stage to SLURM.")
     options.add_argument("job", type=Path, help="a YAML file of the job's values, as configs/launch/slurm.yaml")
     options.add_argument("command", nargs=argparse.REMAINDER, help="arguments of python -m instdiff.training.train")
     given = options.parse_args(arguments)
-    job = Job.model_validate(yaml.safe_load(given.job.read_text()))
+    job = read(given.job)
     submitted = submit(job, [sys.executable, "-m", "instdiff.training.train", *given.command])
     print(f"{job.cluster} job {submitted.job_id}; its logs are in {job.folder}", flush=True)
     if job.cluster != "slurm":

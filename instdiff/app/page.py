@@ -1,266 +1,291 @@
-"""instdiff page: a page on this machine where layouts are drawn with the mouse and their pictures appear.
+"""instdiff page: a page on this machine where layouts are laid out by hand and their pictures appear.
 
-Legend: H W pixels of the canvas.
+It answers its own pages alone (instdiff/gate.py), and draws for whoever has the address that is printed: what follows
+`#` there is a token that is made anew each time.
 """
 
 import argparse
 import base64
 import datetime as dt
 import functools
-import html
+import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import json
+import queue
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-import numpy as np
-from PIL import Image, ImageDraw
+import uvicorn
+from PIL import Image
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
-from instdiff.app import generate
-from instdiff.layouts import files, from_tables, masks
-from instdiff.layouts.masks import Mask
+from instdiff import atomic
+from instdiff.app import generate, sketch
+from instdiff.checkpoints import assemble
+from instdiff.formats import FORMATS
+from instdiff.gate import Gate
+from instdiff.layouts import files, from_tables
 from instdiff.layouts.overlay import overlay
+from instdiff.options import PORT
 from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
-from instdiff.schema import Box, Instance, Layout, Point, Rle
-
-Strokes = Mapping[str, Sequence[Sequence[float]]]  # of one instance: kind -> places, in fractions of the picture
-Size = tuple[int, int]  # width, height
+from instdiff.schema import Layout
+from instdiff.texts import first_fault
+from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
 
 LOOPBACK = "127.0.0.1"
+POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 KEY = "drawn"
-_SIDE = 512  # pixels of the canvas's longer side
-_PAPER = (90, 90, 90)
-_HELP = """# Draw a layout
-Drag a box, go round a mask, scribble, set a point: any of them for one instance. Say what it is, add it, and go on."""
-_CANVAS = """
-<fieldset>
-  <label><input type="radio" name="kind" value="box" checked> Box</label>
-  <label><input type="radio" name="kind" value="mask"> Mask</label>
-  <label><input type="radio" name="kind" value="scribble"> Scribble</label>
-  <label><input type="radio" name="kind" value="point"> Point</label>
-  <button type="button">Clear</button>
-</fieldset>
-<canvas width="WIDTH" height="HEIGHT" style="background-image: url(${behind})"></canvas>
-"""
-_STYLE = """
-fieldset { display: flex; gap: 1.2em; align-items: center; border: 0; margin: 0 0 .6em; padding: 0; }
-label { cursor: pointer; }
-input { appearance: auto; accent-color: var(--color-accent); margin-right: .3em; }
-button { margin-left: auto; padding: .1em .8em; border: 1px solid var(--border-color-primary); border-radius: 6px; }
-canvas { display: block; width: 100%; border-radius: 8px; background-size: 100% 100%; cursor: crosshair;
-  touch-action: none; }
-"""
+_STATIC = Path(__file__).parent / "drawing"
+_SIDE = 512  # pixels of the longer side of a picture on the page, at least
+_WORLD = 1000  # words: a tokenizer of fewer was learned on the captions of the miniature world
 
 
 def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
     parser = generate.parser("instdiff page", __doc__)
-    parser.set_defaults(solver="dpm", steps=20)
-    parser.add_argument("--port", type=int, default=7860)
-    options = parser.parse_args(arguments)
+    parser.add_argument("--port", type=PORT, default=7860)
+    options = generate.parsed(parser, arguments)
+    options, _ = generate.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
     path: Path | None = options.layout or options.input_json
     begun = None if path is None else files.read(path, compat=options.compat)[0]
-    made = Page(generate.loaded(options), options).blocks(begun)
-    print(f"draw at {serve(made, options.port)} (pictures go to {options.output}); Ctrl-C ends it", flush=True)
-    made.block_thread()
+    with listening(options.port) as listener:
+        page = Page(generate.loaded(options), options, begun)
+        server = page.server(listener)
+        print(f"draw at {page.entrance(listener)} (pictures go to {options.output}); Ctrl-C ends it", flush=True)
+        server.run(sockets=[listener])
 
 
-def serve(made: Any, port: int) -> str:
-    """The address at which this machine, and no other, has the page from now on; OSError if the port is taken."""
-    _, address, _ = made.launch(
-        server_name=LOOPBACK,
-        server_port=port,
-        share=False,
-        ssr_mode=False,
-        run_history=False,
-        enable_monitoring=False,
-        footer_links=[],
-        quiet=True,
-        prevent_thread_lock=True,
-    )
-    return str(address)
-
-
-def instance(phrase: str, strokes: Strokes, size: Size) -> Instance:
-    """What was drawn on a canvas of this size; ValueError when the phrase is empty or a stroke says nothing."""
-    if not phrase.strip():
-        raise ValueError("say what the instance is")
-    places: dict[str, Any] = {
-        kind: place(kind, [Point(*map(float, at)) for at in points], size) for kind, points in strokes.items()
-    }
-    return Instance(phrase=phrase.strip(), **places)
-
-
-def place(kind: str, stroke: Sequence[Point], size: Size) -> Box | Rle | tuple[Point, ...] | Point:
-    """What a stroke of this kind says."""
-    match kind:
-        case "box":
-            (left, top), (right, bottom) = np.min(stroke, axis=0).tolist(), np.max(stroke, axis=0).tolist()
-            if left == right or top == bottom:
-                raise ValueError("drag the box from one corner to the other")
-            return Box(left, top, right, bottom)
-        case "mask":
-            if len(stroke) < 3:
-                raise ValueError("go round the mask")
-            return masks.encode(enclosed(stroke, size))
-        case "scribble":
-            return files.along(stroke)
-        case "point":
-            return stroke[-1]
-        case _:
-            raise ValueError(f"there is no stroke of the kind {kind!r}")
-
-
-def enclosed(stroke: Sequence[Point], size: Size) -> Mask:
-    """What the stroke goes round, its ends joined."""
-    width, height = size
-    image = Image.new("L", size)
-    ImageDraw.Draw(image).polygon([(x * width, y * height) for x, y in stroke], fill=1)
-    inside_HW: Mask = np.asarray(image) > 0
-    return inside_HW
-
-
-def careful(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its faults shown on the page as one sentence."""
-
-    @functools.wraps(function)
-    def wrapped(*given: Any) -> Any:
+@contextmanager
+def listening(port: int) -> Iterator[socket.socket]:
+    """A socket of this machine, and no other; OSError names a port that is taken."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return function(*given)
-        except (ValueError, OSError) as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from error
+            listener.bind((LOOPBACK, port))
+        except OSError as error:
+            raise OSError(f"nothing can be served at port {port} ({error.strerror}); --port names another") from error
+        yield listener
 
-    return wrapped
+
+def address(listener: socket.socket) -> str:
+    """The origin of what is served there."""
+    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
+class StoppedError(Exception):
+    """The person has seen enough."""
 
 
 class Page:
-    """The page of one pipeline; options are those of `instdiff generate`."""
+    """The page of one pipeline; options are those of `instdiff generate`, `begun` the layout that it starts with."""
 
-    def __init__(self, pipeline: InstanceDiffusionPipeline, options: argparse.Namespace) -> None:
-        self.pipeline, self.options = pipeline, options
-        side = pipeline.unet.config.sample_size * pipeline.scale
-        width, height = options.width or side, options.height or side
-        longer = max(width, height)
-        self.size: Size = (round(_SIDE * width / longer), round(_SIDE * height / longer))
-
-    def blocks(self, begun: Layout | None = None) -> Any:
-        """The page, not yet served; it starts with the layout `begun`, or with none."""
-        instances = [] if begun is None else list(begun.instances)
-        with gr.Blocks(title="instdiff", analytics_enabled=False) as made:
-            gr.Markdown(_HELP)
-            drawn = gr.State(instances)
-            with gr.Row():
-                with gr.Column():
-                    canvas = self._canvas(instances)
-                    phrase = gr.Textbox(label="Phrase", placeholder="a grey cat")
-                    with gr.Row():
-                        add, undo = gr.Button("Add instance"), gr.Button("Remove last")
-                        file = gr.UploadButton("Open layout", file_types=[".json"])
-                with gr.Column():
-                    prompt = gr.Textbox("" if begun is None else begun.prompt, label="Prompt", lines=2)
-                    chosen = self._choices()
-                    draw = gr.Button("Draw", variant="primary")
-                    pictures = gr.Gallery(
-                        label="Picture, and with its layout", elem_id="pictures", columns=2, format="png",
-                        object_fit="contain", height="auto", buttons=["download", "fullscreen"],
-                    )  # fmt: skip
-            written = gr.JSON(self._json("", instances), label="Layout file", elem_id="written")
-            shown = [drawn, canvas, written, phrase]
-            told = [prompt, drawn, canvas, phrase]
-            quiet = {"show_progress": "hidden"}
-            gr.on([add.click, phrase.submit], careful(self.added), told, shown, **quiet)
-            undo.click(careful(self.removed), [prompt, drawn], shown, **quiet)
-            file.upload(careful(self.opened), [file], [prompt, *shown], **quiet)
-            draw.click(careful(self.kept), told, shown, **quiet).success(
-                careful(self.drawn), [prompt, drawn, *chosen], [pictures]
-            )
-        return made
-
-    def added(self, prompt: str, drawn: list[Instance], strokes: Strokes, phrase: str) -> tuple[Any, ...]:
-        """The layout with what is on the canvas."""
-        return self.shown(prompt, [*drawn, instance(phrase, strokes or {}, self.size)])
-
-    def kept(self, prompt: str, drawn: list[Instance], strokes: Strokes, phrase: str) -> tuple[Any, ...]:
-        """The layout with what is on the canvas, if anything is."""
-        if strokes or phrase.strip():
-            return self.added(prompt, drawn, strokes, phrase)
-        return self.shown(prompt, drawn)
-
-    def removed(self, prompt: str, drawn: list[Instance]) -> tuple[Any, ...]:
-        """The layout without its last instance."""
-        return self.shown(prompt, drawn[:-1])
-
-    def opened(self, path: str) -> tuple[Any, ...]:
-        """The first layout of a file."""
-        layout = files.read(Path(path), compat=self.options.compat)[0]
-        return layout.prompt, *self.shown(layout.prompt, list(layout.instances))
-
-    def shown(self, prompt: str, drawn: list[Instance]) -> tuple[Any, ...]:
-        """Instances, the canvas with them and no strokes, the layout file, and no phrase."""
-        return drawn, gr.HTML(value={}, behind=self._behind(drawn)), self._json(prompt, drawn), ""
-
-    def drawn(
-        self,
-        prompt: str,
-        drawn: list[Instance],
-        seed: float,
-        steps: float,
-        alpha: float,
-        mis: float,
-        begun: str | None,
-        strength: float,
-    ) -> list[Image.Image]:
-        """Pictures, each followed by itself with the layout; the folder with their record is that of the command."""
-        image = None if begun is None else Path(begun)
-        chosen = {"seed": int(seed), "steps": int(steps), "alpha": alpha, "mis": mis, "image": image}
-        options = argparse.Namespace(**{**vars(self.options), **chosen, "strength": strength})
-        layout = _layout(prompt, drawn)
-        out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
-        made = generate.write(self.pipeline, [layout], options, out)
-        pictures = [opened(out / one["file"]) for one in made]
-        large = [picture.resize(self.size) if max(picture.size) < _SIDE else picture for picture in pictures]
-        return [view for picture in large for view in (picture, overlay(picture, layout))]
-
-    def _choices(self) -> list[Any]:
-        """Seed, steps, alpha, mis, and a picture to start from, beginning at those of the command line."""
-        with gr.Row():
-            seed = gr.Number(self.options.seed, label="Seed", precision=0, minimum=0)
-            steps = gr.Slider(1, 100, self.options.steps, step=1, label="Steps")
-        with gr.Row():
-            alpha = gr.Slider(0, 1, self.options.alpha, label="alpha: steps in which instances count")
-            mis = gr.Slider(0, 1, self.options.mis, label="mis: steps in which they are drawn apart")
-        begun = self.options.image
-        with gr.Accordion("Start from a picture", open=begun is not None):
-            image = gr.Image(
-                None if begun is None else opened(begun), label="Picture", type="filepath", sources=["upload"],
-                elem_id="begun", height=200, buttons=[],
-            )  # fmt: skip
-            strength = gr.Slider(0.01, 1, self.options.strength, label="strength: steps that are drawn anew over it")
-        return [seed, steps, alpha, mis, image, strength]
-
-    def _canvas(self, drawn: Sequence[Instance]) -> Any:
-        width, height = map(str, self.size)
-        return gr.HTML(
-            {},
-            html_template=_CANVAS.replace("WIDTH", width).replace("HEIGHT", height),
-            css_template=_STYLE,
-            js_on_load=Path(__file__).with_name("canvas.js").read_text(),
-            apply_default_css=False,
-            elem_id="canvas",
-            behind=self._behind(drawn),
+    def __init__(
+        self, pipeline: InstanceDiffusionPipeline, options: argparse.Namespace, begun: Layout | None = None
+    ) -> None:
+        self.pipeline, self.options, self.begun = pipeline, options, begun
+        self.token = secrets.token_urlsafe(24)
+        self.slots = int(pipeline.unet.unifusion.config.max_instances)
+        self._drawing, self._stop = threading.Lock(), threading.Event()
+        self.app = Starlette(
+            routes=[
+                Route("/settings", self._answer(self.settings)),
+                Route("/open", self._answer(self.open), methods=["POST"]),
+                Route("/layout", self._answer(self.layout), methods=["POST"]),
+                Route("/draw", self._answer(self.draw), methods=["POST"]),
+                Route("/stop", self._answer(self.stop), methods=["POST"]),
+                Mount("/", StaticFiles(directory=_STATIC, html=True)),
+            ]
         )
 
-    def _behind(self, drawn: Sequence[Instance]) -> str:
-        """Address of a picture of the instances so far, which holds the picture itself."""
-        page = io.BytesIO()
-        overlay(Image.new("RGB", self.size, _PAPER), _layout("", drawn)).save(page, "PNG")
-        return "data:image/png;base64," + base64.b64encode(page.getvalue()).decode()
+    def entrance(self, listener: socket.socket) -> str:
+        """The address that a person opens."""
+        return f"{address(listener)}/#{self.token}"
 
-    def _json(self, prompt: str, drawn: Sequence[Instance]) -> dict[str, Any]:
-        return from_tables.to_json(_layout(prompt, drawn))
+    def server(self, listener: socket.socket) -> uvicorn.Server:
+        """What serves the page there."""
+        app = Gate(self.app, address(listener), POLICY)
+        return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+
+    async def settings(self, _: Request) -> Response:
+        """What the page shows at first."""
+        side = self.pipeline.unet.config.sample_size * self.pipeline.scale
+        values = {name: getattr(self.options, name) for name in sketch.Values.model_fields}
+        values["width"], values["height"] = self.options.width or side, self.options.height or side
+        values["formats"] = generate.formats(self.options)
+        begun = {"prompt": "", "instances": []} if self.begun is None else from_tables.to_json(self.begun)
+        image = None if self.options.image is None else _uri(opened(self.options.image))
+        return JSONResponse(
+            {
+                "values": {**values, "masked_attention": bool(values["masked_attention"])},
+                "layout": {name: begun[name] for name in ("prompt", "instances")},
+                "image": image,
+                "formats": FORMATS,
+                "scale": self.pipeline.scale,
+                "slots": self.slots,
+                "words": hints(self.pipeline),
+            }
+        )
+
+    async def open(self, request: Request) -> Response:
+        """The first layout of a file."""
+        size = (int(request.query_params.get("width", "512")), int(request.query_params.get("height", "512")))
+        name = request.query_params.get("name", sketch.NAME)
+        content = await _body(request)
+        read = await run_in_threadpool(sketch.read, content, size, self.slots, name, self.options.compat)
+        return JSONResponse(sketch.to_json(read))
+
+    async def layout(self, request: Request) -> Response:
+        """The layout file of what is laid out."""
+        drawing = _parsed(await _body(request))
+        values = drawing.values
+        read = await run_in_threadpool(sketch.checked, drawing.sketch, (values.width, values.height), self.slots)
+        return JSONResponse(sketch.to_json(read))
+
+    async def stop(self, _: Request) -> Response:
+        """End the drawing that runs."""
+        self._stop.set()
+        return JSONResponse({})
+
+    async def draw(self, request: Request) -> Response:
+        """A line of JSON a step, then one with the pictures, or with what is wrong."""
+        drawing = _parsed(await _body(request))
+        return StreamingResponse(self._events(drawing), media_type="application/x-ndjson")
+
+    def _events(self, drawing: sketch.Drawing) -> Iterator[str]:
+        """What happens, as it happens; one drawing at a time."""
+        if not self._drawing.acquire(blocking=False):
+            yield _line({"error": "another picture is being drawn"})
+            return
+        self._stop.clear()
+        events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+        def work() -> None:
+            with self._drawing_ends():
+                try:
+                    events.put(self.drawn(drawing, events.put))
+                except StoppedError:
+                    events.put({"stopped": True})
+                except (ValueError, OSError) as error:
+                    events.put({"error": str(error)})
+                except Exception as error:
+                    events.put({"error": f"{type(error).__name__}: {error}"})
+                    raise
+
+        threading.Thread(target=work, daemon=True).start()
+        while not (event := events.get()).keys() & {"pictures", "error", "stopped"}:
+            yield _line(event)
+        yield _line(event)
+
+    @contextmanager
+    def _drawing_ends(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._drawing.release()
+
+    def drawn(self, drawing: sketch.Drawing, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Draw and keep the pictures as the command does; each is shown followed by itself with the layout."""
+        values, image = drawing.values, None
+        checked = sketch.checked(drawing.sketch, (values.width, values.height), self.slots)
+        (layout,) = checked.drawable()
+        layout = layout.model_copy(update={"key": KEY})
+        if drawing.image is not None:
+            image = self._kept(sketch.start_picture(drawing.image))
+            opened(image)
+        options = argparse.Namespace(**{**vars(self.options), **values.model_dump(), "image": image})
+        total = values.steps if image is None else int(values.steps * values.strength)
+        done = itertools.count(1)
+
+        def after_step() -> None:
+            if self._stop.is_set():
+                raise StoppedError
+            tell({"step": min(next(done), total), "of": total})
+
+        out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
+        written = generate.write(self.pipeline, [layout], options, out, after_step)
+        pictures = [_enlarged(opened(out / one["file"])) for one in written]
+        return {
+            "pictures": [[_uri(picture), _uri(overlay(picture, layout))] for picture in pictures],
+            "folder": str(out),
+            "remarks": checked.remarks,
+        }
+
+    def _kept(self, content: bytes) -> Path:
+        """A picture to start from as a file, which the record of what was drawn names."""
+        path: Path = self.options.output / "begun" / hashlib.sha256(content).hexdigest()[:16]
+        if not path.exists():
+            with atomic.file(path) as part:
+                part.write_bytes(content)
+        return path
+
+    def _answer(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Answer whoever has the token; what is wrong is one sentence."""
+
+        @functools.wraps(answer)
+        async def answered(request: Request) -> Response:
+            sent = request.headers.get("authorization", "")
+            if not secrets.compare_digest(sent.encode(), f"Bearer {self.token}".encode()):
+                return JSONResponse({"error": "open the whole address that was printed, with what follows #"}, 401)
+            try:
+                return await answer(request)
+            except (ValueError, OSError) as error:
+                return JSONResponse({"error": str(error)}, 400)
+            except HTTPException as error:
+                return JSONResponse({"error": error.detail}, error.status_code)
+
+        return answered
 
 
-def _layout(prompt: str, drawn: Sequence[Instance]) -> Layout:
-    return Layout(key=KEY, prompt=prompt, instances=tuple(drawn))
+def hints(pipeline: InstanceDiffusionPipeline) -> list[str]:
+    """Words that phrases may be made of, where the text encoder knows those of the miniature world alone."""
+    return [*COLOURS, *TEXTURES, *SHAPES] if len(pipeline.tokenizer) < _WORLD else []
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent; no more than is allowed is ever held."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > sketch.MAX_BYTES:
+            raise HTTPException(413, f"more than {sketch.MAX_BYTES >> 20} MB were sent at once")
+    return bytes(content)
+
+
+def _parsed(content: bytes) -> sketch.Drawing:
+    """What is to be drawn; ValueError names the field that is wrong."""
+    try:
+        return sketch.Drawing.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    longer = max(picture.size)
+    if longer >= _SIDE:
+        return picture
+    width, height = (round(side * _SIDE / longer) for side in picture.size)
+    return picture.resize((width, height))
+
+
+def _uri(picture: Image.Image) -> str:
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _line(event: dict[str, Any]) -> str:
+    return json.dumps(event) + "\n"

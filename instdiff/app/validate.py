@@ -1,6 +1,5 @@
 """instdiff validate: every fault of layout files by record and field, and what will be read otherwise than written."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,19 +7,26 @@ from typing import Any
 
 from instdiff.formats import RELEASED
 from instdiff.layouts import files, remarks
+from instdiff.options import Parser, whole
+from instdiff.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print faults and remarks; exit code 1 if there is a fault."""
-    parser = argparse.ArgumentParser(prog="instdiff validate", description=__doc__)
+    parser = Parser(prog="instdiff validate", description=__doc__)
     parser.add_argument("layouts", type=Path, nargs="+", help="JSON files, ours or in the form of the released demos")
-    parser.add_argument("--max-instances", type=int, default=RELEASED.max_instances, help="slots of the model")
-    parser.add_argument("--height", type=int, default=512, help="of the pictures that will be drawn, in pixels")
-    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--instance", type=Path, help="instance layers, which state their slots for instances")
+    parser.add_argument(
+        "--max-instances", type=whole(1), help="the same by number; by default that of the released weights"
+    )
+    parser.add_argument("--height", type=whole(1), default=512, help="of the pictures that will be drawn, in pixels")
+    parser.add_argument("--width", type=whole(1), default=512)
     parser.add_argument("--tokenizer", type=Path, help="folder of the text encoder's tokenizer, to count what it reads")
     options = parser.parse_args(arguments)
-    drawn = (options.height, options.width)
-    checked = [files.check(path, max_instances=options.max_instances, drawn=drawn) for path in options.layouts]
+    drawn, slots = (options.height, options.width), options.max_instances
+    if slots is None:
+        slots = RELEASED.max_instances if options.instance is None else of_layers(options.instance)
+    checked = [files.check(path, max_instances=slots, drawn=drawn) for path in options.layouts]
     tokens = remarks.words if options.tokenizer is None else tokenizer(options.tokenizer)
     for path, one in zip(options.layouts, checked, strict=True):
         for layout in one.layouts:
@@ -31,8 +37,15 @@ def main(arguments: Sequence[str]) -> None:
         for remark in one.remarks:
             print(f"remark  {line(remark)}")
     faults = sum(len(one.faults) for one in checked)
-    print(f"{sum(len(one.layouts) for one in checked)} layouts can be drawn, {faults} faults")
+    print(f"{counted(sum(len(one.layouts) for one in checked), 'layout')} can be drawn, {counted(faults, 'fault')}")
     sys.exit(1 if faults else 0)
+
+
+def of_layers(path: Path) -> int:
+    """How many instances some layers have room for."""
+    from instdiff.checkpoints import reading
+
+    return reading.stated(path).slots
 
 
 def tokenizer(folder: Path) -> remarks.Tokens:

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from instdiff.checkpoints import official, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes, sizes
+from instdiff.drawing import SolverName
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, loading
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -41,17 +42,17 @@ def pipeline(
     *,
     instance: str | Path | None = None,
     tokenizer: str | Path | None = None,
-    solver: str = "plms",
+    solver: SolverName | None = None,
     dtype: torch.dtype = torch.float32,
     file_sizes: Sizes | None = None,
 ) -> InstanceDiffusionPipeline:
-    """The pipeline of a folder or file, in `dtype` on the CPU, drawing with `solver`.
+    """The pipeline of a folder or file, in `dtype` on the CPU, drawing with `solver`, by default that of the layers.
 
     `instance` is needed where `model` has no instance layers, `tokenizer` where it is a file; `file_sizes` are those of
     a file that is no Stable Diffusion 1.5. ValueError says what the path seems to hold and what is missing.
     """
     parts = networks(model, instance=instance, tokenizer=tokenizer, dtype=dtype, file_sizes=file_sizes)
-    steps = scheduler(solver, parts.prediction)
+    steps = scheduler(solver or parts.unet.drawing.solver, parts.prediction)
     return InstanceDiffusionPipeline(parts.vae, parts.text_encoder, parts.tokenizer, parts.unet, steps)
 
 
@@ -73,6 +74,11 @@ def networks(
     if not layers.layers:
         raise ValueError(f"{instance}: holds no instance layers")
     return build(base, layers, tokenizer, dtype=dtype, file_sizes=file_sizes)
+
+
+def stated(model: Path, instance: Path | None) -> reading.Stated:
+    """What is known of the layers of `model`, or of `instance`, before any weight is read."""
+    return reading.stated(model if instance is None else instance)
 
 
 def complete(checkpoint: Checkpoint) -> Checkpoint:
@@ -109,7 +115,11 @@ def build(
     with torch.device("meta"):
         vae = AutoencoderKL(**whole.vae)
         text_encoder = CLIPTextModel(CLIPTextConfig(**whole.text))
-        unet = UNet2DConditionModel(**whole.unet) if layers is None else InstanceUNet(**whole.unet)
+        unet = (
+            UNet2DConditionModel(**whole.unet)
+            if layers is None
+            else InstanceUNet(**whole.unet, drawing=layers.drawing.model_dump())
+        )
     refuse_mismatch(base.source, vae, text_encoder, words, unet)
     official.load_vae(vae, base.vae, base.source, vae_dtype(base, dtype))
     official.load_text_encoder(text_encoder, base.text_encoder, base.source, dtype)

@@ -2,18 +2,21 @@
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from instdiff.checkpoints import comfyui, key_tables, sizes
 from instdiff.checkpoints.official import Weights, is_instance_layer
 from instdiff.checkpoints.sizes import Sizes
+from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.formats import RELEASED
 from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
-from instdiff.model.unet import WEIGHTS_FILE
+from instdiff.model.unet import CONFIG_FILE, WEIGHTS_FILE, layers_config
 from instdiff.networks import loading, weight_files
 from instdiff.sampling.solvers import PREDICTIONS, Prediction
 
@@ -44,6 +47,7 @@ class Checkpoint:
     tokenizer: Path | None = None
     sizes: Sizes | None = None  # as the configurations of a folder state them
     prediction: Prediction = "epsilon"
+    drawing: Drawing = AS_RELEASED  # how its layers are best drawn
 
 
 def read(path: Path) -> Checkpoint:
@@ -59,13 +63,52 @@ def read(path: Path) -> Checkpoint:
         return _folder(path, _FOUNDATION)
     for folder in (path, path / "layers"):
         if (folder / WEIGHTS_FILE).is_file():
-            return _checkpoint(path, _network(_finite(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE)))
+            weights = _network(_finite(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
+            return _checkpoint(path, weights, drawing=stated(path).drawing)
     if (path / comfyui.FUSERS).is_file():
         return _checkpoint(path, comfyui.read(path))
     raise ValueError(
         f"{path}: neither a file of weights, nor a folder with {INDEX} (diffusers), clip/text (a foundation of ours), "
         f"{WEIGHTS_FILE} (layers of ours) or {comfyui.FUSERS} (ComfyUI)"
     )
+
+
+class Stated(NamedTuple):
+    """What is known of instance layers before any weight is read."""
+
+    drawing: Drawing  # how they were trained and are best drawn
+    slots: int  # for the instances of a picture
+
+
+def stated(path: Path) -> Stated:
+    """What the configuration of the layers at a path states; of a file, or of ComfyUI's three, what was released.
+
+    A warning where layers of ours do not state how they are drawn.
+    """
+    for folder in (path, path / "layers", path / "unet"):
+        if (folder / WEIGHTS_FILE).is_file() or (folder.name == "unet" and _has_layers(folder / CONFIG_FILE)):
+            config = layers_config(folder / CONFIG_FILE)
+            if config.drawing is None:
+                message = f"{folder / CONFIG_FILE}: does not say how its layers are drawn: as the released ones"
+                warnings.warn(message, stacklevel=2)
+            return Stated(config.drawing or AS_RELEASED, config.unifusion_config.max_instances)
+    return Stated(AS_RELEASED, RELEASED.max_instances)
+
+
+def base_sizes(path: Path) -> Sizes:
+    """Sizes of the base at a path, before any weight is read: a file is taken for a Stable Diffusion 1.5."""
+    for mark, names in ((path / INDEX, _DIFFUSERS), (path / "clip" / "text", _FOUNDATION)):
+        if mark.exists():
+            return sizes.of_folders(*(path / names[network] for network in ("unet", "vae", "text_encoder")))
+    return Sizes()
+
+
+def _has_layers(config: Path) -> bool:
+    """Whether a UNet's configuration speaks of instance layers of ours; one that cannot be read is named later."""
+    try:
+        return "unifusion_config" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def split(content: Mapping[str, Any], source: str) -> dict[str, Weights]:
@@ -118,7 +161,7 @@ def _file(path: Path) -> Checkpoint:
 def _folder(path: Path, names: Mapping[str, str]) -> Checkpoint:
     """A folder with a folder for each network, as diffusers writes them: its own names become official ones."""
     folders = {network: path / name for network, name in names.items()}
-    stated = sizes.of_folders(folders["unet"], folders["vae"], folders["text_encoder"])
+    of_networks = sizes.of_folders(folders["unet"], folders["vae"], folders["text_encoder"])
     weights = {network: _weights(folders[network]) for network in ("unet", "vae", "text_encoder")}
     levels = 1 + max(
         (int(level[1]) for name in weights["vae"] if (level := re.search(r"up_blocks\.(\d+)", name))), default=0
@@ -129,8 +172,9 @@ def _folder(path: Path, names: Mapping[str, str]) -> Checkpoint:
         vae={key_tables.official_vae(name, levels): tensor for name, tensor in weights["vae"].items()},
         text_encoder={key_tables.official_text(name): tensor for name, tensor in weights["text_encoder"].items()},
         tokenizer=folders["tokenizer"],
-        sizes=stated,
+        sizes=of_networks,
         prediction=_prediction(path / "scheduler" / "scheduler_config.json"),
+        drawing=stated(path).drawing,
     )
 
 

@@ -41,7 +41,7 @@ class Texts:
 @torch.no_grad()
 def latents(pixels_SCHW: Tensor, vae: AutoencoderKL) -> tuple[Tensor, Tensor]:
     """(S, C, h, w) mean and standard deviation of the scaled latents."""
-    posterior = vae.encode(pixels_SCHW).latent_dist
+    posterior = vae.encode(pixels_SCHW.to(vae.dtype)).latent_dist
     scale = vae.config.scaling_factor
     return posterior.mean * scale, posterior.std * scale
 

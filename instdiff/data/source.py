@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import NonNegativeInt
 
-from instdiff import provenance
+from instdiff import provenance, tables
 from instdiff.data import embeddings, shards
 from instdiff.data.batches import Recipe
 from instdiff.data.from_pictures import Encoders, FromPictures
@@ -46,6 +46,16 @@ def stores(shards_in: Path, embeddings_in: Path, data: Data) -> tuple[Store, Sto
     names = ("shards", "embeddings")
     first, second = (Store(data.copies / name, f"{data.url}/{name}", data.copies_limit) for name in names)
     return first, second
+
+
+def refuse_without_instances(where: Store) -> None:
+    """ValueError where no sample of the shards has an instance: nothing of them teaches where things are."""
+    index = where.read(shards.INDEX_FILE, lambda path: tables.read(path, shards.INDEX))
+    if not index["num_instances"].sum():
+        raise ValueError(
+            f"{where.url or where.folder}: none of its {len(index)} samples has an instance to learn from: "
+            "data/stats/annotate-train.json counts why they were dropped"
+        )
 
 
 def samples(where: tuple[Store, Store], params: SampleParams, device: torch.device) -> Source:

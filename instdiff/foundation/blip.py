@@ -21,10 +21,11 @@ from transformers import (
 )
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.layouts import geometry
 from instdiff.randomness import generator
 from instdiff.schema import Strict
-from instdiff.training.engine import Optimisation
+from instdiff.training.engine import Engine, Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
 from instdiff.world import corpus
@@ -52,6 +53,7 @@ class Params(Strict):
     max_tokens: PositiveInt
     batch_size: PositiveInt
     optimisation: Optimisation
+    device: Place
 
 
 def new_processor(image_size: int) -> BlipProcessor:
@@ -109,23 +111,25 @@ def seen(processor: BlipProcessor, pictures: Sequence[Picture]) -> Tensor:
 def train(params: Params, out: Path) -> dict[str, float]:
     """Fit a captioner to the crops of scenes and write it."""
     torch.manual_seed(params.seed)
-    processor, blip = new_processor(params.image_size), build(params).train()
+    where = params.device.settled()
+    processor, blip = new_processor(params.image_size), build(params).train().to(where.device)
     pictures, captions = crops(corpus.rendered(params.seed, params.num_scenes, GROUPS, params.workers).scenes)
     pixels_N3SS = seen(processor, pictures)
     ids_NL: Tensor = processor.tokenizer(captions, return_tensors="pt").input_ids  # every caption is as long
 
     def loss(step: int) -> Tensor:
         draw = torch.from_numpy(generator(params.seed, "blip", step).integers(len(ids_NL), size=params.batch_size))
-        said: Tensor = blip(
-            pixel_values=pixels_N3SS[draw].float(),
-            input_ids=ids_NL[draw],
-            attention_mask=torch.ones_like(ids_NL[draw]),
-            labels=ids_NL[draw],
+        ids_BL = ids_NL[draw].to(where.device)
+        error: Tensor = blip(
+            pixel_values=pixels_N3SS[draw].float().to(where.device),
+            input_ids=ids_BL,
+            attention_mask=torch.ones_like(ids_BL),
+            labels=ids_BL,
         ).loss
-        return said
+        return error
 
     scratch = resume.folder(resume.digest(__name__, params))
-    fit(blip, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
+    fit(blip, loss, params.optimisation, scratch=scratch, log=out / "log.csv", engine=Engine(where))
     blip.half().save_pretrained(out)  # shipped small; read back as fp32
     processor.save_pretrained(out)
     metrics = accuracies(out, corpus.rendered(params.seed + 1, 400, GROUPS, params.workers).scenes)

@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.foundation import byte_pairs
 from instdiff.layouts.geometry import crop
 from instdiff.networks.clip import Clip, resized
 from instdiff.randomness import generator
 from instdiff.schema import Strict
-from instdiff.training.engine import Optimisation
+from instdiff.training.engine import Engine, Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
 from instdiff.world import corpus
@@ -49,6 +50,7 @@ class Params(Strict):
     crops: PositiveInt  # in a batch
     pictures: PositiveInt  # in a batch
     optimisation: Optimisation
+    device: Place
 
 
 def new_tokenizer(max_tokens: int) -> CLIPTokenizer:
@@ -85,10 +87,10 @@ def build(params: Params, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 def train(params: Params, out: Path, role: str) -> dict[str, float]:
     """Fit a CLIP to scenes and write what its role needs."""
-    seed = params.seeds[role]
+    seed, where = params.seeds[role], params.device.settled()
     torch.manual_seed(seed)
     tokenizer = new_tokenizer(params.max_tokens)
-    clip = Clip(build(params, tokenizer), tokenizer)
+    clip = Clip(build(params, tokenizer).to(where.device), tokenizer)
     scenes = corpus.rendered(seed, params.num_scenes, GROUPS, params.workers).scenes
     phrases = [(one.picture, part.box, part.caption) for one in scenes for part in one.instances]
 
@@ -104,7 +106,7 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
 
     optimisation = params.optimisation.model_copy(update={"steps": params.steps[role]})
     scratch = resume.folder(resume.digest(__name__, params, role))
-    fit(clip.model, loss, optimisation, scratch=scratch, log=out / "log.csv")
+    fit(clip.model, loss, optimisation, scratch=scratch, log=out / "log.csv", engine=Engine(where))
     clip.model.eval()
     metrics = accuracies(clip, corpus.rendered(seed + 1, 400, GROUPS, params.workers))
     saved = clip.model

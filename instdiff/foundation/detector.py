@@ -13,6 +13,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from skimage.measure import find_contours
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
 from instdiff.schema import Share, Strict
 from instdiff.world import corpus
@@ -35,10 +36,12 @@ class Params(Strict):
     learning_rate: PositiveFloat  # its peak; falls as a cosine
     min_score: Share  # detections below it are not reported
     nms_iou: Share  # of two boxes that overlap more, the less sure goes
+    device: Place
 
 
 def train(params: Params, out: Path) -> dict[str, float]:
     """Fit a detector to scenes and write it with its classes."""
+    where = params.device.settled()
     scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers).scenes
     with TemporaryDirectory() as scratch, private_settings():
         data = _dataset(Path(scratch), scenes, params.image_size)
@@ -48,10 +51,10 @@ def train(params: Params, out: Path) -> dict[str, float]:
             epochs=params.epochs,
             imgsz=params.image_size,
             batch=params.batch_size,
-            device="cpu",
+            device=str(where.device),
             workers=0,
             cache="ram",
-            amp=False,
+            amp=where.precision != "float32",
             pretrained=False,
             plots=False,
             val=False,

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.layouts import geometry
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
 from instdiff.schema import Strict
-from instdiff.training.engine import Optimisation
+from instdiff.training.engine import Engine, Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
 from instdiff.world import corpus
@@ -37,12 +38,13 @@ class Params(Strict):
     sizes: Sizes
     batch_size: PositiveInt  # pictures, each with all its boxes
     optimisation: Optimisation
+    device: Place
 
 
 def embedded(sam: Sam, pictures_BHW3: npt.NDArray[np.uint8]) -> Tensor:
     """Embeddings (B, D, h, w) of pictures of the SAM's own size."""
     pixels_B3HW = torch.from_numpy(pictures_BHW3).permute(0, 3, 1, 2)
-    features: Tensor = sam.image_encoder(sam.preprocess(pixels_B3HW))
+    features: Tensor = sam.image_encoder(sam.preprocess(pixels_B3HW.to(sam.device)))
     return features
 
 
@@ -54,7 +56,7 @@ def _truth(one: Scene) -> tuple[Tensor, Tensor]:
 
 def _filled(sam: Sam, scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits and exact masks (N, H, W) of all instances of some scenes, and the guessed IoU (N)."""
-    truths = [_truth(one) for one in scenes]
+    truths = [tuple(part.to(sam.device) for part in _truth(one)) for one in scenes]
     embeddings = embedded(sam, np.stack([one.picture for one in scenes]))
     answers = [decoded(sam, one[None], boxes) for one, (boxes, _) in zip(embeddings, truths, strict=True)]
     logits = F.interpolate(torch.cat([one for one, _ in answers]), (SIZE, SIZE), mode="bilinear", align_corners=False)
@@ -79,7 +81,8 @@ def objective(logits_NHW: Tensor, masks_NHW: Tensor, guessed_N: Tensor) -> Tenso
 def train(params: Params, out: Path) -> dict[str, float]:
     """Fit a SAM to scenes and write it."""
     torch.manual_seed(params.seed)
-    sam = build(params.sizes).train()
+    where = params.device.settled()
+    sam = build(params.sizes).train().to(where.device)
     scenes = corpus.rendered(params.seed, params.num_scenes, GROUPS, params.workers).scenes
 
     def loss(step: int) -> Tensor:
@@ -87,7 +90,7 @@ def train(params: Params, out: Path) -> dict[str, float]:
         return objective(*_filled(sam, [scenes[i] for i in draw.integers(len(scenes), size=params.batch_size)]))
 
     scratch = resume.folder(resume.digest(__name__, params))
-    fit(sam, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
+    fit(sam, loss, params.optimisation, scratch=scratch, log=out / "log.csv", engine=Engine(where))
     save(sam, params.sizes, out)
     metrics = accuracy(load(out), corpus.rendered(params.seed + 1, 400, GROUPS, params.workers).scenes)
     recipes.record(out, params, metrics)

@@ -14,13 +14,14 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.model.noise_schedule import eps_loss, noised, stratified_timesteps
 from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Share, Strict
-from instdiff.training.engine import Optimisation
+from instdiff.training.engine import Engine, Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
 from instdiff.world import corpus
@@ -42,6 +43,7 @@ class Params(Strict):
     min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
     batch_size: PositiveInt  # pictures
     optimisation: Optimisation
+    device: Place
 
 
 def build(params: Params, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
@@ -65,25 +67,30 @@ def build(params: Params, latent_channels: int, latent_size: int, text_width: in
 @torch.no_grad()
 def encoded(autoencoder: AutoencoderKL, pictures_NHWC: npt.NDArray[np.uint8]) -> Tensor:
     """Scaled latent means of pictures and of their mirror images: (2, N, C, h, w)."""
-    both = []
+    both, encode = [], autoencoder.encode
     for mirrored in (pictures_NHWC, pictures_NHWC[:, :, ::-1]):
         starts = range(0, len(mirrored), 64)
         batches = track(starts, len(starts), "batch")
-        parts = [autoencoder.encode(vae.pixels(mirrored[i : i + 64].copy())).latent_dist.mode() for i in batches]
+        parts = [
+            encode(vae.pixels(mirrored[i : i + 64].copy()).to(autoencoder.device)).latent_dist.mode() for i in batches
+        ]
         both.append(torch.cat(parts) * autoencoder.config.scaling_factor)
     return torch.stack(both)
 
 
 def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folder: Path) -> dict[str, float]:
     """Fit the base model to latents of scenes and their captions, from nothing or from what is shipped."""
+    where = params.device.settled()
+    in_float32 = where.model_copy(update={"precision": "float32"})  # of frozen encoders; autocast does the rest
     torch.manual_seed(params.seed)
     scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers)
-    latents_2NChw = encoded(vae.load(vae_folder), scenes.pictures_NHWC)
-    text, captions = clip.load_text(text_folder), scenes.captions
+    latents_2NChw = encoded(vae.load(vae_folder, in_float32), scenes.pictures_NHWC)
+    text, captions = clip.load_text(text_folder, in_float32), scenes.captions
     if params.source == "continue":
         unet = load(shipped).requires_grad_(True).train()
     else:
         unet = build(params, latents_2NChw.shape[2], latents_2NChw.shape[-1], text.model.config.hidden_size)
+    unet.to(where.device)
 
     def loss(step: int) -> Tensor:
         draw, noise = generator(params.seed, "unet", step), torch_generator(params.seed, "unet", step)
@@ -91,14 +98,14 @@ def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folde
         silent = draw.random(params.batch_size) < params.drop_caption
         tokens_BLD = text.tokens(["" if quiet else captions[i] for i, quiet in zip(chosen, silent, strict=True)])
         latents_BChw = latents_2NChw[draw.integers(2, size=params.batch_size), chosen]
-        noise_BChw = torch.randn(latents_BChw.shape, generator=noise)
-        timesteps_B = stratified_timesteps(params.batch_size, noise)
+        noise_BChw = torch.randn(latents_BChw.shape, generator=noise).to(where.device)
+        timesteps_B = stratified_timesteps(params.batch_size, noise).to(where.device)
         predicted = unet(noised(latents_BChw, noise_BChw, timesteps_B), timesteps_B, tokens_BLD).sample
         return eps_loss(predicted, noise_BChw, timesteps_B, params.min_snr)
 
     inputs = [text_folder, vae_folder, *([shipped] if params.source == "continue" else [])]
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
-    fit(unet, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
+    fit(unet, loss, params.optimisation, scratch=scratch, log=out / "log.csv", engine=Engine(where))
     unet.half().save_pretrained(out)  # shipped small; read back as fp32
     metrics = {"samples": float(params.batch_size * params.optimisation.steps)}
     recipes.record(out, params, metrics, before=shipped if params.source == "continue" else None)

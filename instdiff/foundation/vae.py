@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instdiff import atomic, recipes, stage
+from instdiff.device import Place
 from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict
-from instdiff.training.engine import Loss, Optimisation
+from instdiff.training.engine import Engine, Loss, Optimisation
 from instdiff.training.loop import fit
 from instdiff.work import resume
 from instdiff.world import corpus
@@ -38,6 +39,7 @@ class Params(Strict):
     kl_weight: NonNegativeFloat  # of the mean divergence of a latent number, against the mean absolute error of a pixel
     batch_size: PositiveInt  # pictures
     optimisation: Optimisation
+    device: Place
 
 
 def build(params: Params) -> AutoencoderKL:
@@ -57,15 +59,16 @@ def build(params: Params) -> AutoencoderKL:
 
 def train(params: Params, out: Path, shipped: Path) -> dict[str, float]:
     """Fit an autoencoder to scenes and write it with its scaling factor, or go on with the shipped one's decoder."""
+    where = params.device.settled()
     torch.manual_seed(params.seed)
     pool = corpus.rendered(params.seed, params.num_scenes, GROUPS, params.workers).pictures_NHWC
     further = params.source == "continue"
-    vae = load(shipped) if further else build(params)
+    vae = (load(shipped) if further else build(params)).to(where.device)
     loss = decoder_loss(vae, pool, params) if further else whole_loss(vae, pool, params)
     scratch = resume.folder(resume.digest(__name__, params, *([shipped] if further else [])))
-    fit(vae, loss, params.optimisation, scratch=scratch, log=out / "log.csv")
+    fit(vae, loss, params.optimisation, scratch=scratch, log=out / "log.csv", engine=Engine(where))
     vae.eval().requires_grad_(False)
-    held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC)
+    held_out = pixels(corpus.rendered(params.seed + 1, 256, GROUPS, params.workers).pictures_NHWC).to(vae.device)
     latents = vae.encode(held_out).latent_dist.mode()
     if not further:
         vae.register_to_config(scaling_factor=1 / latents.std().item())
@@ -86,7 +89,7 @@ def whole_loss(vae: AutoencoderKL, pool_NHWC: npt.NDArray[np.uint8], params: Par
 
     def loss(step: int) -> Tensor:
         draw = generator(params.seed, "vae", step)
-        batch = pixels(pool_NHWC[draw.integers(len(pool_NHWC), size=params.batch_size)])
+        batch = pixels(pool_NHWC[draw.integers(len(pool_NHWC), size=params.batch_size)]).to(vae.device)
         latent = vae.encode(batch).latent_dist
         rebuilt = vae.decode(latent.sample(torch_generator(params.seed, "vae", step))).sample
         error: Tensor = F.l1_loss(rebuilt, batch) + params.kl_weight * latent.kl().sum() / latent.mean.numel()
@@ -103,12 +106,14 @@ def decoder_loss(vae: AutoencoderKL, pool_NHWC: npt.NDArray[np.uint8], params: P
     for part in (vae.decoder, vae.post_quant_conv):
         part.requires_grad_(True).train()
     starts = range(0, len(pool_NHWC), 64)
-    latents_NChw = torch.cat([vae.encode(pixels(pool_NHWC[i : i + 64])).latent_dist.mode() for i in starts])
+    latents_NChw = torch.cat(
+        [vae.encode(pixels(pool_NHWC[i : i + 64]).to(vae.device)).latent_dist.mode() for i in starts]
+    )
 
     def loss(step: int) -> Tensor:
         draw = generator(params.seed, "decoder", step)
         chosen = draw.integers(len(pool_NHWC), size=params.batch_size)
-        return F.l1_loss(vae.decode(latents_NChw[chosen]).sample, pixels(pool_NHWC[chosen]))
+        return F.l1_loss(vae.decode(latents_NChw[chosen]).sample, pixels(pool_NHWC[chosen]).to(vae.device))
 
     return loss
 

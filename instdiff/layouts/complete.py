@@ -68,7 +68,7 @@ def _locations(instance: Instance, slots: Slots, rng: np.random.Generator, compa
     if point is None and box is not None:
         point = box.centre
     outline: Sequence[Point] | strokes.Points | None = instance.outline or None
-    if outline is None and mask_HW is not None:
+    if outline is None and mask_HW is not None and slots.num_outline_points:
         outline = strokes.outline(mask_HW, slots.num_outline_points, rng)
     stored = {entry.name: getattr(instance, entry.name) for entry in LOCATION_FORMATS}
     return stored | {"box": box, "point": point, "outline": outline, "mask": mask_HW}

@@ -3,6 +3,7 @@
 A file is checked as a whole: every fault names its record and field, and what is odd but can be drawn is a remark.
 """
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,13 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from instdiff import atomic
-from instdiff.formats import POINT_FORMATS, RELEASED, points_of
-from instdiff.layouts import from_tables, geometry, mask_pictures, masks, remarks
+from instdiff import atomic, values
+from instdiff.formats import RELEASED
+from instdiff.layouts import faults as layout_faults
+from instdiff.layouts import from_tables, geometry, mask_pictures, remarks
 from instdiff.layouts.remarks import SQUARE, Shape, shown
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
-from instdiff.texts import is_text, quoted, read_json
+from instdiff.texts import quoted, read_json
 
 KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
@@ -28,7 +30,6 @@ _RELEASED_NAMES = {  # what a field is called in the released JSON
     r"\.box:": ".bbox:",
     r"\.phrase:": ".caption:",
 }
-_FARTHEST = 10.0  # from the picture's border, in pictures: beyond it, pixels were meant
 _MAX_SIDE = 100_000  # pixels
 _ALONG = 240  # points that stand for a polyline
 
@@ -131,7 +132,7 @@ def check(
         key = stem if len(records) == 1 else f"{stem}-{number}"
         layout, faults, notes = _parsed(record, key, path.parent, compat)
         if layout is not None:
-            faults += _faults(layout, max_instances)
+            faults += layout_faults.of_layout(layout, max_instances)
             if layout.key in seen:
                 faults.append(f"key: {layout.key!r} is that of record {seen[layout.key]}, too")
             seen.setdefault(layout.key, number)
@@ -177,16 +178,51 @@ def along(vertices: Sequence[Point], count: int = _ALONG) -> tuple[Point, ...]:
 
 
 def _parsed(
-    record: object, key: str, folder: Path, compat: Literal["reference"] | None
+    record: Any, key: str, folder: Path, compat: Literal["reference"] | None
 ) -> tuple[Layout | None, list[str], list[str]]:
-    """The record as a layout, or the faults of its form; and remarks on how it was read."""
+    """The record as a layout, and the faults of its form; and remarks on how it was read.
+
+    The layout of a record with faults is what remains without them, so that faults of another kind are found as well;
+    None where nothing remains.
+    """
+    model = ReleasedLayout if _is_released(record) else WrittenLayout
+    faults: list[str] = []
     try:
-        if _is_released(record):
-            released = ReleasedLayout.model_validate(record)
-            return _from_released(released, key, compat), [], list(_units(released))
-        written = WrittenLayout.model_validate(record)
+        parsed = model.model_validate(record)
     except ValidationError as error:
-        return None, list(dict.fromkeys(_quoted(one) for one in error.errors())), []
+        faults = list(dict.fromkeys(_quoted(one) for one in error.errors()))
+        try:
+            parsed = model.model_validate(_without(record, error.errors()))
+        except ValidationError:
+            return None, faults, []
+    if isinstance(parsed, ReleasedLayout):
+        return _from_released(parsed, key, compat), faults, list(_units(parsed))
+    layout, others, notes = _from_ours(parsed, key, folder)
+    return layout, faults + others, notes
+
+
+def _without(record: Any, errors: Sequence[ErrorDetails]) -> Any:
+    """The record without its faulty fields; texts that must be there are stood in for."""
+    rest = copy.deepcopy(record)
+    for error in errors:
+        *path, name = error["loc"][:3] or ("",)
+        node = rest
+        for part in path:
+            node = node[part] if _holds(node, part) else None
+        if isinstance(node, dict):
+            node.pop(name, None)
+            node |= {text: "-" for text in ("prompt", "phrase", "caption") if text == name}
+        elif isinstance(node, list) and isinstance(name, int):
+            node[name] = {"phrase": "-", "caption": "-"} if "annos" in path else {"phrase": "-"}
+    return rest
+
+
+def _holds(node: Any, part: int | str) -> bool:
+    return part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
+
+
+def _from_ours(written: WrittenLayout, key: str, folder: Path) -> tuple[Layout, list[str], list[str]]:
+    """The layout, without instances that cannot be read; faults and remarks."""
     instances, faults, notes = [], [], []
     for number, one in enumerate(written.instances):
         try:
@@ -195,12 +231,12 @@ def _parsed(
             notes += [f"instances.{number}.mask: {one.mask!r} {note}"] if note is not None else []
         except ValueError as error:
             faults.append(f"instances.{number}.{error}")
+            instances.append(Instance(**one.model_dump(exclude={"polyline", "mask"})))
     name = key if written.key is None else written.key
     if not KEY.fullmatch(name):
         faults.append(f"key: {name[:40]!r} is no safe file name: letters, digits, and . _ - after the first")
-    if faults:
-        return None, faults, []
-    return Layout(key=name, prompt=written.prompt, instances=tuple(instances)), [], notes
+        name = key
+    return Layout(key=name, prompt=written.prompt, instances=tuple(instances)), faults, notes
 
 
 def _units(written: ReleasedLayout) -> Iterator[str]:
@@ -225,7 +261,13 @@ def _renamed(sentence: str, names: dict[str, str]) -> str:
 
 def _quoted(error: ErrorDetails) -> str:
     kinds = ("Rle", "str")  # which of the kinds of mask was tried
-    return quoted({**error, "loc": tuple(part for part in error["loc"] if part not in kinds)})
+    place = tuple(part for part in error["loc"] if part not in kinds)
+    if error["type"] != "extra_forbidden":
+        return quoted({**error, "loc": place})
+    *where, name = map(str, place)
+    known = (WrittenLayout if not where else Rle if "mask" in where else WrittenInstance).model_fields
+    near = values.suggestion(name, known) or f"; there are {', '.join(known)}"
+    return f"{'.'.join([*where, name])}: no such field{near}"
 
 
 def _from_written(one: WrittenInstance, folder: Path) -> tuple[Instance, str | None]:
@@ -274,36 +316,3 @@ def _from_released(written: ReleasedLayout, key: str, compat: Literal["reference
 def _inside(point: Point, width: int, height: int) -> Point:
     """Pixels as fractions, at most 1 as in the released code."""
     return Point(min(point.x / width, 1.0), min(point.y / height, 1.0))
-
-
-def _faults(layout: Layout, max_instances: int | None) -> Iterator[str]:
-    """What cannot be drawn, by field."""
-    if max_instances is not None and len(layout.instances) > max_instances:
-        yield f"instances: there are {len(layout.instances)}, but the model has slots for {max_instances}"
-    if not is_text(layout.prompt):
-        yield "prompt: holds half a character (a lone surrogate)"
-    for number, one in enumerate(layout.instances):
-        for name, fault in _instance_faults(one):
-            yield f"instances.{number}.{name}: {fault}"
-
-
-def _instance_faults(one: Instance) -> Iterator[tuple[str, str]]:
-    if not one.phrase.strip():
-        yield "phrase", "is empty"
-    elif not is_text(one.phrase):
-        yield "phrase", "holds half a character (a lone surrogate)"
-    if one.box is not None:
-        if max(map(abs, one.box)) > _FARTHEST:
-            yield "box", f"{shown(one.box)} lies far outside the picture: places are fractions of it"
-        elif one.box.x1 < one.box.x0 or one.box.y1 < one.box.y0:
-            yield "box", f"{shown(one.box)} ends before it begins: left, top, right, bottom are expected"
-    for entry in POINT_FORMATS:
-        for at in points_of(one, entry):
-            if not (0 <= at.x <= 1 and 0 <= at.y <= 1):
-                yield entry.name, f"{shown(at)} lies outside the picture: places are fractions of it"
-                break
-    if one.mask is not None:
-        try:
-            masks.decode(one.mask)
-        except ValueError as error:
-            yield "mask", str(error)

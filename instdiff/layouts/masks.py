@@ -72,6 +72,12 @@ def area(mask_HW: Mask) -> float:
     return float(mask_HW.mean())
 
 
+def visible(rle: Rle) -> float:
+    """Share of the picture that the mask covers, read off the run lengths; ValueError as `decode`."""
+    height, width = rle.size
+    return float(checked(rle)[1::2].sum() / (height * width))
+
+
 def iou(one_HW: Mask, other_HW: Mask) -> float:
     """Intersection over union; 0 when both are empty; ValueError when the sizes differ."""
     if one_HW.shape != other_HW.shape:

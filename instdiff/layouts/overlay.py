@@ -12,6 +12,7 @@ from instdiff.schema import Instance, Layout, Point
 Colour = tuple[int, int, int]
 Frame = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
+SIDE = 512  # pixels of the longer side, at least
 _TURN = 0.618034  # of the colour circle, from one instance to the next
 _COVER = 0.35  # of a mask
 _MAX_WORDS = 40  # characters
@@ -19,8 +20,12 @@ _BLACK = (0, 0, 0)
 
 
 def overlay(picture: Image.Image, layout: Layout) -> Image.Image:
-    """A copy of the picture with the layout on it, each instance in a colour of its own."""
-    canvas = picture.convert("RGB")
+    """A copy of the picture with the layout on it, each instance in a colour of its own.
+
+    Its longer side has `SIDE` pixels or more, so that words fit: a smaller picture is enlarged by a whole factor.
+    """
+    factor = max(1, -(-SIDE // max(picture.size)))
+    canvas = picture.convert("RGB").resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     colours = [colour(number) for number in range(len(layout.instances))]
     for instance, shade in zip(layout.instances, colours, strict=True):
         if instance.mask is not None:
@@ -56,8 +61,9 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], instance: Instance, 
         edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
         pen.rectangle(edges, outline=shade, width=max(1, height // 256))
     shown = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
-    dots = [(at(point), 1) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
-    dots += [(at(point), 3) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
+    thick = max(1, height // 256)
+    dots = [(at(point), thick) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
+    dots += [(at(point), 3 * thick) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
     for rim, ink in ((1, _BLACK), (0, shade)):  # a single rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)
@@ -69,7 +75,7 @@ def _word(
     """The phrase where the instance begins, moved down until it covers no other; its frame joins `occupied`."""
     width, height = size
     words = instance.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
-    letters = max(10, height // 32)
+    letters = max(10, height // 22)
     x, y = start(instance)
     _, _, right, bottom = pen.textbbox((0, 0), words, stroke_width=1, font_size=letters)
     left, top = min(x * (width - 1) + 3, max(0.0, width - right)), min(y * (height - 1) + 1, max(0.0, height - bottom))

@@ -8,7 +8,7 @@ Shapes: B pictures, L visual tokens, T instance tokens, K = L + T, C channels, W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-from instdiff.model.grounding import Grounding, heads
+from instdiff.model.grounding import Grounding, KeyValues, heads
+
+_ONLY = ""  # name of the keys in the grounding of one layer
 
 
 class GatedSelfAttention(nn.Module):
@@ -43,6 +45,11 @@ class GatedSelfAttention(nn.Module):
         fed_BLC: Tensor = self.ff(self.norm2(visual_BLC))
         return visual_BLC + grounding.gate * self.alpha_dense.tanh() * fed_BLC
 
+    def own(self, grounding: Grounding) -> Grounding:
+        """What of a grounding this layer reads: in code that is compiled once for all layers, names may not differ."""
+        keys = {_ONLY: grounding.keys[self.name]} if self.name in grounding.keys else {}
+        return replace(grounding, keys=keys)
+
     def keys(self, tokens_BTW: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the instance tokens; norms act on each token alone, so the picture plays no part."""
         tokens_BTC = self.norm1(self.linear(tokens_BTW))
@@ -50,7 +57,7 @@ class GatedSelfAttention(nn.Module):
 
     def _attend(self, visual_BLC: Tensor, grounding: Grounding) -> Tensor:
         """(B, L, C): visual tokens attend to all tokens; no instance token has a query: nothing reads its output."""
-        cached = grounding.keys.get(self.name) or self.keys(grounding.tokens_BTW.to(visual_BLC.dtype))
+        cached = grounding.keys.get(_ONLY) or self.keys(grounding.tokens_BTW.to(visual_BLC.dtype))
         queries_BLC = self.norm1(visual_BLC)
         q, k, v = (heads(self.attn, layer(queries_BLC)) for layer in (self.attn.to_q, self.attn.to_k, self.attn.to_v))
         k, v = torch.cat([k, cached[0]], dim=2), torch.cat([v, cached[1]], dim=2)
@@ -62,11 +69,7 @@ class GatedSelfAttention(nn.Module):
 
 
 class CachedCrossAttention(AttnProcessor2_0):
-    """Attention that reads the keys and values of the text from `keys`, by its name, where they are there."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+    """Attention that reads the keys and values of the text from `keys`, where they are given."""
 
     def __call__(
         self,
@@ -75,13 +78,13 @@ class CachedCrossAttention(AttnProcessor2_0):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        keys: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        keys: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(R, L, channels), as AttnProcessor2_0 gives it."""
-        if keys is None or self.name not in keys or attention_mask is not None:
+        if keys is None or attention_mask is not None:
             plain: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return plain
-        attended = F.scaled_dot_product_attention(heads(attn, attn.to_q(hidden_states)), *keys[self.name])
+        attended = F.scaled_dot_product_attention(heads(attn, attn.to_q(hidden_states)), *keys)
         output: Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))
         return output
 
@@ -91,9 +94,12 @@ class InstanceBlock(BasicTransformerBlock):
 
     What is in diffusers' block of Stable Diffusion is written out here, since the place that diffusers had for a fuser
     is deprecated there. A grounding comes as `grounding` of `cross_attention_kwargs`; without it the fuser is skipped.
+    The block's own keys and grounding are picked before `evaluate`, which is the same code for all blocks and can be
+    compiled once for all.
     """
 
     fuser: GatedSelfAttention
+    name: str
 
     def forward(
         self,
@@ -109,15 +115,29 @@ class InstanceBlock(BasicTransformerBlock):
         """(R, L, channels); arguments are those of BasicTransformerBlock."""
         options = dict(cross_attention_kwargs or {})
         grounding: Grounding | None = options.pop("grounding", None)
-        visual_RLC = hidden_states
-        visual_RLC = visual_RLC + self.attn1(self.norm1(visual_RLC), attention_mask=attention_mask, **options)
+        keys: KeyValues = options.pop("keys", None) or {}
+        own = None if grounding is None else self.fuser.own(grounding)
+        of_text = keys.get(f"{self.name}.attn2")
+        masks = attention_mask, encoder_attention_mask
+        return self.evaluate(hidden_states, encoder_hidden_states, own, of_text, masks, options)
+
+    def evaluate(
+        self,
+        visual_RLC: Tensor,
+        text_RLD: Tensor | None,
+        grounding: Grounding | None,
+        keys: tuple[Tensor, Tensor] | None,
+        masks: tuple[Tensor | None, Tensor | None],
+        options: dict[str, Any],
+    ) -> Tensor:
+        """(R, L, channels): self-attention, fuser, cross-attention, feed-forward network."""
+        visual_RLC = visual_RLC + self.attn1(self.norm1(visual_RLC), attention_mask=masks[0], **options)
         if grounding is not None:
             visual_RLC = self.fuser(visual_RLC, grounding)
+        if keys is not None:
+            options = {**options, "keys": keys}
         visual_RLC = visual_RLC + self.attn2(
-            self.norm2(visual_RLC),
-            encoder_hidden_states=encoder_hidden_states,
-            attention_mask=encoder_attention_mask,
-            **options,
+            self.norm2(visual_RLC), encoder_hidden_states=text_RLD, attention_mask=masks[1], **options
         )
         output_RLC: Tensor = visual_RLC + self.ff(self.norm3(visual_RLC))
         return output_RLC
@@ -129,6 +149,7 @@ def attach_fuser(name: str, block: BasicTransformerBlock, token_width: int) -> N
     if not is_plain or block.only_cross_attention or block.double_self_attention:
         raise ValueError(f"{name}: not a transformer block as Stable Diffusion 1.5 has them")
     block.__class__ = InstanceBlock
+    block.name = name
     block.fuser = GatedSelfAttention(f"{name}.fuser", block.attn1.query_dim, token_width, block.attn1.heads)
-    for part in ("attn1", "attn2"):
-        getattr(block, part).set_processor(CachedCrossAttention(f"{name}.{part}"))
+    for part in (block.attn1, block.attn2):
+        part.set_processor(CachedCrossAttention())

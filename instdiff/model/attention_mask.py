@@ -94,13 +94,13 @@ def _most(covered_BNL: Tensor) -> Tensor:
 
 def near(points_BNF: Tensor, height: int, width: int, reach: float) -> Tensor:
     """(B, N, L) bool: cells that hold one of the points x, y, x, y, ... or whose middle is at most `reach` from it."""
-    size_2 = points_BNF.new_tensor([width, height])
     y, x = torch.meshgrid(
         torch.arange(height, device=points_BNF.device), torch.arange(width, device=points_BNF.device), indexing="ij"
     )
-    middle_L2 = (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) / size_2
+    middle_L2 = torch.stack([(x + 0.5) / width, (y + 0.5) / height], dim=-1).flatten(0, 1)
     apart_BNKL2 = points_BNF.unflatten(-1, (-1, 2))[:, :, :, None] - middle_L2
-    holds_BNKL = (apart_BNKL2.abs() <= 0.5 / size_2).all(dim=-1)
+    along_x, along_y = apart_BNKL2.abs().unbind(-1)
+    holds_BNKL = (along_x <= 0.5 / width) & (along_y <= 0.5 / height)
     near_BNL: Tensor = ((apart_BNKL2.square().sum(-1) <= reach**2) | holds_BNKL).any(dim=2)
     return near_BNL
 
@@ -120,7 +120,7 @@ def box_coverage(box_BN4: Tensor, height: int, width: int) -> Tensor:
 def transposed_boxes(conditions: Conditions, height: int, width: int) -> Tensor:
     """(B, N, L) bool: the released code's regions, whose first axis is x; edges round half to even."""
     x0, y0, x1, y1 = (
-        (conditions.box_BN4 * conditions.box_BN4.new_tensor([width, height, width, height])).round().unbind(-1)
+        (edge * size).round() for edge, size in zip(conditions.box_BN4.unbind(-1), 2 * (width, height), strict=True)
     )
     along_x = torch.arange(width, device=x0.device)
     along_y = torch.arange(height, device=x0.device)

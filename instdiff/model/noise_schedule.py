@@ -3,6 +3,8 @@
 Legend: B batch, C channels, h w latent cells.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,12 @@ def alphas_cumprod() -> Tensor:
     """(1000,) float32: the share of signal in the variance after each step, computed in float64."""
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, NUM_TIMESTEPS, dtype=torch.float64) ** 2
     return (1 - betas).cumprod(0).float()
+
+
+@functools.cache
+def alphas_on(device: torch.device) -> Tensor:
+    """The same there, where it stays: a copy in each step would make the CPU wait for the device."""
+    return alphas_cumprod().to(device)
 
 
 def stratified_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -29,7 +37,7 @@ def uniform_timesteps(count: int, generator: torch.Generator) -> Tensor:
 
 def noised(latents_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor) -> Tensor:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, equation 4)."""
-    kept_B111 = alphas_cumprod().to(timesteps_B.device)[timesteps_B].view(-1, 1, 1, 1)
+    kept_B111 = alphas_on(timesteps_B.device)[timesteps_B].view(-1, 1, 1, 1)
     return kept_B111.sqrt() * latents_BChw + (1 - kept_B111).sqrt() * noise_BChw
 
 
@@ -41,6 +49,6 @@ def eps_loss(predicted_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor, mi
     error_B = (predicted_BChw - noise_BChw).square().flatten(1).mean(1)
     if min_snr is None:
         return error_B.mean()
-    kept_B = alphas_cumprod().to(timesteps_B.device)[timesteps_B]
+    kept_B = alphas_on(timesteps_B.device)[timesteps_B]
     snr_B = kept_B / (1 - kept_B)
     return (error_B * snr_B.clamp(max=min_snr) / snr_B).mean()

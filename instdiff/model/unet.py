@@ -34,14 +34,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instdiff import atomic
-from instdiff.model import attention_mask
-from instdiff.model.attention import InstanceBlock, attach_fuser
+from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.model import attention_mask, deep_features
+from instdiff.model.attention import attach_fuser
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
 from instdiff.networks import loading, weight_files
-from instdiff.schema import Compat
+from instdiff.schema import Compat, Strict
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
@@ -59,16 +60,25 @@ def _with_base_parameters(init: Callable[..., None]) -> Callable[..., None]:
     return init
 
 
+class LayersConfig(Strict):
+    """What is stated of instance layers beside their weights."""
+
+    unifusion_config: UniFusionConfig
+    scale_u: bool
+    drawing: Drawing | None = None  # how they were trained and are best drawn; null: nobody has said
+
+
 class InstanceUNet(UNet2DConditionModel):
     """UNet2DConditionModel(**base) with instance layers; `save_pretrained` and `from_pretrained` hold all of it."""
 
-    _repeated_blocks = (InstanceBlock.__name__,)  # what diffusers' `compile_repeated_blocks` compiles
-
     @_with_base_parameters
-    def __init__(self, *, unifusion_config: dict[str, Any], scale_u: bool, **base: Any) -> None:
+    def __init__(
+        self, *, unifusion_config: dict[str, Any], scale_u: bool, drawing: dict[str, Any] | None = None, **base: Any
+    ) -> None:
         super().__init__(**base | {"attention_type": "default"})  # fusers are ours
         config = UniFusionConfig.model_validate(unifusion_config)
         self.register_to_config(unifusion_config=config.model_dump(mode="json"), scale_u=scale_u)
+        self.register_to_config(drawing=None if drawing is None else Drawing.model_validate(drawing).model_dump())
         self.unifusion = UniFusion(config)
         for name, block in self.transformers().items():
             attach_fuser(name, block, config.token_width)
@@ -76,10 +86,18 @@ class InstanceUNet(UNet2DConditionModel):
             _add_scale_u(self)
 
     @classmethod
-    def from_base(cls, base: UNet2DConditionModel, unifusion: UniFusionConfig, *, scale_u: bool) -> InstanceUNet:
+    def from_base(
+        cls,
+        base: UNet2DConditionModel,
+        unifusion: UniFusionConfig,
+        *,
+        scale_u: bool,
+        drawing: Drawing | None = None,
+    ) -> InstanceUNet:
         """A copy of `base` with fresh instance layers: gates and scales are 0, so it computes what `base` computes."""
         config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
-        unet = cls(**config, unifusion_config=unifusion.model_dump(mode="json"), scale_u=scale_u)
+        how = None if drawing is None else drawing.model_dump()
+        unet = cls(**config, unifusion_config=unifusion.model_dump(mode="json"), scale_u=scale_u, drawing=how)
         missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
         if unexpected or set(missing) != set(unet.instance_layers()):
             raise ValueError(f"the base does not fit: missing {missing[:5]}, unexpected {unexpected[:5]}")
@@ -91,10 +109,10 @@ class InstanceUNet(UNet2DConditionModel):
     @classmethod
     def from_base_and_layers(cls, base: UNet2DConditionModel, folder: Path) -> InstanceUNet:
         """`base`, whose weights it shares, with the instance layers that `save_instance_layers` wrote."""
-        sizes, scale_u = _sizes(folder / CONFIG_FILE)
+        stated = layers_config(folder / CONFIG_FILE)
         config = {name: value for name, value in base.config.items() if name in BASE_PARAMETERS}
         with torch.device("meta"):
-            unet = cls(**config, unifusion_config=sizes.model_dump(mode="json"), scale_u=scale_u)
+            unet = cls(**config, **stated.model_dump(mode="json"))
         unet.load_state_dict(base.state_dict(), strict=False, assign=True)
         unet.load_instance_layers(folder, base.dtype)
         return unet
@@ -112,13 +130,32 @@ class InstanceUNet(UNet2DConditionModel):
 
         `keys` are those of the text in the cross-attentions, from `with_cached_keys`; by default they are computed.
         """
-        given = dict(options.pop("cross_attention_kwargs", None) or {})
-        if grounding is not None and grounding.gate != 0:
-            given["grounding"] = grounding
-        if keys:
-            given["keys"] = keys
+        given = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
         options["cross_attention_kwargs"] = given or None
         return super().forward(sample, timestep, encoder_hidden_states, **options)
+
+    def with_deep_features(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The noise of a forward pass of these inputs, and what `shallow` needs of it."""
+        return deep_features.full(self, *inputs)
+
+    def shallow(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        grounding: Grounding | None = None,
+        keys: KeyValues | None = None,
+        *,
+        deep: Tensor,
+    ) -> Tensor:
+        """Predicted noise (B, 4, h, w) from the finest level anew and the deep features of an earlier step."""
+        options = _of_blocks(grounding, keys) or None
+        return deep_features.shallow(self, sample, timestep, encoder_hidden_states, deep, options)
+
+    def compile_repeated_blocks(self, *args: Any, **options: Any) -> None:
+        """`torch.compile` of what all transformer blocks have in common: compiled once for a size, not for a block."""
+        for block in self.transformers().values():
+            block.evaluate = torch.compile(block.evaluate, *args, **options)
 
     def ground(
         self,
@@ -156,6 +193,11 @@ class InstanceUNet(UNet2DConditionModel):
             grounding = replace(grounding, keys=kv_to(of_tokens, grounding.tokens_BTW.device))
         return TextAndGrounding(text_BLD, grounding, kv_to(of_text, text_BLD.device))
 
+    @property
+    def drawing(self) -> Drawing:
+        """How the layers are best drawn, as they state it; those of the released script where they do not."""
+        return AS_RELEASED if self.config.drawing is None else Drawing.model_validate(self.config.drawing)
+
     def transformers(self) -> dict[str, BasicTransformerBlock]:
         """The transformer blocks by name."""
         return {name: block for name, block in self.named_modules() if isinstance(block, BasicTransformerBlock)}
@@ -185,9 +227,9 @@ class InstanceUNet(UNet2DConditionModel):
         return self
 
     def save_instance_layers(self, folder: Path) -> None:
-        """Write the instance layers and their sizes; the folder appears when it is complete."""
+        """Write the instance layers, their sizes and how they are drawn; the folder appears when it is complete."""
         tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self.instance_layers().items()}
-        config = {name: self.config[name] for name in ("unifusion_config", "scale_u")}
+        config = {name: self.config[name] for name in LayersConfig.model_fields}
         with atomic.folder(folder) as part:
             save_file(tensors, part / WEIGHTS_FILE)
             (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -199,16 +241,22 @@ class InstanceUNet(UNet2DConditionModel):
         loading.fill(self, weight_files.read(file), str(file), places, dtype)
 
 
+def _of_blocks(grounding: Grounding | None, keys: KeyValues | None) -> dict[str, Any]:
+    """What is handed to the transformer blocks as options of their cross-attention."""
+    seen = grounding is not None and grounding.gate != 0
+    return ({"grounding": grounding} if seen else {}) | ({"keys": keys} if keys else {})
+
+
 def is_instance_layer(name: str) -> bool:
     """Does the parameter belong to UniFusion, a fuser or ScaleU?"""
     return name.startswith("unifusion.") or ".fuser." in name or ".scale_u." in name
 
 
-def _sizes(file: Path) -> tuple[UniFusionConfig, bool]:
-    """The sizes that stand beside saved instance layers, and whether ScaleU is among them."""
+def layers_config(file: Path) -> LayersConfig:
+    """What stands beside saved instance layers."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        return UniFusionConfig.model_validate(config["unifusion_config"]), bool(config["scale_u"])
+        return LayersConfig.model_validate({name: config[name] for name in LayersConfig.model_fields if name in config})
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{file}: does not state the sizes of instance layers") from error
 

@@ -4,6 +4,8 @@ Shapes: B pictures, N slots, D features of a phrase, F Fourier features, T token
 Order of the tokens: N for boxes, N for points, N for scribbles, N for outlines, then those of the masks.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt, model_validator
@@ -82,25 +84,34 @@ class UniFusion(nn.Module):
         return nn.Sequential(*layers)
 
     def _located(self, name: Format, conditions: Conditions) -> Tensor:
-        """(B, N, W): one token a slot; what empty slots share is computed once."""
+        """(B, N, W): one token a slot; on a CPU, what empty slots share is computed once."""
         given_BN = conditions.given(name)
+        if not counts_first(given_BN):
+            every_BNW: Tensor = self.mlps[name](self._inputs(name, conditions, ...))
+            return every_BNW
         used_BN = conditions.filled_BN | given_BN
-        null_text, null_place = self.null["text"], self.null[name]
-        filled, given = conditions.filled_BN[used_BN][:, None], given_BN[used_BN][:, None]
-        text = torch.where(filled, conditions.text_BND[used_BN].to(null_text.dtype), null_text)
-        place = torch.where(given, fourier(conditions.numbers(name)[used_BN]).to(null_place.dtype), null_place)
-        inputs = torch.cat([torch.cat([null_text, null_place])[None], torch.cat([text, place], dim=-1)])
-        outputs = self.mlps[name](inputs)
+        empty = torch.cat([self.null["text"], self.null[name]])[None]
+        outputs: Tensor = self.mlps[name](torch.cat([empty, self._inputs(name, conditions, used_BN)]))
         row_BN = torch.where(used_BN, used_BN.flatten().cumsum(0).view_as(used_BN), 0)  # 0 is the empty slot
-        tokens_BNW: Tensor = outputs[row_BN]
-        return tokens_BNW
+        return outputs[row_BN]
+
+    def _inputs(self, name: Format, conditions: Conditions, slots: Any) -> Tensor:
+        """(..., D + F): phrase and place of these slots, null vectors where they have none."""
+        filled, given = (flags[slots][..., None] for flags in (conditions.filled_BN, conditions.given(name)))
+        null_text, null_place = self.null["text"], self.null[name]
+        text = torch.where(filled, conditions.text_BND[slots].to(null_text.dtype), null_text)
+        place = torch.where(given, fourier(conditions.numbers(name)[slots]).to(null_place.dtype), null_place)
+        return torch.cat([text, place], dim=-1)
 
     def _masks(self, conditions: Conditions) -> Tensor:
-        """(B, T, W): tokens of all masks of a picture; ConvNeXt sees only pictures that have one."""
+        """(B, T, W): tokens of all masks of a picture; on a CPU, ConvNeXt sees only pictures that have one."""
         seen_B = conditions.mask_given_BN.any(dim=1)
         num_tokens = self.config.num_mask_tokens
         features_BTC = self.null["mask"].expand(len(seen_B), num_tokens, -1)
-        if seen_B.any():
+        if not counts_first(seen_B):
+            every_BTC = self.mask_features(conditions.mask_BNHW & conditions.mask_given_BN[:, :, None, None])
+            features_BTC = torch.where(seen_B[:, None, None], every_BTC, features_BTC)
+        elif seen_B.any():
             image_BNHW = conditions.mask_BNHW[seen_B] & conditions.mask_given_BN[seen_B][:, :, None, None]
             features_BTC = features_BTC.index_put((seen_B.nonzero()[:, 0],), self.mask_features(image_BNHW))
         tokens_BTW: Tensor = self.mlps["mask"](features_BTC + self.mask_position)
@@ -112,6 +123,11 @@ class UniFusion(nn.Module):
         image_BNHW = F.interpolate(mask_BNHW.to(self.mask_in.weight.dtype), size=(size, size), mode="nearest")
         map_BCHW: Tensor = self.mask_trunk(self.mask_in(image_BNHW))
         return map_BCHW.reshape(len(map_BCHW), -1, self.config.num_mask_tokens).transpose(1, 2)
+
+
+def counts_first(tensor: Tensor) -> bool:
+    """Is it worth finding out what a batch holds, and then computing no more? Elsewhere the CPU would have to wait."""
+    return tensor.device.type == "cpu"
 
 
 @torch.no_grad()

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from diffusers import UNet2DConditionModel
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
 
 
-def load(folder: Path) -> UNet2DConditionModel:
-    """The frozen base model of a folder, in fp32."""
-    unet: UNet2DConditionModel = loading.from_folder(UNet2DConditionModel, folder)
+def load(folder: Path, where: Place = PLAIN) -> UNet2DConditionModel:
+    """The frozen base model of a folder, on the CPU, in the precision that it is for."""
+    unet: UNet2DConditionModel = loading.from_folder(UNet2DConditionModel, folder, where.dtype)
     return unet

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
 
 Picture = npt.NDArray[np.uint8]
@@ -73,42 +74,48 @@ class Clip:
 
     @torch.no_grad()
     def image_features(self, pictures: Sequence[Picture]) -> Tensor:
-        """Unit vectors (N, D) of pictures or crops of any size, (H, W, 3) uint8."""
+        """Unit vectors (N, D) of pictures or crops of any size, (H, W, 3) uint8; on the CPU, in float32."""
         size = self.model.config.vision_config.image_size
         parts = [self._images(self.prepared(pictures[i : i + 256], size)) for i in range(0, len(pictures), 256)]
-        return torch.cat(parts)
+        return torch.cat(parts).to("cpu", torch.float32)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (M, D) of texts."""
-        return self._texts(texts)
+        """Unit vectors (M, D) of texts; on the CPU, in float32."""
+        return self._texts(texts).to("cpu", torch.float32)
 
     def _images(self, pixels_N3SS: Tensor) -> Tensor:
-        return F.normalize(self.model.visual_projection(self.model.vision_model(pixels_N3SS).pooler_output), dim=-1)
+        pixels = pixels_N3SS.to(self.model.device, self.model.dtype)
+        return F.normalize(self.model.visual_projection(self.model.vision_model(pixels).pooler_output), dim=-1)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         length = self.model.config.text_config.max_position_embeddings
-        states = self.model.text_model(token_ids(self.tokenizer, texts, length)).pooler_output
+        ids = token_ids(self.tokenizer, texts, length).to(self.model.device)
+        states = self.model.text_model(ids).pooler_output
         return F.normalize(self.model.text_projection(states), dim=-1)
 
     def contrast(self, pixels_N3SS: Tensor, texts: Sequence[str]) -> Tensor:
         """Symmetric cross-entropy of N pictures with their texts (Radford et al. 2021); equal texts are one target."""
         distinct = list(dict.fromkeys(texts))
-        target = torch.tensor([distinct.index(text) for text in texts])
+        target = torch.tensor([distinct.index(text) for text in texts], device=self.model.device)
         logits_NM = self._images(pixels_N3SS) @ self._texts(distinct).T * self.model.logit_scale.exp().clamp(max=100)
         of_text_MN = F.one_hot(target, len(distinct)).T.float()
         of_text_MN = of_text_MN / of_text_MN.sum(1, keepdim=True)
         return (F.cross_entropy(logits_NM, target) + F.cross_entropy(logits_NM.T, of_text_MN)) / 2
 
 
-def load_text(folder: Path) -> TextEncoder:
+def load_text(folder: Path, where: Place = PLAIN) -> TextEncoder:
     """The frozen text encoder of a folder."""
-    return TextEncoder(loading.from_folder(CLIPTextModel, folder), tokenizer(folder))
+    device = where.device
+    model = loading.from_folder(CLIPTextModel, folder, where.dtype).to(device)
+    return TextEncoder(model, tokenizer(folder))
 
 
-def load(folder: Path) -> Clip:
+def load(folder: Path, where: Place = PLAIN) -> Clip:
     """The frozen CLIP of a folder, which prepares pictures as the folder says, if it does."""
-    return Clip(loading.from_folder(CLIPModel, folder), tokenizer(folder), preparation(folder / PREPARATION_FILE))
+    device = where.device
+    model = loading.from_folder(CLIPModel, folder, where.dtype).to(device)
+    return Clip(model, tokenizer(folder), preparation(folder / PREPARATION_FILE))
 
 
 def tokenizer(folder: Path) -> CLIPTokenizer:

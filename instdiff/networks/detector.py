@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Box
 
@@ -41,6 +42,7 @@ class Detector:
     image_size: int
     min_score: float
     nms_iou: float
+    where: Place = PLAIN
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         """What is seen in each picture (H, W, 3) uint8 RGB, surest first; masks touch only what they cover."""
@@ -51,7 +53,8 @@ class Detector:
                 conf=self.min_score,
                 iou=self.nms_iou,
                 retina_masks=True,
-                device="cpu",
+                device=str(self.where.device),
+                **({"quantize": 16} if self.where.precision == "float16" else {}),
                 verbose=False,
                 save=False,
             )
@@ -67,15 +70,18 @@ class Detector:
             yield Detection(self.classes[int(number)], score, box, mask)
 
 
-def load(folder: Path) -> Detector:
-    """The detector of a folder."""
+def load(folder: Path, where: Place = PLAIN) -> Detector:
+    """The detector of a folder; ValueError for bfloat16, in which ultralytics does not predict."""
+    if where.precision == "bfloat16":
+        raise ValueError("the detector's precision is bfloat16; ultralytics knows float32 and float16")
+    where = where.settled()
     settings = json.loads((folder / CLASSES).read_text())
     weight_files.recognised(folder / WEIGHTS)
     with private_settings():
         model = yolo(folder / WEIGHTS)
     loading.refuse_not_finite(model.model.state_dict(), str(folder / WEIGHTS))
     return Detector(
-        model, tuple(settings["classes"]), settings["image_size"], settings["min_score"], settings["nms_iou"]
+        model, tuple(settings["classes"]), settings["image_size"], settings["min_score"], settings["nms_iou"], where
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Dinov2Model, Dinov2WithRegistersModel
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
 from instdiff.networks.clip import Picture, Preparation
 
@@ -30,10 +31,12 @@ class Dinov2:
     @torch.no_grad()
     def image_features(self, pictures: Sequence[Picture]) -> Tensor:
         """(N, D) of pictures of any size, (H, W, 3) uint8."""
-        features: Tensor = self.network(IMAGENET(pictures, SIDE)).pooler_output
+        pixels_NCHW = IMAGENET(pictures, SIDE).to(self.network.device, self.network.dtype)
+        features: Tensor = self.network(pixels_NCHW).pooler_output.float()
         return features
 
 
-def load(folder: Path) -> Dinov2:
+def load(folder: Path, where: Place = PLAIN) -> Dinov2:
     """The network of a folder; ValueError where it is missing or another."""
-    return Dinov2(loading.from_folder(CLASSES[loading.model_type(folder, CLASSES)], folder))
+    network = loading.from_folder(CLASSES[loading.model_type(folder, CLASSES)], folder, where.dtype)
+    return Dinov2(network.to(where.device))

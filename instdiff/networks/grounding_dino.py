@@ -41,17 +41,19 @@ class PhraseBox(NamedTuple):
 
 
 class GroundingDino:
-    """Finds what phrases name; runs on a GPU where there is one.
+    """Finds what phrases name.
 
     Pictures of one size go through the model together. Those of different sizes would have to be padded, and a padded
     picture does not give quite the boxes that it gives alone.
     """
 
-    def __init__(self, weights: Path, box_threshold: float, text_threshold: float) -> None:
+    def __init__(
+        self, weights: Path, box_threshold: float, text_threshold: float, device: torch.device | str = "cpu"
+    ) -> None:
         kind = CLASSES[loading.model_type(weights, CLASSES)]
         self._processor = AutoProcessor.from_pretrained(weights, local_files_only=True)
         self._model = loading.from_folder(kind, weights, dtype="auto")
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device)
         self._box_threshold, self._text_threshold = box_threshold, text_threshold
 
     def find(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import clip
 from instdiff.networks.clip import Clip, Picture
 
@@ -32,6 +33,6 @@ class Preference:
         return np.asarray(cosines_N.cpu().numpy(), np.float64) * scale
 
 
-def load(folder: Path, name: str) -> Preference:
+def load(folder: Path, name: str, where: Place = PLAIN) -> Preference:
     """The preference of a folder by its name, a key of SCALED."""
-    return Preference(clip.load(folder), SCALED[name])
+    return Preference(clip.load(folder, where), SCALED[name])

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam2Model, Sam2Processor
 
+from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading
@@ -21,12 +22,13 @@ Pixels = NDArray[np.uint8]
 
 
 class Sam2:
-    """Fills boxes with masks; runs on a GPU where there is one."""
+    """Fills boxes with masks; runs where `where` says."""
 
-    def __init__(self, weights: Path, max_boxes: int) -> None:
+    def __init__(self, weights: Path, max_boxes: int, where: Place = PLAIN) -> None:
+        device = where.device
         self._processor: Any = Sam2Processor.from_pretrained(weights, local_files_only=True)
-        self._model: Any = loading.from_folder(Sam2Model, weights)
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model: Any = loading.from_folder(Sam2Model, weights, where.dtype)
+        self._model.to(device)
         self._max_boxes = max_boxes
 
     @torch.no_grad()
@@ -35,7 +37,8 @@ class Sam2:
 
         The pictures go through the image encoder together and once, the boxes of one through the decoder together.
         """
-        ready_B3SS = self._processor(images=list(pixels), return_tensors="pt").pixel_values.to(self._model.device)
+        ready_B3SS = self._processor(images=list(pixels), return_tensors="pt").pixel_values
+        ready_B3SS = ready_B3SS.to(self._model.device, self._model.dtype)
         scales = self._model.get_image_embeddings(ready_B3SS)
         return [
             self._filled([scale[place : place + 1] for scale in scales], one.shape[:2], its)
@@ -51,9 +54,9 @@ class Sam2:
             asked = self._processor(input_boxes=[edges], original_sizes=[size], return_tensors="pt")
             said = self._model(
                 image_embeddings=embedding,
-                input_boxes=asked.input_boxes.to(self._model.device),
+                input_boxes=asked.input_boxes.to(self._model.device, self._model.dtype),
                 multimask_output=False,
             )
-            (masks_N1HW,) = self._processor.post_process_masks(said.pred_masks, [size])
+            (masks_N1HW,) = self._processor.post_process_masks(said.pred_masks.float(), [size])
             filled += zip(masks_N1HW[:, 0].cpu().numpy(), said.iou_scores[0, :, 0].tolist(), strict=True)
         return filled

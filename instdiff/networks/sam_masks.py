@@ -15,6 +15,7 @@ from segment_anything.modeling.transformer import Attention
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import scaled_dot_product_attention
 
+from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading, weight_files
@@ -61,12 +62,13 @@ def fused(sam: Sam) -> Sam:
 
 
 class SegmentAnything:
-    """Fills boxes with masks; runs on a GPU where there is one."""
+    """Fills boxes with masks; runs where `where` says."""
 
-    def __init__(self, weights: Path, max_boxes: int) -> None:
-        self._sam = fused(load(weights)).to("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, weights: Path, max_boxes: int, where: Place = PLAIN) -> None:
+        device = where.device
+        self._sam = fused(load(weights)).to(device, where.dtype)
         self._resize = ResizeLongestSide(self._sam.image_encoder.img_size)
-        self._max_boxes = max_boxes
+        self._max_boxes, self._dtype = max_boxes, where.dtype
 
     @torch.no_grad()
     def fill(self, pixels: Sequence[Pixels], boxes: Sequence[Sequence[Box]]) -> list[list[tuple[Mask, float]]]:
@@ -75,14 +77,14 @@ class SegmentAnything:
         The pictures go through the image encoder together and once, their boxes through the decoder together.
         """
         resized = [torch.from_numpy(self._resize.apply_image(one).copy()).permute(2, 0, 1) for one in pixels]
-        ready_BCSS = torch.stack([self._sam.preprocess(one.to(self._sam.device)) for one in resized])
+        ready_BCSS = torch.stack([self._sam.preprocess(one.to(self._sam.device)) for one in resized]).to(self._dtype)
         embeddings_BDhw = self._sam.image_encoder(ready_BCSS)
         edges_M4 = torch.cat([self._edges(its, one.shape[:2]) for its, one in zip(boxes, pixels, strict=True)])
         owners_M = torch.tensor([number for number, its in enumerate(boxes) for _ in its], device=edges_M4.device)
         together = zip(owners_M.split(self._max_boxes), edges_M4.split(self._max_boxes), strict=True)
         answers = [networks.decoded(self._sam, embeddings_BDhw[owner_N], edges_N4) for owner_N, edges_N4 in together]
         counts = [len(its) for its in boxes]
-        logits, scores = (torch.cat(some).split(counts) for some in zip(*answers, strict=True))
+        logits, scores = (torch.cat(some).float().split(counts) for some in zip(*answers, strict=True))
         return [
             list(zip(self._sharp(logits_N1hw, its_CHW.shape[1:], one.shape[:2]), scores_N1[:, 0].tolist(), strict=True))
             for logits_N1hw, scores_N1, its_CHW, one in zip(logits, scores, resized, pixels, strict=True)

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
 
 
@@ -27,7 +28,8 @@ def pictures(pixels_BCHW: Tensor, *, rounded: bool = True) -> npt.NDArray[np.uin
     return array
 
 
-def load(folder: Path) -> AutoencoderKL:
-    """The frozen autoencoder of a folder, in fp32 and evaluation mode."""
-    vae: AutoencoderKL = loading.from_folder(AutoencoderKL, folder)
-    return vae
+def load(folder: Path, where: Place = PLAIN) -> AutoencoderKL:
+    """The frozen autoencoder of a folder, in evaluation mode."""
+    device = where.device
+    vae: AutoencoderKL = loading.from_folder(AutoencoderKL, folder, where.dtype)
+    return vae.to(device)

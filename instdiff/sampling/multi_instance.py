@@ -6,6 +6,7 @@ Shapes: B pictures, R rows of a batch (pictures, then instances drawn alone), C 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,8 +16,16 @@ from instdiff.sampling.solvers import Denoise, Solver, State
 from instdiff.schema import Compat
 
 
+@runtime_checkable
+class Stepwise(Protocol):
+    """Denoisers that differ from step to step."""
+
+    def at_step(self, index: int, *, begins: bool, alike: bool) -> Denoise:
+        """That of step `index`: does a walk begin there, with the same latents in all rows of a picture?"""
+
+
 def sample(
-    denoise: Denoise,
+    denoise: Denoise | Stepwise,
     noise_BCHW: Tensor,
     solver: Solver[State],
     gates: Sequence[float],
@@ -34,8 +43,8 @@ def sample(
 
 
 def sample_multi_instance(
-    denoise_rows: Denoise,
-    denoise_pictures: Denoise,
+    denoise_rows: Denoise | Stepwise,
+    denoise_pictures: Denoise | Stepwise,
     noise_BCHW: Tensor,
     solver: Solver[State],
     gates: Sequence[float],
@@ -62,9 +71,10 @@ def sample_multi_instance(
         )
     clean_RCHW = None if clean_BCHW is None else clean_BCHW[picture_R]
     x_RCHW, state = solver.start(noise_BCHW[picture_R], clean_RCHW, first)
-    x_RCHW, state = _walk(denoise_rows, x_RCHW, state, solver, gates, range(first, split), after_step)
+    x_RCHW, state = _walk(denoise_rows, x_RCHW, state, solver, gates, range(first, split), after_step, alike=True)
     if split == last and compat == "reference":
-        return x_RCHW[[int((picture_R == picture).nonzero()[-1]) for picture in range(num_pictures)]]
+        pictures = picture_R.tolist()
+        return x_RCHW[[len(pictures) - 1 - pictures[::-1].index(picture) for picture in range(num_pictures)]]
     merged_BCHW = merge(x_RCHW, picture_R, num_pictures, region_RHW)
     state = solver.rows(state, slice(num_pictures))
     return _walk(denoise_pictures, merged_BCHW, state, solver, gates, range(split, last), after_step)[0]
@@ -97,27 +107,36 @@ def _sums(x_RCHW: Tensor, picture_R: Tensor, num_pictures: int) -> Tensor:
     return x_RCHW.new_zeros(num_pictures, *x_RCHW.shape[1:]).index_add(0, picture_R, x_RCHW)
 
 
-def alone_rows(conditions: Conditions) -> tuple[Conditions, Tensor]:
-    """Conditions of all rows, pictures first, then every instance alone in slot 0; and (R,) the picture of each row."""
-    filled = conditions.filled_BN.nonzero().tolist()
+def alone_rows(conditions: Conditions, counts: Sequence[int]) -> tuple[Conditions, list[int]]:
+    """Conditions of all rows, pictures first, then every instance alone in slot 0; and the picture of each row.
+
+    `counts` are the instances of each picture, which fill its first slots.
+    """
+    filled = [(picture, slot) for picture, count in enumerate(counts) for slot in range(count)]
     alone = [select(conditions.rows([picture]), slot) for picture, slot in filled]
-    pictures = [*range(len(conditions)), *(picture for picture, _ in filled)]
-    return cat([conditions, *alone]), torch.tensor(pictures, device=conditions.filled_BN.device)
+    return cat([conditions, *alone]), [*range(len(counts)), *(picture for picture, _ in filled)]
 
 
 def _walk(
-    denoise: Denoise,
+    denoise: Denoise | Stepwise,
     x_RCHW: Tensor,
     state: State,
     solver: Solver[State],
     gates: Sequence[float],
     steps: range,
     after_step: Callable[[], object] | None,
+    *,
+    alike: bool = False,
 ) -> tuple[Tensor, State]:
     if len(gates) != solver.num_steps:
         raise ValueError(f"{len(gates)} gates for {solver.num_steps} steps")
     for index in steps:
-        x_RCHW, state = solver.step(denoise, x_RCHW, index, gates[index], state)
+        begins = index == steps.start
+        if isinstance(denoise, Stepwise):
+            now = denoise.at_step(index, begins=begins, alike=alike and begins)
+        else:
+            now = denoise
+        x_RCHW, state = solver.step(now, x_RCHW, index, gates[index], state)
         if after_step is not None:
             after_step()
     return x_RCHW, state

@@ -10,10 +10,9 @@ N slots, L text positions, D features, C channels, h w latent cells, H W pixels.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -22,10 +21,12 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instdiff.drawing import MaskedAttention, Merge, chosen
 from instdiff.formats import FORMATS, Format
+from instdiff.layouts import from_python
 from instdiff.layouts.complete import complete
 from instdiff.model import attention_mask, conditions
 from instdiff.model.conditions import Conditions
@@ -34,17 +35,12 @@ from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import vae as pixels
 from instdiff.networks.clip import TextEncoder
-from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling import guidance, memory, multi_instance
+from instdiff.sampling.few_steps import StepNoise, with_noise
+from instdiff.sampling.finite import by_vae, finite
+from instdiff.sampling.refiner import refined
 from instdiff.sampling.solvers import solver
-from instdiff.schema import Compat, Instance, Layout
-
-NEGATIVE_PROMPT = (  # of the released script
-    "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, cropped, worst quality, "
-    "low quality"
-)
-REFINER_STEPS = 20
-Merge = Literal["mean", "regions"]  # of the latents of instances that were drawn alone
-MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the most tokens, as the released code's
+from instdiff.schema import Compat, Layout
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -65,6 +61,7 @@ class Rows:
     picture_R: Tensor  # the picture each row belongs to
     null_text_1LD: Tensor
     null_grounding: Grounding | None
+    num_pictures: int
     region_RHW: Tensor | None = None  # latent cells of each row's place
 
 
@@ -87,6 +84,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
     ) -> None:
         super().__init__()
         self.lora_fits: dict[str, LoraFit] = {}  # of each adapter that was added
+        self.padded = False  # whether passes are filled up to few sizes: for compiled code, see guidance.Guided
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
 
     @property
@@ -105,19 +103,22 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         prompt: str | Layout | Sequence[str | Layout],
         instances: Sequence[Any] = (),
         *,
-        negative_prompt: str = NEGATIVE_PROMPT,
+        negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        alpha: float = 0.75,
-        mis: float = 0.36,
-        merge: Merge = "mean",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        reuse: int = 1,
+        alpha: float | None = None,
+        mis: float | None = None,
+        merge: Merge | None = None,
         formats: Collection[Format] = FORMATS,
-        masked_attention: MaskedAttention = False,
+        masked_attention: MaskedAttention | None = None,
         generator: Generators | None = None,
         latents: Tensor | None = None,
+        step_noise: StepNoise | None = None,
         image: Image.Image | Sequence[Image.Image] | None = None,
         strength: float = 1.0,
         refiner: DiffusionPipeline | None = None,
@@ -131,12 +132,18 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         """Pictures at `.images`: those of the first layout, then of the next.
 
         `prompt` is a text or a Layout, or several; for a text, `instances` lists its instances (for several texts, a
-        list for each), each an Instance or a dictionary of its fields. `formats` are those that count; with none of
-        them the picture is drawn from the text alone. `height` and `width` are in pixels.
+        list for each), each an Instance or a dictionary of its fields, its mask also a picture of PIL or an array.
+        `formats` are those that count; with none of them the picture is drawn from the text alone. `height` and `width`
+        are in pixels.
 
         For the share `alpha` of the steps instances count, for the share `mis` they are drawn alone; then the picture
         goes on from the mean, or from each instance's latents in its own place (`merge="regions"`). With
         `masked_attention` instances see only their own place, at every level of the network or the "finest" alone.
+        These, steps, guidance and negative prompt are those of the layers (`pipe.unet.drawing`) where they are None.
+
+        Cheaper and not exact: guidance in an interval of the steps alone, as shares from the noisiest on
+        (`guidance_interval`); the deep levels of the network in every `reuse`-th step only. `step_noise` gives the
+        noise (P, C, h, w) that a few-step solver adds in a step, by the step's number.
 
         `generator` is one for the whole batch or one a picture; `latents` (P, C, h, w) takes the place of the noise it
         draws. With `image` only the share `strength` of the steps is taken, from that picture under the same noise. A
@@ -144,11 +151,26 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         forward pass. `compat="reference"` gives the numbers of the released code where it differs; `output_type` is
         "pil" or "latent". ValueError says in one sentence what does not fit.
         """
-        layouts = as_layouts(prompt, instances)
+        layouts = from_python.layouts(prompt, instances)
+        how = chosen(
+            self.unet.drawing,
+            {
+                "steps": num_inference_steps,
+                "guidance": guidance_scale,
+                "negative_prompt": negative_prompt,
+                "alpha": alpha,
+                "mis": mis,
+                "merge": merge,
+                "masked_attention": masked_attention,
+            },
+        )
         device = self._execution_device
         count = len(layouts) * num_images_per_prompt
-        steps = solver(self.scheduler, num_inference_steps)
-        gates = guidance.gates(steps.num_steps, alpha)
+        steps = solver(self.scheduler, how.steps)
+        guided = guidance.guided_steps(steps.num_steps, guidance_interval)
+        if reuse < 1:
+            raise ValueError(f"reuse {reuse}: the deep levels are evaluated in every 1st, 2nd, ... step")
+        gates = guidance.gates(steps.num_steps, how.alpha)
         noise_PChw = self._noise(count, height, width, generator, latents, device)
         clean_PChw = None if image is None else self._encode(image, noise_PChw)
         if not 0 < strength <= 1:
@@ -156,31 +178,43 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
         if first == steps.num_steps:
             raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
-        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, mis) > first
+        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, how.mis) > first
         size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
+        apart = num_images_per_prompt * sum(len(layout.instances) for layout in layouts) if is_apart else 0
+        drawn = memory.Size(
+            size[0] * self.scale,
+            size[1] * self.scale,
+            *memory.rows(count, apart, how.guidance, max_rows),
+            masked=bool(how.masked_attention) and bool(formats),
+        )
+        memory.refuse_too_large(self.unet.config, self.vae.config, drawn, device, self.unet.dtype.itemsize)
         rows = self._rows(
             layouts,
             num_images_per_prompt,
-            negative_prompt,
+            how.negative_prompt,
             formats,
             size=size,
-            masked=masked_attention,
+            masked=how.masked_attention,
             apart=is_apart,
-            merge=merge,
+            merge=how.merge,
             max_rows=max_rows,
             compat=compat,
             device=device,
         )
-
+        steps = with_noise(steps, step_noise, rows.picture_R)
         denoise = guidance.with_guidance(
             self.unet,
             rows.text_RLD,
             rows.grounding,
             rows.null_text_1LD,
             rows.null_grounding,
-            guidance=guidance_scale,
+            guidance=how.guidance,
             max_rows=max_rows,
             picture_R=rows.picture_R,
+            num_pictures=rows.num_pictures,
+            steps=guided,
+            reuse=reuse,
+            padded=self.padded,
         )
         latents_PChw = multi_instance.sample_multi_instance(
             denoise,
@@ -189,14 +223,14 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             steps,
             gates,
             picture_R=rows.picture_R,
-            share=mis if is_apart else 0,
+            share=how.mis if is_apart else 0,
             clean_BCHW=clean_PChw,
             first=first,
             after_step=after_step,
             region_RHW=rows.region_RHW,
             compat=compat,
         )
-        images: Any = self._finite(latents_PChw, "latents", self.unet.dtype)
+        images: Any = finite(latents_PChw, "latents", self.unet.dtype)
         if output_type == "pil":
             images = self._decode(latents_PChw, max_rows, compat)
             if refiner is not None and cascade_strength > 0:
@@ -226,11 +260,13 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         prompts = [layout.prompt for layout in layouts]
         if not formats:
             text_RLD = self.text.tokens(prompts)[picture_of]
-            return Rows(text_RLD, None, torch.arange(len(text_RLD), device=device), null_text_1LD, None)
+            picture_R = torch.arange(len(text_RLD), device=device)
+            return Rows(text_RLD, None, picture_R, null_text_1LD, None, len(picture_of))
         whole = self.conditions(layouts, formats, compat)
-        of_rows, layout_of = multi_instance.alone_rows(whole) if apart else (whole, torch.arange(len(layouts)))
+        counts = [len(layout.instances) for layout in layouts]
+        of_rows, layout_of = multi_instance.alone_rows(whole, counts) if apart else (whole, [*range(len(layouts))])
         phrases = [instance.phrase for layout in layouts for instance in layout.instances] if apart else []
-        row_R, picture_R = repeat_rows(layout_of.tolist(), picture_of, len(layouts))
+        row_R, pictures = repeat_rows(layout_of, picture_of, len(layouts))
         parts = [of_rows.rows(slice(start, start + max_rows)) for start in range(0, len(of_rows), max_rows)]
         grounding = cat_groundings([self._ground(part, size, masked, compat, device) for part in parts]).rows(row_R)
         null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
@@ -238,7 +274,16 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         region_RHW = None
         if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
             region_RHW = attention_mask.regions(of_rows, *size)[row_R, 0].unflatten(1, size).to(device)
-        return Rows(text_RLD, grounding, torch.tensor(picture_R, device=device), null_text_1LD, null, region_RHW)
+        picture_R = torch.tensor(pictures, device=device)
+        return Rows(text_RLD, grounding, picture_R, null_text_1LD, null, len(picture_of), region_RHW)
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of a picture's latents; height and width in pixels, by default the network's own."""
+        side = self.unet.config.sample_size * self.scale
+        height, width = height or side, width or side
+        if height % self.scale or width % self.scale or min(height, width) < self.scale:
+            raise ValueError(f"height {height} and width {width} must be multiples of {self.scale}")
+        return int(self.unet.config.in_channels), height // self.scale, width // self.scale
 
     def conditions(
         self, layouts: Sequence[Layout], formats: Collection[Format] = FORMATS, compat: Compat | None = None
@@ -275,11 +320,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         device: torch.device,
     ) -> Tensor:
         """(P, C, h, w) in float32: `latents`, or noise from the generator."""
-        side = self.unet.config.sample_size * self.scale
-        height, width = height or side, width or side
-        if height % self.scale or width % self.scale or min(height, width) < self.scale:
-            raise ValueError(f"height {height} and width {width} must be multiples of {self.scale}")
-        shape = (count, self.unet.config.in_channels, height // self.scale, width // self.scale)
+        shape = (count, *self.latent_shape(height, width))
         if latents is not None:
             if latents.shape[:2] != shape[:2]:
                 raise ValueError(f"latents are {tuple(latents.shape)}, expected {shape}")
@@ -299,73 +340,20 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         size = (noise_PChw.shape[-1] * self.scale, noise_PChw.shape[-2] * self.scale)
         array = np.stack([np.asarray(picture.convert("RGB").resize(size)) for picture in images])
         input_P3HW = pixels.pixels(array).to(noise_PChw.device)
-        latents = self._by_vae(lambda part: self.vae.encode(part).latent_dist.mode(), input_P3HW, "latents of --image")
+        latents = by_vae(
+            self.vae, lambda part: self.vae.encode(part).latent_dist.mode(), input_P3HW, "latents of --image"
+        )
         scaled: Tensor = latents * self.vae.config.scaling_factor
         return scaled.expand(len(noise_PChw), -1, -1, -1)
 
     def _decode(self, latents_PChw: Tensor, max_rows: int, compat: Compat | None) -> list[Image.Image]:
         scaled = latents_PChw / self.vae.config.scaling_factor
         parts = [
-            self._by_vae(lambda rows: self.vae.decode(rows).sample, part, "pictures") for part in scaled.split(max_rows)
+            by_vae(self.vae, lambda rows: self.vae.decode(rows).sample, part, "pictures")
+            for part in scaled.split(max_rows)
         ]
         arrays = (pixels.pictures(part, rounded=compat != "reference") for part in parts)
         return [Image.fromarray(picture) for array in arrays for picture in array]
-
-    def _by_vae(self, run: Callable[[Tensor], Tensor], rows: Tensor, what: str) -> Tensor:
-        """What the autoencoder makes of rows, in float32; rows that overflow half precision go through it once more."""
-        precision = self.vae.dtype
-        output = run(rows.to(precision)).float()
-        bad = ~output.isfinite().flatten(1).all(1)
-        if precision != torch.float32 and bad.any():
-            warnings.warn(
-                f"the autoencoder overflows {precision_name(precision)}: {int(bad.sum())} of {len(bad)} {what} are "
-                "computed in float32 instead",
-                stacklevel=2,
-            )
-            nn.Module.to(self.vae, torch.float32)
-            try:
-                output[bad] = run(rows[bad].float())
-            finally:
-                nn.Module.to(self.vae, precision)
-            precision = torch.float32
-        return self._finite(output, what, precision)
-
-    def _finite(self, rows: Tensor, what: str, precision: torch.dtype) -> Tensor:
-        """The rows, if all are finite; ValueError names the precision that they were computed in."""
-        bad = ~rows.isfinite().flatten(1).all(1)
-        if bad.any():
-            advice = "the weights are at fault" if precision == torch.float32 else "take bfloat16 or float32"
-            raise ValueError(
-                f"{int(bad.sum())} of {len(bad)} {what} hold NaN or infinity, computed in {precision_name(precision)}: "
-                f"{advice}"
-            )
-        return rows
-
-
-def precision_name(dtype: torch.dtype) -> str:
-    """As the options name it."""
-    return str(dtype).removeprefix("torch.")
-
-
-def as_layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
-    """Layouts of prompts and instances; ValueError when lists do not fit each other, or an instance is none."""
-    if isinstance(prompt, str | Layout):
-        prompt, instances = [prompt], [instances]
-    if not instances:
-        instances = [()] * len(prompt)
-    if not prompt or len(prompt) != len(instances):
-        raise ValueError(f"{len(prompt)} prompts and {len(instances)} lists of instances")
-    pairs = enumerate(zip(prompt, instances, strict=True))
-    return [_layout(text, its_instances, number) for number, (text, its_instances) in pairs]
-
-
-def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, Any]], number: int) -> Layout:
-    if isinstance(prompt, Layout):
-        if instances:
-            raise ValueError("a Layout has its own instances: give no others")
-        return prompt
-    checked = tuple(item if isinstance(item, Instance) else Instance.model_validate(item) for item in instances)
-    return Layout(key=f"layout {number}", prompt=prompt, instances=checked)
 
 
 def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts: int) -> tuple[list[int], list[int]]:
@@ -378,17 +366,3 @@ def repeat_rows(layout_of: Sequence[int], picture_of: Sequence[int], num_layouts
         alone[layout].append(row)
     instances = [(row, picture) for picture, layout in enumerate(picture_of) for row in alone[layout]]
     return [*picture_of, *(row for row, _ in instances)], [*range(len(picture_of)), *(who for _, who in instances)]
-
-
-def refined(
-    refiner: DiffusionPipeline, images: Sequence[Image.Image], prompts: Sequence[str], strength: float
-) -> list[Image.Image]:
-    """The pictures after an image-to-image pipeline with the same prompts, noised from seed 0 on."""
-    pictures = []
-    for number, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-        noise = torch.Generator().manual_seed(number)
-        output = refiner(
-            prompt=prompt, image=image, strength=strength, num_inference_steps=REFINER_STEPS, generator=noise
-        )
-        pictures.append(output.images[0])
-    return pictures

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, UniPCMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, LCMScheduler, PNDMScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, alphas_cumprod
@@ -21,7 +21,12 @@ State = TypeVar("State")
 Prediction = Literal["epsilon", "v_prediction"]  # what a network gives: noise or velocity
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
-SCHEDULERS = {"plms": PNDMScheduler, "dpm": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+SCHEDULERS = {
+    "plms": PNDMScheduler,
+    "dpm": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+    "lcm": LCMScheduler,
+}
 _DETERMINISTIC = frozenset(
     f"{name}Scheduler"
     for name in (
@@ -56,7 +61,7 @@ class Solver(Protocol[State]):
 
 
 def scheduler(name: str, prediction: Prediction = "epsilon") -> Any:
-    """A scheduler of diffusers on Stable Diffusion's noise schedule: `plms`, `dpm` (DPM-Solver++) or `unipc`.
+    """A scheduler of diffusers on Stable Diffusion's noise schedule: `plms`, `dpm` (DPM-Solver++), `unipc` or `lcm`.
 
     `prediction` is what the network gives: noise ("epsilon") or velocity ("v_prediction").
     """
@@ -69,20 +74,24 @@ def scheduler(name: str, prediction: Prediction = "epsilon") -> Any:
 def solver(scheduler: Any, num_steps: int) -> Solver[Any]:
     """The solver of a scheduler of diffusers: the released PLMS for a PNDMScheduler, the scheduler itself for others.
 
-    ValueError for those that draw noise on the way: a picture would then depend on its neighbours in the batch.
+    ValueError for those that draw noise on the way: a picture would then depend on its neighbours in the batch. The
+    one of few steps is given its noise from outside.
     """
     if num_steps < 1 or num_steps > scheduler.config.num_train_timesteps:
         raise ValueError(f"{num_steps} steps: there must be 1 to {scheduler.config.num_train_timesteps}")
     name = type(scheduler).__name__
-    if name not in _DETERMINISTIC or str(scheduler.config.get("algorithm_type", "")).startswith("sde"):
-        raise ValueError(
-            f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(_DETERMINISTIC))}"
-        )
+    known = _DETERMINISTIC | {"LCMScheduler"}
+    if name not in known or str(scheduler.config.get("algorithm_type", "")).startswith("sde"):
+        raise ValueError(f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(known))}")
     prediction = scheduler.config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction_type is {prediction!r}, only {' and '.join(PREDICTIONS)} are supported")
     if name == "PNDMScheduler":
         return Plms.of(num_steps, scheduler.alphas_cumprod, prediction)
+    if name == "LCMScheduler":
+        from instdiff.sampling.few_steps import Lcm
+
+        return Lcm.of(num_steps, scheduler.alphas_cumprod, prediction)
     return Scheduled.of(scheduler, num_steps)
 
 
@@ -121,7 +130,7 @@ class Plms:
         """The latents, and nothing to remember."""
         if clean_RCHW is None:
             return noise_RCHW, ()
-        signal = noise_RCHW.new_tensor(self.alphas[first])
+        signal = on_host(self.alphas[first], noise_RCHW)
         return signal.sqrt() * clean_RCHW + (1 - signal).sqrt() * noise_RCHW, ()
 
     def step(
@@ -143,17 +152,25 @@ class Plms:
 
     def move(self, x: Tensor, noise: Tensor, index: int) -> Tensor:
         """Where step `index` leads if `noise` is in x (DDIM without randomness)."""
-        signal, after = x.new_tensor(self.alphas[index]), x.new_tensor(self.previous[index])
+        signal, after = on_host(self.alphas[index], x), on_host(self.previous[index], x)
         clean = (x - (1 - signal).sqrt() * noise) / signal.sqrt()
         return after.sqrt() * clean + (1 - after).sqrt() * noise
 
     def _noise(self, denoise: Denoise, x: Tensor, index: int, gate: float) -> Tensor:
         """The noise in x; velocity is sqrt(a) * noise - sqrt(1 - a) * clean (Salimans and Ho 2022, appendix D)."""
-        output = denoise(x, torch.tensor(self.timesteps[index], device=x.device), gate)
+        output = denoise(x, torch.full((), self.timesteps[index], device=x.device), gate)
         if self.prediction == "epsilon":
             return output
-        signal = x.new_tensor(self.alphas[index])
+        signal = on_host(self.alphas[index], x)
         return signal.sqrt() * output + (1 - signal).sqrt() * x
+
+
+def on_host(number: float, like: Tensor) -> Tensor:
+    """The number in the precision of `like`, where the CPU reckons with it: a kernel takes it as an argument.
+
+    A number that is copied to a GPU makes the CPU wait for all that the GPU was asked for before.
+    """
+    return torch.tensor(number, dtype=like.dtype, device="cpu")
 
 
 def adams_bashforth(noises: Sequence[Tensor]) -> Tensor:
@@ -168,32 +185,34 @@ class Scheduled:
     """Any deterministic noise-predicting scheduler of diffusers (DPM-Solver++, UniPC, DDIM, ...); it is not changed."""
 
     scheduler: Any  # with its timesteps set
+    timesteps: tuple[float, ...]
 
     @classmethod
     def of(cls, scheduler: Any, num_steps: int) -> Scheduled:
         """A copy of the scheduler, set to this number of steps."""
         scheduler = copy.deepcopy(scheduler)
         scheduler.set_timesteps(num_steps)
-        return cls(scheduler)
+        return cls(scheduler, tuple(scheduler.timesteps.tolist()))
 
     @property
     def num_steps(self) -> int:
         """Steps it takes."""
-        return len(self.scheduler.timesteps)
+        return len(self.timesteps)
 
     def start(self, noise_RCHW: Tensor, clean_RCHW: Tensor | None = None, first: int = 0) -> tuple[Tensor, Any]:
         """The latents at the scheduler's scale, and a scheduler that will remember."""
         state = copy.deepcopy(self.scheduler)
+        if hasattr(state, "set_begin_index"):
+            state.set_begin_index(first)  # or it would look for the timestep among its own, and read back where
         if clean_RCHW is None:
             return noise_RCHW * state.init_noise_sigma, state
-        if hasattr(state, "set_begin_index"):
-            state.set_begin_index(first)
         return state.add_noise(clean_RCHW, noise_RCHW, state.timesteps[first].expand(len(noise_RCHW))), state
 
     def step(self, denoise: Denoise, x_RCHW: Tensor, index: int, gate: float, state: Any) -> tuple[Tensor, Any]:
-        """One step of the scheduler."""
-        timestep = state.timesteps[index].to(x_RCHW.device)
-        noise = denoise(state.scale_model_input(x_RCHW, timestep), timestep, gate)
+        """One step of the scheduler, which reckons with its timesteps on the CPU."""
+        timestep = state.timesteps[index]
+        of_network = torch.full((), self.timesteps[index], dtype=timestep.dtype, device=x_RCHW.device)
+        noise = denoise(state.scale_model_input(x_RCHW, timestep), of_network, gate)
         return state.step(noise, timestep, x_RCHW, return_dict=False)[0], state
 
     def rows(self, state: Any, index: slice) -> Any:

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from instdiff.device import resolve
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Loss, Made, Optimisation, Row
 
@@ -19,6 +20,7 @@ from instdiff.training.engine import Engine, Loss, Made, Optimisation, Row
 class Hardware(Strict):
     """How the arithmetic is done; `precision` aside, none of it changes what is learned."""
 
+    device: str  # auto, cpu, cuda or mps; of several GPUs each process takes the one of its number
     parallel: Literal["ddp", "fsdp"]  # "fsdp" cuts weights, gradients, moments and averages over the processes
     precision: Literal["no", "bf16", "fp16"]  # of the forward pass; weights, averages and optimiser stay in fp32
     accumulate: PositiveInt  # parts in which each process takes its share of a batch
@@ -39,11 +41,12 @@ class Accelerated(Engine):
             raise ValueError(
                 f"train.hardware.trackers names {absent[0]}, which is not installed: `pip install {absent[0]}`"
             )
-        if how.precision == "fp16" and not torch.cuda.is_available():  # accelerate would take full precision
+        on_cpu = resolve(how.device).type == "cpu"
+        if how.precision == "fp16" and on_cpu:  # accelerate would take full precision
             raise ValueError("train.hardware.precision is fp16, which needs a GPU; on a CPU it is no or bf16")
         self.how = how
         self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
+            cpu=on_cpu,
             mixed_precision=how.precision,
             log_with=list(how.trackers) or None,
             project_dir=str(records),

@@ -1,4 +1,4 @@
-"""What training steps run on: here one process, in full precision."""
+"""What training steps run on: here one process."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
@@ -7,6 +7,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from instdiff.device import PLAIN, Place, arithmetic
 from instdiff.progress import Watch
 from instdiff.schema import Share, Strict
 
@@ -31,12 +32,12 @@ class Optimisation(Strict):
 
 
 class Engine:
-    """What steps run on: here one process, in full precision, a batch a step."""
+    """What steps run on: here one process, a batch a step."""
 
     rank, num_processes, accumulate = 0, 1, 1  # accumulate: batches whose gradients make one step
 
-    def __init__(self) -> None:
-        self.watch = Watch()
+    def __init__(self, where: Place = PLAIN) -> None:
+        self.watch, self.where = Watch(), where
 
     def optimiser(self, groups: list[dict[str, Any]], how: Optimisation) -> torch.optim.Optimizer:
         """AdamW over these groups."""
@@ -52,7 +53,8 @@ class Engine:
 
     def backward(self, loss: Loss, number: int, *, last: bool) -> Tensor:
         """Add a batch's share to the gradients; return its loss."""
-        value = loss(number)
+        with arithmetic(self.where):
+            value = loss(number)
         (value / self.accumulate).backward()
         return value.detach()
 

@@ -16,6 +16,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.samples import laid_out
+from instdiff.device import PLAIN
 from instdiff.layouts.geometry import crop, iou
 from instdiff.model import conditions
 from instdiff.model.unet import InstanceUNet
@@ -64,8 +65,9 @@ class Probe:
         self.text = clip.load_text(params.text)
         self.text.model.to(engine.device)
         if engine.rank == 0:
-            self.autoencoder = vae.load(params.vae).to(engine.device)
-            self.detector, self.judge = detector.load(params.detector), clip.load(params.judge)
+            where = PLAIN.model_copy(update={"name": str(engine.device)})
+            self.autoencoder = vae.load(params.vae, where)
+            self.detector, self.judge = detector.load(params.detector, where), clip.load(params.judge, where)
             pictures.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, step: int, unet: InstanceUNet) -> Row:

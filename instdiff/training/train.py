@@ -15,11 +15,12 @@ from instdiff import atomic, recipes, stage
 from instdiff.data.batches import Batch, Batches, Feed
 from instdiff.data.from_shards import Store, last
 from instdiff.data.samples import Source
-from instdiff.data.source import SampleParams, encoding, fingerprint, samples, stores
+from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
+from instdiff.drawing import Drawing, Sampler
 from instdiff.model.conditions import Conditions
 from instdiff.model.noise_schedule import eps_loss, noised
 from instdiff.model.unet import InstanceUNet
-from instdiff.model.unifusion import UniFusion
+from instdiff.model.unifusion import UniFusion, counts_first
 from instdiff.networks import base_unet as base
 from instdiff.randomness import derive
 from instdiff.training.accelerated import Accelerated, Hardware
@@ -40,6 +41,7 @@ class Params(SampleParams):
     seed: int  # of first weights, order, noise and what is withheld
     scale_u: bool  # whether ScaleU is trained, too
     masked_attention: bool  # a place of the picture attends only to instances it lies in
+    drawing: Sampler  # how the layers are best drawn: it goes with them, and who draws takes it from there
     min_snr: float | None  # a signal-to-noise ratio above it weighs less (Hang et al. 2023); null: all weigh alike
     start: Start
     optimisation: Optimisation
@@ -69,7 +71,8 @@ def zero_gradient_for_unused(unifusion: nn.Module, given: tuple[Conditions], tok
 
     Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
     """
-    if not isinstance(unifusion, UniFusion) or given[0].mask_given_BN.any():
+    mask_given_BN = given[0].mask_given_BN
+    if not isinstance(unifusion, UniFusion) or not counts_first(mask_given_BN) or mask_given_BN.any():
         return tokens_BTW
     parts = (unifusion.mask_in, unifusion.mask_trunk)
     return tokens_BTW + 0 * torch.stack([weight.sum() for part in parts for weight in part.parameters()]).sum()
@@ -124,11 +127,13 @@ def run(
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
+    refuse_without_instances(where[0])
     inputs = (fingerprint(shards, params.data), encoding(embeddings, params.data), unet)
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
-    model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u)
+    drawing = Drawing(**params.drawing.model_dump(), masked_attention=params.masked_attention)
+    model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u, drawing=drawing)
     start(model, params.start)
     probe = None if params.probe is None else probe_of(params, params.probe, where[0], processes, scratch / PICTURES)
     steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)

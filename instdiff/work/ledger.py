@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from instdiff import tables
 from instdiff.tables import LEDGER
 from instdiff.work.outcomes import Failure
@@ -26,6 +28,10 @@ class Ledger:
         """How many rows of each reason, as `<verb>_<reason>`."""
         reasons = [f"{verb}_{row['reason']}" for row in self.rows]
         return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+    def table(self) -> pa.Table:
+        """The rows as a table."""
+        return pa.Table.from_pylist(self.rows, schema=LEDGER)
 
     def write(self, path: Path) -> None:
         """The ledger as a Parquet table."""

@@ -4,10 +4,11 @@ Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the
 their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -24,14 +25,22 @@ from instdiff.work.workers import Workers, executor
 
 Row = dict[str, Any]
 FILES = "files"
+_ALONE = Lock()
 
 
-class Work(Strict):
-    """How much is lost by a kill, what is tried again, and who does it."""
+class Execution(Strict):
+    """What is tried again, and who does the work."""
 
-    part_size: PositiveInt  # pictures
     retry: tuple[str, ...]  # reasons in the ledger whose pictures are done again
     workers: Workers
+
+
+class Work(Execution):
+    """Also how much is lost by a kill."""
+
+    part_size: (
+        PositiveInt  # pictures; of `ingest`, in a pack at most; where parts are batches, of those that one job does
+    )
 
 
 class Answer(NamedTuple):
@@ -85,6 +94,7 @@ class Output(NamedTuple):
     table: Path
     schema: pa.Schema
     ledger: Path
+    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
 
 
 def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
@@ -93,10 +103,12 @@ def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: st
     parts = cut(items, annotate, scratch, to.schema, work)
     make_all(parts, work)
     failed = ledger_of(parts)
-    count = tables.write(to.table, joined([part.rows() for part in parts], to.schema), to.schema)
+    table = joined([part.rows() for part in parts], to.schema)
+    count = tables.write(to.table, table, to.schema)
     failed.write(to.ledger)
     clear(scratch, keep=bool(failed.rows))
-    return {"instances": count, "failed": len(failed.rows), **failed.counts()}
+    kept = {} if to.wanted is None else {"kept": count - table[to.wanted].null_count}
+    return {"instances": count, **kept, "failed": len(failed.rows), **failed.counts()}
 
 
 def place(output: Path, digest: str) -> Path:
@@ -120,10 +132,40 @@ def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema,
     ]
 
 
+def cut_into(
+    batches: Sequence[Sequence[Keyed]], annotate: Annotate, to: Path, schema: pa.Schema, work: Work
+) -> list[Part]:
+    """A part a batch that a network takes at once, in their order: a kill costs the batches in flight alone.
+
+    What a batch holds is decided before anybody is chosen to do it, so that whoever does computes the same numbers.
+    """
+    return [
+        Part(to / f"{number:06d}", tuple(batch), annotate, schema, work.retry) for number, batch in enumerate(batches)
+    ]
+
+
 def make_all(parts: Sequence[Part], work: Work) -> None:
     """Make what is missing of them."""
     for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
         pass
+
+
+def jobs_of(parts: Sequence[Part], work: Work) -> list[tuple[Part, ...]]:
+    """What is submitted at a time: parts in a row for a job, which begins a process, and one for a process that stays.
+
+    A job has as many whole parts as `part_size` pictures hold, so that it loads a network once for all of them.
+    """
+    if work.workers.keeps_processes:
+        return [(part,) for part in parts]
+    jobs: list[list[Part]] = []
+    room = 0
+    for part in parts:
+        if room < len(part.items):
+            jobs.append([])
+            room = max(work.part_size, len(part.items))
+        jobs[-1].append(part)
+        room -= len(part.items)
+    return [tuple(job) for job in jobs]
 
 
 def ledger_of(parts: Sequence[Part]) -> Ledger:
@@ -138,11 +180,13 @@ def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
 
 
-def make(part: Part) -> int:
-    """Make what is missing of a part and return how many pictures it has."""
-    for _ in _steps(part):
-        pass
-    return len(part.items)
+def make(job: Sequence[Part]) -> int:
+    """Make what is missing of some parts and return how many pictures they have.
+
+    One job at a time in a process: workers of some clusters are threads, and networks are loaded once for all of them.
+    """
+    with _ALONE:
+        return sum(1 for part in job for _ in _steps(part))
 
 
 def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
@@ -152,8 +196,10 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
             for part in parts:
                 yield from _steps(part)
             return
+        missing = [part for part in parts if part.retry or not part.folder.is_dir()]
+        yield from [None] * (sum(len(part.items) for part in parts) - sum(len(part.items) for part in missing))
         try:
-            for job in submit_all(make, parts):
+            for job in submit_all(make, jobs_of(missing, work)):
                 yield from [None] * job.result()
         except BrokenProcessPool as error:
             raise RuntimeError(
@@ -161,25 +207,36 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
             ) from error
 
 
+def resumed(
+    items: Sequence[Keyed], annotate: Annotate, known: Mapping[str, Answer], retry: tuple[str, ...]
+) -> Iterator[Answer]:
+    """The answer to each item, in order: as it is known, or made now where it is not or failed for one of `retry`."""
+    again = [item for item in items if _unanswered(item, known, retry)]
+    fresh = iter(annotate(again)) if again else iter(())
+    for item in items:
+        yield next(fresh) if _unanswered(item, known, retry) else known[item.key]
+
+
+def _unanswered(item: Keyed, known: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
+    return item.key not in known or any(failure.reason in retry for _, failure in known[item.key].failures)
+
+
 def _steps(part: Part) -> Iterator[None]:
     known = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
-    again = [item for item in part.items if item.key not in known or _to_retry(known[item.key], part.retry)]
-    yield from [None] * (len(part.items) - len(again))
-    if not again:
+    if not any(_unanswered(item, known, part.retry) for item in part.items):
+        yield from [None] * len(part.items)
         return
     with atomic.folder(part.folder) as folder:
         (folder / FILES).mkdir()
-        for answer in part.annotate(again):
-            known[answer.key] = answer._replace(files=())
+        ledger, rows = Ledger(), []
+        for answer in resumed(part.items, part.annotate, known, part.retry):
             for name, content in answer.files:
                 (folder / FILES / name).write_bytes(content)
+            for index, failure in answer.failures:
+                ledger.add(answer.key, index, failure)
+            rows += answer.rows
             yield None
         _keep_files(part.files, folder / FILES)
-        ledger = Ledger()
-        for item in part.items:
-            for index, failure in known[item.key].failures:
-                ledger.add(item.key, index, failure)
-        rows = [row for item in part.items for row in known[item.key].rows]
         tables.write(folder / "rows.parquet", rows, part.schema)
         ledger.write(folder / "ledger.parquet")
 
@@ -189,10 +246,6 @@ def _keep_files(before: Path, now: Path) -> None:
     for path in before.iterdir() if before.is_dir() else ():
         if not (now / path.name).exists():
             atomic.link(path, now / path.name)
-
-
-def _to_retry(answer: Answer, reasons: tuple[str, ...]) -> bool:
-    return any(failure.reason in reasons for _, failure in answer.failures)
 
 
 def _read(part: Part) -> list[Answer]:

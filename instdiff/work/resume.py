@@ -17,7 +17,7 @@ from instdiff.schema import Strict
 
 PACKAGES = ("instdiff", "data_prep", "eval")
 STARTERS = frozenset(
-    {"instdiff.stage", "instdiff.values", "instdiff.progress", "instdiff.atomic"}
+    {"instdiff.stage", "instdiff.values", "instdiff.combinations", "instdiff.progress", "instdiff.atomic"}
 )  # no byte of an output is theirs
 
 
@@ -26,7 +26,7 @@ def digest(stage: str, params: Strict, *inputs: Path | str) -> str:
 
     An input is a file or folder, which stands for its bytes, or a text, such as a hash that is known already.
     """
-    sums = [_sum(each) if isinstance(each, Path) else each for each in inputs]
+    sums = [provenance.of_path(each) if isinstance(each, Path) else each for each in inputs]
     text = "\n".join([stage, params.model_dump_json(exclude={"work"}), *sums, code(stage)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -58,10 +58,6 @@ def modules(stage: str) -> tuple[str, ...]:
     reached = {stage, *graph.find_upstream_modules(stage)} - STARTERS
     rooms = {name for name in reached if graph.find_children(name) or name in PACKAGES}
     return tuple(sorted(name for name in reached if name not in rooms or graph.find_modules_directly_imported_by(name)))
-
-
-def _sum(path: Path) -> str:
-    return provenance.of_folder(path) if path.is_dir() else provenance.of_file(path)
 
 
 def source(module: str) -> Path:

@@ -41,6 +41,11 @@ class Workers(Strict):
     slurm: Slurm | None  # what jobs ask for, with executor slurm
     dask: str | None  # the scheduler's address
 
+    @property
+    def keeps_processes(self) -> bool:
+        """Whether a process stays for the work that follows; a job of SLURM's ends."""
+        return self.executor != "slurm"
+
 
 class Job(Protocol):
     """Something that was submitted."""

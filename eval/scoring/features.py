@@ -1,0 +1,186 @@
+"""What networks see of pictures and of crops of them, in batches that any executor does and a kill does not undo.
+
+Legend: N boxes, I pictures, D features.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from pydantic import PositiveInt
+
+from eval.inputs.ground_truth import GroundTruth
+from eval.inputs.pictures import Pictures, Pixels, Size, read
+from eval.metrics.attributes import Judge
+from eval.scoring.row import Params
+from instdiff.device import Place
+from instdiff.layouts.geometry import crop
+from instdiff.schema import Box, Strict
+from instdiff.work import parts, resume
+from instdiff.work.parts import Answer, Work
+
+Floats = NDArray[np.float64]
+FEATURES = pa.schema({"key": pa.string(), "features": pa.binary()})  # of a picture's views, float64, one after another
+
+
+class Sight(Protocol):
+    """Pictures into features."""
+
+    def image_features(self, pictures: Sequence[Pixels], /) -> ArrayLike:
+        """(N, D)."""
+        ...
+
+
+class Preference(Protocol):
+    """How well people like pictures for their prompts."""
+
+    def scores(self, pictures: Sequence[Pixels], prompts: Sequence[str], /) -> Floats:
+        """(N,)."""
+        ...
+
+
+class Eyes(NamedTuple):
+    """Who looks at pictures: the judge of words, whose features two sets are compared in, and who likes pictures."""
+
+    judge: Judge
+    features: Sight  # of fid and kid
+    digest: str  # of the folder they are from
+    beside: Mapping[str, Sight] = MappingProxyType({})  # of other distances, by their names
+    preferences: Mapping[str, Preference] = MappingProxyType({})
+
+
+class Looking(Strict):
+    """How many views are seen at once, where, and who sees them."""
+
+    batch_size: PositiveInt
+    device: Place
+    work: Work
+
+
+class View(NamedTuple):
+    """A picture: the whole of it, or the crops of some boxes."""
+
+    key: str
+    path: Path
+    stated: Size  # by the images table
+    boxes: tuple[Box, ...] | None
+
+    def views(self) -> list[Pixels]:
+        """What is seen of it."""
+        pixels = read(self.path, self.stated)
+        return [pixels] if self.boxes is None else [crop(pixels, box) for box in self.boxes]
+
+
+@dataclass(frozen=True)
+class SightOfFolder:
+    """A network of a judge's folder, which a process loads when it first looks; it can be sent to other processes."""
+
+    network: Literal["judge", "inception", "fd_dinov2", "cmmd"]
+    digest: str
+    folder: Path = field(compare=False)
+    where: Place
+
+    def image_features(self, pictures: Sequence[Pixels]) -> ArrayLike:
+        """(N, D)."""
+        return loaded(self).image_features(pictures)
+
+    def text_features(self, texts: Sequence[str]) -> ArrayLike:
+        """(M, D), of the judge."""
+        return loaded(self).text_features(texts)
+
+
+@lru_cache(maxsize=4)
+def loaded(sight: SightOfFolder) -> Any:
+    """The network itself."""
+    from instdiff.networks import clip, dinov2, inception
+
+    where = sight.where.settled()
+    match sight.network:
+        case "judge":
+            return clip.load(sight.folder, where)
+        case "inception":
+            return inception.load(sight.folder / inception.WEIGHTS, where)
+        case "fd_dinov2":
+            return dinov2.load(sight.folder / sight.network, where)
+        case "cmmd":
+            return clip.load(sight.folder / sight.network, where)
+
+
+def look(judge: Path, digest: str, params: Params) -> Eyes:
+    """Who looks, from a folder; ValueError names the folder of a network that params want and that is not there."""
+    from instdiff.networks import preference
+
+    names = ("judge", params.sets.features, *params.sets.beside)
+    sights = {name: SightOfFolder(name, digest, judge, params.device) for name in names}
+    for sight in sights.values():
+        loaded(sight)
+    where = params.device.settled()
+    return Eyes(
+        sights["judge"],
+        sights[params.sets.features],
+        digest,
+        {name: sights[name] for name in params.sets.beside},
+        {name: preference.load(judge / name, name, where) for name in params.preferences},
+    )
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """The features of a batch."""
+
+    sight: Sight
+
+    def __call__(self, batch: Sequence[View]) -> Iterator[Answer]:
+        """A row a picture."""
+        views = [view.views() for view in batch]
+        features_ND = np.asarray(self.sight.image_features([each for own in views for each in own]), np.float64)
+        place = 0
+        for view, own in zip(batch, views, strict=True):
+            features = features_ND[place : place + len(own)].tobytes()
+            place += len(own)
+            yield Answer(view.key, [{"key": view.key, "features": features}], [])
+
+
+def of_crops(truth: GroundTruth, pictures: Pictures, eyes: Eyes, params: Params) -> Floats:
+    """(N, D): the judge's features of each instance's given box, cut from the picture judged."""
+    places = truth.instances.groupby("picture", sort=False)["box"]
+    shown = [_view(pictures, int(str(place)), tuple(Box(*box) for box in boxes)) for place, boxes in places]
+    batches: list[list[View]] = []
+    room = 0
+    for view in shown:
+        if room <= 0:
+            batches.append([])
+            room = params.batch_size
+        batches[-1].append(view)
+        room -= len(view.boxes or ())
+    return _features(batches, eyes.judge, params, f"crops {pictures.digest} {truth.digests} {eyes.digest}")
+
+
+def of_pictures(pictures: Pictures, sight: Sight, eyes: Eyes, params: Params, distance: str | None = None) -> Floats:
+    """(I, D): features of the whole pictures, by the judge, or those of fid and kid or of another distance."""
+    shown = [_view(pictures, place, None) for place in range(len(pictures.keys))]
+    batches = [shown[start : start + params.batch_size] for start in range(0, len(shown), params.batch_size)]
+    by = distance or ("judge" if sight is eyes.judge else params.sets.features)
+    return _features(batches, sight, params, f"{by} {pictures.digest} {eyes.digest}")
+
+
+def _view(pictures: Pictures, place: int, boxes: tuple[Box, ...] | None) -> View:
+    return View(pictures.keys[place], pictures.paths[place], pictures.stated[place], boxes)
+
+
+def _features(batches: Sequence[Sequence[View]], sight: Sight, params: Params, source: str) -> Floats:
+    looking = Looking(batch_size=params.batch_size, device=params.device, work=params.work)
+    scratch = resume.folder(resume.digest(__name__, looking, source))
+    seen = parts.cut_into(batches, Seeing(sight), scratch, FEATURES, params.work)
+    parts.make_all(seen, params.work)
+    rows = parts.joined([part.rows() for part in seen], FEATURES).to_pylist()
+    resume.clear(scratch)
+    counts = [1 if view.boxes is None else len(view.boxes) for batch in batches for view in batch]
+    flat = [np.frombuffer(row["features"]).reshape(count, -1) for row, count in zip(rows, counts, strict=True)]
+    return np.concatenate(flat)

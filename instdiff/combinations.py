@@ -1,0 +1,30 @@
+"""Values that are right one by one and cannot work together: refused when they are composed, with what to take."""
+
+from collections.abc import Iterator, Mapping
+from string import Formatter
+from typing import Any
+
+PAINTED = {"colour", "texture"}  # words that scenes alone know of their instances
+
+
+def faults(values: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each combination of sources and annotators that would leave nothing to train on."""
+    ingest, ground, segment, caption = (values.get(name) for name in ("ingest", "ground", "segment", "caption"))
+    if not (ingest and ground and segment and caption):
+        return
+    source = ingest.get("source")
+    if source == "captioned" and ground.get("backend") == "given":
+        yield "ground.backend: captioned pictures have no boxes: choose ground=grounding_dino"
+    if segment.get("backend") == "given" and (source == "captioned" or ground.get("backend") != "given"):
+        yield "segment.backend: no source has masks of boxes that a model finds: choose segment=sam or segment=box"
+    if caption.get("backend") == "given" and source != "labelled":
+        yield (
+            f"caption.backend: the source {source} has no captions of instances: choose caption=blip, or "
+            "caption=template with caption.template='{category}'"
+        )
+    words = {name for _, name, _, _ in Formatter().parse(str(caption.get("template", ""))) if name}
+    if caption.get("backend") == "template" and source != "scenes" and (unknown := sorted(words & PAINTED)):
+        yield (
+            f"caption.template: the source {source} names no {' and no '.join(unknown)} of its instances: choose "
+            "caption.template='{category}', or caption=blip"
+        )

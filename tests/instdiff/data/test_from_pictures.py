@@ -1,0 +1,91 @@
+"""Batches are the same whether pictures and texts were encoded before the training or in it."""
+
+from pathlib import Path
+
+import pytest
+import tiny_encoders
+import torch
+import train_world as world
+from data_world import EXECUTION, prepared, sharded
+
+from data_prep import embed
+from instdiff import device
+from instdiff.data import source as train
+from instdiff.data.batches import Batches
+from instdiff.data.from_pictures import Encoders
+from instdiff.data.from_shards import Store
+from instdiff.data.samples import Source
+from instdiff.layouts.prompts import Prompts
+
+LISTED = Prompts(listed="always", count_dup=True, add_inst_cap_2_global=True)
+PLAIN = world.PARAMS.prompts
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    prepared(folder)
+    sharded(folder)
+    tiny_encoders.write(folder)
+    return folder
+
+
+def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> Path:
+    params = embed.Params(
+        batch_size=2, precision="float32", cached=cached, prompts=prompts, work=EXECUTION, device=device.PLAIN
+    )
+    folders = {"shards": root / "shards", "text": root / "text", "vae": root / "vae"}
+    embed.run(**folders, embeddings=root / to, ledger=root / f"{to}-ledger", params=params)
+    return root / to
+
+
+def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int = 12) -> Source:
+    data = {"source": kind, "workers": 2, "encoders": Encoders(text=root / "text", vae=root / "vae", batch_size=3)}
+    params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16, "max_instances": slots})
+    return train.samples((Store(root / "shards"), Store(embeddings)), params, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("prompts", [PLAIN, LISTED])
+def test_what_is_encoded_in_a_step_is_what_the_cache_holds(root: Path, tmp_path: Path, prompts: Prompts) -> None:
+    made = embedded(root, f"embeddings-{prompts.listed}", prompts)
+    nowhere = tmp_path / "none"
+    drawn = [
+        Batches(one, world.changed(prompts=prompts, latent_spread=0.0), 5, 0, 1, 1, 0)
+        for one in (source(root, made, "shards", prompts), source(root, nowhere, "pictures", prompts))
+    ]
+    for step in range(3):
+        cached, fresh = (one[step] for one in drawn)
+        assert torch.allclose(cached.latents_BChw, fresh.latents_BChw, atol=1e-5)
+        assert torch.allclose(cached.prompts_BLD, fresh.prompts_BLD, atol=1e-5)
+        assert torch.allclose(cached.conditions.text_BND, fresh.conditions.text_BND, atol=1e-5)
+        assert torch.equal(cached.conditions.mask_BNHW, fresh.conditions.mask_BNHW)
+        assert torch.equal(cached.noise_BChw, fresh.noise_BChw)
+
+
+def test_of_more_instances_than_slots_those_encoded_in_a_step_are_those_cached(root: Path, tmp_path: Path) -> None:
+    """Those with the largest boxes, their captions and their categories."""
+    made = embedded(root, "embeddings-few", PLAIN)
+    numbers, plain = torch.arange(5), torch.zeros(5, dtype=torch.bool)
+    of_all, cached, fresh = (
+        source(root, where, kind, PLAIN, slots).gather(numbers, plain)
+        for where, kind, slots in ((made, "shards", 12), (made, "shards", 1), (tmp_path / "none", "pictures", 1))
+    )
+    assert (of_all.conditions.filled_BN.sum(1) > 1).any()
+    boxes = of_all.conditions.box_BN4
+    largest = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])).argmax(1)
+    for one in (cached, fresh):
+        assert torch.allclose(one.conditions.box_BN4[:, 0], boxes[numbers, largest])
+        assert torch.allclose(one.conditions.text_BND[:, 0], of_all.conditions.text_BND[numbers, largest], atol=1e-5)
+        assert torch.allclose(one.category_BND[:, 0], of_all.category_BND[numbers, largest], atol=1e-5)
+
+
+def test_prompts_of_another_rule_than_the_recipes_are_refused(root: Path) -> None:
+    listed = embedded(root, "listed", LISTED)
+    for kind in ("memory", "shards"):
+        with pytest.raises(ValueError, match=r"listed: prompts were embedded by the rule .*count_dup.*`embed` again"):
+            source(root, listed, kind, PLAIN)
+    assert source(root, listed, "shards", LISTED).empty.rule
+
+
+def test_nothing_is_cached_where_training_encodes(root: Path) -> None:
+    assert [path.name for path in embedded(root, "empty", PLAIN, cached=False).iterdir()] == ["empty.safetensors"]

@@ -1,0 +1,70 @@
+"""Where training reads: each value of the recipe's data reaches the stores, and a run belongs to what is there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instdiff.data.from_pictures import Encoders
+from instdiff.data.from_shards import Store
+from instdiff.data.source import Data, fingerprint, stores
+
+PLAIN = Data(
+    source="shards",
+    workers=0,
+    encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=2),
+    url=None,
+    copies=None,
+    copies_limit=None,
+)
+SHARDS, EMBEDDINGS = Path("data/shards"), Path("data/embeddings")
+
+
+def changed(**values: Any) -> Data:
+    return PLAIN.model_copy(update=values)
+
+
+def test_without_a_url_the_folders_of_the_stage_are_read() -> None:
+    assert stores(SHARDS, EMBEDDINGS, PLAIN) == (Store(SHARDS), Store(EMBEDDINGS))
+    assert stores(SHARDS, EMBEDDINGS, changed(copies=Path("copies"), copies_limit=9)) == (
+        Store(SHARDS),
+        Store(EMBEDDINGS),
+    )
+
+
+@pytest.mark.parametrize("source", ["shards", "pictures"])
+@pytest.mark.parametrize("limit", [None, 9])
+def test_with_a_url_each_store_has_its_folder_its_url_and_the_limit(source: str, limit: int | None) -> None:
+    data = changed(source=source, url="s3://b/run", copies=Path("copies"), copies_limit=limit)
+    assert stores(SHARDS, EMBEDDINGS, data) == (
+        Store(Path("copies/shards"), "s3://b/run/shards", limit),
+        Store(Path("copies/embeddings"), "s3://b/run/embeddings", limit),
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [{"url": "s3://b"}, {"url": "s3://b", "copies": Path("c"), "source": "memory"}], ids=["nowhere", "memory"]
+)
+def test_a_url_needs_a_folder_for_copies_and_a_source_that_reads_on_the_way(values: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"train\.data\.url needs train\.data\.source shards or pictures, and a folder"
+    ):
+        stores(SHARDS, EMBEDDINGS, changed(**values))
+
+
+def test_a_run_in_memory_belongs_to_the_bytes_and_a_streamed_one_to_names_and_sizes(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.tar").write_bytes(b"one")
+
+    def both() -> tuple[str, str]:
+        return fingerprint(tmp_path, changed(source="memory")), fingerprint(tmp_path, changed(source="shards"))
+
+    first = both()
+    (tmp_path / "sub" / "a.tar").write_bytes(b"two")
+    other_bytes = both()
+    assert other_bytes[0] != first[0]
+    assert other_bytes[1] == first[1] == "sub/a.tar 3"
+    (tmp_path / "sub" / "a.tar").write_bytes(b"four")
+    assert both()[1] != first[1]
+    (tmp_path / "sub" / "a.tar").rename(tmp_path / "sub" / "b.tar")
+    assert both()[1] == "sub/b.tar 4"

@@ -1,0 +1,24 @@
+"""Shards of which no sample has an instance teach nothing: training refuses them before it loads anything."""
+
+from pathlib import Path
+
+import pytest
+
+from instdiff import tables
+from instdiff.data import source
+from instdiff.data.from_shards import Store
+from instdiff.data.shards import INDEX, INDEX_FILE
+
+
+@pytest.mark.parametrize(("instances", "is_refused"), [([0, 0], True), ([0, 1], False), ([], True)])
+def test_shards_without_an_instance_are_refused(tmp_path: Path, instances: list[int], is_refused: bool) -> None:
+    rows = [
+        {"shard": "00000.tar", "key": str(number), "num_instances": count, "offset": 0, "size": 1, "sha256": ""}
+        for number, count in enumerate(instances)
+    ]
+    tables.write(tmp_path / INDEX_FILE, rows, INDEX)
+    if not is_refused:
+        source.refuse_without_instances(Store(tmp_path))
+        return
+    with pytest.raises(ValueError, match=rf"none of its {len(instances)} samples has an instance to learn from"):
+        source.refuse_without_instances(Store(tmp_path))

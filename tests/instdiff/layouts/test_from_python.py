@@ -1,0 +1,53 @@
+"""Laws of layouts from a program: masks of any kind are the same mask, and a place in pixels is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instdiff.layouts import from_python, masks
+
+INSIDE = np.zeros((6, 8), dtype=bool)
+INSIDE[1:4, 2:7] = True
+
+
+def mask_of(given: Any) -> Any:
+    (layout,) = from_python.layouts("a cat", [{"phrase": "a cat", "mask": given}])
+    return layout.instances[0].mask
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        INSIDE,
+        INSIDE.astype(np.uint8),
+        INSIDE.astype(np.uint8) * 255,
+        INSIDE.astype(np.float32),
+        INSIDE.astype(np.int64),
+        Image.fromarray(INSIDE.astype(np.uint8) * 255),
+        Image.fromarray(INSIDE),
+        masks.encode(INSIDE),
+        masks.encode(INSIDE).model_dump(mode="json"),
+    ],
+    ids=lambda given: f"{type(given).__name__}-{getattr(given, 'dtype', getattr(given, 'mode', ''))}",
+)
+def test_a_mask_is_the_same_in_every_form(given: Any) -> None:
+    assert mask_of(given) == masks.encode(INSIDE)
+
+
+@pytest.mark.parametrize(
+    ("instance", "says"),
+    [
+        ({"phrase": "a", "box": (10, 20, 200, 300)}, "layout 0: instances.0.box: (10, 20, 200, 300) lies far outside"),
+        ({"phrase": "a", "point": (12, 7)}, "layout 0: instances.0.point: (12, 7) lies outside the picture"),
+        ({"phrase": "a", "bbox": (0, 0, 1, 1)}, "layout 0: instances.0.bbox: Extra inputs"),
+        ({"phrase": "a", "mask": np.zeros((2, 3, 4))}, "layout 0: instances.0.mask: an array of the shape (2, 3, 4)"),
+        ({"phrase": "a", "mask": 5}, "layout 0: instances.0.mask: an array of the shape ()"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(instance: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=".") as refused:
+        from_python.layouts("a", [instance])
+    assert str(refused.value).startswith(says)
+    assert "\n" not in str(refused.value)

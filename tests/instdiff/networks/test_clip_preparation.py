@@ -1,0 +1,57 @@
+"""Pictures as CLIP takes them: squeezed or cut to the middle, values centred as a folder says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instdiff.networks import clip
+from instdiff.networks.clip import HALF, Preparation, middle
+
+MEAN, SPREAD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)
+
+
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_the_middle_is_the_greatest_square_with_as_much_on_either_side(height: int, width: int) -> None:
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    found = middle(np.stack([rows, columns, rows], axis=-1).astype(np.uint8))
+    side = min(height, width)
+    assert found.shape == (side, side, 3)
+    for axis, whole in ((0, height), (1, width)):
+        before = int(found[0, 0, axis])
+        after = whole - 1 - int(found[-1, -1, axis])
+        assert after - before in {0, 1}
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(HALF, HALF), (MEAN, HALF), (HALF, SPREAD), (MEAN, SPREAD)])
+def test_each_channel_is_centred_and_scaled_by_its_own_numbers(
+    mean: tuple[float, ...], spread: tuple[float, ...]
+) -> None:
+    picture = np.full((6, 9, 3), (0, 102, 255), np.uint8)
+    found = Preparation(mean, spread)([picture], 4)
+    expected = [(level - m) / s for level, m, s in zip((0.0, 0.4, 1.0), mean, spread, strict=True)]
+    assert found.shape == (1, 3, 4, 4)
+    assert torch.allclose(found, torch.tensor(expected).view(1, 3, 1, 1).expand(1, 3, 4, 4), atol=1e-6)
+
+
+def test_only_where_it_is_asked_for_is_a_picture_cut_to_its_middle() -> None:
+    picture = np.zeros((4, 12, 3), np.uint8)
+    picture[:, 4:8] = 255
+    assert float(Preparation(middle=True)([picture], 4).min()) == 1
+    assert float(Preparation(middle=False)([picture], 4).min()) == -1
+
+
+def test_a_folder_says_how_its_pictures_are_prepared(tmp_path: Path) -> None:
+    path = tmp_path / clip.PREPARATION_FILE
+    assert clip.preparation(path) == Preparation()
+    for cuts in (True, False):
+        path.write_text(json.dumps({"image_mean": MEAN, "image_std": SPREAD, "do_center_crop": cuts, "size": 4}))
+        assert clip.preparation(path) == Preparation(MEAN, SPREAD, cuts)
+    for wrong in ("{}", "[]", "no json", json.dumps({"image_mean": 1, "image_std": SPREAD, "do_center_crop": True})):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match=r"preprocessor_config\.json: not an image processor's settings"):
+            clip.preparation(path)

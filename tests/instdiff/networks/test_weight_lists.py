@@ -1,0 +1,60 @@
+"""What is said of weights that do not fit, and which exceed a precision."""
+
+import pytest
+import torch
+from torch import nn
+
+from instdiff.networks import loading
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "nothing"),
+        (1, "1 (0)"),
+        (8, "8 (0, 1, 2, 3, 4, 5, 6, 7)"),
+        (9, "9 (0, 1, 2, 3, 4, 5, 6, 7 and 1 more)"),
+    ],
+)
+def test_eight_names_are_listed_and_that_there_are_more(count: int, expected: str) -> None:
+    assert loading.listed(str(number) for number in reversed(range(count))) == expected
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_weight_exceeds_half_precision_above_its_largest_number_on_either_side(sign: int) -> None:
+    limit = torch.finfo(torch.float16).max
+    weights = {"at": torch.tensor([0.0, sign * limit]), "above": torch.tensor([0.0, sign * (limit + 32)])}
+    assert loading.exceeding(weights, torch.float16) == ["above"]
+    assert loading.exceeding(weights, torch.bfloat16) == loading.exceeding(weights, torch.float32) == []
+
+
+def test_numbers_that_are_whole_none_or_half_already_exceed_nothing() -> None:
+    weights = {
+        "whole": torch.tensor([10**9]),
+        "none": torch.zeros(0),
+        "half": torch.tensor([1.0], dtype=torch.float16),
+        "nowhere": torch.empty(2, device="meta"),
+    }
+    assert loading.exceeding(weights, torch.float16) == []
+
+
+def test_a_weight_that_lacks_one_that_is_unknown_and_one_of_another_size_are_named_by_the_files_names() -> None:
+    network = nn.Linear(2, 3)
+    good = {"w": torch.ones(3, 2), "b": torch.ones(3)}
+    places = {"w": "weight", "b": "bias"}
+    loading.fill(network, good, "file", places)
+    assert sum(float(tensor.sum()) for tensor in network.state_dict().values()) == 9
+    with pytest.raises(ValueError, match=r"file: lacks 1 \(b\); holds, but is not known: 1 \(c\)"):
+        loading.fill(network, {"w": good["w"], "c": good["b"]}, "file", places)
+    with pytest.raises(ValueError, match=r"file: wrong sizes: 1 \(w \(2, 3\) instead of \(3, 2\)\)"):
+        loading.fill(network, {**good, "w": good["w"].T}, "file", places)
+    with pytest.raises(ValueError, match=r"file: NaN or infinity in 1 \(b\)"):
+        loading.fill(network, {**good, "b": torch.full((3,), float("inf"))}, "file", places)
+
+
+def test_a_kernel_of_one_pixel_is_a_matrix_and_a_larger_one_is_not() -> None:
+    network = nn.Linear(2, 3, bias=False)
+    loading.fill(network, {"weight": torch.ones(3, 2, 1, 1)}, "file")
+    assert float(network.weight.detach().sum()) == 6
+    with pytest.raises(ValueError, match="wrong sizes"):
+        loading.fill(network, {"weight": torch.ones(3, 2, 1, 2)}, "file")

@@ -1,0 +1,132 @@
+"""The probe sees what the log must show: whether instances are in place and of the right colour."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from train_world import engine, made
+
+from instdiff import config
+from instdiff.data import shards
+from instdiff.data.from_shards import Store, last
+from instdiff.model.unet import InstanceUNet
+from instdiff.networks import base_unet as base
+from instdiff.networks import vae
+from instdiff.networks.detector import Detection
+from instdiff.randomness import torch_generator
+from instdiff.sampling.pipeline import InstanceDiffusionPipeline
+from instdiff.sampling.solvers import scheduler
+from instdiff.schema import Box, Instance, Layout
+from instdiff.training import train
+from instdiff.training.probe import Probe, ProbeParams, sheet
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "weights" / "miniature"
+PARAMS = ProbeParams(
+    every=2,
+    layouts=4,
+    steps=2,
+    guidance=2.0,
+    min_score=0.25,
+    patience=2,
+    text=SHIPPED / "clip/text",
+    vae=SHIPPED / "vae",
+    detector=SHIPPED / "detector",
+    judge=SHIPPED / "clip/judge",
+)
+
+
+TRAINED = {"masked_attention": True, "compat": None}
+
+
+def pictures(folder: Path, count: int) -> list[np.ndarray]:
+    """Those of the last samples, as squares like those that the model draws."""
+    decoded = [Image.open(io.BytesIO(sample.picture)).convert("RGB") for sample in list(shards.read(folder))[-count:]]
+    return [np.asarray(one.resize((64, 64))) for one in decoded]
+
+
+def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path)
+    probe = Probe(PARAMS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
+    values = yaml.safe_load(config.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
+    sizes = train.Params.model_validate(values).unifusion
+    torch.manual_seed(0)
+    unet = InstanceUNet.from_base(base.load(SHIPPED / "unet"), sizes, scale_u=True)
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if "alpha_" in name:
+                weight.fill_(0.7)
+    pipeline = InstanceDiffusionPipeline(
+        vae.load(PARAMS.vae), probe.text.model, probe.text.tokenizer, unet, scheduler("dpm")
+    )
+    shape = (4, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    expected = pipeline(
+        probe.layouts,
+        negative_prompt="",
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        alpha=1.0,
+        mis=0.0,
+        masked_attention=True,
+        latents=torch.randn(shape, generator=torch_generator(0, "probe")),
+        max_rows=8,
+        output_type="latent",
+    ).images
+    drawn = probe.draw(unet)
+    assert torch.allclose(drawn, expected, atol=1e-3)
+    assert torch.equal(drawn, probe.draw(unet))
+    assert len(probe.decode(drawn)) == 4
+    right = pictures(tmp_path / "shards", 4)
+    rows = []
+    for shown in (right, [*right[1:], right[0]]):
+        monkeypatch.setattr(probe, "decode", lambda _, shown=shown: shown)
+        rows.append(probe(2, unet))
+    assert rows[0]["in_place"] > 0.7
+    assert rows[0]["right_colour"] > 0.7
+    assert rows[1]["in_place"] < rows[0]["in_place"] - 0.3
+    assert rows[1]["right_colour"] < rows[0]["right_colour"] - 0.3
+    assert probe(3, unet) == {}
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "probe/00000002.png")), sheet([*right[1:], right[0]]))
+    shares = [0.1, 0.3, 0.2, 0.3, 0.29]
+    assert [probe.enough([{"in_place": share} for share in shares[:count]]) for count in (2, 3, 4, 5)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(("score", "width", "placed"), [
+    (0.25, 1.0, True), (0.249, 1.0, False), (1.0, 0.5, True), (1.0, 0.499, False), (1.0, 0.501, True),
+])  # fmt: skip
+def test_an_instance_is_in_place_from_exactly_the_least_score_and_overlap_on(
+    score: float, width: float, placed: bool
+) -> None:
+    """A detection that covers a share of the box overlaps it by that share."""
+    layout = Layout(key="k", prompt="", instances=(Instance(phrase="a", category="disc", box=Box(0, 0, 1, 0.5)),))
+    probe = Probe.__new__(Probe)
+    probe.params, probe.layouts = PARAMS, [layout]
+    for category in ("disc", "ring"):
+        found = Detection(category, score, Box(0, 0, width, 0.5), np.ones((1, 1), dtype=bool))
+        probe.detector = SimpleNamespace(detect=lambda _, found=found: [[found]])
+        assert list(probe._placed([np.zeros((1, 1, 3), dtype=np.uint8)])) == [placed and category == "disc"]
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (3, 1, 3), (4, 1, 4), (5, 2, 4), (8, 2, 4), (9, 3, 4)]
+)
+def test_a_sheet_holds_its_pictures_row_by_row_four_to_a_row(count: int, rows: int, columns: int) -> None:
+    pictures = [np.full((2, 3, 3), number + 1, dtype=np.uint8) for number in range(count)]
+    whole = sheet(pictures)
+    assert whole.shape == (rows * 2, columns * 3, 3)
+    for number in range(rows * columns):
+        row, column = divmod(number, 4)
+        place = whole[row * 2 : row * 2 + 2, column * 3 : column * 3 + 3]
+        assert (place == (number + 1 if number < count else 0)).all()

@@ -1,0 +1,698 @@
+"""What is learned depends on the recipe alone: not on where samples lie, who computes, or how often it was killed."""
+
+import random
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_encoders
+import torch
+import train_world as world
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load
+from torch import nn
+
+from instdiff import config
+from instdiff.checkpoints import official as checkpoint
+from instdiff.data import from_shards, shards
+from instdiff.data import source as source_data
+from instdiff.data.batches import Batch, Batches, Recipe, epoch_order
+from instdiff.data.from_shards import FromShards, ShardIndex, Store
+from instdiff.data.samples import fitting, gathered
+from instdiff.model.conditions import Conditions
+from instdiff.model.grounding import Grounding
+from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
+from instdiff.schema import Box, Instance, Layout
+from instdiff.training import accelerated as engines
+from instdiff.training import fsdp, train
+from instdiff.training.fsdp import engine
+from instdiff.training.initial_weights import Lora, Start, merge, start
+from instdiff.training.loop import Training, advance
+from instdiff.training.probe import ProbeParams
+
+SHIPPED = Path(__file__).parents[3] / "weights" / "miniature"
+ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    world.made(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> bytes:
+    """The weights of the run that every other is compared with."""
+    return world.trained(root, root / "whole")
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world.forget_processes()
+
+
+def furthest(one: bytes, other: bytes) -> float:
+    ours, theirs = load(one), load(other)
+    assert ours.keys() == theirs.keys()
+    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+
+
+def batches(root: Path, **changes: object) -> Batches:
+    params = world.changed(**changes)
+    stores = source_data.stores(root / "shards", root / "embeddings", params.data)
+    return Batches(source_data.samples(stores, params, CPU), params, **ONE)
+
+
+CPU = torch.device("cpu")
+ONE = {"seed": 5, "rank": 0, "num_processes": 1, "accumulate": 1, "held_out": 0}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_that_stay_in_the_shards_teach_the_same(root: Path, tmp_path: Path, whole: bytes, workers: int) -> None:
+    data = {"source": "shards", "workers": workers}
+    assert world.trained(root, tmp_path / "out", world.changed(data=data)) == whole
+
+
+def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("shards", "embeddings"):
+        memory.put(str(root / name), f"/bucket/{name}", recursive=True)
+    stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
+    far = FromShards(*stores, world.PARAMS.unifusion, None)
+    near = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
+    chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
+    ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
+    assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
+    assert torch.equal(ours.category_BND, theirs.category_BND)
+    assert torch.equal(ours.conditions.scribble_BNS, theirs.conditions.scribble_BNS)
+
+
+def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").put(str(root / "shards"), "/small/shards", recursive=True)
+    sizes = sorted(path.stat().st_size for path in (root / "shards").iterdir())
+    limit = sizes[0] + sizes[-1] + sizes[-2]  # the index and any two of five shards
+    store = Store(tmp_path / "copies/shards", "memory://small/shards", limit)
+    far, near = ShardIndex(store), ShardIndex(Store(root / "shards"))
+    for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
+        assert far.sample(number).picture == near.sample(number).picture
+        kept = list((tmp_path / "copies").rglob("*.*"))
+        assert sum(path.stat().st_size for path in kept) <= limit
+    assert {path.name for path in kept} >= {near.rows[9]["shard"], near.rows[4]["shard"]}  # the last two of use
+    removed = []
+
+    def use(path: Path) -> bytes:
+        if not removed:
+            removed.append(path.unlink())  # by another process, between the look and the reading
+        return path.read_bytes()
+
+    assert store.read(near.rows[4]["shard"], use) == (root / "shards" / near.rows[4]["shard"]).read_bytes()
+    with pytest.raises(ValueError, match=r"small/shards/.*tar: \d+ bytes, and train.data.copies_limit is 10"):
+        Store(tmp_path / "none/shards", "memory://small/shards", 10).path(near.rows[0]["shard"])
+
+
+@pytest.mark.parametrize(("spare", "kept"), [(0, 2), (-1, 1), (1, 2)])
+def test_copies_fill_the_limit_exactly_before_any_goes(
+    tmp_path: Path, spare: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        memory.pipe(f"/exact/shards/{name}", b"12345")
+    store = Store(tmp_path / "copies/shards", "memory://exact/shards", 10 + spare)
+    for name in ("a", "b"):
+        assert store.path(name).read_bytes() == b"12345"
+    assert len(list((tmp_path / "copies/shards").iterdir())) == kept
+    assert Store(tmp_path / "whole", "memory://exact/shards", 5).path("a").is_file()
+    with pytest.raises(ValueError, match="5 bytes, and train.data.copies_limit is 4"):
+        Store(tmp_path / "less", "memory://exact/shards", 4).path("a")
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(from_shards, "OPEN_FILES", most)
+    stores = Store(root / "shards"), Store(root / "embeddings")
+    far = FromShards(*stores, world.PARAMS.unifusion, None)
+    near = source_data.in_memory(stores, world.PARAMS.unifusion, None)
+    assert len(far.names) == 5
+    draw = np.random.default_rng(0)
+    for _ in range(6):
+        chosen, mirrored = torch.from_numpy(draw.integers(10, size=7)), torch.from_numpy(draw.random(7) < 0.5)
+        ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
+        for name in ("latent_mean_BChw", "latent_std_BChw", "prompt_BLD", "category_BND"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+        assert torch.equal(ours.conditions.text_BND, theirs.conditions.text_BND)
+        assert torch.equal(ours.conditions.box_BN4, theirs.conditions.box_BN4)
+        assert len(far.open) <= most
+
+
+def test_the_file_that_is_closed_is_the_one_used_longest_ago(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_shards, "OPEN_FILES", 2)
+    far = FromShards(Store(root / "shards"), Store(root / "embeddings"), world.PARAMS.unifusion, None)
+    for sample in (0, 2, 1, 4):  # of shards 0, 1, 0, 2
+        far.gather(torch.tensor([sample]), torch.tensor([False]))
+    assert list(far.open) == [0, 2]
+
+
+areas = st.lists(st.one_of(st.none(), st.integers(0, 8)), max_size=6)
+
+
+@given(areas, st.integers(1, 4))
+def test_of_more_instances_than_slots_none_left_out_has_a_larger_box(sides: list[int | None], slots: int) -> None:
+    boxes = [None if side is None else Box(0, 0, side / 8, 0.5) for side in sides]
+    layout = Layout(key="k", prompt="", instances=tuple(Instance(phrase="a", box=box) for box in boxes))
+    shown = fitting(layout, slots)
+    assert len(set(shown)) == len(shown) == min(slots, len(sides))
+    if len(sides) <= slots:
+        assert shown == list(range(len(sides)))
+    sizes = [0.0 if box is None else box.area for box in boxes]
+    left_out = [size for place, size in enumerate(sizes) if place not in shown]
+    assert all(sizes[place] >= size for place in shown for size in left_out)
+
+
+@pytest.mark.parametrize("kind", ["memory", "shards"])
+def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of_the_largest(
+    root: Path, kind: str
+) -> None:
+    few = world.changed(unifusion={"max_instances": 2}, data={"source": kind})
+    source = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), few, CPU)
+    layouts = [sample.layout for sample in shards.read(root / "shards")]
+    assert any(len(layout.instances) > 2 for layout in layouts)
+    every = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS, CPU)
+    numbers, plain = torch.arange(10), torch.zeros(10, dtype=torch.bool)
+    ours, whole = source.gather(numbers, plain), every.gather(numbers, plain)
+    for row, layout in enumerate(layouts):
+        largest = sorted(range(len(layout.instances)), key=lambda place: -layout.instances[place].box.area)[:2]
+        largest = largest if len(layout.instances) > 2 else sorted(largest)
+        for slot, place in enumerate(largest):
+            for mine, theirs in (
+                (ours.conditions.box_BN4, whole.conditions.box_BN4),
+                (ours.conditions.text_BND, whole.conditions.text_BND),
+                (ours.category_BND, whole.category_BND),
+            ):
+                assert torch.equal(mine[row, slot], theirs[row, place]), (row, slot)
+
+
+def test_a_layout_without_instances_has_zeros_for_categories_and_nothing_filled() -> None:
+    config = world.PARAMS.unifusion
+    bare, one = Layout(key="k", prompt="", instances=()), Layout(key="l", prompt="", instances=(Instance(phrase="a"),))
+    features, plain = [torch.zeros(0, 8), torch.ones(1, 8)], torch.zeros(2, dtype=torch.bool)
+    latents, prompts = (torch.zeros(2, 4, 8, 8),) * 2, torch.zeros(2, 5, 16)
+    drawn = gathered([bare, one], features, features, latents, prompts, plain, config, None)
+    assert drawn.conditions.filled_BN.sum(1).tolist() == [0, 1]
+    assert drawn.category_BND.shape == drawn.conditions.text_BND.shape
+    assert drawn.category_BND.sum().item() == 8
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 3), st.data())
+def test_an_epoch_mixes_the_samples_of_neighbouring_shards_and_no_others(
+    sizes: list[int], window: int, epoch: int, data: st.DataObject
+) -> None:
+    every = data.draw(st.integers(1, sum(sizes)))
+    whole = epoch_order(5, epoch, tuple(sizes), window, sum(sizes))
+    assert sorted(whole.tolist()) == list(range(sum(sizes)))
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    order = list(dict.fromkeys(shard_of[whole].tolist()))
+    starts = [0]
+    while starts[-1] < sum(sizes):  # each window ends where its shards do
+        there = {shard_of[whole[starts[-1]]]}
+        end = starts[-1]
+        while end < sum(sizes) and (len(there | {shard_of[whole[end]]}) <= window):
+            there.add(shard_of[whole[end]])
+            end += 1
+        assert end - starts[-1] == sum(sizes[shard] for shard in there)
+        starts.append(end)
+    assert len(starts) - 1 == -(-len(order) // window)
+    assert epoch_order(5, epoch, tuple(sizes), window, every).tolist() == [one for one in whole if one < every]
+
+
+@pytest.mark.parametrize("other", [{"seed": 6}, {"step": 1}, {"epoch": True}])
+def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
+    root: Path, other: dict[str, int]
+) -> None:
+    one = batches(root, order="anywhere")
+    there = Batches(one.source, one.recipe, **ONE | {"seed": other.get("seed", 5)})
+    here, elsewhere = one[0], there[2 if "epoch" in other else other.get("step", 0)]
+    for name in ("latents_BChw", "noise_BChw", "timesteps_B"):
+        assert not torch.equal(getattr(here, name), getattr(elsewhere, name)), name
+    again = Batches(one.source, one.recipe, **ONE)[0]
+    assert torch.equal(again.noise_BChw, here.noise_BChw)
+    assert torch.equal(again.latents_BChw, here.latents_BChw)
+
+
+def test_the_share_of_mirrored_samples_is_the_recipes_and_shows_the_second_view(root: Path) -> None:
+    embedded = source_data.in_memory((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS.unifusion, None)
+    for share in (0.0, 1.0):
+        one = batches(root, mirror=share, latent_spread=0.0)
+        view = (embedded.stored, embedded.mirrored)[int(share)].latent_mean_BChw
+        for step in range(2):
+            for latents in one[step].latents_BChw:
+                assert any(torch.equal(latents, stored) for stored in view)
+    mixed = torch.cat([batches(root, mirror=0.25, latent_spread=0.0)[step].latents_BChw for step in range(40)])
+    second = [any(torch.equal(one, stored) for stored in embedded.mirrored.latent_mean_BChw) for one in mixed]
+    assert sum(second) / len(second) == pytest.approx(0.25, abs=0.1)
+
+
+def test_latents_are_drawn_as_far_from_their_mean_as_the_spread_says(root: Path) -> None:
+    mean, half, whole = (batches(root, latent_spread=spread)[0].latents_BChw for spread in (0.0, 0.5, 1.0))
+    assert torch.allclose(2 * (half - mean), whole - mean, atol=1e-5)
+    assert not torch.allclose(whole, mean, atol=0.1)
+    assert not torch.equal((whole - mean)[0], (whole - mean)[1])
+
+
+def test_timesteps_are_spread_over_the_batch_or_drawn_one_by_one(root: Path) -> None:
+    for step in range(8):
+        spread = batches(root)[step].timesteps_B
+        assert (spread // 250).sort().values.tolist() == [0, 1, 2, 3]
+    drawn = [batches(root, timesteps="uniform")[step].timesteps_B for step in range(8)]
+    assert any((one // 250).sort().values.tolist() != [0, 1, 2, 3] for one in drawn)
+
+
+@pytest.mark.parametrize("order", ["anywhere", "epochs"])
+def test_samples_held_out_are_never_shown_and_all_others_are(root: Path, order: str) -> None:
+    one = batches(root, order=order, latent_spread=0.0, mirror=0.0)
+    held = Batches(one.source, one.recipe, **ONE | {"held_out": 3})
+    stored = one.source.stored.latent_mean_BChw
+    shown = {
+        next(n for n, mean in enumerate(stored) if torch.equal(mean, latents))
+        for step in range(30)
+        for latents in held[step].latents_BChw
+    }
+    assert shown == set(range(7))
+
+
+@pytest.mark.parametrize(("order", "held_out", "enough"), [
+    ("epochs", 6, True), ("epochs", 7, False), ("anywhere", 9, True), ("anywhere", 10, False),
+])  # fmt: skip
+def test_there_must_be_a_batch_of_samples_for_an_epoch_and_one_otherwise(
+    root: Path, order: str, held_out: int, enough: bool
+) -> None:
+    one = batches(root, order=order)
+    if enough:
+        Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
+    else:
+        with pytest.raises(ValueError, match="samples to train on"):
+            Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
+
+
+def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equal(root: Path) -> None:
+    order = epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 10)
+    assert sorted(order.tolist()) == list(range(10))
+    assert order.tolist() != epoch_order(5, 1, (2, 2, 2, 2, 2), 2, 10).tolist()
+    assert sorted(epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 7).tolist()) == list(range(7))
+    one = batches(root)
+    for step in (0, 1, 4):
+        drawn = one[step]
+        shares = [
+            Batches(one.source, one.recipe, **ONE | {"rank": rank, "num_processes": 2, "accumulate": 2})[
+                2 * step + part
+            ]
+            for part in (0, 1)
+            for rank in (0, 1)
+        ]
+        assert [len(share.latents_BChw) for share in shares] == [1, 1, 1, 1]
+        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), drawn.latents_BChw)
+        assert torch.equal(torch.cat([share.timesteps_B for share in shares]), drawn.timesteps_B)
+        assert torch.equal(torch.cat([share.conditions.text_BND for share in shares]), drawn.conditions.text_BND)
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(root: Path) -> None:
+    one = batches(root)
+    with pytest.raises(ValueError, match="batch_size 4 cannot be shared equally by 3 processes"):
+        Batches(one.source, one.recipe, **ONE | {"num_processes": 3})
+
+
+def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -> None:
+    odds = world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0) | {"scribble": 0.5})
+    kinds = {
+        compat: [
+            {bool(row.any()) for row in batches(root, odds=odds, compat=compat)[step].conditions.scribble_given_BN}
+            for step in range(12)
+        ]
+        for compat in ("reference", None)
+    }
+    assert all(len(kinds_of_batch) == 1 for kinds_of_batch in kinds["reference"])
+    assert any(len(kinds_of_batch) == 2 for kinds_of_batch in kinds[None])
+
+
+def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: Path) -> None:
+    everything = {"odds": world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0))}
+    captions, categories = (batches(root, instance_captions=share, **everything)[0] for share in (1.0, 0.0))
+    mixed = batches(root, instance_captions=0.5, **everything)[0].conditions
+    differs = (captions.conditions.text_BND != categories.conditions.text_BND).any(-1)
+    assert differs[captions.conditions.filled_BN].all()
+    by_caption = (mixed.text_BND == captions.conditions.text_BND).all(-1)[mixed.filled_BN]
+    by_category = (mixed.text_BND == categories.conditions.text_BND).all(-1)[mixed.filled_BN]
+    assert (by_caption ^ by_category).all()
+    assert by_caption.any()
+    assert by_category.any()
+
+
+def test_prompts_are_dropped_in_the_given_share(root: Path) -> None:
+    told = [batches(root, drop_caption=share, latent_spread=0.0)[0].prompts_BLD for share in (0.0, 1.0)]
+    dropped = [(prompts == 0).all(-1).all(-1) for prompts in told]  # zeros stand for the empty text in this world
+    assert not dropped[0].any()
+    assert dropped[1].all()
+    steps = [batches(root, drop_caption=0.3)[step].prompts_BLD for step in range(60)]
+    assert float((torch.cat(steps) == 0).all(-1).all(-1).float().mean()) == pytest.approx(0.3, abs=0.1)
+
+
+def test_min_snr_weighs_a_clean_sample_down_and_a_noisy_one_fully() -> None:
+    noise = torch.zeros(2, 4, 2, 2)
+    predicted = noise + torch.tensor([2.0, 1.0]).view(2, 1, 1, 1)
+    steps = torch.tensor([0, 999])
+    assert eps_loss(predicted, noise, steps, None).item() == pytest.approx((4 + 1) / 2)
+    cleanest = (1 - 0.00085) / 0.00085  # the signal to noise ratio of step 0; that of step 999 is below 5
+    assert eps_loss(predicted, noise, steps, 5.0).item() == pytest.approx((4 * 5 / cleanest + 1) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["default", "long", "paper", "small"])
+def test_every_recipe_is_whole_and_of_known_values(name: str) -> None:
+    values = yaml.safe_load(config.composed([f"train={name}"], Path(__file__).parents[3] / "configs"))
+    train.Params.model_validate(values["train"])
+
+
+def test_uniform_timesteps_cover_the_schedule() -> None:
+    drawn = uniform_timesteps(4000, torch.Generator().manual_seed(0))
+    assert 0 <= int(drawn.min()) < 5
+    assert 994 < int(drawn.max()) < 1000
+    assert np.histogram(drawn, 10, (0, 1000))[0] == pytest.approx(400, abs=80)
+
+
+@pytest.mark.parametrize("hardware", [{"accumulate": 2}, {"accumulate": 4}, {"checkpointing": True}])
+def test_parts_and_checkpointing_change_nothing_but_rounding(
+    root: Path, tmp_path: Path, whole: bytes, hardware: dict[str, object]
+) -> None:
+    assert furthest(world.trained(root, tmp_path / "out", world.changed(hardware=hardware)), whole) < ROUNDING
+
+
+def test_bf16_trains_fp32_weights_to_nearly_the_same(root: Path, tmp_path: Path, whole: bytes) -> None:
+    rounded = world.trained(root, tmp_path / "out", world.changed(hardware={"precision": "bf16"}))
+    assert all(weight.dtype is torch.float32 for weight in load(rounded).values())
+    assert 0 < furthest(rounded, whole) < 0.3
+
+
+def test_two_processes_learn_what_one_does(root: Path, tmp_path: Path, whole: bytes) -> None:
+    assert world.run(root, tmp_path / "two", processes=2) == [0, 0]
+    assert furthest((tmp_path / "two/layers/instance_layers.safetensors").read_bytes(), whole) < ROUNDING
+
+
+def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root: Path, tmp_path: Path) -> None:
+    weights = "layers/instance_layers.safetensors"
+    clipped = {"clip": 0.05}  # far below the norms seen, so that every step is cut
+    alone = world.trained(root, tmp_path / "one", world.changed(optimisation=clipped))
+    cut = {"params": world.changed(optimisation=clipped, hardware={"parallel": "fsdp", "accumulate": 2})}
+    assert world.run(root, tmp_path / "two", processes=2, **cut) == [0, 0]
+    assert furthest((tmp_path / "two" / weights).read_bytes(), alone) < ROUNDING
+    assert set(world.run(root, tmp_path / "killed", processes=2, killed_at=3, **cut)) == {-signal.SIGKILL}
+    assert world.run(root, tmp_path / "killed", processes=2, **cut) == [0, 0]
+    assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Path, parallel: str) -> None:
+    tiny_encoders.write(tmp_path, world.WIDTH)
+    judges = {"detector": SHIPPED / "detector", "judge": SHIPPED / "clip/judge"}
+    drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "min_score": 0.25, "patience": None}
+    probe = ProbeParams(**drawn, **judges, text=tmp_path / "text", vae=tmp_path / "vae")
+    world.trained(root, tmp_path / "one", world.changed(probe=probe))
+    cut = world.changed(probe=probe, hardware={"parallel": parallel})
+    assert world.run(root, tmp_path / "two", processes=2, params=cut) == [0, 0]
+    one, two = (pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
+    assert one["right_colour"].notna().all()
+    pd.testing.assert_frame_equal(one, two, rtol=1e-3)
+
+
+def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:
+    weights = "layers/instance_layers.safetensors"
+    assert world.run(root, tmp_path / "broken", processes=2, nan_at=3) == [1, 1]
+    assert all("loss is nan at step 3" in (tmp_path / f"said-{n}.txt").read_text() for n in (0, 1))
+    assert world.run(root, tmp_path / "broken", processes=2) == [0, 0]
+    assert world.run(root, tmp_path / "expected", processes=2) == [0, 0]
+    assert (tmp_path / "broken" / weights).read_bytes() == (tmp_path / "expected" / weights).read_bytes()
+
+
+def test_a_full_disk_of_the_first_process_is_said_on_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:
+    assert world.run(root, tmp_path / "full", processes=2, full_at=4) == [1, 1]
+    assert all("no space left at step 4" in (tmp_path / f"said-{n}.txt").read_text() for n in (0, 1))
+    (checkpoint_left,) = tmp_path.glob("runs/*/checkpoint.pt")
+    assert torch.load(checkpoint_left)["step"] == 3
+
+
+def test_trackers_are_told_losses_and_pictures_and_one_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    one = world.engine(tmp_path, trackers=("tensorboard",))
+    for step in (2, 4):
+        one.show(step, {"loss": 1 / step, "step_seconds": 0.5})
+    one.show_picture(4, np.zeros((8, 8, 3), dtype=np.uint8))
+    one.end()
+    told = EventAccumulator(str(tmp_path / "trackers/instdiff"))
+    told.Reload()
+    assert [(row.step, row.value) for row in told.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
+    assert [row.step for row in told.Images("probe")] == [4]
+    with pytest.raises(ValueError, match=r"trackers names wandb, which is not installed: `pip install wandb`"):
+        world.engine(tmp_path, trackers=("tensorboard", "wandb"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_killed_at_random_steps_ends_in_the_same_bits(root: Path, tmp_path: Path, processes: int) -> None:
+    weights = "layers/instance_layers.safetensors"
+    assert world.run(root, tmp_path / "expected", processes=processes) == [0] * processes
+    for step in sorted(random.Random(processes).sample(range(6), 3)):
+        assert set(world.run(root, tmp_path / "killed", processes=processes, killed_at=step)) == {-signal.SIGKILL}
+    assert world.run(root, tmp_path / "killed", processes=processes) == [0] * processes
+    assert (tmp_path / "killed" / weights).read_bytes() == (tmp_path / "expected" / weights).read_bytes()
+
+
+def test_low_rank_training_changes_only_what_it_names_and_leaves_ordinary_layers(root: Path, tmp_path: Path) -> None:
+    before = dict(world.instance_unet().state_dict())
+    first = world.instance_unet()
+    first.save_instance_layers(tmp_path / "first")
+    lora = Start(kind="layers", weights=tmp_path / "first", lora=Lora(rank=2, alpha=2, dropout=0.1))
+    after = load(world.trained(root, tmp_path / "out", world.changed(start=lora)))
+    assert after.keys() == first.instance_layers().keys()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert not any(name.startswith("unifusion.") or ".norm" in name or name.endswith(".bias") for name in changed)
+    assert any("fuser.attn.to_q" in name for name in changed)
+
+
+@torch.no_grad()
+def test_merging_low_rank_updates_does_not_change_what_is_computed(root: Path) -> None:
+    unet, batch = world.instance_unet(), batches(root)[0]
+    start(unet, Start(kind="fresh", weights=None, lora=Lora(rank=2, alpha=4, dropout=0.0)))
+    draw = torch.Generator().manual_seed(0)
+    for _, weight in unet.named_parameters():
+        if weight.requires_grad:
+            weight.normal_(0, 0.3, generator=draw)
+    objective = train.Objective(unet, world.PARAMS, (8, 8))
+    apart = objective(batch)
+    merge(unet)
+    assert not any("lora" in name for name in unet.state_dict())
+    assert torch.allclose(objective(batch), apart, atol=1e-5)
+    assert not torch.allclose(train.Objective(world.instance_unet(), world.PARAMS, (8, 8))(batch), apart, atol=1e-4)
+
+
+def test_training_starts_from_gligens_fusers(tmp_path: Path) -> None:
+    theirs, ours = world.instance_unet(), world.instance_unet()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(1)
+    official = checkpoint.official(theirs)
+    torch.save({"model": {**official, "position_net.linears.0.weight": torch.ones(3)}}, tmp_path / "gligen.pth")
+    start(ours, Start(kind="gligen", weights=tmp_path / "gligen.pth", lora=None))
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name]) == (".fuser." in name), name
+    assert {name for name, w in ours.named_parameters() if w.requires_grad} == ours.instance_layers().keys()
+
+
+def test_training_starts_from_the_released_weights(tmp_path: Path) -> None:
+    theirs, ours = world.instance_unet(), world.instance_unet()
+    with torch.no_grad():
+        theirs.get_parameter("down_blocks.0.attentions.0.transformer_blocks.0.fuser.alpha_attn").fill_(0.5)
+    checkpoint.write_official(theirs, tmp_path / "released.pth")
+    start(ours, Start(kind="released", weights=tmp_path / "released.pth", lora=None))
+    assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in ours.state_dict().items())
+    with pytest.raises(ValueError, match="needs train.start.weights"):
+        start(ours, Start(kind="released", weights=None, lora=None))
+
+
+def test_eight_bits_without_bitsandbytes_is_one_clear_sentence(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs bitsandbytes"):
+        world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"}))
+
+
+def test_eight_bit_moments_are_asked_of_bitsandbytes_with_our_groups_and_betas(
+    root: Path, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = SimpleNamespace(AdamW8bit=torch.optim.AdamW)  # whose moments have all their bits
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=stand_in))
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", stand_in)
+    assert world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"})) == whole
+
+
+def test_a_step_that_overflows_is_skipped_and_the_scale_is_kept(tmp_path: Path) -> None:
+    def scaled() -> tuple[nn.Linear, Training]:
+        one = world.engine(tmp_path)
+        one.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)  # as accelerate has it with fp16 on a GPU
+        model = nn.Linear(1, 1, bias=False)
+        one.prepare(model)
+        return model, Training(model, world.PARAMS.optimisation, one, tmp_path / "checkpoint.pt")
+
+    model, training = scaled()
+    before = model.weight.item()
+    advance(training, lambda _: model.weight.sum() * 1e38, world.PARAMS.optimisation, 0)
+    assert model.weight.item() == before
+    training.save()
+    advance(training, lambda _: model.weight.sum(), world.PARAMS.optimisation, 1)
+    assert model.weight.item() != before
+    _, again = scaled()
+    assert again.engine.state()["scaler"]["scale"] == 8
+
+
+def test_what_does_not_go_with_cut_weights_or_with_a_cpu_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="precision is fp16, which needs a GPU"):
+        world.engine(tmp_path, precision="fp16")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for odd in ({"precision": "fp16"}, {"optimiser": "adamw_8bit"}, {"compile": True}):
+        hardware = world.PARAMS.hardware.model_copy(update={"parallel": "fsdp", **odd})
+        with pytest.raises(ValueError, match="parallel is fsdp, which goes with precision no or bf16"):
+            engine(hardware, tmp_path)
+
+
+def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:
+    unet, one = world.instance_unet(), world.engine(tmp_path)
+    start(unet, world.PARAMS.start)
+    objective = one.prepare(train.Objective(unet, world.PARAMS, (8, 8)))
+    one.gradients(lambda number: objective(batches(root)[number]), 0)
+    given = {name for name, weight in unet.named_parameters() if weight.grad is not None}
+    assert given == unet.instance_layers().keys()
+
+
+def test_shipped_layers_are_taken_as_they_are(root: Path, tmp_path: Path, whole: bytes) -> None:
+    world.trained(root, root / "shipped")
+    assert world.trained(root, tmp_path / "out", world.changed(source="import")) == whole
+    assert (tmp_path / "out" / train.LOG).is_file()
+
+
+SHOWN: dict[str, object] = {  # another value of each part of the recipe, which must change what is shown
+    "batch_size": 2,
+    "order": "anywhere",
+    "window": 1,
+    "mirror": 0.0,
+    "latent_spread": 0.5,
+    "drop_caption": 1.0,
+    "instance_captions": 0.0,
+    "odds": world.PARAMS.odds.model_copy(update={"everything": 1.0}),
+    "timesteps": "uniform",
+    "compat": "reference",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_each_part_of_the_recipe_reaches_the_batches(root: Path, name: str) -> None:
+    assert SHOWN.keys() | {"prompts"} == Recipe.model_fields.keys()  # prompts are those of the embeddings
+
+    def all_of(batch: Batch) -> list[float]:
+        tensors: list[torch.Tensor] = []
+        batch.map(lambda tensor: (tensors.append(tensor), tensor)[1])
+        return [tensor.double().sum().item() for tensor in tensors]
+
+    one, other = batches(root), batches(root, **{name: SHOWN[name]})
+    assert [all_of(one[step]) for step in range(3)] != [all_of(other[step]) for step in range(3)]
+    assert [all_of(one[step]) for step in range(3)] == [all_of(batches(root)[step]) for step in range(3)]
+
+
+@pytest.mark.parametrize("latent", [(4, 8), (8, 4)])
+@pytest.mark.parametrize(("masked", "compat", "min_snr"), [(True, None, None), (False, "reference", 5.0)])
+def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not_square(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    latent: tuple[int, int],
+    masked: bool,
+    compat: str | None,
+    min_snr: float | None,
+) -> None:
+    params = world.changed(
+        masked_attention=masked,
+        compat=compat,
+        min_snr=min_snr,
+        optimisation={"steps": 1},
+        hardware={"checkpointing": masked},
+    )
+    source = source_data.in_memory(
+        (Store(root / "shards"), Store(root / "embeddings")), params.unifusion, params.compat
+    )
+    for view in ("stored", "mirrored"):
+        whole = getattr(source, view)
+        mean, std = (one[..., : latent[0], : latent[1]] for one in (whole.latent_mean_BChw, whole.latent_std_BChw))
+        setattr(source, view, replace(whole, latent_mean_BChw=mean, latent_std_BChw=std))
+    unet, asked = world.instance_unet(), []
+    start(unet, params.start)
+    ground, loss = unet.ground, train.eps_loss
+
+    def grounding(conditions: Conditions, **how: object) -> Grounding:
+        asked.append(how)
+        return ground(conditions, **how)
+
+    def weighed(*given: object) -> torch.Tensor:
+        asked.append(given[-1])
+        return loss(*given)
+
+    monkeypatch.setattr(unet, "ground", grounding)
+    monkeypatch.setattr(train, "eps_loss", weighed)
+    (tmp_path / "scratch").mkdir()
+    assert train.train(params, source, unet, world.engine(tmp_path), tmp_path / "scratch", None) == 1
+    assert asked == [{"masked": latent if masked else None, "compat": compat}, min_snr]
+    assert unet.is_gradient_checkpointing is masked
+
+
+def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    accelerator = engines.Accelerator
+
+    def recorded(**how: object) -> object:
+        asked.update(how)
+        return accelerator(**how)
+
+    monkeypatch.setattr(engines, "Accelerator", recorded)
+    monkeypatch.setattr(nn.Module, "compile", lambda module: asked.update(compiled=module))
+    how = world.PARAMS.optimisation.model_copy(update={"learning_rate": 0.5, "weight_decay": 0.25})
+    model = nn.Linear(1, 1)
+    for changes, precision, parts in (({}, "no", 1), ({"precision": "bf16", "accumulate": 3}, "bf16", 3)):
+        world.forget_processes()
+        one = world.engine(tmp_path, betas=(0.5, 0.75), **changes)
+        assert (asked["mixed_precision"], one.accumulate, asked["log_with"]) == (precision, parts, None)
+        groups = one.optimiser([{"params": [model.weight], "factor": 2.0}], how).param_groups
+        assert [groups[0][name] for name in ("betas", "lr", "weight_decay", "factor")] == [(0.5, 0.75), 0.5, 0.25, 2.0]
+        assert one.prepare(model) is not None
+        assert "compiled" not in asked
+    world.forget_processes()
+    world.engine(tmp_path, compile=True).prepare(model)
+    assert asked["compiled"] is model
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(fsdp, "Sharded", lambda *_: "cut")
+    monkeypatch.setattr(fsdp, "Accelerated", lambda *_: "whole")
+    for world_size, kinds in (("1", ["whole", "whole"]), ("2", ["whole", "cut"])):
+        monkeypatch.setenv("WORLD_SIZE", world_size)
+        hardware = [world.PARAMS.hardware.model_copy(update={"parallel": name}) for name in ("ddp", "fsdp")]
+        assert [engine(one, tmp_path) for one in hardware] == kinds

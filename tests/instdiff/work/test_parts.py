@@ -1,0 +1,359 @@
+"""Parts are complete or absent: kills cost time, failures are tried again by reason, and workers change nothing."""
+
+import errno
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Event, Timer
+from typing import NamedTuple
+
+import pytest
+from data_world import WORK, WORKERS, contents, prepared, sources
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep import ground
+from data_prep.columns import INSTANCES
+from instdiff import tables
+from instdiff.tables import LEDGER
+from instdiff.work import parts, workers
+from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.parts import Answer, Output
+from instdiff.work.pictures import UnreadablePicture
+
+NUM_ITEMS = 23
+
+
+class Numbered(NamedTuple):
+    key: str
+
+
+ITEMS = [Numbered(f"{number:02d}") for number in range(NUM_ITEMS)]
+
+
+def answers(items: Sequence[Numbered], log: Path, bad: dict[str, str], slow: float = 0.0) -> Iterator[Answer]:
+    """A row an item; some fail. What is done is written to a log."""
+    for item in items:
+        time.sleep(slow)
+        with log.open("a") as stream:
+            stream.write(f"{item.key}\n")
+        rows = [{"key": item.key, "index": 0, "category": item.key, "box": [0.0, 0.0, 1.0, 1.0], "score": 0.5}]
+        failure = [(0, Failure(bad[item.key], "why"))] if item.key in bad else []
+        yield Answer(item.key, [] if failure else rows, failure)
+
+
+def made(
+    root: Path, bad: dict[str, str] | None = None, work: parts.Work = WORK, slow: float = 0.0, digest: str = "digest"
+) -> dict[str, int]:
+    root.mkdir(exist_ok=True)
+    annotate = partial(answers, log=root / "log", bad=bad or {}, slow=slow)
+    to = Output(root / "table.parquet", INSTANCES, root / "ledger.parquet")
+    return parts.annotated(ITEMS, annotate, to, digest, work.model_copy(update={"part_size": 4}))
+
+
+def done(root: Path) -> list[str]:
+    """The items that were worked on since the last call."""
+    keys = (root / "log").read_text().split() if (root / "log").exists() else []
+    (root / "log").unlink(missing_ok=True)
+    return keys
+
+
+def kept(root: Path) -> list[str]:
+    """The hidden folders beside the output."""
+    return sorted(path.name for path in root.iterdir() if path.name.startswith("."))
+
+
+def written(root: Path) -> dict[str, bytes]:
+    return {name: (root / name).read_bytes() for name in ("table.parquet", "ledger.parquet")}
+
+
+def test_rows_come_in_the_order_of_the_items_whatever_the_size_of_a_part(tmp_path: Path) -> None:
+    counts = made(tmp_path)
+    assert tables.read(tmp_path / "table.parquet", INSTANCES)["key"].tolist() == [item.key for item in ITEMS]
+    assert counts == {"instances": NUM_ITEMS, "failed": 0}
+    assert not list(tmp_path.glob(".table.parts-*"))  # nothing to try again, nothing kept
+
+
+def test_only_what_failed_for_a_named_reason_is_done_again(tmp_path: Path) -> None:
+    bad = {"03": "out_of_memory", "05": "broken", "06": "out_of_memory"}
+    assert made(tmp_path, bad)["failed_out_of_memory"] == 2
+    done(tmp_path)
+    made(tmp_path, bad)
+    assert done(tmp_path) == []
+    made(tmp_path, {}, WORK.model_copy(update={"retry": ("out_of_memory",)}))
+    assert done(tmp_path) == ["03", "06"]
+    rows = tables.read(tmp_path / "table.parquet", INSTANCES)["key"].tolist()
+    assert rows == [item.key for item in ITEMS if item.key != "05"]
+    assert tables.read(tmp_path / "ledger.parquet", LEDGER)["reason"].tolist() == ["broken"]
+    made(tmp_path, {}, WORK.model_copy(update={"retry": ("broken",)}))
+    made(tmp_path / "at-once")
+    assert written(tmp_path) == written(tmp_path / "at-once")
+
+
+def test_only_the_parts_of_this_digest_lie_beside_the_output_while_failures_remain(tmp_path: Path) -> None:
+    others = {".other.parts-1", ".table", ".tables.parts-1", ".table.parts"}
+    for name in others:
+        (tmp_path / name).mkdir()
+    for digest in ("1", "2"):
+        made(tmp_path, {"03": "broken"}, digest=digest)
+        assert set(kept(tmp_path)) == {f".table.parts-{digest}", *others}
+    made(tmp_path, digest="3")
+    assert set(kept(tmp_path)) == others
+
+
+@given(st.integers(0, 9), st.integers(1, 10))
+def test_parts_are_the_items_in_their_order_each_full_but_the_last(count: int, part_size: int) -> None:
+    work = WORK.model_copy(update={"part_size": part_size, "retry": ("broken",)})
+    cut = parts.cut(ITEMS[:count], answers, Path("to"), INSTANCES, work)
+    assert [item for part in cut for item in part.items] == ITEMS[:count]
+    assert all(len(part.items) == part_size for part in cut[:-1])
+    assert all(0 < len(part.items) <= part_size for part in cut)
+    assert [part.folder.name for part in cut] == [f"{number:06d}" for number in range(len(cut))]
+    assert {part.retry for part in cut} <= {("broken",)}
+
+
+def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room = tables.write, [5]
+
+    def full(path: Path, *rest: object) -> int:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device")
+        return write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tables, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        made(tmp_path)
+    assert len(done(tmp_path)) == 12  # the third part was made, but there was no room to keep it
+    assert not (tmp_path / "table.parquet").exists()
+    monkeypatch.undo()
+    made(tmp_path)
+    assert done(tmp_path) == [item.key for item in ITEMS[8:]]
+    made(tmp_path / "at-once")
+    assert written(tmp_path) == written(tmp_path / "at-once")
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+def failing(error: Exception) -> Callable[[Sequence[int]], list[int]]:
+    def work(batch: Sequence[int]) -> list[int]:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_a_picture(code: int) -> None:
+    with pytest.raises(OSError, match="full"):
+        list(outcomes([1, 2], failing(OSError(code, "full")), 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "bad disk"), "failed"),
+        (UnreadablePicture("a.png"), "unreadable_picture"),
+        (MemoryError(), "out_of_memory"),
+        (OutOfMemoryError("on the GPU"), "out_of_memory"),
+        (RuntimeError("odd"), "failed"),
+    ],
+)
+def test_a_failure_is_named_by_its_kind(error: Exception, reason: str) -> None:
+    for _, outcome in outcomes([1, 2], failing(error), 2):
+        assert isinstance(outcome, Failure)
+        assert outcome.reason == reason
+        assert outcome.detail.startswith(f"{type(error).__name__}: {error}")
+
+
+BAD = {"07": "broken"}
+NUM_KILLED = 6  # runs, each killed twice and then left alone
+
+
+def test_kills_at_any_moment_cost_time_and_change_nothing(tmp_path: Path) -> None:
+    made(tmp_path / "whole", BAD)
+    whole = written(tmp_path / "whole")
+    draw = random.Random(0)
+    for number in range(NUM_KILLED):
+        root = tmp_path / str(number)
+        for pause in (draw.uniform(0.0, 0.09), draw.uniform(0.0, 0.09), None):
+            child = os.fork()
+            if child == 0:
+                made(root, BAD, slow=0.002)
+                os._exit(0)
+            if pause is not None:
+                time.sleep(pause)
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        assert status == 0
+        assert written(root) == whole
+        assert not [path for path in root.rglob("*") if path.name.endswith((".part", ".old"))]
+
+
+def grounded(root: Path, to: Path, **change: object) -> dict[str, int]:
+    how = ground.Params.model_validate(
+        {
+            "backend": "given",
+            "batch_size": 2,
+            "detector": None,
+            "work": {"retry": (), "workers": WORKERS.model_copy(update=change)},
+        }
+    )
+    return ground.run(**sources(root), instances=to / "found.parquet", ledger=to / "ledger.parquet", params=how)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    prepared(root)
+    return root
+
+
+def test_processes_write_what_one_writes(world: Path, tmp_path: Path) -> None:
+    grounded(world, tmp_path / "one")
+    grounded(world, tmp_path / "two", executor="processes", processes=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_jobs_of_submitit_write_what_one_process_writes(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = workers.Slurm(cluster="local", partition=None, gpus=0, cpus=1, memory_gb=1, minutes=5, at_once=2)
+    monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    grounded(world, tmp_path / "one")
+    grounded(world, tmp_path / "jobs", executor="slurm", slurm=slurm)
+    assert contents(tmp_path / "one") == contents(tmp_path / "jobs")
+
+
+SBATCH = """#!/bin/sh
+cp "$1" {script}
+echo Submitted batch job 12
+"""
+SLURM = workers.Slurm(cluster="slurm", partition="a100", gpus=3, cpus=5, memory_gb=7, minutes=90, at_once=2)
+
+
+def requested(folder: Path, monkeypatch: pytest.MonkeyPatch, slurm: workers.Slurm, jobs: int) -> dict[str, str]:
+    """What the script that submitit hands to a scheduler asks for; the scheduler is a stand-in."""
+    (folder / "bin").mkdir(parents=True)
+    for name in ("srun", "sbatch"):
+        (folder / "bin" / name).write_text(SBATCH.format(script=folder / "script.sh"))
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(workers, "LOGS", folder / "logs")
+    with workers.executor(WORKERS.model_copy(update={"executor": "slurm", "slurm": slurm})) as submit_all:
+        assert submit_all is not None
+        assert len(submit_all(str, range(jobs))) == jobs
+    lines = (folder / "script.sh").read_text().splitlines()
+    options = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH --")]
+    return {name: value for name, _, value in options}
+
+
+def test_each_value_of_slurm_reaches_the_scheduler_as_what_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = requested(tmp_path / "all", monkeypatch, SLURM, jobs=4)
+    assert asks["partition"] == "a100"
+    assert asks["gpus-per-node"] == "3"
+    assert asks["cpus-per-task"] == "5"
+    assert asks["mem"] == "7GB"
+    assert asks["time"] == "90"  # minutes
+    assert asks["array"] == "0-3%2"
+    assert asks["job-name"] == "instdiff"
+    assert asks["output"].startswith(str(tmp_path / "all" / "logs"))
+    default = SLURM.model_copy(update={"partition": None, "at_once": 1})
+    asks = requested(tmp_path / "default", monkeypatch, default, jobs=2)
+    assert "partition" not in asks
+    assert asks["array"] == "0-1%1"
+
+
+def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Threads(ThreadPoolExecutor):
+        """Threads in the place of processes."""
+
+        def __init__(self, processes: int, context: object, initializer: object, initargs: tuple[object, ...]) -> None:
+            assert (initializer, len(initargs)) == (workers._take_gpu, 1)
+            super().__init__(processes)
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Threads)
+    pool, begun, release = WORKERS.model_copy(update={"executor": "processes", "processes": 3}), list[int](), Event()
+
+    def wait(number: int) -> int:
+        begun.append(number)
+        release.wait(10)
+        return number
+
+    with workers.executor(pool) as submit_all:
+        assert submit_all is not None
+        jobs = submit_all(wait, range(9))
+        Timer(0.2, release.set).start()
+    assert begun == [0, 1, 2]
+    assert [job.cancelled() for job in jobs] == [False] * 3 + [True] * 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("executor", ["slurm", "dask"])
+def test_an_executor_without_what_it_needs_is_named(executor: str) -> None:
+    with (
+        pytest.raises(ValueError, match=f"executor {executor} needs"),
+        workers.executor(WORKERS.model_copy(update={"executor": executor})),
+    ):
+        pass
+
+
+def test_a_dask_cluster_writes_what_one_process_writes(world: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    grounded(world, tmp_path / "one")
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        grounded(world, tmp_path / "dask", executor="dask", dask=cluster.scheduler_address)
+    assert contents(tmp_path / "one") == contents(tmp_path / "dask")
+
+
+def test_a_worker_that_is_killed_is_one_sentence_and_its_neighbours_work_is_kept(tmp_path: Path) -> None:
+    pool = WORKERS.model_copy(update={"executor": "processes", "processes": 1})
+    work = WORK.model_copy(update={"workers": pool, "part_size": 4})
+    to = Output(tmp_path / "table.parquet", INSTANCES, tmp_path / "ledger.parquet")
+    with pytest.raises(RuntimeError, match="a worker died"):
+        parts.annotated(ITEMS, partial(dying, log=tmp_path / "log"), to, "digest", work)
+    before = done(tmp_path)
+    assert "09" in before
+    parts.annotated(
+        ITEMS, partial(answers, log=tmp_path / "log", bad={}), to, "digest", WORK.model_copy(update={"part_size": 4})
+    )
+    assert done(tmp_path) == [item.key for item in ITEMS[8:]]
+
+
+def dying(items: Sequence[Numbered], log: Path) -> Iterator[Answer]:
+    for answer in answers(items, log, {}):
+        if answer.key == "09":
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield answer
+
+
+def test_each_process_of_a_pool_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from multiprocessing import Value
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(workers, "_gpus", lambda: ["4", "7"])
+    taken, gpus = Value("i", 0), []
+    for _ in range(3):
+        workers._take_gpu(taken)  # type: ignore[arg-type]
+        gpus.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert gpus == ["4", "7", "4"]
+
+
+def test_gpus_are_those_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, gpus in (("4,7", ["4", "7"]), ("2", ["2"]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert workers._gpus() == gpus
+    from multiprocessing import Value
+
+    workers._take_gpu(Value("i", 0))  # type: ignore[arg-type]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
