@@ -81,7 +81,16 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
         same = usual.keys() - {argument, "latents"}
         assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
         assert torch.equal(found["latents"], usual["latents"]), name
-    elsewhere = {"seed", "rows", "solver", "scale_u", "batch_size", "meaning", "pictures"}  # held below
+    elsewhere = {
+        "seed",
+        "rows",
+        "solver",
+        "scale_u",
+        "batch_size",
+        "meaning",
+        "pictures",
+        "command",
+    }  # held below, and in test_by_command
     assert PASSED_ON.keys() | elsewhere == Params.model_fields.keys() | TableRow.model_fields.keys()
 
 
