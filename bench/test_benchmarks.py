@@ -21,7 +21,8 @@ from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.layouts import masks
 
-NUM_MIG, NUM_SAM, NUM_DISTINCT = 800, 5000, 50  # of LayoutSAM's pictures so many differ, the others are links to them
+NUM_MIG, NUM_SAM = 800, 5000
+NUM_DISTINCT = 40  # so many pictures differ, the others are links to them
 COLOURS = ("red", "blue", "yellow", "green", "black", "white", "brown")
 
 
@@ -30,6 +31,15 @@ def _paint(path: Path, side: int, rng: np.random.Generator) -> None:
     coarse = Image.fromarray(rng.integers(0, 256, (side // 16, side // 16, 3), np.uint8)).resize((side, side))
     grain = rng.normal(0, 4, (side, side, 1))
     Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(path)
+
+
+def _picture(folder: Path, name: str, number: int, side: int, rng: np.random.Generator) -> Path:
+    path = folder / name.format(number)
+    if number < NUM_DISTINCT:
+        _paint(path, side, rng)
+    else:
+        path.hardlink_to(folder / name.format(number % NUM_DISTINCT))
+    return path
 
 
 def _box(rng: np.random.Generator) -> list[float]:
@@ -63,7 +73,7 @@ def test_800_layouts_of_coco_mig_are_scored(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     folder.mkdir()
     for number in range(NUM_MIG):
-        _paint(folder / f"{number}.png", 512, rng)
+        _picture(folder, "{}.png", number, 512, rng)
     benchmark = registry.load("coco-mig")
     shown = pictures.find(folder, benchmark.read([file]).cases, benchmark)
     there = pictures.whole(shown)
@@ -81,7 +91,8 @@ def test_800_layouts_of_coco_mig_are_scored(tmp_path: Path) -> None:
                 )
             mask = np.zeros((512, 512), bool)
             x0, y0, x1, y1 = (int(edge * 512) for edge in each.place)
-            mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < 0.98
+            mask[y0:y1, x0:x1] = True
+            mask[y0:y1:29, x0:x1] = False
             counts = masks.encode(mask).counts
             rows.append({"key": one.name, "index": index, "height": 512, "width": 512, "mask": counts})
     detections.write(tmp_path / "found.json", {"pictures": there.digest, "detector": "none"}, classes, found)
@@ -96,11 +107,7 @@ def test_5000_layouts_of_layoutsam_with_kept_answers_are_scored(tmp_path: Path) 
     folder, rows = tmp_path / "drawn", []
     folder.mkdir()
     for number in range(NUM_SAM):
-        path = folder / f"sa_{number}.jpg"
-        if number < NUM_DISTINCT:
-            _paint(path, 1024, rng)
-        else:
-            path.hardlink_to(folder / f"sa_{number % NUM_DISTINCT}.jpg")
+        path = _picture(folder, "sa_{}.jpg", number, 1024, rng)
         boxes = [[round(edge * 1000) for edge in _box(rng)] for _ in range(3 + number % 3)]
         rows.append(
             {

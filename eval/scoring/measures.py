@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from eval.inputs import ground_truth
@@ -22,6 +23,7 @@ from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
 from instdiff.randomness import generator
 
 Measured = dict[str, Metric]
+Places = NDArray[np.intp]
 Matches = dict[str, list[average_precision.Matched]]  # by kind: box, mask
 
 KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
@@ -159,7 +161,7 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
 
 
 def preferred(
-    inputs: Inputs, preference: Preference, places: Sequence[int], prompts: Sequence[str], batch_size: int
+    inputs: Inputs, preference: Preference, places: Places, prompts: Sequence[str], batch_size: int
 ) -> Floats:
     """(N,): the preference for each of these pictures and its prompt."""
     starts = range(0, len(places), batch_size)
@@ -174,7 +176,7 @@ def preferred(
     )
 
 
-def _at(places: Sequence[int], values: Floats, count: int) -> pd.Series:
+def _at(places: Places, values: Floats, count: int) -> pd.Series:
     """The values at their places among `count`, NaN elsewhere."""
     whole = np.full(count, np.nan)
     whole[places] = values

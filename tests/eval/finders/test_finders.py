@@ -68,7 +68,7 @@ def test_labels_are_of_the_pictures_own_phrases_and_a_batch_finds_what_one_pictu
     assert finder.classes is None
     asked = [PHRASES, PHRASES[:1], ()]
     together = finder.find(PICTURES, asked)
-    assert sum(map(len, together)) > 3 and not together[2]
+    assert sum(map(len, together)) > 2 and not together[2]
     for pixels, phrases, found in zip(PICTURES, asked, together, strict=True):
         assert {one.category for one in found} <= set(phrases)
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
