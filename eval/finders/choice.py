@@ -87,7 +87,7 @@ def vocabulary(
         raise ValueError(f"{choice.finder}: no instance has a category, so there is nothing to look for")
     if choice.phrases == "all":
         return Vocabulary(every, (every,) * len(keys))
-    own = known.groupby("key")["category"].agg(lambda names: tuple(sorted(set(names)))).to_dict()
+    own = {str(key): tuple(sorted(set(names))) for key, names in known.groupby("key")["category"]}
     return Vocabulary(every, tuple(own.get(key, ()) for key in keys))
 
 

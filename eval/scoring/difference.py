@@ -95,7 +95,8 @@ def _read(folder: Path) -> Side:
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / name}: not a readable JSON file ({error})") from error
     scores = tables.read(folder / "instances.parquet", SCORES)
-    return Side((folder,), scores, *contents, paired.read_pictures(folder), paired.read_resampled(folder))
+    metrics, source = contents
+    return Side((folder,), scores, metrics, source, paired.read_pictures(folder), paired.read_resampled(folder))
 
 
 def checked(one: Side, other: Side) -> list[str]:

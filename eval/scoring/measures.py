@@ -151,8 +151,8 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
     own_ID = instance_table.picture_features(inputs.pictures, eyes.judge, params.batch_size)
     values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
-    written = np.flatnonzero(prompts.str.strip().astype(bool))
-    if len(written):
+    written = [place for place, prompt in enumerate(prompts) if prompt.strip()]
+    if written:
         texts = list(prompts.iloc[written])
         cosines = clip_score.cosines(own_ID[written], texts, eyes.judge)
         values["clip_global"] = _at(written, cosines, len(prompts))

@@ -95,7 +95,7 @@ def look(judge: Path, params: Params) -> Eyes:
 
     judging = clip.load(judge)
     features = judging if params.sets.features == "judge" else inception.load(judge / inception.WEIGHTS)
-    beside = {name: _sight(name, judge / name) for name in params.sets.beside}
+    beside: dict[str, Sight] = {name: _sight(name, judge / name) for name in params.sets.beside}
     return Eyes(judging, features, beside, {name: _preference(name, judge / name) for name in params.preferences})
 
 
