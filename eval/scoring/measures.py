@@ -138,8 +138,8 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
     own_ID = features.of_pictures(inputs.pictures, eyes.judge, eyes, params)
     values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
-    written = np.flatnonzero(prompts.str.strip().astype(bool))
-    if len(written):
+    written = [place for place, prompt in enumerate(prompts) if prompt.strip()]
+    if written:
         texts = list(prompts.iloc[written])
         cosines = clip_score.cosines(own_ID[written], texts, eyes.judge)
         values["clip_global"] = _at(written, cosines, len(prompts))
