@@ -130,7 +130,7 @@ class Page:
         image = None if self.options.image is None else _uri(opened(self.options.image))
         return JSONResponse(
             {
-                "values": {**values, "masked_attention": bool(values["masked_attention"])},
+                "values": values,
                 "layout": {name: begun[name] for name in ("prompt", "instances")},
                 "image": image,
                 "formats": FORMATS,

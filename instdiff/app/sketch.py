@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import Field
 
+from instdiff.drawing import MaskedAttention
 from instdiff.formats import Format
 from instdiff.layouts import files, from_tables, masks
 from instdiff.layouts.masks import Mask
@@ -63,7 +64,7 @@ class Values(Strict):
     width: Annotated[_NUMBER, Field(ge=1)]
     height: Annotated[_NUMBER, Field(ge=1)]
     formats: tuple[Format, ...]
-    masked_attention: bool
+    masked_attention: MaskedAttention
 
 
 class Drawing(Strict):

@@ -7,6 +7,7 @@ const at = (id) => document.getElementById(id);
 const NUMBERS = ["seed", "steps", "guidance_scale", "width", "height", "alpha", "mis", "strength"];
 const token = location.hash.slice(1);
 let image = null; // the picture to start from, as an address that holds it
+let masked = true; // or "finest": how instances see only their own place, where they do
 let slots = Infinity;
 let words = [];
 
@@ -53,12 +54,12 @@ const values = () => {
     return [name, field.valueAsNumber];
   });
   const formats = [...document.querySelectorAll("#formats input:checked")].map((one) => one.value);
-  return { ...Object.fromEntries(numbers), formats, masked_attention: at("masked_attention").checked };
+  return { ...Object.fromEntries(numbers), formats, masked_attention: at("masked_attention").checked && masked };
 };
 
 const setValues = (chosen) => {
   for (const name of NUMBERS) at(name).value = chosen[name];
-  at("masked_attention").checked = chosen.masked_attention;
+  at("masked_attention").checked = Boolean(chosen.masked_attention);
   for (const one of document.querySelectorAll("#formats input")) one.checked = chosen.formats.includes(one.value);
   canvas.resize(chosen.width, chosen.height);
 };
@@ -306,6 +307,7 @@ document.addEventListener("keydown", (event) => {
 await careful(async () => {
   const begun = await (await asked("settings")).json();
   ({ slots, words } = begun);
+  masked = begun.values.masked_attention || true;
   at("formats").append(
     ...begun.formats.map((name) => {
       const label = document.createElement("label");
