@@ -309,12 +309,12 @@ def test_what_was_dropped_and_what_failed_is_counted_by_stage_and_reason(tmp_pat
     (tmp_path / "stats" / "b.json").write_text('{"kept": 7}')
     rows = [("x", "small", ""), ("y", "large", "9"), ("z", "small", "8")]
     lost = [{"key": key, "index": 0, "reason": reason, "detail": detail} for key, reason, detail in rows]
-    tables.write(tmp_path / "ledger" / "annotate" / "val.parquet", pd.DataFrame(lost), LEDGER)
+    tables.write(tmp_path / "ledger" / "annotate-val" / "00000.parquet", pd.DataFrame(lost), LEDGER)
     assert report_page.dropped(tmp_path / "stats", tmp_path / "ledger") == {
         "counts": {"a": {"dropped_small": 3, "failed": 1}},
         "reasons": [
-            {"stage": "annotate/val", "reason": "large", "count": 1, "example": "y, 9"},
-            {"stage": "annotate/val", "reason": "small", "count": 2, "example": "x"},
+            {"stage": "annotate-val", "reason": "large", "count": 1, "example": "y, 9"},
+            {"stage": "annotate-val", "reason": "small", "count": 2, "example": "x"},
         ],
     }
 
