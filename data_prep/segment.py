@@ -131,21 +131,25 @@ def segmenter(params: Params, given: Path, digest: str) -> Segmenter:
         case "box":
             return FilledBoxes()
         case "sam" | "sam2":
-            return _model(params, digest)
+            return _sam(params, digest)
 
 
 @lru_cache(maxsize=1)
-def _model(params: Params, _digest: str) -> Segmenter:
+def _sam(params: Params, _digest: str) -> Segmenter:
     """The network, kept for the packs that follow."""
     if params.weights is None:
         raise ValueError(f"segment: backend {params.backend} needs weights")
-    if params.backend == "sam":
+    return SamSegmenter(_model(params.backend, params.weights, params.max_boxes, params.device))
+
+
+def _model(backend: str, weights: Path, max_boxes: int, where: Place) -> BoxFiller:
+    if backend == "sam":
         from instdiff.networks.sam_masks import SegmentAnything
 
-        return SamSegmenter(SegmentAnything(params.weights, params.max_boxes, params.device))
+        return SegmentAnything(weights, max_boxes, where)
     from instdiff.networks.sam2 import Sam2
 
-    return SamSegmenter(Sam2(params.weights, params.max_boxes, params.device))
+    return Sam2(weights, max_boxes, where)
 
 
 def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:

@@ -128,8 +128,8 @@ def write_members(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]
             for kind in sorted(members):
                 tar.add(f"{key}.{kind}", members[kind])
             rows.append({"key": key, "offset": start, "size": tar.end - start})
-    with path.open("rb") as written:  # read in the order they lie in
-        return [{**row, "sha256": hashlib.sha256(written.read(row["size"])).hexdigest()} for row in rows]
+    with path.open("rb") as tar_file:  # read in the order they lie in
+        return [{**row, "sha256": hashlib.sha256(tar_file.read(row["size"])).hexdigest()} for row in rows]
 
 
 def _named(key: str) -> str:
