@@ -125,7 +125,7 @@ def _sentence(error: Any, section: str, values: object) -> str:
 
 
 def suggestion(name: str, there: Iterable[str]) -> str:
-    """`: did you mean generate.guidance?`, or nothing where no dotted name is near: siblings first, then the least deep."""
+    """`: did you mean generate.guidance?`, or nothing where no name is near: siblings first, then the least deep."""
     names, (group, _, last) = list(there), name.rpartition(".")
     siblings = {one.rpartition(".")[2]: one for one in names if one.rpartition(".")[0] == group}
     near = [siblings[one] for one in get_close_matches(last, siblings, n=1)]
