@@ -125,11 +125,11 @@ def _sentence(error: Any, section: str, values: object) -> str:
 
 
 def suggestion(name: str, there: Iterable[str]) -> str:
-    """`: did you mean generate.guidance?`, or nothing where no dotted name is near: siblings first, then all."""
+    """`: did you mean generate.guidance?`, or nothing where no name is near: siblings first, then the least deep."""
     names, (group, _, last) = list(there), name.rpartition(".")
     siblings = {one.rpartition(".")[2]: one for one in names if one.rpartition(".")[0] == group}
     near = [siblings[one] for one in get_close_matches(last, siblings, n=1)]
-    near += [one for one in names if one.rpartition(".")[2] == last]
+    near += sorted((one for one in names if one.rpartition(".")[2] == last), key=lambda one: one.count("."))
     near += get_close_matches(name, names, n=1, cutoff=0.85)
     return f": did you mean {near[0]}?" if near else ""
 

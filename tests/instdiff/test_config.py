@@ -49,7 +49,10 @@ def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("guidance=6", "guidance=6: no such value: did you mean generate.guidance?"),
         ("experimant=smoke", "experimant=smoke: no such value: did you mean experiment?"),
         ("kept.metric=x.json", "kept.metric=x.json: no such value: did you mean kept.metrics?"),
-        ("experiment=smok", "annotators, crowded, miniature-long, no_scaleu, sd15, smoke: did you mean smoke?"),
+        (
+            "experiment=smok",
+            "my-captioned, my-coco, no_scaleu, sd15, smoke: did you mean smoke?",
+        ),
         ("segment=sam3", "segment=sam3: configs/segment has box, given, sam, sam2: did you mean sam"),
         ("generate.steps=1,2", "generate.steps=1,2: a run has one value of each name"),
         ("generate.negative_prompt=blurry, low", "a run has one value of each name, not several; a list is [a,b]"),
