@@ -9,6 +9,7 @@ import pytest
 
 from instdiff.app import validate
 from instdiff.layouts import masks
+from instdiff.texts import counted
 
 
 def written(path: Path, *instances: dict[str, Any], prompt: str = "p") -> Path:
@@ -22,6 +23,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[
     return int(str(ended.value.code)), capsys.readouterr().out.splitlines()
 
 
+DRAWN = f"{counted(1, 'layout')} can be drawn, {counted(0, 'fault')}"
 BOX = {"phrase": "a", "box": [0, 0, 0.5, 0.5]}
 MASK = {"phrase": "a", "mask": masks.encode(np.eye(4, 8, dtype=bool)).model_dump(mode="json")}
 
@@ -33,7 +35,7 @@ def test_the_models_slots_bound_the_instances(
     path = written(tmp_path / "two.json", BOX, BOX)
     found, lines = said(capsys, path, "--max-instances", slots)
     assert found == code
-    assert lines[-1] == ("0 layouts can be drawn, 1 faults" if code else "1 layouts can be drawn, 0 faults")
+    assert lines[-1] == (f"{counted(0, 'layout')} can be drawn, {counted(1, 'fault')}" if code else DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +78,10 @@ def test_every_file_is_told_of_and_a_single_fault_ends_in_one(
         written(tmp_path / "odd.json", {"phrase": "é\n", "box": [0, 0, 3, 1]}),
     )
     bad = written(tmp_path / "bad.json", {"phrase": " "}, {"phrase": ""})
-    assert said(capsys, good) == (0, ["1 layouts can be drawn, 0 faults"])
+    assert said(capsys, good) == (0, [DRAWN])
     code, lines = said(capsys, good, bad, odd)
     assert code == 1
-    assert lines[-1] == "2 layouts can be drawn, 2 faults"
+    assert lines[-1] == f"{counted(2, 'layout')} can be drawn, {counted(2, 'fault')}"
     assert [line.partition(" ")[0] for line in lines[:-1]] == ["fault", "fault", "remark"]
     assert all(line.isascii() for line in lines)
 
@@ -88,4 +90,4 @@ def test_no_option_is_left_without_a_law(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         validate.main(["--help"])
     options = {word.strip("[],") for word in capsys.readouterr().out.split() if word.strip("[],").startswith("--")}
-    assert options == {"--help", "--max-instances", "--height", "--width", "--tokenizer"}
+    assert options == {"--help", "--instance", "--max-instances", "--height", "--width", "--tokenizer"}

@@ -33,13 +33,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_made_again_replaces_its_file_and_no_other(tmp_path: Path) -> None:
-    assert parts.make(part(tmp_path, b"first", {"bad"})) == len(ITEMS)
+    assert parts.make([part(tmp_path, b"first", {"bad"})]) == len(ITEMS)
     assert contents(tmp_path) == dict.fromkeys(("good", "bad", "other", "shared"), b"first")
-    assert parts.make(part(tmp_path, b"again", set(), ("broken",))) == len(ITEMS)
+    assert parts.make([part(tmp_path, b"again", set(), ("broken",))]) == len(ITEMS)
     assert contents(tmp_path) == {"good": b"first", "bad": b"again", "other": b"first", "shared": b"again"}
 
 
 def test_what_failed_for_another_reason_is_left_as_it_is(tmp_path: Path) -> None:
-    parts.make(part(tmp_path, b"first", {"bad"}))
-    parts.make(part(tmp_path, b"again", set(), ("another",)))
+    parts.make([part(tmp_path, b"first", {"bad"})])
+    parts.make([part(tmp_path, b"again", set(), ("another",))])
     assert set(contents(tmp_path).values()) == {b"first"}
