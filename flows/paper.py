@@ -26,10 +26,10 @@ SECONDS = "seconds.json"
 PACKAGES = ("instdiff", "data_prep", "eval")
 CODE = {  # of the stages that dvc.yaml does not have: what else they run is among the deps of those that it has
     "weights": ("instdiff/app/import_weights.py", "instdiff/checkpoints"),
-    "real": ("eval/benchmark/build.py", "eval/benchmark/coco_benchmark.py"),
-    "truth": ("eval/benchmark/build.py", "eval/benchmark/coco_benchmark.py"),
-    "self_test": ("eval/benchmark/self_test.py", "eval/detect.py", "eval/inputs", "eval/metrics/average_precision.py"),
-    "paper": ("eval/benchmark/paper.py", "eval/benchmark/published.py", "eval/pages/paper.html.j2"),
+    "real": ("eval/benchmarks/build_coco_control.py", "eval/benchmarks/coco_control.py"),
+    "truth": ("eval/benchmarks/build_coco_control.py", "eval/benchmarks/coco_control.py"),
+    "self_test": ("eval/benchmarks/self_test.py", "eval/detect.py", "eval/inputs", "eval/metrics/average_precision.py"),
+    "paper": ("eval/benchmarks/paper.py", "eval/benchmarks/published.py", "eval/pages/paper.html.j2"),
 }
 
 

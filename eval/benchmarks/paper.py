@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import PositiveFloat, PositiveInt
 
-from eval.benchmark.published import CELLS, COLUMNS, Cell
+from eval.benchmarks.published import CELLS, COLUMNS, Cell
 from eval.metrics import bootstrap
 from eval.scoring.columns import SCORES
 from eval.scoring.row import REAL

@@ -51,10 +51,8 @@ def run(*, pictures: Path, annotations: Path, detector: Path, result: Path, para
     """COCO's own pictures -> average precision of the detector, or a sentence"""
     truth = coco.ground_truth(annotations)
     shown = find(pictures, truth.images, None)
-    source = provenance.of_folder(detector)
     scratch = result.with_name("self-test-detections.json")
-    detecting = detect.DetectorOfFolder(source, detector, params.detect.device)
-    detect.write(scratch, detecting, source, shown, params.detect)
+    detect.detected(scratch, shown, truth.instances, detector, params.detect)
     values = measured(truth, detections.read(scratch, shown.sizes))
     scratch.unlink()
     fault = verdict(values, params)
@@ -64,7 +62,8 @@ def run(*, pictures: Path, annotations: Path, detector: Path, result: Path, para
             " others than they should be, and nothing it judges could be trusted"
         )
     with atomic.file(result) as part:
-        part.write_text(json.dumps({"measured": values, "expected": params.expected, "detector": source}) + "\n")
+        record = {"measured": values, "expected": params.expected, "detector": provenance.of_folder(detector)}
+        part.write_text(json.dumps(record) + "\n")
     return {"pictures": len(shown.keys), **values}
 
 

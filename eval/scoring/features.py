@@ -88,11 +88,13 @@ class SightOfFolder:
 
     def image_features(self, pictures: Sequence[Pixels]) -> ArrayLike:
         """(N, D)."""
-        return loaded(self).image_features(pictures)
+        features: ArrayLike = loaded(self).image_features(pictures)
+        return features
 
     def text_features(self, texts: Sequence[str]) -> ArrayLike:
         """(M, D), of the judge."""
-        return loaded(self).text_features(texts)
+        features: ArrayLike = loaded(self).text_features(texts)
+        return features
 
 
 @lru_cache(maxsize=4)

@@ -138,8 +138,8 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
     own_ID = features.of_pictures(inputs.pictures, eyes.judge, eyes, params)
     values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
-    written = [place for place, prompt in enumerate(prompts) if prompt.strip()]
-    if written:
+    written = np.flatnonzero(prompts.str.strip().astype(bool))
+    if len(written):
         texts = list(prompts.iloc[written])
         cosines = clip_score.cosines(own_ID[written], texts, eyes.judge)
         values["clip_global"] = _at(written, cosines, len(prompts))
@@ -155,8 +155,8 @@ def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPicture
     few = draws[: params.sets.num_resamples]
     for name, sight in eyes.beside.items():
         distance = cmmd.metric if name == "cmmd" else fid.metric
-        both = (features.of_pictures(each, sight, eyes, params, name) for each in (inputs.pictures, inputs.real))
-        sets[name] = distance(*both, few)
+        both = [features.of_pictures(each, sight, eyes, params, name) for each in (inputs.pictures, inputs.real)]
+        sets[name] = distance(both[0], both[1], few)
     return OfPictures(values, sets)
 
 
