@@ -1,6 +1,6 @@
 """Public benchmarks at their full size: 800 layouts of COCO-MIG, 5,000 of LayoutSAM-Eval, all judges' words kept.
 
-Run with `pytest -s bench/test_benchmarks.py`; numbers seen are in bench/README.md.
+Run with `pytest -s bench/test_benchmarks.py`.
 """
 
 import json
