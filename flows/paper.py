@@ -28,8 +28,8 @@ CODE = {  # of the stages that dvc.yaml does not have: what else they run is amo
     "weights": ("instdiff/app/import_weights.py", "instdiff/checkpoints"),
     "real": ("eval/benchmarks/build_coco_control.py", "eval/benchmarks/coco_control.py"),
     "truth": ("eval/benchmarks/build_coco_control.py", "eval/benchmarks/coco_control.py"),
-    "self_test": ("eval/benchmarks/self_test.py", "eval/detect.py", "eval/inputs", "eval/metrics/average_precision.py"),
-    "paper": ("eval/benchmarks/paper.py", "eval/benchmarks/published.py", "eval/pages/paper.html.j2"),
+    "self_test": ("eval/self_test.py", "eval/detect.py", "eval/inputs", "eval/metrics/average_precision.py"),
+    "paper": ("eval/paper.py", "eval/benchmarks/published.py", "eval/pages/paper.html.j2"),
 }
 
 

@@ -18,7 +18,7 @@ MaskedAttention = bool | Literal["finest"]  # at every level, or the one of the 
 class Sampler(Strict):
     """The sampler that suits some layers."""
 
-    solver: SolverName
+    solver: SolverName  # PLMS, DPM-Solver++, UniPC, or few steps of a consistency model
     steps: PositiveInt  # of the solver
     guidance: float  # scale of classifier-free guidance; 1 is none
     negative_prompt: str  # what guidance leads away from

@@ -48,9 +48,7 @@ class Params(Strict):
 
     seed: int  # of the noise: with a layout's key, the same in every row
     rows: dict[str, TableRow]
-    solver: (
-        SolverName | None
-    )  # PLMS, DPM-Solver++, UniPC, or LCM's few steps; null, here and below: as the layers are best drawn
+    solver: SolverName | None  # null, here and below: as the layers are best drawn
     steps: PositiveInt | None  # of the solver
     guidance: float | None  # scale of classifier-free guidance; 1 is none
     negative_prompt: str | None  # what guidance leads away from

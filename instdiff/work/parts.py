@@ -38,9 +38,7 @@ class Execution(Strict):
 class Work(Execution):
     """Also how much is lost by a kill."""
 
-    part_size: (
-        PositiveInt  # pictures; of `ingest`, in a pack at most; where parts are batches, of those that one job does
-    )
+    part_size: PositiveInt  # pictures: of `ingest`, in a pack at most; of batches, in a job
 
 
 class Answer(NamedTuple):

@@ -206,8 +206,7 @@ def test_a_row_that_is_added_later_is_drawn_and_no_other_again(whole: Path, tmp_
 
 def test_the_self_test_stops_with_a_sentence_where_the_detector_is_another(whole: Path) -> None:
     values = yaml.safe_load((whole / "params.yaml").read_text())
-    from eval import detect
-    from eval.benchmarks import self_test
+    from eval import detect, self_test
 
     params = self_test.Params(
         expected={"box_ap": 0.499, "mask_ap": 0.408}, within=0.01, detect=detect.Params.model_validate(values["detect"])

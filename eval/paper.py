@@ -24,7 +24,7 @@ from instdiff.schema import Strict
 from instdiff.table_rows import TableRow
 from instdiff.texts import read_json
 
-TEMPLATE = Path(__file__).parents[1] / "pages" / "paper.html.j2"
+TEMPLATE = Path(__file__).parent / "pages" / "paper.html.j2"
 STAGES = ("generate", "detect", "score")
 PER_PICTURE = {"colour_accuracy": "colour", "texture_accuracy": "texture", "clip_local": None}  # metric -> its words
 STOLEN = (49.9, 40.8)  # box and mask AP of the real pictures at their own size, once published as those of drawn ones
