@@ -20,7 +20,7 @@ from flows import repro
 from instdiff.progress import TAG
 
 ROOT = Path(__file__).parents[1]
-ROWS = {"real", "none", "box", "mask", "point", "scribble", "hybrid", "box_mis", "mask_mis"}
+ROWS = {"real", "reconstructed", "none", "box", "mask", "point", "scribble", "hybrid", "box_mis", "mask_mis"}
 METRICS = {
     "box_ap50",
     "mask_ap50",
@@ -142,7 +142,8 @@ def test_a_finished_tree_has_nothing_to_do(copy: Copy) -> None:
 def test_a_changed_value_runs_its_stage_and_unchanged_outputs_stop_there(copy: Copy) -> None:
     copy.compose("caption.batch_size=7")
     try:
-        assert copy.repro() == {"caption@train", "caption@val"}
+        own = {"caption@train", "caption@val"}
+        assert copy.repro() == {*own, "report"}  # which reads ledgers, whose parts say what they were made from
     finally:
         copy.compose()
     assert copy.repro() == set()  # both are known by now
@@ -155,7 +156,9 @@ LONG = ["ingest", "clip@text", "vae", "unet", "detector", "embed", "train", "gen
 @pytest.mark.parametrize("stage", LONG)
 def test_a_kill_at_any_moment_costs_time_and_changes_nothing(copy: Copy, stage: str) -> None:
     finished = copy.locked(stage)
-    shutil.rmtree(copy.folder / "runs", ignore_errors=True)
+    for left in ("runs", *finished):  # what is there already is not made again
+        path = copy.folder / left
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     kill_in_the_middle(copy, stage)
     copy.repro("--force", "--single-item", stage)
     assert copy.locked(stage) == finished
