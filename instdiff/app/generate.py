@@ -67,7 +67,7 @@ _BY_LAYERS = "; by default as the layers are best drawn"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw every layout of the file; the folder appears when all is provenance."""
+    """Draw every layout of the file; the folder appears when all is drawn."""
     options = parsed(parser(), arguments)
     path: Path | None = options.layout or options.input_json
     if path is None:
