@@ -255,7 +255,7 @@ def reconstruct(
         for key, name in track(files.items(), len(files), "picture"):
             picture = picture_files.opened(pictures / name).resize((side, side), Image.Resampling.LANCZOS)
             latents_1Chw = autoencoder.encode(
-                vae.pixels(np.asarray(picture)[None]).to(autoencoder.device, autoencoder.dtype)
+                vae.pixels(np.array(picture)[None]).to(autoencoder.device, autoencoder.dtype)
             ).latent_dist.mode()
             Image.fromarray(vae.pictures(autoencoder.decode(latents_1Chw).sample)[0]).save(part / f"{key}.png")
         lines = [provenance.picture_line(part, f"{key}.png", key) for key in files]
