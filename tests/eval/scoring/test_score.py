@@ -260,9 +260,9 @@ def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) ->
 
 
 def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
-    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
-    monkeypatch.setattr(preference, "load", lambda folder, name: (name, folder))
-    return score_row.look(Path("at"), _with(**changed)).preferences
+    monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
+    monkeypatch.setattr(preference, "load", lambda folder, name, where: (name, folder))
+    return features.look(Path("at"), "of who likes", _with(**changed)).preferences
 
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
