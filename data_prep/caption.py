@@ -172,7 +172,7 @@ def run(
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
     digest = resume.digest(__name__, params, *weights)
     todo, annotate = partial(described_in, pictures=pictures), partial(caption_pack, params=params, digest=digest)
-    return packs.annotated(its, todo, annotate, Output(captions, CAPTIONS, ledger), digest, params.work)
+    return packs.annotated(its, todo, annotate, Output(captions, CAPTIONS, ledger, "caption"), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def run(
     weights = [] if params.weights is None else [fingerprint(params.weights)]
     digest = resume.digest(__name__, params, *weights)
     todo, annotate = partial(prompted_in, pictures=pictures), partial(segment_pack, params=params, digest=digest)
-    return packs.annotated(its, todo, annotate, Output(masks, MASKS, ledger), digest, params.work)
+    return packs.annotated(its, todo, annotate, Output(masks, MASKS, ledger, "mask"), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from instdiff.work.parts import Work
 
 REAL = "real"
 NONE = "none"
+RECONSTRUCTED = "reconstructed"
 SEED = "@"  # between a row's name and that of one of its seeds
 SHOWN = 10  # sizes of pictures, in provenance
 SCRIBBLE = "scribble"  # protocols that end so have their headline PiM from scribbles, the others from points
@@ -69,7 +70,7 @@ class Inputs(NamedTuple):
 def checked(row: str, inputs: Inputs) -> Inputs:
     """The inputs of a row that may be scored.
 
-    ValueError for real pictures in another row than `real`, for others in it, for one picture under two names, and
+    ValueError for real pictures in another row than `real` (and what the autoencoder makes of them), for others in it, for one picture under two names, and
     for detections that state other pictures than these.
     """
     if row == REAL:
@@ -77,7 +78,7 @@ def checked(row: str, inputs: Inputs) -> Inputs:
             raise ValueError("row 'real' must judge the real pictures, and these are others")
     else:
         pictures.refuse_copies(inputs.pictures)
-        if inputs.real is not None:
+        if inputs.real is not None and row != RECONSTRUCTED:
             pictures.refuse_real(inputs.pictures, inputs.real)
     stated = inputs.found.provenance.get("pictures", "nothing")
     if stated is not None and stated != inputs.pictures.digest:

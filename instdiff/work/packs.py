@@ -112,11 +112,11 @@ def annotated(
     work: Execution,
     count: Callable[[Sequence[dict[str, Any]]], Counts] = nothing,
 ) -> Counts:
-    """Map each pack to its part of a table and of the ledger; how many rows, failures, and failures of each reason.
+    """Map each pack to its part of a table and of the ledger; how many rows, rows kept, failures, and each reason's.
 
     `todo` reads a pack's items, `annotate` answers them, `count` counts more of the rows.
     """
-    make = partial(_answered, todo=todo, annotate=annotate, schema=to.schema, retry=work.retry, count=count)
+    make = partial(_answered, todo=todo, annotate=annotate, to=to, retry=work.retry, count=count)
     makes = [(pack.name, pack.digest, partial(make, pack=pack)) for pack in packs]
     outputs = Outputs({"table": to.table}, to.ledger, place(to.table))
     return {"instances": 0, "failed": 0, **made(jobs(makes, digest, outputs), outputs, work)}
@@ -232,7 +232,7 @@ def _answered(
     pack: Pack,
     todo: Todo,
     annotate: Annotate,
-    schema: pa.Schema,
+    to: Output,
     retry: tuple[str, ...],
     count: Callable[[Sequence[dict[str, Any]]], Counts],
 ) -> tuple[Ledger, Counts]:
@@ -244,8 +244,9 @@ def _answered(
         rows += answer.rows
         for index, failure in answer.failures:
             failed.add(answer.key, index, failure)
-    tables.write(folder / "table" / f"{NUMBER}.parquet", rows, schema)
-    return failed, {"instances": len(rows), **count(rows), "failed": len(failed.rows), **failed.counts()}
+    tables.write(folder / "table" / f"{NUMBER}.parquet", rows, to.schema)
+    kept = {} if to.wanted is None else {"kept": sum(row[to.wanted] is not None for row in rows)}
+    return failed, {"instances": len(rows), **kept, **count(rows), "failed": len(failed.rows), **failed.counts()}
 
 
 def _known(items: Sequence[Keyed], before: Path) -> dict[str, Answer]:

@@ -280,10 +280,10 @@ def test_the_order_of_given_rows_changes_no_instance(world: World, tmp_path: Pat
 
 WEIGHTY: dict[ModuleType, Any] = {
     ground: {"backend": "grounding_dino", "detector": {"tags": {"source": "caption"}, "box_threshold": 0.5,
-             "text_threshold": 0.5, "nms_iou": 0.5}},
+             "text_threshold": 0.5, "nms_iou": 0.5, "device": "cpu"}},
     segment: {"backend": "sam"},
     caption: {"backend": "transformers", "model": {"python": None, "prompt": "", "num_beams": 1, "max_tokens": 1,
-              "precision": "float32", "min_area": 1, "name_category": True}},
+              "precision": "float32", "min_area": 1, "name_category": True, "device": "cpu"}},
 }  # fmt: skip
 
 

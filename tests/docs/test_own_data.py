@@ -121,7 +121,7 @@ def test_a_folder_of_ones_own_goes_from_its_files_to_a_table(tree: Path, monkeyp
     write(tree / "mine", 30)
     rebuild(monkeypatch, composed(), last="report")
     table = json.loads((tree / "metrics-my.json").read_text())
-    assert set(table) == {"real", "none", "box"}
+    assert set(table) == {"real", "reconstructed", "none", "box"}
     assert table["real"]["box_ap50"]["value"] > 0.5  # the detector knows what the pictures show
     index = json.loads((tree / "data/stats/shard.json").read_text())
     assert index["instances"] > 30

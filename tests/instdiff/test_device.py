@@ -5,17 +5,31 @@ from typing import Any
 
 import pytest
 import torch
-from test_blip import MODEL
-from test_generate_stage import PARAMS
+import yaml
 from torch import nn
 
 from data_prep.annotators.blip import Blip
-from instdiff import device
+from data_prep.annotators.crops import ModelParams
+from instdiff import device, values
 from instdiff.device import PLAIN, Place, arithmetic, place, resolve
 from instdiff.networks import clip, detector, inception, vae
 from instdiff.networks.sam2 import Sam2
 from instdiff.networks.sam_masks import SegmentAnything
 from instdiff.sampling import generate
+
+VALUES = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+GENERATE = generate.Params.model_validate(values.section(VALUES, "generate"))
+BLIP = ModelParams(
+    weights=Path("w"),
+    python=None,
+    prompt="",
+    num_beams=1,
+    max_tokens=1,
+    precision="float32",
+    min_area=0,
+    name_category=False,
+    device="cpu",
+)
 
 
 def test_auto_is_the_gpu_that_is_there_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,13 +82,13 @@ def test_what_auto_came_to_and_tf32_are_settled_for_the_process() -> None:
         vae.load,
         lambda folder, where: SegmentAnything(folder, 1, where),
         lambda folder, where: Sam2(folder, 1, where),
-        lambda folder, where: Blip(MODEL.model_copy(update={"weights": folder, "device": where.name})),
+        lambda folder, where: Blip(BLIP.model_copy(update={"weights": folder, "device": where.name})),
         lambda folder, where: generate.load(
             text=folder,
             vae_folder=folder,
             unet=folder,
             instance=folder,
-            params=PARAMS.model_copy(update={"device": where}),
+            params=GENERATE.model_copy(update={"device": where}),
         ),
     ],
 )

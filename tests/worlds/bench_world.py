@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from eval_world import DETECT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -230,7 +231,7 @@ def detect(path: Path, finder: Finder, source: str, shown: Sequence[Shown]) -> N
     own = [tuple(one.texts) for one in shown if one.path is not None]
     classes = tuple(sorted({text for texts in own for text in texts}))
     made_by: dict[str, object] = {"pictures": there.digest, "detector": source}
-    eval_detect.write(path, finder, there, Vocabulary(classes, tuple(own)), made_by, 4)
+    eval_detect.write(path, finder, there, Vocabulary(classes, tuple(own)), made_by, DETECT)
 
 
 # ---- scenes and their oracle --------------------------------------------------------------------------------------

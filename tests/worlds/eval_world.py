@@ -19,12 +19,12 @@ from PIL import Image
 from eval import detect
 from eval.finders.choice import Vocabulary
 from eval.finders.closed import Closed
-from eval.inputs import pictures
+from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision
 from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Eyes
-from eval.scoring.row import Params, Recipe
+from eval.scoring.row import Inputs, Params, Recipe
 from instdiff import device, tables
 from instdiff.layouts import masks
 from instdiff.schema import Box
@@ -75,6 +75,15 @@ def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_s
     vocabulary = Vocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
     made_by = detect.made_by(judged, pd.DataFrame(), source, DETECT)
     return detect.write(path, finder, judged, vocabulary, made_by, DETECT)
+
+
+def row_inputs(world: Path, folder: str) -> Inputs:
+    """The detect stage, then what the score stage reads."""
+    truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
+    judged = pictures.find(world / folder, truth.images, None)
+    detected(world / f"{folder}.json", judged)
+    found = detections.read(world / f"{folder}.json", judged.sizes)
+    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
 
 
 class PixelJudge:

@@ -7,6 +7,7 @@ import numpy as np
 from instdiff.layouts import masks
 
 MASK = np.zeros((48, 64), dtype=bool)
+MASK[8:24, 16:48] = True
 
 
 RLE = masks.encode(MASK).model_dump(mode="json")

@@ -12,10 +12,8 @@ from typing import Any
 import coco_world
 import pytest
 import yaml
-from test_assemble import ours, released, sizes
-from test_import_weights import clip_of
-from test_sd15 import yolo
 from tiny_pipeline import base
+from weight_forms import clip_of, ours, released, sizes, yolo
 
 from flows import paper
 from instdiff import __main__ as command
@@ -23,7 +21,7 @@ from instdiff import stage
 from instdiff import values as values_of
 from instdiff.app import import_weights as importer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = (  # nothing else differs from what a person runs
     *("benchmark.size=16", "detect.square=16", "detect.batch_size=3", "score.batch_size=4", "score.num_resamples=5"),
     *("score.num_resamples_parts=3", "score.sets.features=judge", "score.sets.kid_subsets=2"),

@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from instdiff.drawing import AS_RELEASED
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -71,7 +72,7 @@ def build(solver: str = "plms") -> InstanceDiffusionPipeline:
     """With every gate and scale away from zero, as after training."""
     torch.manual_seed(0)
     text_encoder, tokenizer = words()
-    unet = InstanceUNet.from_base(base(), SIZES, scale_u=True)
+    unet = InstanceUNet.from_base(base(), SIZES, scale_u=True, drawing=AS_RELEASED)
     with torch.no_grad():
         for parameter in unet.instance_layers().values():
             parameter.add_(0.3 * torch.randn(parameter.shape))

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import coco_world
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_pipeline import TOKENIZER, base, shared
 from torch import Tensor
@@ -115,3 +117,19 @@ def clip_of(folder: Path) -> CLIPModel:
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return model
+
+
+def yolo(path: Path) -> Path:
+    """A YOLOv8-seg of COCO's classes in the sample, with random weights, as ultralytics saves one."""
+    opens = Image.open
+    from ultralytics.nn.tasks import SegmentationModel
+
+    Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
+    torch.manual_seed(0)
+    model = SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False)
+    model.names = {place: one["name"] for place, one in enumerate(coco_world.CATEGORIES)}
+    with torch.no_grad():
+        for head in model.model[-1].cv3:
+            head[-1].bias += 2.0  # or it finds nothing
+    torch.save({"model": model.half(), "ema": None, "train_args": {"task": "segment"}}, path)
+    return path

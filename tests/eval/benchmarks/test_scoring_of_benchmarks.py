@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eval import detect
 from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
 from eval.benchmarks import difference, looking, pictures, registry, scoring
@@ -308,7 +309,8 @@ def test_who_is_named_looks_once_and_is_kept(tmp_path: Path, monkeypatch: pytest
     weights.mkdir()
     (weights / "model").write_bytes(b"any")
     finder, answerer = _Echo(), _ByWord()
-    monkeypatch.setattr(finders, "load", lambda choice, detector: finder)
+    detect._loaded.cache_clear()
+    monkeypatch.setattr(finders, "load", lambda choice, detector, where: finder)
     monkeypatch.setattr(answerers, "load", lambda given: answerer)
     words = [
         "score",

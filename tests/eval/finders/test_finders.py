@@ -212,8 +212,7 @@ def test_the_command_writes_a_file_that_evaluation_reads(
 ) -> None:
     eval_world.write(tmp_path)
     eval_world.draw(tmp_path / "drawn", {}, 90)
-    low = yaml.safe_dump(eval_world.PARAMS)
-    values: dict[str, Any] = yaml.safe_load(low)
+    values: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
     values["detect"]["finders"]["grounding_dino"] |= {"box_threshold": 0.0, "text_threshold": 0.0}
     values["detect"]["finders"]["owlv2"] |= {"threshold": 0.0}
     values["score"] |= {"num_resamples": 9, "num_resamples_parts": 3}

@@ -1,8 +1,10 @@
 """What is kept for comparing rows pairwise: metrics of pictures by picture, distances of sets draw by draw."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import eval_world
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,8 @@ import torch
 from transformers import CLIPModel
 
 from eval.metrics import bootstrap, cmmd
-from eval.scoring import difference, paired, score_row
-from eval.scoring.measures import Eyes
+from eval.scoring import difference, features, paired, row, score_row
+from eval.scoring.features import Eyes
 from instdiff import tables
 from instdiff.networks import clip, dinov2, preference
 
@@ -90,20 +92,19 @@ def test_dinov2s_features_are_the_class_token_after_the_norm_of_any_picture(tmp_
 def test_a_row_has_each_metric_that_its_values_name_and_folders_that_lack_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import test_score
-
     judge = tiny_models.clip(tmp_path / "judge")
     for name, kind in (("fd_dinov2", "dinov2"), ("cmmd", "clip"), ("hps", "clip"), ("pickscore", "clip")):
         getattr(tiny_models, kind)(judge / name)
-    sets = test_score.PARAMS.sets.model_dump() | {"beside": ("fd_dinov2", "cmmd")}
-    params = test_score._with(sets=sets, preferences=("pickscore", "hps"), words={})
+    sets = eval_world.PARAMS.sets.model_dump() | {"beside": ("fd_dinov2", "cmmd")}
+    changed = {"sets": sets, "preferences": ("pickscore", "hps"), "words": {}}
+    params = row.Params.model_validate(eval_world.PARAMS.model_dump() | changed)
     world = tmp_path / "world"
-    test_score.eval_world.write(world)
-    test_score.eval_world.draw(world / "drawn", {}, 90)
-    inputs = test_score._inputs(world, "drawn")
+    eval_world.write(world)
+    eval_world.draw(world / "drawn", {}, 90)
+    inputs = eval_world.row_inputs(world, "drawn")
     images = inputs.truth.images.assign(caption=["a", "b", "", "d"])
-    inputs = inputs._replace(truth=test_score.dataclasses.replace(inputs.truth, images=images))
-    eyes = score_row.look(judge, params)
+    inputs = inputs._replace(truth=dataclasses.replace(inputs.truth, images=images))
+    eyes = features.look(judge, str(judge), params)
     scored = score_row.score("box", inputs, eyes, params)
     assert {"fd_dinov2", "cmmd", "fid", "kid"} == scored.resampled.keys() <= scored.metrics.keys()
     assert scored.metrics["hps"].n == scored.metrics["pickscore"].n == 3
@@ -119,5 +120,5 @@ def test_a_row_has_each_metric_that_its_values_name_and_folders_that_lack_are_na
     assert paired.read_resampled(tmp_path / "scores").keys() == scored.resampled.keys()
     (judge / "hps").rename(judge / "gone")
     with pytest.raises(ValueError, match="hps: no such folder"):
-        score_row.look(judge, params)
+        features.look(judge, str(judge), params)
     assert Eyes._field_defaults.keys() == {"beside", "preferences"}

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from eval_world import NOTHING
 
 from eval.inputs.pictures import Pictures
 from eval.metrics.average_precision import THRESHOLDS_T, Matched
 from eval.scoring import ap_matches, difference, row
 from eval.scoring.difference import Side
 
-RECIPE = row.Recipe(features="inception", num_resamples=2, kid_subsets=3, kid_subset_size=4)
+RECIPE = row.Recipe(features="inception", beside=(), num_resamples=2, kid_subsets=3, kid_subset_size=4)
 
 
 def pictures(sizes: list[tuple[int, int]], suffixes: list[str]) -> Pictures:
@@ -58,7 +59,7 @@ def side(folder: Path, right: list[int], num_pictures: int = 6, kinds: tuple[str
     for place, found in zip(folders, right, strict=True):
         place.mkdir(parents=True)
         ap_matches.write(place / ap_matches.FILE, {kind: [matched(found)] for kind in kinds})
-    return Side(folders, pd.DataFrame(), {}, {"num_pictures": num_pictures})
+    return Side(folders, pd.DataFrame(), {}, {"num_pictures": num_pictures}, NOTHING, {})
 
 
 def test_precision_is_resampled_where_both_sides_hold_what_it_counts(tmp_path: Path) -> None:

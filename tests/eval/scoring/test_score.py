@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from eval_world import EYES, PARAMS
+from eval_world import EYES, PARAMS, row_inputs
 from PIL import Image
 
 from eval import detect, score
 from eval.finders.choice import Vocabulary
 from eval.finders.closed import Closed
-from eval.inputs import detections, ground_truth, pictures
+from eval.inputs import ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
 from eval.scoring import features, headline, instance_table, measures, paired, row, score_row
@@ -40,21 +40,12 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _inputs(world: Path, folder: str) -> Inputs:
-    """The detect stage, then what the score stage reads."""
-    truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
-    judged = pictures.find(world / folder, truth.images, None)
-    eval_world.detected(world / f"{folder}.json", judged)
-    found = detections.read(world / f"{folder}.json", judged.sizes)
-    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
-
-
 def _rows(world: Path) -> list[dict[str, Any]]:
     return [dict(row) for _, row in tables.read(world / "annotated.parquet", ANNOTATED).iterrows()]
 
 
 def _score(world: Path, row: str, folder: str) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    return score_row.score(row, checked(row, _inputs(world, folder)), EYES, PARAMS)[:2]
+    return score_row.score(row, checked(row, row_inputs(world, folder)), EYES, PARAMS)[:2]
 
 
 def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
@@ -98,19 +89,19 @@ def test_pim_of_the_scribble_row_is_that_of_scribbles(world: Path) -> None:
 
 def test_the_real_pictures_are_refused_in_any_other_row(world: Path) -> None:
     with pytest.raises(ValueError, match="are the real ones"):
-        checked("box", _inputs(world, "real"))
+        checked("box", row_inputs(world, "real"))
 
 
 def test_other_pictures_are_refused_in_the_real_row(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     with pytest.raises(ValueError, match="must judge the real pictures"):
-        checked("real", _inputs(world, "drawn"))
+        checked("real", row_inputs(world, "drawn"))
 
 
 def test_detections_of_other_pictures_are_refused(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     eval_world.draw(world / "later", {}, background=91)
-    drawn, later = _inputs(world, "drawn"), _inputs(world, "later")
+    drawn, later = row_inputs(world, "drawn"), row_inputs(world, "later")
     with pytest.raises(ValueError, match="run detect again"):
         checked("box", later._replace(found=drawn.found))
 
@@ -147,7 +138,7 @@ def test_a_category_the_detector_does_not_know_is_an_error_and_not_a_miss(world:
 def test_a_word_the_judge_does_not_know_is_an_error_and_not_a_mistake(world: Path) -> None:
     params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red", "green")}})
     with pytest.raises(ValueError, match="colour 'blue'"):
-        score_row.score("real", _inputs(world, "real"), EYES, params)
+        score_row.score("real", row_inputs(world, "real"), EYES, params)
 
 
 def test_masks_are_judged_at_the_size_of_the_pictures(world: Path) -> None:
@@ -188,7 +179,7 @@ def test_an_instances_area_is_its_share_of_its_own_picture(world: Path) -> None:
 
 
 def test_a_rows_sources_say_how_many_pictures_have_which_width_and_height(world: Path) -> None:
-    source = row.sources("real", _inputs(world, "real"), "judge", PARAMS)["sets"]
+    source = row.sources("real", row_inputs(world, "real"), "judge", PARAMS)["sets"]
     sizes = {"36x20": 1, "32x30": 1, "32x32": 1, "24x40": 1}
     same = {"count": 4, "formats": {".png": 4}, "sizes": sizes}
     assert source == {"features": "judge", "pictures": same, "real": same}
@@ -196,7 +187,7 @@ def test_a_rows_sources_say_how_many_pictures_have_which_width_and_height(world:
 
 @pytest.mark.parametrize(("min_score", "counts"), [(0.9 - 1e-9, True), (0.9, True), (0.9 + 1e-9, False)])
 def test_a_detection_counts_from_the_least_score_on(world: Path, min_score: float, counts: bool) -> None:
-    _, metrics, *_ = score_row.score("real", _inputs(world, "real"), None, _with(min_score=min_score))
+    _, metrics, *_ = score_row.score("real", row_inputs(world, "real"), None, _with(min_score=min_score))
     for name in ("box_miou", "mask_miou", "pim_point", "mig_success", "mig_pictures"):
         assert metrics[name].value == counts
     assert metrics["box_ap"].value == 1.0  # which uses all
@@ -238,7 +229,7 @@ def _calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tupl
 
 def _seeds(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     streams = [_calls(monkeypatch, module, "generator") for module in (bootstrap, measures, instance_table)]
-    score_row.score("box", _inputs(world, "real"), EYES, _with(seed=7))
+    score_row.score("box", row_inputs(world, "real"), EYES, _with(seed=7))
     assert [{call[1] for call in calls} for calls in streams] == [{"bootstrap"}, {"kid"}, {"paper scribble"}]
     assert len(set(streams[2])) == 7  # a scribble of its own for each instance
     return {call[0] for calls in streams for call in calls}
@@ -247,7 +238,7 @@ def _seeds(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 def _draws(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     """How often average precision is resampled: of the whole, and of parts."""
     calls = _calls(monkeypatch, average_precision, "metrics")
-    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), None, _with(**changed))
+    _, metrics, *_ = score_row.score("box", row_inputs(world, "real"), None, _with(**changed))
     assert {"box_ap/category/bar", "box_ap/size/small", "box_ap50/crowded"} <= metrics.keys()
     return Counter(len(call[1]) for call in calls)
 
@@ -255,14 +246,14 @@ def _draws(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> o
 def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     frechets, kernels = _calls(monkeypatch, fid, "metric"), _calls(monkeypatch, kid, "metric")
     sets = PARAMS.sets.model_dump() | changed
-    score_row.score("box", _inputs(world, "real"), EYES, _with(sets=sets))
+    score_row.score("box", row_inputs(world, "real"), EYES, _with(sets=sets))
     return [(len(draws), *subsets) for (_, _, draws), (_, _, *subsets, _) in zip(frechets, kernels, strict=True)]
 
 
 def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
-    monkeypatch.setattr(clip, "load", lambda folder: ("judge", folder))
-    monkeypatch.setattr(preference, "load", lambda folder, name: (name, folder))
-    return score_row.look(Path("at"), _with(**changed)).preferences
+    monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
+    monkeypatch.setattr(preference, "load", lambda folder, name, where: (name, folder))
+    return features.look(Path("at"), "of who likes", _with(**changed)).preferences
 
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -296,19 +287,19 @@ def _places(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
-    _, metrics, *_ = score_row.score("box", _inputs(world, "real"), EYES, _with(**changed))
+    _, metrics, *_ = score_row.score("box", row_inputs(world, "real"), EYES, _with(**changed))
     return {name.removeprefix(start): metric.n for name, metric in metrics.items() if name.startswith(start)}
 
 
 def _texts(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
+    score_row.score("box", row_inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return [text for text in watched.texts if text.startswith("such")]
 
 
 def _shown(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", _inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
+    score_row.score("box", row_inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
     return watched.shown  # crops, by whole pictures; the pictures; the real ones
 
 
@@ -372,7 +363,7 @@ def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: p
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: int) -> None:
-    inputs = _inputs(world, "real")
+    inputs = row_inputs(world, "real")
     expected, metrics, *_ = score_row.score("box", inputs, EYES, PARAMS)
     found, others, *_ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
     pd.testing.assert_frame_equal(found, expected)
@@ -395,7 +386,7 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
 
 
 def test_prompts_are_held_against_their_own_pictures_and_resampled_with_them(world: Path) -> None:
-    inputs = _inputs(world, "real")
+    inputs = row_inputs(world, "real")
     captions = ["", "a red thing", " ", "a blue thing"]
     inputs = inputs._replace(
         truth=ground_truth.GroundTruth(inputs.truth.images.assign(caption=captions), *_rest(inputs))
@@ -429,7 +420,7 @@ def test_the_groups_are_scored_apart_only_when_there_are_two(world: Path) -> Non
 
 def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
-    inputs = _inputs(world, "drawn")
+    inputs = row_inputs(world, "drawn")
     source = row.sources("box", inputs, "of the judge", PARAMS)
     found = json.loads((world / "drawn.json").read_text())["provenance"]
     expected = {
@@ -461,7 +452,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
 def test_detections_say_their_pictures_or_that_they_do_not_know_them(
     world: Path, stated: dict[str, object], taken: bool
 ) -> None:
-    inputs = _inputs(world, "real")
+    inputs = row_inputs(world, "real")
     inputs = inputs._replace(found=dataclasses.replace(inputs.found, provenance=stated))
     if taken:
         assert checked("real", inputs) is inputs

@@ -15,7 +15,6 @@ from instdiff import __main__ as command
 from instdiff.layouts import files, from_tables, mask_pictures, masks
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
-MASK[8:24, 16:48] = True
 BOTH = Layout(
     key="two",
     prompt="Both.",

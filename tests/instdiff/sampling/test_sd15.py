@@ -14,12 +14,11 @@ from typing import Any
 import coco_world
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_pipeline import TOKENIZER
-from weight_forms import clip_of, one_file, released, sizes
+from weight_forms import clip_of, one_file, released, sizes, yolo
 
 from eval.scoring.columns import SCORES
 from instdiff import config, provenance, stage, tables
@@ -72,22 +71,6 @@ def coco(folder: Path) -> None:
             name = Path(image["file_name"])
             with Image.open(folder / "painted" / f"{name.stem}.png") as picture:
                 picture.save(folder / split / name.name, quality=95)
-
-
-def yolo(path: Path) -> Path:
-    """A YOLOv8-seg of COCO's classes in the sample, with random weights, as ultralytics saves one."""
-    opens = Image.open
-    from ultralytics.nn.tasks import SegmentationModel
-
-    Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
-    torch.manual_seed(0)
-    model = SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False)
-    model.names = {place: one["name"] for place, one in enumerate(coco_world.CATEGORIES)}
-    with torch.no_grad():
-        for head in model.model[-1].cv3:
-            head[-1].bias += 2.0  # or it finds nothing
-    torch.save({"model": model.half(), "ema": None, "train_args": {"task": "segment"}}, path)
-    return path
 
 
 def weights(folder: Path) -> None:
