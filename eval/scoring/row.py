@@ -70,8 +70,8 @@ class Inputs(NamedTuple):
 def checked(row: str, inputs: Inputs) -> Inputs:
     """The inputs of a row that may be scored.
 
-    ValueError for real pictures in another row than `real` (and what the autoencoder makes of them), for others in it, for one picture under two names, and
-    for detections that state other pictures than these.
+    ValueError for real pictures in another row than `real`, or what looks like them in another than `reconstructed`,
+    for others in `real`, for one picture under two names, and for detections that state other pictures than these.
     """
     if row == REAL:
         if inputs.real is not None and inputs.pictures.digest != inputs.real.digest:

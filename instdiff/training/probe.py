@@ -65,7 +65,8 @@ class Probe:
         self.text = clip.load_text(params.text)
         self.text.model.to(engine.device)
         if engine.rank == 0:
-            where = PLAIN.model_copy(update={"name": str(engine.device)})
+            name = "cpu" if engine.device.type == "cpu" else str(engine.device)  # of a process among several: cpu:0
+            where = PLAIN.model_copy(update={"name": name})
             self.autoencoder = vae.load(params.vae, where)
             self.detector, self.judge = detector.load(params.detector, where), clip.load(params.judge, where)
             pictures.mkdir(parents=True, exist_ok=True)

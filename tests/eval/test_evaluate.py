@@ -363,7 +363,7 @@ class Judging:
         self.out, self.params, self.looked = out, params, looked
         self.rows[name] = (inputs, protocol)
 
-    def load(self, chosen: Any, folder: Path) -> Closed:
+    def load(self, chosen: Any, folder: Path, _: object) -> Closed:
         """In place of loading a finder."""
         self.finder = chosen
         self.loaded.append(folder)

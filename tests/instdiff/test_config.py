@@ -58,7 +58,7 @@ def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("generate.negative_prompt=blurry, low", "a run has one value of each name, not several; a list is [a,b]"),
         ("generate.negative_prompt='it''s'", "not understood; values are given as name=value"),
         ("--multirun", "--multirun: not understood; values are given as name=value"),
-        ("caption.work.part_size=3", "caption.work.part_size=3: caption.work is work: set work.part_size"),
+        ("detect.work.part_size=3", "detect.work.part_size=3: detect.work is work: set work.part_size"),
         ("generate.steps", "generate.steps: not understood"),
         ('caption.template="costs ${price}"', "names a value that is not there"),
     ],
@@ -180,7 +180,18 @@ def test_a_write_that_fails_leaves_the_old_values(tree: Path, monkeypatch: pytes
     assert not list(tree.glob(".params*"))
 
 
-SKETCH = ["--images", "i.parquet", "--masks", "m.parquet", "--strokes", "s.parquet", "--stats", "stats.json"]
+SKETCH = [
+    "--images",
+    "i.parquet",
+    "--masks",
+    "m.parquet",
+    "--strokes",
+    "s.parquet",
+    "--ledger",
+    "l",
+    "--stats",
+    "stats.json",
+]
 
 
 def sketch(**environment: str) -> subprocess.CompletedProcess[str]:

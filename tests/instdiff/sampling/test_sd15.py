@@ -31,8 +31,8 @@ from instdiff.tables import ANNOTATED, LEDGER
 ROOT = Path(__file__).parents[3]
 GENERATES = {
     "pictures": "pictures/val",
-    "images": "images/val.parquet",
-    "annotated": "annotated/val.parquet",
+    "images": "images/val",
+    "annotated": "annotated/val",
     "text": "foundation/clip/text",
     "vae": "foundation/vae",
     "unet": "foundation/unet",
@@ -142,8 +142,8 @@ def test_pictures_are_drawn_by_the_imported_weights_at_their_size(finished: Path
 
 def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_comes_from(finished: Path) -> None:
     content = coco_world.instances()
-    annotated = tables.read(finished / "data" / "annotated" / "val.parquet", ANNOTATED)
-    dropped = tables.read(finished / "data" / "ledger" / "annotate-val.parquet", LEDGER)
+    annotated = tables.read(finished / "data" / "annotated" / "val", ANNOTATED)
+    dropped = tables.read(finished / "data" / "ledger" / "annotate-val", LEDGER)
     assert len(annotated) + len(dropped) == sum(not one["iscrowd"] for one in content["annotations"])
     assert set(dropped["reason"]) <= {"small_mask", "small_box"}
     scores = tables.read(finished / "data" / "scores" / "box" / "instances.parquet", SCORES)
