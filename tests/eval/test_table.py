@@ -35,6 +35,15 @@ def test_nine_metrics_fit_a_terminal_of_eighty_columns_and_what_was_not_measured
     assert printed[-1].split() == ["none", "-", "-", "-", ".50±.10", *"-----"]
 
 
+def test_a_long_name_of_a_row_costs_no_number() -> None:
+    metric = {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}
+    page = StringIO()
+    Console(width=80, file=page).print(table({"reconstructed": dict.fromkeys("abcdefghi", metric)}))
+    first, second = page.getvalue().splitlines()[-2:]
+    assert first.split() == ["reconstr", *[".50±.10"] * 9]
+    assert second.split() == ["ucted"]
+
+
 def committed(name: str) -> str:
     return subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
