@@ -19,7 +19,6 @@ from flows import paper
 from instdiff.sampling import generate
 from instdiff.schema import Layout
 from instdiff.work import parts, workers
-from instdiff.work.parts import Answer
 
 KILLS, NUM_PICTURES = 10, 8
 DRAWN = re.compile("^(generate|detect|score)@")
@@ -155,16 +154,6 @@ def test_a_local_dask_cluster_that_fails_ten_times_makes_the_same_rows(
     assert results(folder, THREE_ROWS) == results(whole, THREE_ROWS)
 
 
-class Deadly(generate.Drawing):
-    """Kills the process that draws, once for each file of the folder that the environment names."""
-
-    def __call__(self, batch: Sequence[Layout]) -> Iterator[Answer]:
-        for path in sorted(Path(os.environ["DEADLY"]).iterdir())[:1]:
-            path.unlink(missing_ok=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield from super().__call__(batch)
-
-
 @pytest.mark.parametrize(("executor", "kills"), [("processes", 2), ("slurm", 1)])
 def test_workers_that_are_killed_leave_what_others_drew_and_the_row_is_the_same(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, kills: int
@@ -172,11 +161,11 @@ def test_workers_that_are_killed_leave_what_others_drew_and_the_row_is_the_same(
     slurm = {"cluster": "local", "partition": None, "gpus": 0, "cpus": 1, "memory_gb": 1, "minutes": 5, "at_once": 2}
     folder = again(whole, tmp_path / executor, executor, slurm=slurm)
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(generate, "Drawing", Deadly)
+    monkeypatch.setattr(generate, "BatchDrawing", paper_world.Deadly)
     (tmp_path / "deadly").mkdir()
     monkeypatch.setenv("DEADLY", str(tmp_path / "deadly"))
-    here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))  # where a job finds `Deadly`
+    root = Path(__file__).parents[2]  # a job finds there what it imports, `Deadly` among it
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), str(root / "tests" / "worlds")]))
     for number in range(kills):
         (tmp_path / "deadly" / str(number)).touch()
     drawing = re.compile("^generate@plain-reference_mask$")
