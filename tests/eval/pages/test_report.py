@@ -152,6 +152,12 @@ def test_rows_drawn_by_other_weights_raise_an_alarm(world: Path) -> None:
     assert "not all drawn by the same weights" in (world / "report.html").read_text()
 
 
+@pytest.mark.parametrize("record", [{"weights": {"vae": "its own"}}, {"row": "box"}])
+def test_rows_that_no_network_of_ours_drew_raise_none(world: Path, record: dict[str, Any]) -> None:
+    _alter(world / "scores" / "box" / "provenance.json", drawn_by=record)  # reconstructed, or by a command
+    assert _run(world)["alarms"] == 0
+
+
 def test_a_table_without_the_real_row_raises_an_alarm(world: Path) -> None:
     rows = report.read(world / "scores", {name: described("") for name in ("none", "box")})
     assert report.alarms(rows) == [
