@@ -146,7 +146,8 @@ def test_a_changed_value_runs_its_stage_and_unchanged_outputs_stop_there(copy: C
         assert copy.repro() == {*own, "report"}  # which reads ledgers, whose parts say what they were made from
     finally:
         copy.compose()
-    assert copy.repro() == set()  # both are known by now
+    assert copy.repro() == {*own, "report"}  # DVC's cache of runs leaves out outputs that persist
+    assert copy.repro() == set()
 
 
 # Every stage that a person waits for.
