@@ -10,8 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from tiny_pipeline import SIZES
 
 from instdiff import tables
+from instdiff.device import PLAIN
+from instdiff.model.unet import LayersConfig
 from instdiff.sampling import generate
 from instdiff.table_rows import TableRow
 from instdiff.tables import ANNOTATED, IMAGES
@@ -45,7 +48,8 @@ def test_orchestration_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (folder / "weights").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(generate, "load", lambda **_: Instant())
-    monkeypatch.setattr(generate, "saved_sizes", lambda _: (SimpleNamespace(max_instances=30), True))
+    stated = LayersConfig(unifusion_config=SIZES.model_copy(update={"max_instances": 30}), scale_u=True)
+    monkeypatch.setattr(generate, "layers_config", lambda _: stated)
     here = Work(part_size=100, retry=(), workers=Workers(executor="here", processes=1, slurm=None, dask=None))
     params = generate.Params(
         seed=0,
@@ -62,6 +66,9 @@ def test_orchestration_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         batch_size=31,
         batch_rows=310,
         max_rows=62,
+        guidance_interval=(0.0, 1.0),
+        reuse=1,
+        device=PLAIN,
         work=here,
     )
     began = time.perf_counter(), time.process_time()
