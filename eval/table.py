@@ -20,7 +20,7 @@ from instdiff.stage import PARAMS_FILE
 
 START, END = "<!-- table -->", "<!-- /table -->"
 
-LONGEST = 8  # letters of a row's name in a line: more, and nine metrics do not fit a terminal of 80
+NARROWEST = 8  # letters of a row's name in a line, where nine metrics must fit a terminal of 80
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]  # row -> metric -> value, n, low, high
 
@@ -29,7 +29,7 @@ def table(metrics: Metrics) -> Table:
     """One line a row, each number with the half width of its 95% interval; a dash where nothing was measured."""
     names = list(dict.fromkeys(name for row in metrics.values() for name in row))
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    shown.add_column("row", overflow="fold", max_width=LONGEST)
+    shown.add_column("row", overflow="fold", min_width=NARROWEST)
     for name in names:
         shown.add_column(name.replace("_accuracy", "").replace("_", "\n"), justify="right", no_wrap=True)
     for row, values in metrics.items():

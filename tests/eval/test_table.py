@@ -44,6 +44,13 @@ def test_a_long_name_of_a_row_costs_no_number() -> None:
     assert second.split() == ["ucted"]
 
 
+def test_a_long_name_stands_in_one_line_where_there_is_room() -> None:
+    page = StringIO()
+    shown = table({"reconstructed, ours": {"a": {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}}})
+    Console(width=80, file=page).print(shown)
+    assert page.getvalue().splitlines()[-1].split() == ["reconstructed,", "ours", ".50±.10"]
+
+
 def committed(name: str) -> str:
     return subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 

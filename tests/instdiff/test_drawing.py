@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_pipeline import SIZES, base, shared
+from tiny_pipeline import SIZES, base
 
 from instdiff.checkpoints import assemble, reading
 from instdiff.drawing import AS_RELEASED, Drawing, chosen, remark
@@ -52,7 +52,7 @@ def test_layers_carry_it_through_their_folder_and_through_a_whole_pipeline(tmp_p
 
 
 def test_layers_that_say_nothing_are_drawn_as_the_released_ones_with_a_warning(tmp_path: Path) -> None:
-    shared().unet.save_instance_layers(tmp_path / "layers")
+    InstanceUNet.from_base(base(), SIZES, scale_u=True).save_instance_layers(tmp_path / "layers")
     with pytest.warns(UserWarning, match="does not say how its layers are drawn"):
         assert reading.stated(tmp_path).drawing == AS_RELEASED
 
