@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 
-from eval.benchmarks.shape import Benchmark
+from eval.benchmarks.benchmark import Benchmark
 
 MODULES: Mapping[str, str] = {  # in the order of the leaderboard
     "coco-mig": "coco_mig",

@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from eval.answerers.store import ANSWERS
-from eval.benchmarks.pictures import Shown
-from eval.benchmarks.shape import Needed
+from eval.benchmarks.benchmark import JudgeKind
+from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.detections import Detections
 from eval.inputs.pictures import Pixels, read
 from eval.metrics import matching
@@ -36,25 +36,25 @@ DIGITS = 6  # of a fraction: regions that agree so far are one
 MASKS = tables.with_columns(tables.INSTANCE_KEY, height=pa.int32(), width=pa.int32(), mask=pa.string())
 
 
-class Found(NamedTuple):
+class TextDetections(NamedTuple):
     """Detections of one text in one picture, by falling score: edges in fractions, and masks where there are any."""
 
     boxes_N4: Floats
     scores_N: Floats
     masks: tuple[Rle | None, ...] = ()
 
-    def above(self, score: float) -> "Found":
+    def above(self, score: float) -> "TextDetections":
         """Those with a higher score."""
         return self.chosen(np.flatnonzero(self.scores_N > score))
 
-    def suppressed(self, iou: float) -> "Found":
+    def suppressed(self, iou: float) -> "TextDetections":
         """Without those that overlap a surer one by more."""
         return self.chosen(matching.suppressed(self.boxes_N4, iou))
 
-    def chosen(self, places: NDArray[np.intp]) -> "Found":
+    def chosen(self, places: NDArray[np.intp]) -> "TextDetections":
         """Those at these places."""
-        kept = tuple(self.masks[place] for place in places) if self.masks else ()
-        return Found(self.boxes_N4[places], self.scores_N[places], kept)
+        chosen_masks = tuple(self.masks[place] for place in places) if self.masks else ()
+        return TextDetections(self.boxes_N4[places], self.scores_N[places], chosen_masks)
 
     def best(self, box: Box) -> tuple[float, Box | None]:
         """The highest overlap with a box, and what has it; 0 and None where nothing overlaps."""
@@ -65,19 +65,19 @@ class Found(NamedTuple):
         return float(overlaps_N[place]), Box(*self.boxes_N4[place].tolist()) if overlaps_N[place] > 0 else None
 
 
-NOTHING = Found(np.zeros((0, 4)), np.zeros(0))
+NOTHING = TextDetections(np.zeros((0, 4)), np.zeros(0))
 
 
-class Question(NamedTuple):
+class PendingQuestion(NamedTuple):
     """What an answerer must still be asked."""
 
     name: str  # of the picture
     region: Region
-    question: str
+    text: str
 
 
 @dataclass(frozen=True)
-class Known:
+class StoredAnswers:
     """The answers of one judge under one setting, by picture (a hash), region and question."""
 
     by_key: Mapping[Key, str]
@@ -86,12 +86,12 @@ class Known:
 
 
 @dataclass
-class Evidence:
+class JudgeOutputs:
     """All that is known of a set of pictures; None where nobody looked."""
 
-    found: Mapping[str, Mapping[str, Found]] | None = None  # by picture and text
+    detections: Mapping[str, Mapping[str, TextDetections]] | None = None  # by picture and text
     masks: Mapping[tuple[str, int], Rle] | None = None  # by picture and instance
-    answers: Known | None = None
+    answers: StoredAnswers | None = None
     identities: Mapping[str, str] = field(default_factory=dict)  # by picture: the hash of its pixels
     judge: Judge | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
@@ -99,10 +99,10 @@ class Evidence:
     sources: dict[str, object] = field(default_factory=dict)  # hashes and names, for provenance
 
     @property
-    def kinds(self) -> frozenset[Needed]:
+    def kinds(self) -> frozenset[JudgeKind]:
         """What there is."""
-        sides: dict[Needed, object] = {
-            "detections": self.found,
+        sides: dict[JudgeKind, object] = {
+            "detections": self.detections,
             "masks": self.masks,
             "answers": self.answers,
             "judge": self.judge,
@@ -117,51 +117,53 @@ class View:
     `faults`.
     """
 
-    def __init__(self, shown: Shown, evidence: Evidence, compat: bool) -> None:
+    def __init__(self, picture: ExpectedPicture, outputs: JudgeOutputs, compat: bool) -> None:
         self.compat = compat
-        self.case, self.size = shown.case, shown.size
-        self.pending: list[Question] = []
+        self.case, self.size = picture.case, picture.size
+        self.pending: list[PendingQuestion] = []
         self.faults = 0
-        self._shown, self._evidence = shown, evidence
+        self._picture, self._outputs = picture, outputs
 
     @property
     def absent(self) -> bool:
         """Whether there is no picture: nothing is found and every answer is no."""
-        return self._shown.path is None
+        return self._picture.path is None
 
-    def has(self, kind: Needed) -> bool:
+    def has(self, kind: JudgeKind) -> bool:
         """Whether somebody looked so."""
-        return kind in self._evidence.kinds
+        return kind in self._outputs.kinds
 
-    def found(self, text: str) -> Found:
+    def detections_of(self, text: str) -> TextDetections:
         """What was found of a text."""
-        if self.absent or self._evidence.found is None:
+        if self.absent or self._outputs.detections is None:
             return NOTHING
-        return self._evidence.found.get(self._shown.name, {}).get(text, NOTHING)
+        return self._outputs.detections.get(self._picture.name, {}).get(text, NOTHING)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts of which something was found."""
         return (
-            () if self.absent or self._evidence.found is None else tuple(self._evidence.found.get(self._shown.name, ()))
+            ()
+            if self.absent or self._outputs.detections is None
+            else tuple(self._outputs.detections.get(self._picture.name, ()))
         )
 
     def mask(self, index: int) -> Rle | None:
         """The mask in an instance's given box."""
-        return None if self._evidence.masks is None else self._evidence.masks.get((self._shown.name, index))
+        return None if self._outputs.masks is None else self._outputs.masks.get((self._picture.name, index))
 
     def ask(self, question: str, region: Box | None = None, **fields: str) -> str:
         """The answer to a question, by its id in the benchmark's wording and with its fields filled in."""
         if self.absent:
             return "no"
-        text = filled(self._evidence.questions[question], fields)
+        text = filled(self._outputs.questions[question], fields)
         key = _region(region)
-        answers = self._evidence.answers
+        answers = self._outputs.answers
         if answers is not None:
-            answer = answers.by_key.get((self._evidence.identities[self._shown.name], key, text))
+            answer = answers.by_key.get((self._outputs.identities[self._picture.name], key, text))
             if answer is not None:
                 return answer
-        self.pending.append(Question(self._shown.name, key, text))
+        self.pending.append(PendingQuestion(self._picture.name, key, text))
         return "no"
 
     def fault(self) -> None:
@@ -170,20 +172,20 @@ class View:
 
     def pixels(self) -> Pixels:
         """The picture, RGB; black where there is none."""
-        if self._shown.path is None:
+        if self._picture.path is None:
             return np.zeros((*self.size, 3), np.uint8)
-        return read(self._shown.path)
+        return read(self._picture.path)
 
     @property
     def judge(self) -> Judge:
         """A CLIP; measures ask for it only where there is one."""
-        assert self._evidence.judge is not None
-        return self._evidence.judge
+        assert self._outputs.judge is not None
+        return self._outputs.judge
 
     @property
     def boxes_in(self) -> str:
         """The unit of an answerer's boxes."""
-        return self._evidence.boxes_in
+        return self._outputs.boxes_in
 
 
 def filled(template: str, fields: Mapping[str, str]) -> str:
@@ -193,54 +195,56 @@ def filled(template: str, fields: Mapping[str, str]) -> str:
     return template
 
 
-def of_detections(detections: Detections, shown: Sequence[Shown]) -> dict[str, dict[str, Found]]:
+def of_detections(detections: Detections, pictures: Sequence[ExpectedPicture]) -> dict[str, dict[str, TextDetections]]:
     """Detections by picture and text; image ids count the pictures that are there, in their order.
 
     ValueError names a text that nobody looked for.
     """
-    there = [one for one in shown if one.path is not None]
-    unknown = [text for one in there for text in one.texts if text not in detections.classes]
+    present = [picture for picture in pictures if picture.path is not None]
+    unknown = [text for picture in present for text in picture.texts if text not in detections.classes]
     if unknown:
         raise ValueError(
             f"the detections are of {len(detections.classes)} categories, and {unknown[0]!r} is none of them"
         )
     lines: dict[tuple[int, int], list[tuple[Box, float, Rle | None]]] = {}
-    for one in detections.annotations:
-        height, width = there[one.image_id - 1].size
-        x, y, across, down = one.bbox
+    for annotation in detections.annotations:
+        height, width = present[annotation.image_id - 1].size
+        x, y, across, down = annotation.bbox
         placed = from_pixels(x, y, x + across, y + down, height=height, width=width)
-        lines.setdefault((one.image_id, one.category_id), []).append((placed, one.score, one.segmentation))
-    found: dict[str, dict[str, Found]] = {}
-    for (image, category), ones in lines.items():
-        boxes, scores, rles = zip(*ones, strict=True)
-        by_text = found.setdefault(there[image - 1].name, {})
-        by_text[detections.classes[category - 1]] = Found(np.array(boxes), np.array(scores), rles)
-    return found
+        lines.setdefault((annotation.image_id, annotation.category_id), []).append(
+            (placed, annotation.score, annotation.segmentation)
+        )
+    by_picture: dict[str, dict[str, TextDetections]] = {}
+    for (image, category), detected in lines.items():
+        boxes, scores, rles = zip(*detected, strict=True)
+        by_text = by_picture.setdefault(present[image - 1].name, {})
+        by_text[detections.classes[category - 1]] = TextDetections(np.array(boxes), np.array(scores), rles)
+    return by_picture
 
 
-def read_masks(path: Path, shown: Sequence[Shown]) -> dict[tuple[str, int], Rle]:
+def read_masks(path: Path, pictures: Sequence[ExpectedPicture]) -> dict[tuple[str, int], Rle]:
     """Masks of given boxes; ValueError names the row that belongs to no instance, or is of another size."""
-    by_name = {one.name: one for one in shown}
-    found = {}
+    by_name = {picture.name: picture for picture in pictures}
+    masks_of = {}
     for row in tables.read(path, MASKS).to_dict("records"):
         where = f"{path}: mask {row['index']} of {row['key']!r}"
-        one = by_name.get(row["key"])
-        if one is None or not 0 <= row["index"] < len(one.case.instances):
+        picture = by_name.get(row["key"])
+        if picture is None or not 0 <= row["index"] < len(picture.case.instances):
             raise ValueError(f"{where}: the benchmark has no such instance")
-        if pd.isna(row["mask"]) or one.path is None:
+        if pd.isna(row["mask"]) or picture.path is None:
             continue
         rle = Rle(size=(int(row["height"]), int(row["width"])), counts=row["mask"])
-        if rle.size != one.size:
-            raise ValueError(f"{where}: is of a picture of {rle.size}, which is {one.size}")
+        if rle.size != picture.size:
+            raise ValueError(f"{where}: is of a picture of {rle.size}, which is {picture.size}")
         try:
             masks.checked(rle)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        found[row["key"], int(row["index"])] = rle
-    return found
+        masks_of[row["key"], int(row["index"])] = rle
+    return masks_of
 
 
-def read_answers(path: Path, judge: str | None) -> Known:
+def read_answers(path: Path, judge: str | None) -> StoredAnswers:
     """The kept answers of one judge, from a folder or a file.
 
     ValueError where several stand there and none, or an unknown one, was named.
@@ -260,7 +264,7 @@ def read_answers(path: Path, judge: str | None) -> Known:
         raise ValueError(f"{path}: answers of {len(ways)} judges or settings stand there: {names}: name one, or split")
     regions = {text: _read_region(text, path) for text in table["region"].unique()}
     keys = zip(table["picture"], table["region"].map(regions), table["question"], strict=True)
-    return Known(dict(zip(keys, table["answer"], strict=True)), *ways[0])
+    return StoredAnswers(dict(zip(keys, table["answer"], strict=True)), *ways[0])
 
 
 def _read_region(text: str, path: Path) -> Region:
