@@ -1,9 +1,9 @@
 """Public benchmarks, on anybody's pictures: `instdiff bench list | layouts | questions | score | compare | page`.
 
 `layouts` writes what a generator is to draw; `score` judges a folder of pictures from files of detections, masks and
-answers, and needs no model for it; what a finder, a marker or an answerer says first is kept as such files. `questions`
-writes what an answerer must still be asked. Each result is a folder `<out>/<benchmark>/<row>` with values.parquet (one
-row a value), metrics.json and provenance.json.
+answers, and needs no model for it; a finder, a marker or an answerer that the options name is run first and writes such
+files. `questions` writes the questions that have no answer yet. Each result is a folder `<out>/<benchmark>/<row>` with
+values.parquet (one row a value), metrics.json and provenance.json.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from instdiff.texts import read_json
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run what is named first."""
+    """Run the command that the first argument names."""
     args = parser().parse_args(arguments)
     commands: Mapping[str, Callable[[argparse.Namespace], None]] = {
         "list": show_all,
@@ -85,7 +85,7 @@ def write_layouts(args: argparse.Namespace) -> None:
 
 
 def write_questions(args: argparse.Namespace) -> None:
-    """Write what an answerer must still be asked: picture, region in fractions or null, question."""
+    """Write the questions that have no answer yet, one a line: picture, region (in fractions, or empty), question."""
     benchmark = registry.load(args.name)
     expected = pictures.find(args.pictures, _reading(benchmark, args.files).cases, benchmark)
     outputs = read_outputs(benchmark, expected, args)
@@ -140,9 +140,10 @@ def score(args: argparse.Namespace) -> None:
 def run_finder_and_marker(
     benchmark: Benchmark, name: str, expected: Sequence[ExpectedPicture], args: argparse.Namespace
 ) -> None:
-    """Let the finder and the marker that are named look, unless the very same ones have; their files take the options'.
+    """Run the finder and the marker that the options name; `args.detections` and `args.masks` become their files.
 
-    A finder looks for the texts of each picture's own instances. A marker fills the given boxes.
+    A finder searches for the texts of each picture's own instances, unless an equal run has written its file already.
+    A marker segments the given boxes.
     """
     folder = args.out / "kept"
     if args.finder is not None:
@@ -170,7 +171,7 @@ def without_marker(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def read_outputs(benchmark: Benchmark, expected: Sequence[ExpectedPicture], args: argparse.Namespace) -> JudgeOutputs:
-    """What the files say of the pictures; ValueError when it is of other pictures."""
+    """The detections, masks and answers in the files; ValueError when they are of other pictures."""
     outputs = JudgeOutputs(boxes_in=args.boxes_in)
     outputs.questions, outputs.sources["questions"] = questions.read(benchmark, args.questions)
     outputs.sources["boxes_in"] = args.boxes_in

@@ -69,7 +69,7 @@ class SortedDifferences(NamedTuple):
 
 
 def sorted_differences(metrics: Sequence[Difference]) -> SortedDifferences:
-    """What changed first; what did not is counted alone."""
+    """The metrics that changed, the certain ones first; those that are equal on both sides are only counted."""
     moved = [
         metric for metric in metrics if metric.value != 0 or (metric.paired and (metric.low, metric.high) != (0, 0))
     ]

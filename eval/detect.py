@@ -46,7 +46,7 @@ class Params(Choice):
 
 
 class PictureQuery(NamedTuple):
-    """A picture to look at, and what is looked for in it."""
+    """A picture, and the phrases to search for in it."""
 
     key: str
     path: Path
@@ -60,7 +60,7 @@ class PictureQuery(NamedTuple):
 
 @dataclass(frozen=True)
 class ChosenFinder:
-    """The finder that params choose, which a process loads when it first looks; it can be sent to other processes."""
+    """The finder that params choose, loaded by each process that needs it, so that it can be sent to others."""
 
     digest: str  # of all weights and settings
     params: Params = field(compare=False)
@@ -72,7 +72,7 @@ class ChosenFinder:
         return _loaded(self).classes
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> Sequence[Sequence[Detection]]:
-        """What is seen of each picture's phrases."""
+        """The detections of each picture's phrases."""
         return _loaded(self).find(pictures, phrases)
 
 

@@ -31,7 +31,7 @@ from instdiff.texts import read_json
 
 
 class ConditionsUsed(Strict):
-    """What the pictures were drawn from, for the record."""
+    """Which conditions the pictures were drawn from: a row of params.yaml, recorded beside the result."""
 
     name: str
     formats: tuple[str, ...]
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def ends(args: argparse.Namespace, names: Sequence[str]) -> list[RowToJudge]:
-    """The ends of the scale whose pictures are given, and their detections or, as for the others, a detector."""
+    """The rows `real` and `none`, where the options give their pictures, and detections or a detector for them."""
     targets = []
     for end in (row.REAL, row.NONE):
         folder, file = vars(args)[end], vars(args)[f"{end}_detections"]
@@ -112,7 +112,7 @@ def judged(
 
 
 def show(out: Path, names: Sequence[str]) -> None:
-    """Print the table of all rows in the folder that compare with these, and what is to be said of it."""
+    """Print the table of all rows in the folder that compare with these, and its warnings."""
     rows = [path.parent.name for path in sorted(out.glob("*/provenance.json"))]
     sources: dict[str, dict[str, Any]] = {row_name: read_json(out / row_name / "provenance.json") for row_name in rows}
     compare = [row_name for row_name in rows if not sanity_checks.differences(sources[row_name], sources[names[0]])]
@@ -133,7 +133,7 @@ def show(out: Path, names: Sequence[str]) -> None:
 
 
 def fitting(params: Params, truth: GroundTruth) -> Params:
-    """The values without the words of attributes that this ground truth has no question for."""
+    """The values without the words of attributes that no instance of this ground truth states."""
     columns = {"colour": "colour", "texture": "texture", "shape": "category"}
     words = {
         attribute: choices

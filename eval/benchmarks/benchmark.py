@@ -1,9 +1,8 @@
 """What a benchmark is: a reader of local files into cases, the judges it needs, its measures, and published numbers.
 
-A case is a layout with what is asked of its picture. A measure is a pure function of a case and of what is known of
-one picture (detections, masks, answers), so that a table is built anew from kept files without any model. What an
-absent picture counts is no business of a measure: it is shown a picture in which nothing is found and every answer
-is no.
+A case is a layout with what its picture must show. A measure is a pure function of a case and of what judges gave for
+one picture (detections, masks, answers), so that a table is built anew from stored files without any model. A measure
+need not care about a missing picture: it is given one in which nothing is detected and every answer is no.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from instdiff.schema import Box, Instance, Layout, Strict
 
 if TYPE_CHECKING:
-    from eval.benchmarks.judge_outputs import View
+    from eval.benchmarks.view import View
     from eval.metrics.average_precision import CategoryMatches
 
 SIDE = 512  # pixels of the pictures that most benchmarks want

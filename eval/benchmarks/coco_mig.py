@@ -21,7 +21,7 @@ from eval.benchmarks.benchmark import (
     Value,
 )
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import hsv, mig
 from instdiff.layouts import masks
 from instdiff.schema import Box

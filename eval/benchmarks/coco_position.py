@@ -11,7 +11,7 @@ import numpy as np
 from eval.benchmarks import benchmark_files, coco_mig, precision
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
 from eval.benchmarks.coco_mig import MIN_SCORE, MOST_OVERLAP, MigLayout
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import average_precision, mig
 from eval.metrics.average_precision import CategoryMatches
 from instdiff.texts import read_json

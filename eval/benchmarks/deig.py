@@ -13,7 +13,7 @@ from pydantic import Field
 from eval.benchmarks import benchmark_files, coco_mig, replies
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import mig
 from instdiff.texts import read_json
 

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field
 from eval.benchmarks import benchmark_files, layoutsam, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import mig
 from instdiff.texts import read_json
 

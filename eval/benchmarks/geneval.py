@@ -23,7 +23,8 @@ from eval.benchmarks.benchmark import (
     Value,
 )
 from eval.benchmarks.benchmark_files import FileRecord, Phrase
-from eval.benchmarks.judge_outputs import TextDetections, View
+from eval.benchmarks.judge_outputs import TextDetections
+from eval.benchmarks.view import View
 from eval.inputs.pictures import Pixels
 from eval.metrics import attributes
 from instdiff.layouts import masks

@@ -1,4 +1,4 @@
-"""What is known of the pictures of a benchmark: detections, masks of the given boxes, and kept answers.
+"""What judges gave for the pictures of a benchmark: detections, masks of the given boxes, and stored answers.
 
 All three are files, so that scoring needs no model; questions without an answer are collected, for an answerer to be
 asked. Masks are a Parquet table with columns key, index, height, width, mask (COCO's compressed run lengths).
@@ -20,7 +20,6 @@ from eval.answerers.store import ANSWERS
 from eval.benchmarks.benchmark import JudgeKind
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.detections import Detections
-from eval.inputs.pictures import Pixels, read
 from eval.metrics import matching
 from eval.metrics.attributes import Judge
 from instdiff import tables
@@ -69,7 +68,7 @@ NOTHING = TextDetections(np.zeros((0, 4)), np.zeros(0))
 
 
 class PendingQuestion(NamedTuple):
-    """What an answerer must still be asked."""
+    """A question that has no answer yet."""
 
     name: str  # of the picture
     region: Region
@@ -87,7 +86,7 @@ class StoredAnswers:
 
 @dataclass
 class JudgeOutputs:
-    """All that is known of a set of pictures; None where nobody looked."""
+    """All that judges gave for a set of pictures; None where no judge of the kind was run."""
 
     detections: Mapping[str, Mapping[str, TextDetections]] | None = None  # by picture and text
     masks: Mapping[tuple[str, int], Rle] | None = None  # by picture and instance
@@ -100,7 +99,7 @@ class JudgeOutputs:
 
     @property
     def kinds(self) -> frozenset[JudgeKind]:
-        """What there is."""
+        """The kinds of judges whose outputs are there."""
         sides: dict[JudgeKind, object] = {
             "detections": self.detections,
             "masks": self.masks,
@@ -110,95 +109,10 @@ class JudgeOutputs:
         return frozenset(name for name, side in sides.items() if side is not None)
 
 
-class View:
-    """One picture as a measure sees it; `compat` says whether the benchmark's own faults are wanted.
-
-    What an answerer was not asked yet is counted in `pending` and answered by no; answers that say nothing in
-    `faults`.
-    """
-
-    def __init__(self, picture: ExpectedPicture, outputs: JudgeOutputs, compat: bool) -> None:
-        self.compat = compat
-        self.case, self.size = picture.case, picture.size
-        self.pending: list[PendingQuestion] = []
-        self.faults = 0
-        self._picture, self._outputs = picture, outputs
-
-    @property
-    def absent(self) -> bool:
-        """Whether there is no picture: nothing is found and every answer is no."""
-        return self._picture.path is None
-
-    def has(self, kind: JudgeKind) -> bool:
-        """Whether somebody looked so."""
-        return kind in self._outputs.kinds
-
-    def detections_of(self, text: str) -> TextDetections:
-        """What was found of a text."""
-        if self.absent or self._outputs.detections is None:
-            return NOTHING
-        return self._outputs.detections.get(self._picture.name, {}).get(text, NOTHING)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts of which something was found."""
-        return (
-            ()
-            if self.absent or self._outputs.detections is None
-            else tuple(self._outputs.detections.get(self._picture.name, ()))
-        )
-
-    def mask(self, index: int) -> Rle | None:
-        """The mask in an instance's given box."""
-        return None if self._outputs.masks is None else self._outputs.masks.get((self._picture.name, index))
-
-    def ask(self, question: str, region: Box | None = None, **fields: str) -> str:
-        """The answer to a question, by its id in the benchmark's wording and with its fields filled in."""
-        if self.absent:
-            return "no"
-        text = filled(self._outputs.questions[question], fields)
-        key = _region(region)
-        answers = self._outputs.answers
-        if answers is not None:
-            answer = answers.by_key.get((self._outputs.identities[self._picture.name], key, text))
-            if answer is not None:
-                return answer
-        self.pending.append(PendingQuestion(self._picture.name, key, text))
-        return "no"
-
-    def fault(self) -> None:
-        """Count an answer that says nothing."""
-        self.faults += not self.absent
-
-    def pixels(self) -> Pixels:
-        """The picture, RGB; black where there is none."""
-        if self._picture.path is None:
-            return np.zeros((*self.size, 3), np.uint8)
-        return read(self._picture.path)
-
-    @property
-    def judge(self) -> Judge:
-        """A CLIP; measures ask for it only where there is one."""
-        assert self._outputs.judge is not None
-        return self._outputs.judge
-
-    @property
-    def boxes_in(self) -> str:
-        """The unit of an answerer's boxes."""
-        return self._outputs.boxes_in
-
-
-def filled(template: str, fields: Mapping[str, str]) -> str:
-    """The question: each {field} replaced once, whatever else stands in braces."""
-    for name, value in fields.items():
-        template = template.replace(f"{{{name}}}", value)
-    return template
-
-
 def of_detections(detections: Detections, pictures: Sequence[ExpectedPicture]) -> dict[str, dict[str, TextDetections]]:
     """Detections by picture and text; image ids count the pictures that are there, in their order.
 
-    ValueError names a text that nobody looked for.
+    ValueError names a text that is none of the detections' categories.
     """
     present = [picture for picture in pictures if picture.path is not None]
     unknown = [text for picture in present for text in picture.texts if text not in detections.classes]
@@ -276,8 +190,9 @@ def _read_region(text: str, path: Path) -> Region:
         raise ValueError(f"{path}: region {text[:60]!r} is not a list of four numbers") from error
     if len(edges) != 4:
         raise ValueError(f"{path}: region {text[:60]!r} is not a list of four numbers")
-    return _region(edges)
+    return region_of(edges)
 
 
-def _region(box: Sequence[float] | None) -> Region:
+def region_of(box: Sequence[float] | None) -> Region:
+    """The box rounded, so that regions that agree to DIGITS are one."""
     return None if box is None else tuple(round(float(edge), DIGITS) + 0.0 for edge in box)

@@ -12,7 +12,7 @@ from pydantic import Field
 from eval.benchmarks import benchmark_files, precision
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import average_precision
 from eval.metrics.average_precision import CategoryMatches
 from instdiff.schema import Box

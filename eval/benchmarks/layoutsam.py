@@ -12,7 +12,7 @@ from pydantic import Field
 from eval.benchmarks import benchmark_files, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 
 LITERALS = ("region_captions", "detail_region_captions", "bbox_list")
 COLUMNS = ("file_name", "width", "height", "global_caption", *LITERALS)

@@ -24,7 +24,7 @@ from eval.benchmarks.benchmark import (
     Value,
 )
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import matching, overlap
 from instdiff.schema import Box
 from instdiff.texts import read_json

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.answerers import parsing
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from instdiff.schema import Box
 
 MOST_BOXES = 1000  # of one category in one answer

@@ -1,6 +1,7 @@
-"""Markers and answerers on the pictures of a benchmark: a marker fills the given boxes, an answerer answers what lacks.
+"""Run markers and answerers on a benchmark's pictures.
 
-What a finder looks for in a picture are the texts of the picture's own instances.
+A marker segments the given boxes; an answerer answers the questions that have no stored answer; a finder searches for
+the texts of each picture's own instances.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ MOST_ROUNDS = 10  # of questions that hang on answers
 
 
 def texts(expected: Sequence[ExpectedPicture]) -> pd.DataFrame:
-    """Columns key and category: what a finder looks for in each picture that is there."""
+    """Columns key and category: what a finder searches for in each picture that is there."""
     rows = [(picture.name, text) for picture in expected if picture.path is not None for text in picture.texts]
     return pd.DataFrame(rows, columns=["key", "category"])
 
@@ -54,7 +55,7 @@ def ask(
     store: Answers,
     batch_size: int,
 ) -> int:
-    """Ask all that a benchmark asks, round by round, and put the answers into the evidence; how many were new.
+    """Ask all that a benchmark asks, round by round, and put the answers into `outputs`; how many were new.
 
     A question that fails has an empty answer, which says nothing and is counted.
     """

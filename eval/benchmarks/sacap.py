@@ -13,7 +13,7 @@ from pydantic import Field
 from eval.benchmarks import benchmark_files, layoutsam, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Reading, Value
 from eval.benchmarks.benchmark_files import FileRecord, Phrase, Side, Text
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from instdiff.layouts import masks
 from instdiff.schema import Rle
 from instdiff.texts import read_json

@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.benchmarks import benchmark_files, coco_mig, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from eval.metrics import mig, overlap
 from instdiff import tables
 from instdiff.layouts import from_tables

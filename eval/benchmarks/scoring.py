@@ -1,4 +1,4 @@
-"""From cases and what is known of their pictures to the numbers of a benchmark, by two ways of counting.
+"""From cases and the outputs of judges to the numbers of a benchmark, by two ways of counting.
 
 Ours: a picture that is missing fails, and no fault of the benchmark's script is repeated. The reference's: as the
 benchmark counts itself; where that stops at a missing picture, it has no number then. Every value is kept, so that
@@ -17,8 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from eval.benchmarks.benchmark import Benchmark, Case, Measure, Value
-from eval.benchmarks.judge_outputs import JudgeOutputs, PendingQuestion, View
+from eval.benchmarks.judge_outputs import JudgeOutputs, PendingQuestion
 from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from eval.metrics import average_precision, bootstrap, overlap
 from eval.metrics.average_precision import CategoryMatches
 from eval.metrics.bootstrap import Metric
@@ -41,7 +42,7 @@ PART_RESAMPLES = 200
 
 
 class BenchmarkScores(NamedTuple):
-    """What is known of a set of pictures once it is scored; metrics by way of counting."""
+    """A scored set of pictures: every value, and metrics by way of counting."""
 
     values: pd.DataFrame
     metrics: dict[str, dict[str, Metric]]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 
 from eval.benchmarks import benchmark_files, replies
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, PictureName, Reading, Value
-from eval.benchmarks.judge_outputs import View
+from eval.benchmarks.view import View
 from instdiff.texts import decoded, is_text, read_json
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}

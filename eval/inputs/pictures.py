@@ -22,9 +22,7 @@ Size = tuple[int, int]  # height, width
 
 MAX_NAMES = 5  # names in a sentence
 THUMBNAIL_SIDE = 16  # pixels a side
-SAME_PICTURE = (
-    2.0  # levels of 255, mean over a look: JPEG and resizing stay below it, another picture of the layout does not
-)
+SAME_PICTURE = 2.0  # levels of 255, mean over a thumbnail: JPEG and resizing stay below, other pictures do not
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Pictures:
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width
     digests: tuple[str, ...]  # of sizes and pixels: a copy in another file format has the same one
-    thumbnails: tuple[Pixels, ...]  # each made so small that compression and resizing hardly show: (LOOK, LOOK) greys
+    thumbnails: tuple[Pixels, ...]  # grey squares of THUMBNAIL_SIDE, which compression and resizing hardly change
     stated: tuple[Size, ...]  # by the images table: a picture that lies as stated is not turned by its EXIF tag
 
     @property
@@ -163,7 +161,7 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _measured(path: Path, stated: Size) -> tuple[Size, str, Pixels]:
-    """Height and width, the hash of size and pixels, and the look; the pixels themselves are let go."""
+    """Height and width, the hash of size and pixels, and the thumbnail; the pixels themselves are not kept."""
     pixels = read(path, stated)
     height, width = pixels.shape[:2]
     digest = digest_of(pixels)

@@ -150,7 +150,7 @@ def metrics(
 def differences(
     pairs: Sequence[tuple[Sequence[CategoryMatches], Sequence[CategoryMatches]]], draws_RI: Counts
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval of other - one of ap, ap50, ap75 and ar, the mean over pairs (seeds).
+    """The 95% interval of b - a of ap, ap50, ap75 and ar, the mean over pairs (seeds).
 
     The same pictures are drawn again on both sides and in all pairs.
     """

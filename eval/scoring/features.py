@@ -1,4 +1,4 @@
-"""What networks see of pictures and of crops of them, in batches that any executor does and a kill does not undo.
+"""Features of pictures and of crops of them, in batches that any executor runs and that outlive a kill.
 
 Legend: N boxes, I pictures, D features.
 """
@@ -46,7 +46,7 @@ class PreferenceModel(Protocol):
 
 
 class Judges(NamedTuple):
-    """Who looks at pictures: the judge of words, whose features two sets are compared in, and who likes pictures."""
+    """The networks that judge pictures: a CLIP, the feature extractors of distances, and models of preference."""
 
     judge: Judge
     features: FeatureExtractor  # of fid and kid
@@ -56,7 +56,7 @@ class Judges(NamedTuple):
 
 
 class ExtractionParams(Strict):
-    """How many views are seen at once, where, and who sees them."""
+    """How features are extracted: how many at once, on which device, by which executor."""
 
     batch_size: PositiveInt
     device: Place
@@ -72,14 +72,14 @@ class PictureCrops(NamedTuple):
     boxes: tuple[Box, ...] | None
 
     def views(self) -> list[Pixels]:
-        """What is seen of it."""
+        """The pixels of the whole picture, or those of each crop."""
         pixels = read(self.path, self.stated)
         return [pixels] if self.boxes is None else [crop(pixels, box) for box in self.boxes]
 
 
 @dataclass(frozen=True)
 class FolderExtractor:
-    """A network of a judge's folder, which a process loads when it first looks; it can be sent to other processes."""
+    """A network of a judge's folder, loaded by each process that needs it, so that it can be sent to others."""
 
     network: Literal["judge", "inception", "fd_dinov2", "cmmd"]
     digest: str
@@ -115,7 +115,7 @@ def loaded(extractor: FolderExtractor) -> Any:
 
 
 def load_judges(judge: Path, digest: str, params: Params) -> Judges:
-    """Who looks, from a folder; ValueError names the folder of a network that params want and that is not there."""
+    """The judges in a folder; ValueError names the folder of a network that params want and that is not there."""
     from instdiff.networks import preference
 
     names = ("judge", params.sets.features, *params.sets.beside)
@@ -134,7 +134,7 @@ def load_judges(judge: Path, digest: str, params: Params) -> Judges:
 
 @dataclass(frozen=True)
 class ExtractFeatures:
-    """The features of a batch."""
+    """Extracts the features of a batch."""
 
     extractor: FeatureExtractor
 

@@ -1,4 +1,4 @@
-"""The table of instances: what each was asked to be, what was found of it, what the judge saw in its place.
+"""The table of instances: what each should be, what was detected of it, what the judge saw in its place.
 
 Every metric over instances is a mean of one of these columns; "which cats failed" is one line of pandas.
 Legend: D detections and G instances of one picture.
@@ -25,7 +25,8 @@ ATTRIBUTE_COLUMNS = {"colour": "colour", "texture": "texture", "shape": "categor
 def placed(truth: GroundTruth, annotations: Records, detections: Records, min_score: float) -> pd.DataFrame:
     """Overlap with the best detection of the own category, its score, and the share of the strokes covered.
 
-    `given` and `found` in COCO's form; a detection counts from `min_score` on. One row an instance, in their order.
+    `annotations` and `detections` in COCO's form; a detection counts from `min_score` on. One row an instance, in their
+    order.
     """
     with_masks = truth.has_masks and all("segmentation" in detection for detection in detections)
     detections_of = by_picture(detections, len(truth.images))
@@ -48,7 +49,8 @@ def placed(truth: GroundTruth, annotations: Records, detections: Records, min_sc
 def paper_pim(truth: GroundTruth, annotations: Records, detections: Records, seed: int) -> pd.DataFrame:
     """Columns `point` and `scribble`, a row a picture: PiM in the paper's form, NaN where a picture has no pair.
 
-    `given` and `found` in COCO's form, with masks. The scribble of an instance is drawn from (seed, key, place).
+    `annotations` and `detections` in COCO's form, with masks. The scribble of an instance is drawn from (seed, key,
+    place).
     """
     rows, num_points = [], RELEASED.num_scribble_points
     pairs = zip(by_picture(annotations, len(truth.images)), by_picture(detections, len(truth.images)), strict=True)

@@ -67,7 +67,7 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
 
 
 def of_instances(values: Mapping[str, pd.Series], picture: pd.Series, draws: Counts) -> Measured:
-    """Means over instances, without what nobody asked; `values` as `columns` gives them."""
+    """Means over instances, without metrics that no instance counts for; `values` as `columns` gives them."""
     return {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
 
 

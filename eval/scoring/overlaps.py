@@ -17,8 +17,8 @@ def of_instances(
 ) -> pd.DataFrame:
     """Columns `overlap` and `overlap_iou`, one row an instance, in their order.
 
-    `given` and `found` in COCO's form, on pictures of these heights and widths; detections of the own category with
-    `min_score` or more, matched one to one.
+    `annotations` and `detections` in COCO's form, on pictures of these heights and widths; detections of the own
+    category with `min_score` or more, matched one to one.
     """
     detections_of = by_picture(detections, len(sizes))
     parts = [

@@ -1,4 +1,4 @@
-"""What a table of results must not be silent about: a result that is the real pictures', a scale without its ends."""
+"""Checks of a table of results: a row that is the real pictures' in disguise, a scale without its ends."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -20,7 +20,7 @@ from instdiff import atomic, tables
 
 
 class RowScores(NamedTuple):
-    """What is known of a row once it is judged."""
+    """A judged row: its instances, its metrics, and what a later comparison resamples."""
 
     instances: pd.DataFrame
     metrics: dict[str, Metric]
@@ -32,7 +32,7 @@ class RowScores(NamedTuple):
 def table(
     row: str, inputs: Inputs, annotations: instance_table.Records, judges: Judges | None, params: Params
 ) -> pd.DataFrame:
-    """One row an instance, with the columns of SCORES; empty where nobody looked."""
+    """One row an instance, with the columns of SCORES; those that need a judge are empty without one."""
     truth = inputs.truth
     groups = truth.images.set_index("key")["group"]
     instances = truth.instances[["key", "index", "category", "colour", "texture", "box"]].assign(
@@ -57,7 +57,7 @@ def table(
 
 
 def score(row: str, inputs: Inputs, judges: Judges | None, params: Params) -> RowScores:
-    """The table of instances and every metric of the row; without eyes, what the detections alone say."""
+    """The table of instances and every metric of the row; without judges, those that need detections alone."""
     annotations = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.detections.classes)
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
     scores = table(row, inputs, annotations, judges, params)

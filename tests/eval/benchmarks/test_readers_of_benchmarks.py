@@ -16,8 +16,9 @@ import pytest
 
 from eval.answerers.store import ANSWERS
 from eval.benchmarks import registry, replies
-from eval.benchmarks.judge_outputs import JudgeOutputs, View, read_answers
+from eval.benchmarks.judge_outputs import JudgeOutputs, read_answers
 from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.layouts import files

@@ -12,8 +12,9 @@ from PIL import Image
 
 from eval.benchmarks import registry
 from eval.benchmarks.benchmark import Case
-from eval.benchmarks.judge_outputs import JudgeOutputs, StoredAnswers, TextDetections, View
+from eval.benchmarks.judge_outputs import JudgeOutputs, StoredAnswers, TextDetections
 from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from eval.metrics import hsv, matching, overlap
 from instdiff.layouts import masks
 from instdiff.schema import Box, Rle
@@ -276,7 +277,7 @@ def _overlay(case: Case, *answers: str) -> dict[str, Any]:
         JudgeOutputs(questions=questions, identities={case.key: "p"}),
         False,
     )
-    view._evidence.answers = StoredAnswers({}, "me", "{}")
+    view._outputs.answers = StoredAnswers({}, "me", "{}")
     list(registry.load("overlaybench").measure(case, view))
     keys = [("p", question.region, question.question) for question in view.pending]
     stored = StoredAnswers(dict(zip(keys, answers, strict=True)), "me", "{}")
