@@ -301,7 +301,7 @@ def parser() -> argparse.ArgumentParser:
     layouts = commands.add_parser("layouts", help="a benchmark's layouts, for any generator")
     _files(layouts)
     layouts.add_argument("--out", type=Path, required=True, help="the file to write, in our JSON")
-    questions_command = commands.add_parser("questions", help="what an answerer must still be asked about pictures")
+    questions_command = commands.add_parser("questions", help="the questions about pictures that have no answer yet")
     _files(questions_command)
     _judges(questions_command)
     questions_command.add_argument("--out", type=Path, required=True, help="the file to write, a question a line")
@@ -333,7 +333,7 @@ def _files(options: argparse.ArgumentParser) -> None:
 def _judges(options: argparse.ArgumentParser) -> None:
     add = options.add_argument
     add("--pictures", type=Path, required=True, help="the folder to judge")
-    add("--detections", type=Path, help="what a finder found of the texts of each picture")
+    add("--detections", type=Path, help="detections of the texts of each picture")
     add("--masks", type=Path, help="the mask in each given box: key, index, height, width, mask")
     add("--answered-by", help="whose answers, where several are kept")
     add("--questions", type=Path, help="the benchmark's own wording (JSON); without it ours, which does not compare")

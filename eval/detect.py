@@ -1,6 +1,6 @@
 """detect: find instances in the pictures of one row.   pictures -> detections
 
-Each batch is kept once it is done, whoever does it: a kill costs the batches in flight.
+Each batch is stored as soon as it is done, by whichever executor: a kill costs the batches in flight.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an answer says: yes or no, or a JSON value; None where it says neither, which is counted and never guessed."""
+"""Answers read as yes or no, or as a JSON value; None where an answer cannot be read, which is counted, not guessed."""
 
 import ast
 import json

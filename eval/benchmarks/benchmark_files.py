@@ -42,7 +42,7 @@ Side = Annotated[int, Field(gt=0, le=100_000)]  # pixels
 
 
 class FileRecord(BaseModel):
-    """A record of a benchmark's file; fields that it does not know are let be."""
+    """A record of a benchmark's file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

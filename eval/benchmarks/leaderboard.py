@@ -49,7 +49,7 @@ class Column(NamedTuple):
 
 
 def results(folder: Path) -> list[BenchmarkResult]:
-    """Every result below a folder; ValueError names a file that is none."""
+    """Every result below a folder; ValueError names a file that is no result."""
     results = []
     for path in sorted(folder.glob("*/*/metrics.json")):
         metrics, source = read_json(path), read_json(path.with_name("provenance.json"))

@@ -38,7 +38,7 @@ class ExpectedPicture(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """What a finder is asked of it, each once."""
+        """The texts that a finder searches for in it, each once."""
         instances = (*self.case.instances, *self.case.excluded)
         return list(dict.fromkeys(instance.category for instance in instances if instance.category is not None))
 
@@ -92,7 +92,7 @@ def digest(expected: Sequence[ExpectedPicture]) -> str:
 
 
 def identities(expected: Sequence[ExpectedPicture]) -> dict[str, str]:
-    """The hash of size and pixels of each picture that is there; read in threads, since decoding waits for no one."""
+    """The hash of size and pixels of each picture that is there, read in threads: decoding releases Python's lock."""
     present = [(picture.name, picture.path, picture.size) for picture in expected if picture.path is not None]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         digests = threads.map(lambda named: digest_of(read(named[1], named[2])), present)

@@ -1,4 +1,4 @@
-"""What an answer says: yes or no, boxes, yes or no by name. What says nothing is counted, and never a yes."""
+"""Answers read as yes or no, as boxes, or as yes or no by name; one that cannot be read is counted, and never a yes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -58,7 +58,7 @@ class Draws(NamedTuple):
 
 
 def pending(benchmark: Benchmark, expected: Sequence[ExpectedPicture], outputs: JudgeOutputs) -> list[PendingQuestion]:
-    """The questions that the measures ask next and nobody has answered, each once."""
+    """The questions that the measures ask next and that have no answer yet, each once."""
     questions: dict[PendingQuestion, None] = {}
     for view in _views(expected, outputs):
         for _ in benchmark.measure(view.case, view):

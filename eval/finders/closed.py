@@ -19,7 +19,7 @@ class ClosedDetector(Protocol):
 
 
 class ClosedFinder:
-    """Reports what the detector sees of the classes that were asked for."""
+    """Reports the detector's detections of the phrases that are searched for."""
 
     def __init__(self, detector: ClosedDetector) -> None:
         self._detector = detector

@@ -1,4 +1,4 @@
-"""The file of detections: COCO's results with, in the same file, what they were found on and by what.
+"""The file of detections: COCO's results with, in the same file, the pictures and the detector they come from.
 
 {"provenance": {"pictures": hash, "detector": hash, ...}, "categories": [{"id", "name"}],
  "annotations": [{"image_id", "category_id", "bbox": [x, y, width, height] in pixels, "score", "segmentation": RLE}]}
@@ -33,7 +33,7 @@ class DetectorClass(Strict):
 
 
 class DetectionRecord(Strict):
-    """One detection. Other fields that COCO tools add are let be."""
+    """One detection. Other fields that COCO's tools add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -55,7 +55,7 @@ class Detections:
 
     @property
     def has_masks(self) -> bool:
-        """Whether the detector gave masks; of nothing found, it did."""
+        """Whether every detection has a mask; true where there is no detection."""
         return all(annotation.segmentation is not None for annotation in self.annotations)
 
     @functools.cached_property

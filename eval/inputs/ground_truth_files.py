@@ -1,4 +1,4 @@
-"""What was asked for, from any file people have: layouts (JSON), COCO's annotations (JSON) or our tables (Parquet)."""
+"""Ground truth from any file people have: layouts (JSON), COCO's annotations (JSON) or our tables (Parquet)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -165,7 +165,7 @@ class _Curves(NamedTuple):
 
 
 def _curves(matches: CategoryMatches, weights_IR: Small) -> _Curves:
-    """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 where none is asked for.
+    """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 without an instance.
 
     Precision is highest where a detection is right, so that it is computed only there.
     """

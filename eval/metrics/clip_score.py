@@ -1,4 +1,4 @@
-"""CLIP score: cosine of what is drawn and what was said, in the judge's features.
+"""CLIP score: cosine of picture and text in the judge's features.
 
 Local: the crop of an instance's given box against its phrase (the reference's attribute table). Global: the whole
 picture against its prompt. No factor of 100 and no clipping at 0; the judge is named by its hash in provenance.json.

@@ -100,7 +100,7 @@ def _read(folder: Path) -> Side:
 
 
 def checked(a: Side, b: Side) -> list[str]:
-    """What else differs (detector, judge, settings); ValueError when the two were not asked for the same instances."""
+    """What else differs (detector, judge, settings); ValueError when the two are not of the same instances."""
     if len(a.folders) != len(b.folders):
         counts = f"{len(a.folders)} and {len(b.folders)} seeds"
         raise ValueError(f"{a.folders[0]} and {b.folders[0]} have {counts}: each needs another to be held against")

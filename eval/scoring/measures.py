@@ -118,7 +118,7 @@ def of_detections(
 def _without_masks_ignored(
     annotations: instance_table.Records, sizes: Sequence[tuple[int, int]]
 ) -> list[dict[str, object]]:
-    """The instances for mask AP: one without a mask is neither asked for nor held against what is found in its box."""
+    """The annotations for mask AP: an instance without a mask becomes a crowd region, its box, which is not counted."""
     prepared = []
     for annotation in map(dict, annotations):
         if "segmentation" not in annotation:

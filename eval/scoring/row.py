@@ -63,7 +63,7 @@ class Inputs(NamedTuple):
 
     @property
     def has_masks(self) -> bool:
-        """Whether both what was asked and what was found have masks."""
+        """Whether both ground truth and detections have masks."""
         return self.truth.has_masks and self.detections.has_masks
 
 
