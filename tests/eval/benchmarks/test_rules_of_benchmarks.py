@@ -279,7 +279,7 @@ def _overlay(case: Case, *answers: str) -> dict[str, Any]:
     )
     view._outputs.answers = StoredAnswers({}, "me", "{}")
     list(registry.load("overlaybench").measure(case, view))
-    keys = [("p", question.region, question.question) for question in view.pending]
+    keys = [("p", question.region, question.text) for question in view.pending]
     stored = StoredAnswers(dict(zip(keys, answers, strict=True)), "me", "{}")
     return {"answers": stored, "identities": {case.key: "p"}, "questions": questions}
 
