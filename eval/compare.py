@@ -256,9 +256,9 @@ def _of_revision(revision: str, path: Path, scratch: Path, name: str = "scores")
     """What a revision of this repository has under a path, from DVC's cache or remote."""
     target = scratch / name
     command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", revision, "-o", str(target), ".", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        reason = process.stderr.strip().splitlines()
         why = reason[0] if reason else "dvc failed"
         raise ValueError(f"{revision}: neither a folder nor a revision with {path} ({why})")
     return target

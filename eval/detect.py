@@ -98,12 +98,12 @@ class Search:
             rows = [
                 {
                     "key": query.key,
-                    "category_id": ids[each.category],
-                    "bbox": list(ground_truth.xywh(each.box, height, width)),
-                    "score": float(each.score),
-                    "counts": None if each.mask is None else masks.encode(each.mask).counts,
+                    "category_id": ids[detection.category],
+                    "bbox": list(ground_truth.xywh(detection.box, height, width)),
+                    "score": float(detection.score),
+                    "counts": None if detection.mask is None else masks.encode(detection.mask).counts,
                 }
-                for each in detections_D
+                for detection in detections_D
             ]
             yield Answer(query.key, rows, [])
 
@@ -113,15 +113,15 @@ def annotations(
 ) -> list[dict[str, Any]]:
     """COCO results of every picture, in order; finished batches lie in `scratch`."""
     queries = [
-        PictureQuery(*each)
-        for each in zip(pictures.keys, pictures.paths, pictures.stated, vocabulary.of_pictures, strict=True)
+        PictureQuery(*fields)
+        for fields in zip(pictures.keys, pictures.paths, pictures.stated, vocabulary.of_pictures, strict=True)
     ]
     batches = [queries[start : start + params.batch_size] for start in range(0, len(queries), params.batch_size)]
-    done = parts.cut_into(batches, Search(finder, vocabulary.classes), scratch, DETECTIONS, params.work)
-    parts.make_all(done, params.work)
+    batch_parts = parts.cut_into(batches, Search(finder, vocabulary.classes), scratch, DETECTIONS, params.work)
+    parts.make_all(batch_parts, params.work)
     place_of = {key: place for place, key in enumerate(pictures.keys)}
     results: list[dict[str, Any]] = []
-    for row in parts.joined([part.rows() for part in done], DETECTIONS).to_pylist():
+    for row in parts.joined([part.rows() for part in batch_parts], DETECTIONS).to_pylist():
         place, counts = place_of[row.pop("key")], row.pop("counts")
         mask = {} if counts is None else {"segmentation": {"size": pictures.sizes[place], "counts": counts}}
         results.append({"image_id": place + 1, **row, **mask})
@@ -141,7 +141,7 @@ def write(
     results = annotations(finder, pictures, vocabulary, params, scratch)
     detections.write(path, made_by, vocabulary.classes, results)
     resume.clear(scratch)
-    with_some = len({each["image_id"] for each in results})
+    with_some = len({result["image_id"] for result in results})
     num_pictures = len(pictures.keys)
     return {"pictures": num_pictures, "detections": len(results), "pictures_without": num_pictures - with_some}
 

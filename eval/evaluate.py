@@ -158,9 +158,9 @@ def refuse_unused(args: argparse.Namespace) -> None:
 def with_metrics(params: Params, names: Sequence[str]) -> Params:
     """The values with further metrics by networks in the judge's folder."""
     beside = dict.fromkeys([*params.sets.beside, *(name for name in DISTANCES if name in names)])
-    liked = dict.fromkeys([*params.preferences, *(name for name in PREFERENCES if name in names)])
+    preferences = dict.fromkeys([*params.preferences, *(name for name in PREFERENCES if name in names)])
     sets = params.sets.model_copy(update={"beside": tuple(beside)})
-    return params.model_copy(update={"sets": sets, "preferences": tuple(liked)})
+    return params.model_copy(update={"sets": sets, "preferences": tuple(preferences)})
 
 
 def read_settings(path: Path, size: int | None) -> EvaluationSettings:

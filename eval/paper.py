@@ -128,13 +128,21 @@ def lines(scored: Mapping[tuple[str, str], PaperRow], comparable: bool) -> list[
 def alarms(scored: Mapping[tuple[str, str], PaperRow]) -> list[str]:
     """One sentence for everything that makes the tables suspicious."""
     sentences = []
-    for (truth, row), each in scored.items():
-        values = [round(100 * each.metrics[name]["value"], 1) for name in ("box_ap", "mask_ap") if name in each.metrics]
+    for (truth, row), scored_row in scored.items():
+        values = [
+            round(100 * scored_row.metrics[name]["value"], 1)
+            for name in ("box_ap", "mask_ap")
+            if name in scored_row.metrics
+        ]
         if row != REAL and tuple(values) == STOLEN:
             sentences.append(
                 f"{truth}/{row} has box AP 49.9 and mask AP 40.8, which is the score of the real pictures."
             )
-    weights = {json.dumps(each.source["drawn_by"]["weights"]) for each in scored.values() if each.source["drawn_by"]}
+    weights = {
+        json.dumps(scored_row.source["drawn_by"]["weights"])
+        for scored_row in scored.values()
+        if scored_row.source["drawn_by"]
+    }
     if len(weights) > 1:
         sentences.append("The rows were not all drawn by the same weights.")
     return sentences
@@ -143,10 +151,10 @@ def alarms(scored: Mapping[tuple[str, str], PaperRow]) -> list[str]:
 def costs(seconds: Mapping[str, float], params: Params) -> dict[str, dict[str, float]]:
     """Of each row: seconds of each stage, hours of all, and their price."""
     by_row: dict[str, dict[str, float]] = {}
-    for name, taken in seconds.items():
+    for name, duration in seconds.items():
         step, _, row = name.partition("@")
         if step in STAGES and row:
-            by_row.setdefault(row.replace("-", "/", 1), {})[step] = taken
+            by_row.setdefault(row.replace("-", "/", 1), {})[step] = duration
     for own in by_row.values():
         own["hours"] = sum(own.values()) / 3600
         if params.gpu_hour is not None:

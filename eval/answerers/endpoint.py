@@ -65,7 +65,7 @@ class Endpoint:
 
     def _named(self, model: str | None) -> str:
         try:
-            names = [str(each["id"]) for each in self._send("models", None)["data"]]
+            names = [str(entry["id"]) for entry in self._send("models", None)["data"]]
         except AnswererLost as error:
             raise ValueError(f"{self._address}: no server answers there ({error})") from error
         except (LookupError, TypeError) as error:

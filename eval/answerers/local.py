@@ -46,7 +46,7 @@ class LocalModel:
 
     @torch.no_grad()
     def _generated(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str]:
-        conversations = [_conversation(pixels, each) for pixels, each in zip(pictures, questions, strict=True)]
+        conversations = [_conversation(pixels, question) for pixels, question in zip(pictures, questions, strict=True)]
         inputs = self._processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,

@@ -45,20 +45,20 @@ def write(
         image, own = coco_control.rows(picture, names, request.seed, request.compat)
         images.append(image)
         annotated += own
-    with atomic.folder(out) as to:
-        (to / "annotations.json").write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
-        tables.write(to / "images.parquet", images, IMAGES)
-        tables.write(to / "annotated.parquet", annotated, ANNOTATED)
-        written = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
-        layout_files.write(to / "layouts.json", from_tables.from_tables(*written))
+    with atomic.folder(out) as folder:
+        (folder / "annotations.json").write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
+        tables.write(folder / "images.parquet", images, IMAGES)
+        tables.write(folder / "annotated.parquet", annotated, ANNOTATED)
+        written = tables.read(folder / "images.parquet", IMAGES), tables.read(folder / "annotated.parquet", ANNOTATED)
+        layout_files.write(folder / "layouts.json", from_tables.from_tables(*written))
     return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
 
 
 def unchanged(out: Path, sources: Mapping[str, str]) -> None:
     """ValueError when a benchmark lies there that was built from other files."""
-    there = out / "annotations.json"
-    if there.is_file():
-        info = read_json(there).get("info", {})
+    path = out / "annotations.json"
+    if path.is_file():
+        info = read_json(path).get("info", {})
         differing = [name for name, digest in sources.items() if info.get("sources", {}).get(name, digest) != digest]
         if differing:
             raise ValueError(f"{out}: was built from another {' and another '.join(differing)}: name another --out")
@@ -66,11 +66,11 @@ def unchanged(out: Path, sources: Mapping[str, str]) -> None:
 
 def warped(folder: Path, pictures: Sequence[ControlPicture], out: Path) -> None:
     """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
-    with atomic.folder(out) as to:
+    with atomic.folder(out) as target:
         for picture in track(pictures, len(pictures), "pictures"):
             image = opened(folder / picture.image["file_name"], picture.size)
             side = (picture.image["width"], picture.image["height"])
-            image.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(picture.image['file_name']).stem}.png")
+            image.resize(side, Pillow.Resampling.BICUBIC).save(target / f"{Path(picture.image['file_name']).stem}.png")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ def parser() -> Parser:
 
 
 def _job(text: str) -> tuple[int, int]:
-    number, _, of = text.partition("/")
-    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+    number, _, num_jobs = text.partition("/")
+    if not (number.isdigit() and num_jobs.isdigit() and int(number) < int(num_jobs)):
         raise ValueError(f"{text!r} is not I/N with I from 0 to N - 1")
-    return int(number), int(of)
+    return int(number), int(num_jobs)

@@ -62,8 +62,8 @@ def prompt(caption: str, phrases: Sequence[str], compat: Compat) -> str:
 
 def part(count: int, job: int, num_jobs: int) -> slice:
     """The pictures of a job, as the reference splits them: the last jobs may have none."""
-    each = count // num_jobs + 1
-    return slice(job * each, min((job + 1) * each, count))
+    size = count // num_jobs + 1
+    return slice(job * size, min((job + 1) * size, count))
 
 
 def subset(instances: coco.Instances, count: int, seed: int) -> list[int]:

@@ -66,10 +66,10 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Four values an instance, from the crop of its given box."""
     for index, instance in enumerate(case.instances):
-        there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
-        yield Value("spatial", index, float(there))
+        is_there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
+        yield Value("spatial", index, float(is_there))
         for name in ATTRIBUTES:
-            right = there and replies.yes(view, view.ask(name, instance.box, detail=instance.detail), YES)
+            right = is_there and replies.yes(view, view.ask(name, instance.box, detail=instance.detail), YES)
             yield Value(name, index, float(right))
 
 

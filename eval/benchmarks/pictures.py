@@ -96,7 +96,7 @@ def identities(expected: Sequence[ExpectedPicture]) -> dict[str, str]:
     present = [(picture.name, picture.path, picture.size) for picture in expected if picture.path is not None]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         digests = threads.map(lambda named: digest_of(read(named[1], named[2])), present)
-        return {name: each for (name, _, _), each in zip(present, digests, strict=True)}
+        return {name: digest for (name, _, _), digest in zip(present, digests, strict=True)}
 
 
 def _case_picture(case: Case, place: int, repeat: str, path: Path | None) -> ExpectedPicture:

@@ -38,7 +38,9 @@ def mark(path: Path, marker: Marker, expected: Sequence[ExpectedPicture]) -> Non
     present = [picture for picture in expected if picture.path is not None]
     present_pictures = pictures.whole(expected)
     for place, picture in track(enumerate(present), len(present), "pictures"):
-        placed = [(index, each.box) for index, each in enumerate(picture.case.instances) if each.box is not None]
+        placed = [
+            (index, instance.box) for index, instance in enumerate(picture.case.instances) if instance.box is not None
+        ]
         (filled,) = marker.fill([present_pictures.load(place)], [[box for _, box in placed]])
         for (index, _), (mask, _) in zip(placed, filled, strict=True):
             height, width = mask.shape

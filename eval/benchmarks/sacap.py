@@ -106,12 +106,12 @@ def _instance(segment: SacapSegment, by_id: Mapping[int, Rle], where: str, path:
 def measure(case: Case, view: View) -> Iterable[Value]:
     """As LayoutSAM-Eval; an attribute that the caption does not say is left out."""
     for index, instance in enumerate(case.instances):
-        there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
-        yield Value("spatial", index, float(there))
+        is_there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
+        yield Value("spatial", index, float(is_there))
         for name in layoutsam.ATTRIBUTES:
-            answer = view.ask(name, instance.box, detail=instance.detail) if there else "no"
+            answer = view.ask(name, instance.box, detail=instance.detail) if is_there else "no"
             unsaid = UNSAID in answer.lower()
-            yield Value(name, index, None if unsaid else float(there and replies.yes(view, answer, YES)))
+            yield Value(name, index, None if unsaid else float(is_there and replies.yes(view, answer, YES)))
 
 
 BENCHMARK = Benchmark(

@@ -27,7 +27,7 @@ class ClosedFinder:
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """ValueError names a phrase that is none of the detector's classes."""
-        unknown = sorted({phrase for each in phrases for phrase in each} - set(self.classes))
+        unknown = sorted({phrase for of_picture in phrases for phrase in of_picture} - set(self.classes))
         if unknown:
             raise ValueError(f"the detector does not know {unknown[0]!r}; it knows {', '.join(self.classes)}")
         pairs = zip(self._detector.detect(pictures), phrases, strict=True)

@@ -34,7 +34,7 @@ class GroundingDinoFinder:
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[LabelledBox]]:
         """The boxes of each picture's phrases, the surest first."""
         texts = self._model.texts if self._params.together else self._model.separate_texts
-        boxes_of = self._model.find(pictures, [texts(each) for each in phrases], self._params.texts_at_once)
+        boxes_of = self._model.find(pictures, [texts(of_picture) for of_picture in phrases], self._params.texts_at_once)
         return [by_label(boxes, self._params.nms_iou) for boxes in boxes_of]
 
 
@@ -55,8 +55,8 @@ class Owlv2Finder:
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[LabelledBox]]:
         """The boxes of each picture's phrases, the surest first; pictures with the same phrases are seen together."""
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for place, each in enumerate(phrases):
-            places[tuple(each)].append(place)
+        for place, of_picture in enumerate(phrases):
+            places[tuple(of_picture)].append(place)
         boxes_of: list[list[LabelledBox]] = [[] for _ in pictures]
         for searched, own in places.items():
             for place, boxes in zip(own, self._boxes([pictures[number] for number in own], searched), strict=True):

@@ -48,14 +48,14 @@ def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, imag
         raise ValueError(f"{path}: {first_fault(error)}") from error
     numbers = {number: place for place, number in enumerate(sorted(classes), start=1)}
     places = {name: place for place, name in enumerate(pictures.keys, start=1)}
-    annotations = [_placed(path, at, record, numbers, places, image_ids) for at, record in enumerate(results)]
+    annotations = [_placed(path, number, record, numbers, places, image_ids) for number, record in enumerate(results)]
     names = tuple(classes[number] for number in sorted(classes))
     return detections.checked(path, {"pictures": None, "detector": UNKNOWN}, names, annotations, pictures.sizes)
 
 
 def _placed(
     path: Path,
-    at: int,
+    number: int,
     record: ResultRecord,
     numbers: Mapping[int, int],
     places: Mapping[str, int],
@@ -65,14 +65,14 @@ def _placed(
     try:
         name = _name(record.image_id, places, image_ids)
     except ValueError as error:
-        raise ValueError(f"{path}: {at}: {error}") from error
+        raise ValueError(f"{path}: {number}: {error}") from error
     if record.file_name is not None and PurePosixPath(record.file_name.replace("\\", "/")).stem != name:
         raise ValueError(
-            f"{path}: {at}: file_name {record.file_name!r} is not that of image_id {record.image_id!r}, {name!r}"
+            f"{path}: {number}: file_name {record.file_name!r} is not that of image_id {record.image_id!r}, {name!r}"
         )
     if record.category_id not in numbers:
         raise ValueError(
-            f"{path}: {at}: category_id {record.category_id} is not among the ground truth's categories"
+            f"{path}: {number}: category_id {record.category_id} is not among the ground truth's categories"
             f" ({min(numbers)} to {max(numbers)}, {len(numbers)} of them): are these positions instead of ids?"
         )
     fields: dict[str, Any] = record.model_dump(exclude={"image_id", "category_id", "file_name"})

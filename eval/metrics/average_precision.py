@@ -85,8 +85,8 @@ def matched_by_area(
         own = annotations_of[number], detections_of[number]
         places = sorted({int(str(record["image_id"])) - 1 for side in own for record in side})
         if not places:
-            for ones in by_area.values():
-                ones.append(_of_category(number, [], [], len(images)))
+            for categories_of_area in by_area.values():
+                categories_of_area.append(_of_category(number, [], [], len(images)))
             continue
         with contextlib.redirect_stdout(io.StringIO()):
             sides = [_indexed([images[place] for place in places], category, side) for side in own]

@@ -76,33 +76,33 @@ def best(iou_DG: Floats, allowed_DG: Flags) -> Indices:
 def one_to_one(iou_DG: Floats, allowed_DG: Flags) -> Indices:
     """(G,): pairs are taken by falling overlap, and each detection and each instance once."""
     overlaps_DG = np.where(allowed_DG, iou_DG, 0.0)
-    taken = np.full(overlaps_DG.shape[1], -1, np.int64)
+    detection_G = np.full(overlaps_DG.shape[1], -1, np.int64)
     while overlaps_DG.size and overlaps_DG.max() > 0:
         detection, instance = np.unravel_index(overlaps_DG.argmax(), overlaps_DG.shape)
-        taken[instance] = detection
+        detection_G[instance] = detection
         overlaps_DG[detection, :] = 0.0
         overlaps_DG[:, instance] = 0.0
-    return taken
+    return detection_G
 
 
 def hungarian(iou_DG: Floats) -> Indices:
     """(G,): the one-to-one pairs whose overlaps add up to most."""
     detections, instances = linear_sum_assignment(-iou_DG)
-    taken = np.full(iou_DG.shape[1], -1, np.int64)
+    detection_G = np.full(iou_DG.shape[1], -1, np.int64)
     for detection, instance in zip(detections, instances, strict=True):
-        taken[instance] = detection if iou_DG[detection, instance] > 0 else -1
-    return taken
+        detection_G[instance] = detection if iou_DG[detection, instance] > 0 else -1
+    return detection_G
 
 
 def in_order(iou_DG: Floats) -> Indices:
     """(G,): as the reference matches: instance by instance, the free detection of highest overlap, even if it is 0."""
     free_D = np.ones(iou_DG.shape[0], bool)
-    taken = np.full(iou_DG.shape[1], -1, np.int64)
+    detection_G = np.full(iou_DG.shape[1], -1, np.int64)
     for instance in range(iou_DG.shape[1]):
         if free_D.any():
-            taken[instance] = np.where(free_D, iou_DG[:, instance], -1.0).argmax()
-            free_D[taken[instance]] = False
-    return taken
+            detection_G[instance] = np.where(free_D, iou_DG[:, instance], -1.0).argmax()
+            free_D[detection_G[instance]] = False
+    return detection_G
 
 
 def _pairs(detected: object, instances: object) -> Floats:

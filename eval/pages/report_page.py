@@ -120,9 +120,9 @@ def changed_values(now: str) -> list[tuple[str, str, str]]:
         before = yaml.safe_load(_git("show", "HEAD:./params.yaml"))
     except (OSError, subprocess.CalledProcessError):
         return []
-    there, here = _flat(before), _flat(yaml.safe_load(now))
-    names = [name for name in {**there, **here} if there.get(name, "-") != here.get(name, "-")]
-    return [(name, there.get(name, "-"), here.get(name, "-")) for name in names]
+    committed, current = _flat(before), _flat(yaml.safe_load(now))
+    names = [name for name in {**committed, **current} if committed.get(name, "-") != current.get(name, "-")]
+    return [(name, committed.get(name, "-"), current.get(name, "-")) for name in names]
 
 
 def _flat(node: object, name: str = "") -> dict[str, str]:
@@ -163,7 +163,10 @@ def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None,
     """Find every row's pictures."""
     by_key = {layout.key: layout for layout in from_tables.from_tables(truth.images, truth.instances)}
     return Sources(
-        truth, by_key, {row: picture_folders.find(at, truth.images, square) for row, at in folders.items()}, max_side
+        truth,
+        by_key,
+        {row: picture_folders.find(folder, truth.images, square) for row, folder in folders.items()},
+        max_side,
     )
 
 

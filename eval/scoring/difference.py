@@ -202,11 +202,11 @@ def most_changed(a: Side, b: Side, count: int) -> pd.DataFrame:
 
 def _paired(name: str, a: pd.Series, b: pd.Series, codes: bootstrap.Counts, draws: bootstrap.Counts) -> Difference:
     """B - A on the instances that count on both sides."""
-    there = (a.notna() & b.notna()).to_numpy(bool)
-    if not there.any():
+    counts_N = (a.notna() & b.notna()).to_numpy(bool)
+    if not counts_N.any():
         raise ValueError(f"{name}: no instance counts on both sides")
-    values_a, values_b = (side[there].to_numpy(np.float64) for side in (a, b))
-    metric = bootstrap.mean(values_b - values_a, codes[there], draws)
+    values_a, values_b = (side[counts_N].to_numpy(np.float64) for side in (a, b))
+    metric = bootstrap.mean(values_b - values_a, codes[counts_N], draws)
     return Difference(name, float(values_a.mean()), float(values_b.mean()), metric.low, metric.high, True)
 
 

@@ -141,7 +141,7 @@ class ExtractFeatures:
     def __call__(self, batch: Sequence[PictureCrops]) -> Iterator[Answer]:
         """A row a picture."""
         views = [view.views() for view in batch]
-        features_ND = np.asarray(self.extractor.image_features([each for own in views for each in own]), np.float64)
+        features_ND = np.asarray(self.extractor.image_features([pixels for own in views for pixels in own]), np.float64)
         place = 0
         for view, own in zip(batch, views, strict=True):
             features = features_ND[place : place + len(own)].tobytes()

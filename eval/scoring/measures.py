@@ -149,8 +149,8 @@ def seen(inputs: Inputs, judges: Judges, draws: Counts, params: Params) -> OfPic
         cosines = clip_score.cosines(own_ID[written], texts, judges.judge)
         values["clip_global"] = _at(written, cosines, len(prompts))
         for name, preference in judges.preferences.items():
-            liked = preferred(inputs, preference, written, texts, params.batch_size)
-            values[name] = _at(written, liked, len(prompts))
+            preferences = preferred(inputs, preference, written, texts, params.batch_size)
+            values[name] = _at(written, preferences, len(prompts))
     if inputs.real is None:
         return OfPictures(values, {})
     if judges.features is not judges.judge:
@@ -160,7 +160,10 @@ def seen(inputs: Inputs, judges: Judges, draws: Counts, params: Params) -> OfPic
     few = draws[: params.sets.num_resamples]
     for name, extractor in judges.beside.items():
         distance = cmmd.metric if name == "cmmd" else fid.metric
-        both = [features.of_pictures(each, extractor, judges, params, name) for each in (inputs.pictures, inputs.real)]
+        both = [
+            features.of_pictures(picture_set, extractor, judges, params, name)
+            for picture_set in (inputs.pictures, inputs.real)
+        ]
         sets[name] = distance(both[0], both[1], few)
     return OfPictures(values, sets)
 
@@ -212,5 +215,5 @@ def _of_groups(inputs: Inputs, matched: list[average_precision.CategoryMatches],
 
 def _mean(values: pd.Series, picture: pd.Series, draws: Counts) -> Metric:
     """Mean of what is there, resampled by picture."""
-    there = values.notna().to_numpy(bool)
-    return bootstrap.mean(values[there].to_numpy(np.float64), picture[there].to_numpy(np.int64), draws)
+    counts_N = values.notna().to_numpy(bool)
+    return bootstrap.mean(values[counts_N].to_numpy(np.float64), picture[counts_N].to_numpy(np.int64), draws)

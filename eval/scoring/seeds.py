@@ -41,10 +41,10 @@ def intervals(rows: Mapping[str, RowScores], params: Params) -> dict[str, tuple[
     ends = {}
     for name in columns[0]:
         joined = pd.concat([of_seed[name] for of_seed in columns], ignore_index=True)
-        there = joined.notna().to_numpy(bool)
-        if there.any():
-            values = joined[there].to_numpy(np.float64)
-            metric = bootstrap.mean(values, picture[there].to_numpy(np.int64), draws)
+        counts_N = joined.notna().to_numpy(bool)
+        if counts_N.any():
+            values = joined[counts_N].to_numpy(np.float64)
+            metric = bootstrap.mean(values, picture[counts_N].to_numpy(np.int64), draws)
             ends[name] = (metric.low, metric.high)
     for kind in seeds[0].matches:
         if all(kind in seed.matches for seed in seeds):
