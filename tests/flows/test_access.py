@@ -28,11 +28,11 @@ def there() -> Iterator[Access]:
         def log_message(self, *_: object) -> None:
             pass
 
-    one = ThreadingHTTPServer((server.HOST, 0), Handler)
-    threading.Thread(target=one.serve_forever, daemon=True).start()
-    yield Access(server.address(one.server_address[1]), TOKEN)
-    one.shutdown()
-    one.server_close()
+    http_server = ThreadingHTTPServer((server.HOST, 0), Handler)
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    yield Access(server.address(http_server.server_address[1]), TOKEN)
+    http_server.shutdown()
+    http_server.server_close()
 
 
 def test_a_server_answers_all_that_it_is_there_and_its_own_whether_the_token_holds(there: Access) -> None:
@@ -49,9 +49,9 @@ def test_what_is_written_is_known_again_and_a_new_token_each_time(
     monkeypatch.setattr(serve, "ACCESS", tmp_path / "access")
     assert serve.last_access() is None
     for _ in range(2):
-        one = server.new(4321)
-        serve.written(one)
-        assert serve.last_access() == one
+        access = server.new(4321)
+        serve.written(access)
+        assert serve.last_access() == access
         assert (tmp_path / "access").stat().st_mode & 0o777 == 0o600
     assert server.new(4321).token != server.new(4321).token
     assert server.new(4321).address == "http://127.0.0.1:4321"
@@ -65,16 +65,16 @@ def test_a_left_server_is_taken_at_its_port_while_it_answers(
     monkeypatch.setattr(server, "answers", lambda access, path: answers and path == "/api/admin/version")
     left = server.new(4321)
     serve.written(left)
-    found, runs = serve.choose(4321 + port)
-    assert (found == left, runs) == (taken, taken)
-    assert found.port == 4321 + port
+    access, runs = serve.choose(4321 + port)
+    assert (access == left, runs) == (taken, taken)
+    assert access.port == 4321 + port
 
 
 def test_a_person_and_prefect_are_told_the_same_server_and_token() -> None:
-    one = Access("http://127.0.0.1:4200", TOKEN)
-    assert one.entrance == f"http://127.0.0.1:4200/enter#{TOKEN}"
-    assert one.environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
-    assert one.environment["PREFECT_API_AUTH_STRING"] == TOKEN
-    assert one.environment["PREFECT_SERVER_API_AUTH_STRING"] == TOKEN
-    assert one.environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
-    assert serve.environment(one)["INSTDIFF_PAGES"] == "http://127.0.0.1:4201"
+    access = Access("http://127.0.0.1:4200", TOKEN)
+    assert access.entrance == f"http://127.0.0.1:4200/enter#{TOKEN}"
+    assert access.environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+    assert access.environment["PREFECT_API_AUTH_STRING"] == TOKEN
+    assert access.environment["PREFECT_SERVER_API_AUTH_STRING"] == TOKEN
+    assert access.environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert serve.environment(access)["INSTDIFF_PAGES"] == "http://127.0.0.1:4201"

@@ -78,9 +78,9 @@ def test_a_report_is_linked_by_its_bytes_where_pages_are_served(
 
 
 def test_only_files_that_are_there_become_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
+    keys: list[str] = []
     for name in ("table", "markdown", "image", "link"):
-        monkeypatch.setattr(artifacts, f"create_{name}_artifact", lambda *_, key, **__: made.append(key))
+        monkeypatch.setattr(artifacts, f"create_{name}_artifact", lambda *_, key, **__: keys.append(key))
     Image.new("RGB", (4, 4)).save(tmp_path / "sheet.png")
     ledger(tmp_path / "ledger" / "a.parquet")
     (tmp_path / "report.html").write_text("page")
@@ -92,8 +92,8 @@ def test_only_files_that_are_there_become_artifacts(tmp_path: Path, monkeypatch:
         "page": tmp_path / "report.html",
     }
     changed = artifacts.publish(files, {"box": {"ap": {"value": 0.7, "low": 0.6, "high": 0.8}}})
-    assert made == ["metrics", "metrics-changes", "samples", "ledger", "report"]
-    assert [(one.row, one.metric) for one in changed] == [("box", "ap")]
-    made.clear()
+    assert keys == ["metrics", "metrics-changes", "samples", "ledger", "report"]
+    assert [(change.row, change.metric) for change in changed] == [("box", "ap")]
+    keys.clear()
     assert artifacts.publish(dict.fromkeys(files, tmp_path / "absent"), {}) == []
-    assert made == []
+    assert keys == []

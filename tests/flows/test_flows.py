@@ -55,8 +55,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def forks(repository: Path) -> Iterator[Nursery]:
-    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=2) as one:
-        yield one
+    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=2) as nursery:
+        yield nursery
 
 
 def repro(forks: Nursery, stage: str) -> list[str]:
@@ -100,24 +100,24 @@ def test_a_failing_stage_is_an_error_that_names_its_command(forks: Nursery) -> N
 
 
 def test_no_command_starts_once_the_nursery_has_closed(repository: Path) -> None:
-    with Nursery({}, jobs=1) as one:
+    with Nursery({}, jobs=1) as nursery:
         pass
     with pytest.raises(ClosedError, match="the run is being stopped"):
-        repro(one, "a")
+        repro(nursery, "a")
 
 
 def test_closing_the_nursery_ends_a_stage_and_leaves_no_lock(repository: Path) -> None:
     toy_graph.dvc("repro", "-q", "b", at=repository)
     pipeline.config.compile_params(["d.waits=true"])
-    said: list[str] = []
+    messages: list[str] = []
 
-    def stage(one: Nursery) -> None:
+    def stage(nursery: Nursery) -> None:
         with pytest.raises(ClosedError):  # the stage is cancelled, not failed
-            said.extend(repro(one, "d"))
+            messages.extend(repro(nursery, "d"))
 
     part = repository / "d.part"
-    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=1) as one:
-        thread = threading.Thread(target=stage, args=[one])
+    with Nursery({"DVC_NO_ANALYTICS": "1"}, jobs=1) as nursery:
+        thread = threading.Thread(target=stage, args=[nursery])
         thread.start()
         while not (part.is_file() and part.read_text()):
             time.sleep(0.05)
@@ -200,7 +200,7 @@ def quiet(repository: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return warnings
 
 
-KEPT = {
+KEPT_FILES = {
     "all were skipped": (["Skipped", "Skipped"], False),
     "one ran": (["Skipped", "ran"], True),
     "one came from the cache": (["Cached", "Skipped"], True),
@@ -209,16 +209,16 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize(("how", "saved"), KEPT.values(), ids=KEPT.keys())
+@pytest.mark.parametrize(("how", "saved"), KEPT_FILES.values(), ids=KEPT_FILES.keys())
 def test_a_run_that_did_something_and_failed_nowhere_is_kept_as_an_experiment(
     quiet: list[str], monkeypatch: pytest.MonkeyPatch, how: list[str], saved: bool
 ) -> None:
-    kept: list[str] = []
-    rows = [{"stage": name, "how": one, "seconds": 0.0} for name, one in zip("ab", how, strict=True)]
+    names: list[str] = []
+    rows = [{"stage": name, "how": outcome, "seconds": 0.0} for name, outcome in zip("ab", how, strict=True)]
     monkeypatch.setattr(pipeline, "run", lambda *_: rows)
-    monkeypatch.setattr(pipeline.experiments, "save", lambda name, *_: kept.append(name))
+    monkeypatch.setattr(pipeline.experiments, "save", lambda name, *_: names.append(name))
     pipeline.pipeline.fn(overrides=["a.value=3"], name="mine")
-    assert kept == (["mine"] if saved else [])
+    assert names == (["mine"] if saved else [])
     failed = not set(how) <= pipeline.GOOD
     assert any("a.value=3 && dvc repro" in line for line in quiet) == failed
 
@@ -232,11 +232,11 @@ def test_a_run_with_wrong_values_leaves_those_of_the_tree(quiet: list[str], over
 
 
 def test_a_run_that_is_cancelled_says_which_values_the_tree_has_and_how_to_go_on() -> None:
-    said: list[str] = []
+    messages: list[str] = []
     given_words = ["experiment=smoke", "caption.template=a, b"]
-    with pytest.raises(KeyboardInterrupt), parameters.way_on(given_words, said.append):
+    with pytest.raises(KeyboardInterrupt), parameters.way_on(given_words, messages.append):
         raise KeyboardInterrupt
-    (sentence,) = said
+    (sentence,) = messages
     assert "`python -m instdiff.config experiment=smoke 'caption.template=a, b' && dvc repro`" in sentence
     with parameters.way_on([], pytest.fail):
         pass
@@ -281,18 +281,18 @@ def test_a_killed_flow_leaves_the_tree_free(tmp_path: Path) -> None:
         pass
 
 
-def one(value: float, half: float, better: str = "higher") -> dict[str, Any]:
+def metric(value: float, half: float, better: str = "higher") -> dict[str, Any]:
     return {"value": value, "n": 10, "low": value - half, "high": value + half, "better": better}
 
 
 def test_a_metric_falls_when_it_leaves_the_last_runs_interval_on_its_worse_side() -> None:
     before = {
-        "box": {"box_ap50": one(0.5, 0.1), "pim": one(0.5, 0.1), "fid": one(2, 1, "lower")},
-        "gone": {"pim": one(1, 0)},
+        "box": {"box_ap50": metric(0.5, 0.1), "pim": metric(0.5, 0.1), "fid": metric(2, 1, "lower")},
+        "gone": {"pim": metric(1, 0)},
     }
     after = {
-        "box": {"box_ap50": one(0.39, 0.1), "pim": one(0.41, 0.1), "fid": one(3.1, 1, "lower")},
-        "new": {"pim": one(1, 0)},
+        "box": {"box_ap50": metric(0.39, 0.1), "pim": metric(0.41, 0.1), "fid": metric(3.1, 1, "lower")},
+        "new": {"pim": metric(1, 0)},
     }
     fell = {change.metric: (change.fell, change.rose) for change in metrics.changes(before, after)}
     assert fell == {"box_ap50": (True, False), "pim": (False, False), "fid": (True, False)}
@@ -301,8 +301,8 @@ def test_a_metric_falls_when_it_leaves_the_last_runs_interval_on_its_worse_side(
 
 
 def test_the_table_of_metrics_has_a_place_for_each_value_of_each_row() -> None:
-    found = metrics.table({"real": {"pim": one(0.5, 0.1)}, "box": {"pim": one(0.25, 0.01), "fid": one(2, 1)}})
-    assert found == [
+    table = metrics.table({"real": {"pim": metric(0.5, 0.1)}, "box": {"pim": metric(0.25, 0.01), "fid": metric(2, 1)}})
+    assert table == [
         {"metric": "pim", "real": "0.500±0.100", "box": "0.250±0.010"},
         {"metric": "fid", "real": "", "box": "2.000±1.000"},
     ]
@@ -323,7 +323,7 @@ def test_the_last_commit_is_read_in_a_folder_of_a_repository_too(
     tree = tmp_path / "a" / "tree"
     tree.mkdir(parents=True)
     for folder, value in ((tmp_path, 0.1), (tree, 0.7)):
-        (folder / "metrics.json").write_text(json.dumps({"box": {"pim": one(value, 0.1)}}))
+        (folder / "metrics.json").write_text(json.dumps({"box": {"pim": metric(value, 0.1)}}))
     toy_graph.run("git", "init", "-q", at=tmp_path)
     toy_graph.run("git", "add", ".", at=tmp_path)
     toy_graph.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "Two", at=tmp_path)
@@ -435,17 +435,25 @@ def test_settings_that_cannot_be_meant_are_one_sentence_with_the_file(tmp_path: 
 def test_a_deployment_that_cannot_run_is_refused_before_it_is_served(
     repository: Path, changed: dict[str, object], sentence: str
 ) -> None:
-    one = settings.Deployment.model_validate(toy_graph.DEPLOYMENT | changed)
+    deployment = settings.Deployment.model_validate(toy_graph.DEPLOYMENT | changed)
     with pytest.raises(ValueError, match=r"^configs/deployments\.yaml: ") as refused:
-        serve.check(NOTHING.model_copy(update={"deployments": {"nightly": one}}))
+        serve.check(NOTHING.model_copy(update={"deployments": {"nightly": deployment}}))
     assert sentence in str(refused.value)
 
 
 def test_what_the_pools_are_offered_is_the_flow_and_its_parameters() -> None:
     page = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    assert [one["name"] for one in page["deployments"]] == ["local", "docker", "kubernetes", "slurm", "paper"]
-    for one in page["deployments"]:
-        module, flow = (paper_flow, paper_flow.table) if one["name"] == "paper" else (pipeline, pipeline.pipeline)
-        file, name = one["entrypoint"].split(":")
+    assert [deployment["name"] for deployment in page["deployments"]] == [
+        "local",
+        "docker",
+        "kubernetes",
+        "slurm",
+        "paper",
+    ]
+    for deployment in page["deployments"]:
+        module, flow = (
+            (paper_flow, paper_flow.table) if deployment["name"] == "paper" else (pipeline, pipeline.pipeline)
+        )
+        file, name = deployment["entrypoint"].split(":")
         assert (ROOT / file).samefile(module.__file__) and getattr(module, name) is flow
-        flow.validate_parameters(one["parameters"])
+        flow.validate_parameters(deployment["parameters"])

@@ -94,7 +94,7 @@ def test_what_is_refused_never_reaches_the_server(sent: dict[str, str]) -> None:
     assert start["status"] == 403
     assert b"server's" not in body["body"]
     assert not [name for name, _ in start["headers"] if name.startswith(b"access-control")]
-    assert [one["type"] for one in answer("websocket", **sent)] == ["websocket.close"]
+    assert [message["type"] for message in answer("websocket", **sent)] == ["websocket.close"]
     assert answer(path=ENTRANCE, **sent)[0]["status"] == 403
 
 
@@ -127,9 +127,9 @@ def fetched(port: int, path: str, **sent: str) -> tuple[int, bytes]:
         connection.putheader(name, value)
     connection.endheaders()
     response = connection.getresponse()
-    found = response.status, response.read()
+    status_and_body = response.status, response.read()
     connection.close()
-    return found
+    return status_and_body
 
 
 @pytest.mark.parametrize("sent", [{"Origin": origin} for origin in FOREIGN] + [{"Host": host} for host in HOSTS])

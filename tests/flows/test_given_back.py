@@ -38,5 +38,5 @@ def test_the_port_of_the_reports_is_free_again_and_every_time_it_serves_what_is_
                     urlopen(f"{address}{other or '/'}", timeout=20)
                 assert refused.value.code == 404
             raise Failed
-        with socket.socket() as one:
-            assert one.connect_ex((server.HOST, server.Access(address, "").port)) != 0
+        with socket.socket() as probe:
+            assert probe.connect_ex((server.HOST, server.Access(address, "").port)) != 0

@@ -73,13 +73,13 @@ def test_the_words_of_a_run_are_its_experiment_and_its_overrides() -> None:
 
 
 def test_the_way_on_is_said_with_the_runs_own_words_when_it_breaks() -> None:
-    told: list[str] = []
-    with parameters.way_on(["a=1 2"], told.append):
+    messages: list[str] = []
+    with parameters.way_on(["a=1 2"], messages.append):
         pass
-    assert told == []
-    with pytest.raises(KeyboardInterrupt), parameters.way_on(["a=1 2"], told.append):
+    assert messages == []
+    with pytest.raises(KeyboardInterrupt), parameters.way_on(["a=1 2"], messages.append):
         raise KeyboardInterrupt
-    (sentence,) = told
+    (sentence,) = messages
     assert "`python -m instdiff.config 'a=1 2' && dvc repro`" in sentence
 
 

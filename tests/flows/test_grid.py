@@ -67,8 +67,8 @@ def test_a_grid_computes_its_rows_alone_and_its_table_holds_them_against_head(re
     assert toy_graph.dvc("queue", "status", at=repository).count("two-") == 2
     toy_graph.dvc("exp", "run", "-q", "--run-all", at=repository)
 
-    found = list(grid.lines("two", whole))
-    assert [(one.row, one.run, one.metrics["box_ap50"]["value"]) for one in found] == [
+    table_lines = list(grid.lines("two", whole))
+    assert [(line.row, line.run, line.metrics["box_ap50"]["value"]) for line in table_lines] == [
         ("mask", "HEAD", 1.0),
         ("mask", "half", 0.5),
         ("mask", "little", 0.95),
@@ -77,7 +77,7 @@ def test_a_grid_computes_its_rows_alone_and_its_table_holds_them_against_head(re
     assert lock.count("alpha: 0.5") == lock.count("alpha: 1.0") == 1, "box was left as it was"
 
     console = Console(width=grid.WIDTH, record=True)
-    console.print(grid.table(found, whole.metrics))
+    console.print(grid.table(table_lines, whole.metrics))
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in console.export_text().strip().splitlines()]
     assert lines[2:] == [
         ["mask", "HEAD", "1.000±0.100", "1.000±0.100"],
@@ -98,7 +98,7 @@ def test_a_grid_of_which_nothing_has_run_says_so_and_what_to_do(
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grid").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_of_a_grid_changes_a_value_and_no_two_are_one(path: Path) -> None:
     variants = grid.read(path).variants.values()
-    composed = [config.composed(one.overrides, ROOT / "configs") for one in variants]
+    composed = [config.composed(variant.overrides, ROOT / "configs") for variant in variants]
     assert len({config.composed([], ROOT / "configs"), *composed}) == len(composed) + 1
 
 

@@ -38,14 +38,14 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, w
     for name in ("configs", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(paper.values, "check", lambda found: None)  # a process of its own; tests/test_config.py
+    monkeypatch.setattr(paper.values, "check", lambda values: None)  # a process of its own; tests/test_config.py
     paper.prepare(coco, weights, 7, workers, overrides, tmp_path / "out")
     return tmp_path / "out"
 
 
 def entry(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = PAGE["stages"][name]
-    return found.get("do", found)
+    stage: dict[str, Any] = PAGE["stages"][name]
+    return stage.get("do", stage)
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -57,11 +57,11 @@ def test_a_command_is_its_modules_signature_and_every_path_of_it_is_declared(nam
     kinds = {**stage.arguments(module.run), "stats": Path}
     assert list(options) == [f"--{argument.replace('_', '-')}" for argument in kinds]
     listed = entry(name)
-    outs = [next(iter(one)) if isinstance(one, dict) else one for one in [*listed["outs"], *listed["metrics"]]]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in [*listed["outs"], *listed["metrics"]]]
     for argument, kind in kinds.items():
         path = options[f"--{argument.replace('_', '-')}"]
         if kind is Path and not path.startswith("${here."):
-            assert any(path == one or path.startswith(f"{one}/") for one in [*listed["deps"], *outs]), argument
+            assert any(path == dep or path.startswith(f"{dep}/") for dep in [*listed["deps"], *outs]), argument
 
 
 def test_the_page_names_the_code_that_its_stages_run_and_the_files_given(
@@ -89,7 +89,7 @@ def test_every_row_is_drawn_plain_and_those_of_attributes_with_a_word_in_each_ph
     rows = {"real", "none", "box", "mask", "point", "scribble", "hybrid", "mine"}
     rows |= {f"reference_{name}" for name in ("box", "mask", "point", "scribble")}
     assert set(values["rows"]) == rows
-    pairs = {(one["truth"], one["row"]) for one in values["here"]["drawn"].values()}
+    pairs = {(cell["truth"], cell["row"]) for cell in values["here"]["drawn"].values()}
     assert pairs == {("plain", row) for row in rows} | {
         (truth, row) for truth in ("colour", "texture") for row in ("box", "reference_box")
     }
@@ -114,7 +114,7 @@ def test_all_that_is_not_there_is_named_and_nothing_is_written(tmp_path: Path, m
     coco, weights = files(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.setattr(paper.values, "check", lambda found: None)
+    monkeypatch.setattr(paper.values, "check", lambda values: None)
     (weights / "yolov8m-seg.pt").unlink()
     (weights / "instancediffusion_sd15.pth").unlink()
     with pytest.raises(ValueError, match=r"not there: instancediffusion_sd15.pth, yolov8m-seg.pt"):

@@ -21,7 +21,7 @@ from instdiff.schema import Layout
 from instdiff.work import parts, workers
 
 KILLS, NUM_PICTURES = 10, 8
-DRAWN = re.compile("^(generate|detect|score)@")
+SCORING_STAGES = re.compile("^(generate|detect|score)@")
 ONE_ROW = re.compile("^(generate|detect|score)@plain-reference_mask$")
 THREE_ROWS = re.compile("^(generate|detect|score)@(plain-box|plain-reference_mask|colour-box)$")
 
@@ -51,15 +51,15 @@ def again(whole: Path, to: Path, executor: str = "here", **change: object) -> Pa
     return to
 
 
-def results(folder: Path, only: re.Pattern[str] = DRAWN) -> dict[str, bytes]:
+def results(folder: Path, only: re.Pattern[str] = SCORING_STAGES) -> dict[str, bytes]:
     """Every file of pictures, detections and scores, and the table where it was written."""
-    found = {}
+    files = {}
     for name, _, outs in paper_world.commands(folder):
         if only.search(name):
             for out in outs:
                 inside = contents(out) if out.is_dir() else {"": out.read_bytes()}
-                found |= {f"{out.relative_to(folder)}/{file}": data for file, data in inside.items()}
-    return found
+                files |= {f"{out.relative_to(folder)}/{file}": data for file, data in inside.items()}
+    return files
 
 
 def test_every_row_of_both_readings_is_drawn_judged_and_held_against_the_paper(whole: Path) -> None:

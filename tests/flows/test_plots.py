@@ -35,7 +35,7 @@ def test_the_curves_and_pictures_of_two_revisions_appear_offline(tmp_path: Path)
         tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.goto((tmp_path / "page" / "index.html").as_uri(), wait_until="load")
         lines = [line.get_attribute("points") or "" for line in tab.locator("svg polyline").all()]
-        said = tab.locator("body").inner_text()
+        text = tab.locator("body").inner_text()
         widths = tab.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert not errors
     assert not hosts
@@ -43,5 +43,5 @@ def test_the_curves_and_pictures_of_two_revisions_appear_offline(tmp_path: Path)
     starts = [tuple(map(float, line.split()[0].split(","))) for line in lines]
     assert starts[0] == starts[1] and ends[0][0] == ends[1][0] > starts[0][0]
     assert sorted(down for _, down in ends) == sorted([300.0, 300.0 - 288.0 * 2 / 3])
-    assert "loss by step" in said and "HEAD: 3.000 at the end" in said and "HEAD~1: 1.000 at the end" in said
+    assert "loss by step" in text and "HEAD: 3.000 at the end" in text and "HEAD~1: 1.000 at the end" in text
     assert widths == [8, 8]

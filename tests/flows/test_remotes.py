@@ -83,5 +83,5 @@ def test_a_second_clone_goes_on_where_the_first_pushed(remote: dict[str, str], t
     assert (second / "e").read_bytes() == (first / "e").read_bytes()
 
     toy_graph.run(sys.executable, "-m", "instdiff.config", "f.value=0.6", at=second)
-    said = toy_graph.dvc("repro", at=second)
-    assert [line for line in said.splitlines() if line.startswith("Running stage")] == ["Running stage 'f':"]
+    output = toy_graph.dvc("repro", at=second)
+    assert [line for line in output.splitlines() if line.startswith("Running stage")] == ["Running stage 'f':"]

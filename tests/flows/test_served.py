@@ -43,22 +43,22 @@ from prefect.states import Cancelling
 from flows import gpus, pipeline, serve, server, tree
 
 pytestmark = pytest.mark.slow
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 METRICS = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=["metrics"]))
 PATIENCE = 300  # seconds until a run that does not end is an error
 
 
-def until(found: Callable[[], Found], what: str) -> Found:
+def until(condition: Callable[[], Value], what: str) -> Value:
     """The first answer that is not empty."""
     for _ in range(PATIENCE * 5):
-        if answer := found():
+        if answer := condition():
             return answer
         time.sleep(0.2)
     raise AssertionError(f"{what}: not within {PATIENCE} s")
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A web hook and what it was sent."""
     received: list[dict[str, str]] = []
 
@@ -102,9 +102,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port() -> int:
     """Two free ports side by side, as free as can be known."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Ui:
@@ -129,7 +129,7 @@ class Ui:
             )
         until(self._serves, "the deployments are served")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        started = [one for one in children if b"flows.server" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        started = [pid for pid in children if b"flows.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         self.server = int(started[0]) if started else self.server  # one that answers already is not started again
 
     def _serves(self) -> bool:
@@ -149,12 +149,12 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def ui(repository: Path, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    one = Ui(repository, port, tmp_path_factory.mktemp("log") / "serve.log")
+    ui = Ui(repository, port, tmp_path_factory.mktemp("log") / "serve.log")
     try:
-        one.start()
-        yield one
+        ui.start()
+        yield ui
     finally:
-        one.stop()
+        ui.stop()
 
 
 @contextmanager
@@ -162,15 +162,15 @@ def opened(ui: Ui) -> Iterator[SyncPrefectClient]:
     """A client of its server, which has a token of its own each time it starts."""
     access = ui.access()
     named = {PREFECT_API_URL: f"{access.address}/api", PREFECT_API_AUTH_STRING: access.token}
-    with temporary_settings(named), get_client(sync_client=True) as one:
-        yield one
+    with temporary_settings(named), get_client(sync_client=True) as client:
+        yield client
         APILogWorker.drain_all()  # nothing is left to send to a server that has ended
 
 
 @pytest.fixture
 def client(ui: Ui) -> Iterator[SyncPrefectClient]:
-    with opened(ui) as one:
-        yield one
+    with opened(ui) as server_client:
+        yield server_client
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
 
 def tasks(client: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
     """Stage -> name of the state its task ended in."""
-    found = client.read_task_runs(task_run_filter=TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id])))
-    return {one.name: one.state_name or "" for one in found}
+    runs = client.read_task_runs(task_run_filter=TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id])))
+    return {run.name: run.state_name or "" for run in runs}
 
 
 def latest(key: str) -> Any:
@@ -211,8 +211,8 @@ def latest(key: str) -> Any:
 
 def unbegun(repository: Path) -> None:
     """Forget what stage d has left, so that it begins anew and waits."""
-    for one in ("go", "d.part"):
-        (repository / one).unlink(missing_ok=True)
+    for name in ("go", "d.part"):
+        (repository / name).unlink(missing_ok=True)
 
 
 def waiting(repository: Path) -> int:
@@ -227,9 +227,9 @@ def holder(repository: Path) -> int:
 
 
 def test_a_run_leaves_its_tasks_artifacts_experiment_and_a_message(
-    client: SyncPrefectClient, repository: Path, told: tuple[str, list[dict[str, str]]]
+    client: SyncPrefectClient, repository: Path, webhook: tuple[str, list[dict[str, str]]]
 ) -> None:
-    address, received = told
+    address, received = webhook
     block = CustomWebhookNotificationBlock(
         name="team", url=address, json_data={"subject": "{{subject}}", "body": "{{body}}"}
     )
@@ -239,7 +239,7 @@ def test_a_run_leaves_its_tasks_artifacts_experiment_and_a_message(
     assert tasks(client, run) == dict.fromkeys("abcdef", "Completed")
     assert (repository / "a").read_text() == "a{'value': 7}"
 
-    assert {one["stage"]: one["how"] for one in latest("stages")} == dict.fromkeys("abcdef", "ran")
+    assert {row["stage"]: row["how"] for row in latest("stages")} == dict.fromkeys("abcdef", "ran")
     assert latest("progress-a") == 100.0
     assert latest("metrics") == [{"metric": "mask_miou", "mask": "0.500±0.100"}]
     assert "| mask | mask_miou | 0.900 | 0.800 to 1.000 | 0.500 | **fell** |" in latest("metrics-changes")
@@ -265,8 +265,8 @@ def test_a_second_clone_takes_the_experiment_and_computes_nothing(
     clone = tmp_path / "clone"
     toy_graph.dvc("exp", "pull", "-q", "origin", "first", at=clone)
     toy_graph.dvc("exp", "apply", "-q", "first", at=clone)
-    said = toy_graph.dvc("repro", at=clone)
-    assert "Running stage" not in said
+    output = toy_graph.dvc("repro", at=clone)
+    assert "Running stage" not in output
     assert json.loads((clone / "metrics.json").read_text())["mask"]["mask_miou"]["value"] == 0.5
 
 
@@ -307,9 +307,9 @@ def test_a_cancelled_run_ends_its_stage_and_leaves_a_tree_that_repro_goes_on_fro
 
     (repository / "go").touch()
     with tree.held("a person", print, repository / tree.LOCK):  # once the stage's DVC has ended too
-        said = toy_graph.dvc("repro", at=repository)
-    assert "Stage 'b' didn't change" in said
-    assert "found a part" in said
+        output = toy_graph.dvc("repro", at=repository)
+    assert "Stage 'b' didn't change" in output
+    assert "found a part" in output
     assert (repository / "e").is_file()
 
 
@@ -376,10 +376,10 @@ FORGED = [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.
 @pytest.mark.parametrize("sent", FORGED)
 def test_a_foreign_page_is_answered_by_neither_server_even_with_the_token(ui: Ui, sent: dict[str, str]) -> None:
     key = b64encode(ui.access().token.encode()).decode()
-    known = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
     for port, path in ((ui.port, "/api/deployments/filter"), (ui.port, "/"), (ui.port + 1, "/" + "0" * 32)):
         for method in ("POST", "OPTIONS", "GET") if port == ui.port else ("GET",):
-            answer = asked_for(port, method, path, known | sent)
+            answer = asked_for(port, method, path, headers | sent)
             assert answer.status == 403
             assert answer.headers["access-control-allow-origin"] is None
 
@@ -416,9 +416,9 @@ def test_a_second_ui_says_where_the_first_is(ui: Ui, repository: Path) -> None:
 
 def scheduled(client: SyncPrefectClient, deployment: str) -> list[FlowRun]:
     """Runs of a deployment that a schedule made, the next one first."""
-    one = client.read_deployment_by_name(f"instdiff/{deployment}").id
-    found = [run for run in client.read_flow_runs() if run.auto_scheduled and run.deployment_id == one]
-    return sorted(found, key=lambda run: run.expected_start_time or datetime.max.replace(tzinfo=UTC))
+    deployment_id = client.read_deployment_by_name(f"instdiff/{deployment}").id
+    scheduled = [run for run in client.read_flow_runs() if run.auto_scheduled and run.deployment_id == deployment_id]
+    return sorted(scheduled, key=lambda run: run.expected_start_time or datetime.max.replace(tzinfo=UTC))
 
 
 def test_a_schedule_of_the_settings_has_its_next_run_waiting(client: SyncPrefectClient) -> None:
@@ -441,8 +441,8 @@ def test_what_a_schedule_starts_is_kept_as_an_experiment_of_its_name_and_time(
     assert run.state_name == "Completed"
     assert set(tasks(client, run)) == {"a"}
     assert (repository / "a").read_text() == "a{'value': 1}"
-    kept = toy_graph.run("git", "for-each-ref", "--format=%(refname)", "refs/exps", at=repository)
-    assert f"/often-{run.expected_start_time:%Y%m%d-%H%M%S}\n" in kept
+    references = toy_graph.run("git", "for-each-ref", "--format=%(refname)", "refs/exps", at=repository)
+    assert f"/often-{run.expected_start_time:%Y%m%d-%H%M%S}\n" in references
 
 
 def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
@@ -526,8 +526,8 @@ def test_a_kill_of_the_server_costs_no_stage_its_work(client: SyncPrefectClient,
     os.kill(holder(repository), signal.SIGKILL)  # it would try for a minute to tell the server
     ui.process.kill()
     with tree.held("a person", print, repository / tree.LOCK):  # once the stage's DVC has ended too
-        said = toy_graph.dvc("repro", at=repository)
-    assert "Stage 'd' didn't change" in said
+        output = toy_graph.dvc("repro", at=repository)
+    assert "Stage 'd' didn't change" in output
     assert (repository / "e").read_text().endswith("a{'value': 11}")
     ui.start()  # as after a loss of power: nobody was there to say that the run had ended
     with opened(ui) as anew:

@@ -44,18 +44,18 @@ def clock() -> Clock:
     return Clock()
 
 
-def said(account: repro.Account, clock: Clock, *lines: tuple[float, str]) -> list[str]:
+def report_lines(account: repro.Account, clock: Clock, *lines: tuple[float, str]) -> list[str]:
     """What is said when these lines come at these times."""
-    found: list[str] = []
+    lines_reported: list[str] = []
     for when, line in lines:
         clock.now = when
-        found += account.line(line) if line else account.tick()
-    return found
+        lines_reported += account.line(line) if line else account.tick()
+    return lines_reported
 
 
 def test_each_stage_has_a_line_with_its_place_its_time_and_about_how_long_the_rest_takes(clock: Clock) -> None:
     account = repro.Account(["a", "b@x", "c"], {"b@x": 180, "c": 420}, clock)
-    assert said(
+    assert report_lines(
         account,
         clock,
         (0, "Running stage 'a':"),
@@ -95,12 +95,12 @@ def test_within_a_stage_a_line_comes_every_half_minute_at_most(steps: list[float
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.floats(1, 1000)))
-def test_the_rest_is_what_is_left_as_it_took_before(known: dict[str, float]) -> None:
-    rest = repro.Account(list("abcdef"), known).rest()
-    assert (rest is None) == (not known)
+def test_the_rest_is_what_is_left_as_it_took_before(seconds_before: dict[str, float]) -> None:
+    rest = repro.Account(list("abcdef"), seconds_before).rest()
+    assert (rest is None) == (not seconds_before)
     if rest is not None:
-        assert 6 * min(known.values()) <= rest + 1e-6
-        assert rest <= 6 * max(known.values()) + 1e-6
+        assert 6 * min(seconds_before.values()) <= rest + 1e-6
+        assert rest <= 6 * max(seconds_before.values()) + 1e-6
 
 
 @pytest.mark.parametrize(
