@@ -339,7 +339,7 @@ def _judges(options: argparse.ArgumentParser) -> None:
     add("--questions", type=Path, help="the benchmark's own wording (JSON); without it ours, which does not compare")
     answerers.add_options(options)
     options.set_defaults(answers=None)
-    add("--judge", type=Path, help="a CLIP's folder, for GenEval's colours")
+    add("--judge", type=Path, help="a CLIP's folder, for CLIP scores and GenEval's colours")
     add("--boxes-in", choices=replies.UNITS, default=replies.UNITS[0], help="the unit of an answerer's boxes")
 
 
