@@ -69,7 +69,7 @@ class ChosenFinder:
     @property
     def classes(self) -> Sequence[str] | None:
         """All it can find, where that is a fixed list."""
-        return _loaded(self).classes
+        return choice.classes(self.params, self.detector)
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> Sequence[Sequence[Detection]]:
         """The detections of each picture's phrases."""

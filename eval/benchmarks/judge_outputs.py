@@ -96,6 +96,7 @@ class JudgeOutputs:
     questions: Mapping[str, str] = field(default_factory=dict)
     boxes_in: str = ""  # the unit of an answerer's boxes
     sources: dict[str, object] = field(default_factory=dict)  # hashes and names, for provenance
+    computed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # by picture and what it is
 
     @property
     def kinds(self) -> frozenset[JudgeKind]:

@@ -78,11 +78,12 @@ def render(benchmarks: Sequence[Benchmark], results: Sequence[BenchmarkResult]) 
 
 
 def section(benchmark: Benchmark, results: Sequence[BenchmarkResult]) -> dict[str, Any]:
-    """A benchmark's table."""
+    """A benchmark's table: the columns in which any row has a number."""
     table_columns = columns(benchmark)
     rows = [_measured(result, table_columns) for result in results]
     rows += [_published(model, source, numbers) for (model, source), numbers in _by_model(benchmark.published).items()]
-    return {"benchmark": benchmark, "columns": table_columns, "rows": rows}
+    filled = [column for column in table_columns if any(column.name in row.cells for row in rows)]
+    return {"benchmark": benchmark, "columns": filled, "rows": rows}
 
 
 def columns(benchmark: Benchmark) -> list[Column]:

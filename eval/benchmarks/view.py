@@ -1,6 +1,6 @@
 """One picture of a benchmark as a measure sees it: its case, its size, and what judges gave for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from eval.benchmarks.judge_outputs import NOTHING, JudgeOutputs, PendingQuestion
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.pictures import Pixels, read
 from eval.metrics.attributes import Judge
+from eval.metrics.clip_score import Floats
 from instdiff.schema import Box, Rle
 
 
@@ -83,6 +84,13 @@ class View:
         """A CLIP; measures ask for it only where there is one."""
         assert self._outputs.judge is not None
         return self._outputs.judge
+
+    def once(self, name: str, compute: Callable[[], Floats]) -> Floats:
+        """What is computed of this picture under this name: once, however many views of it there are."""
+        computed, key = self._outputs.computed, (self._picture.name, name)
+        if key not in computed:
+            computed[key] = compute()
+        return computed[key]
 
     @property
     def boxes_in(self) -> str:

@@ -326,13 +326,40 @@ def test_geneval_looks_at_the_surest_and_at_nothing_but_their_masks(tmp_path: Pa
         outputs = JudgeOutputs(
             detections={"00001": bench_world.detections_of(car=[(*surest, 0.9), (*other, 0.8)])}, judge=_Words()
         )
-        assert _values("geneval", case, outputs, path) == {("correct", -1): right}
+        assert _values("geneval", case, outputs, path)["correct", -1] == right
     outputs = JudgeOutputs(
         detections={"00001": bench_world.detections_of(car=[(*red, 0.9)], dog=[(*blue, 0.31)])}, judge=_Words()
     )
-    assert _values("geneval", case, outputs, path) == {("correct", -1): 0}
+    assert _values("geneval", case, outputs, path)["correct", -1] == 0
     outputs = JudgeOutputs(detections={"00001": bench_world.detections_of(car=[(*red, 0.3)])}, judge=_Words())
-    assert _values("geneval", case, outputs, path) == {("correct", -1): 0}
+    assert _values("geneval", case, outputs, path)["correct", -1] == 0
+
+
+def test_clip_sees_the_picture_with_its_prompt_and_each_crop_with_its_phrase(tmp_path: Path) -> None:
+    case = _case(tmp_path, "coco-mig")  # a red dog in the upper left quarter, a blue ball in the lower right one
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:32, :32], pixels[32:, 32:] = (255, 0, 0), (255, 0, 0)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    outputs = JudgeOutputs(judge=_Words())
+    values = _values("coco-mig", case, outputs, path)
+    red, blue = np.array([256, 1, 1]), np.array([1, 1, 255])
+    unlike = red @ blue / np.linalg.norm(red) / np.linalg.norm(blue)
+    assert values["clip", -1] == pytest.approx(1, abs=1e-4)  # "a photo of a red dog and ...": the first word counts
+    assert values["clip_local", 0] == pytest.approx(1, abs=1e-4)
+    assert values["clip_local", 1] == pytest.approx(unlike)
+    path.unlink()
+    assert _values("coco-mig", case, outputs, path) == values  # both ways of counting share one look
+
+
+def test_a_missing_picture_agrees_with_no_text_and_without_a_clip_nothing_is_said(tmp_path: Path) -> None:
+    case = _case(tmp_path, "coco-mig")
+    absent = View(ExpectedPicture(case, 0, "", None, SIZE), JudgeOutputs(judge=_Words()), False)
+    measure = registry.load("coco-mig").measure
+    clip = [value for value in measure(case, absent) if value.measure.startswith("clip")]
+    assert clip == [("clip", -1, 0.0), ("clip_local", 0, 0.0), ("clip_local", 1, 0.0)]
+    silent = View(ExpectedPicture(case, 0, "", None, SIZE), JudgeOutputs(), False)
+    assert not [value for value in measure(case, silent) if value.measure.startswith("clip")]
 
 
 def test_compbench_multiplies_what_it_is_told_of_each_chunk(tmp_path: Path) -> None:
