@@ -16,8 +16,8 @@ from instdiff.randomness import generator
 from instdiff.schema import Rle, Strict
 from instdiff.tables import IMAGES
 from instdiff.work import packs, resume
-from instdiff.work.packs import Pack
-from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer, Execution
 
 POINTS = {"box_centre": box_centre, "inside": inner_centre}
 

@@ -25,7 +25,7 @@ from instdiff.progress import track
 from instdiff.tables import LEDGER
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
-from instdiff.work.parts import Answer, Execution, Keyed, Output, resumed
+from instdiff.work.parts import Answer, Execution, Keyed, resumed
 from instdiff.work.workers import executor
 
 Counts = dict[str, int]
@@ -41,6 +41,15 @@ class Pack:
     name: str
     parts: Mapping[str, Path]
     digest: str  # of the bytes of them all
+
+
+class Output(NamedTuple):
+    """Where a stage's rows and its ledger go."""
+
+    table: Path
+    schema: pa.Schema
+    ledger: Path
+    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
 
 
 class Outputs(NamedTuple):

@@ -1,7 +1,7 @@
 """Work in parts: each is complete or absent, so a kill costs one part and the run after it ends in the same bytes.
 
-Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the digest is of everything that decides
-their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
+Who calls keeps the folder of the parts, named by a digest of everything that decides their content (resume.py), joins
+them and removes it. What failed can be tried again by reason while it is there. Of tables that grow: packs.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,6 @@ from pydantic import PositiveInt
 from instdiff import atomic, tables
 from instdiff.progress import track
 from instdiff.schema import Strict
-from instdiff.tables import LEDGER
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 from instdiff.work.workers import Workers, executor
@@ -86,50 +85,6 @@ class Part:
         return pq.read_table(self.folder / "ledger.parquet")
 
 
-class Output(NamedTuple):
-    """Where a stage's rows and its ledger go."""
-
-    table: Path
-    schema: pa.Schema
-    ledger: Path
-    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
-
-
-def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
-    """Make the parts that are missing, join all into table and ledger; how many rows, failures, and of each reason."""
-    scratch = place(to.table, digest)
-    parts = cut(items, annotate, scratch, to.schema, work)
-    make_all(parts, work)
-    failed = ledger_of(parts)
-    table = joined([part.rows() for part in parts], to.schema)
-    count = tables.write(to.table, table, to.schema)
-    failed.write(to.ledger)
-    clear(scratch, keep=bool(failed.rows))
-    kept = {} if to.wanted is None else {"kept": count - table[to.wanted].null_count}
-    return {"instances": count, **kept, "failed": len(failed.rows), **failed.counts()}
-
-
-def place(output: Path, digest: str) -> Path:
-    """The folder of an output's parts."""
-    return output.parent / f".{output.stem}.parts-{digest}"
-
-
-def clear(scratch: Path, *, keep: bool) -> None:
-    """Remove the parts that no run will ask for: those of other digests, and these unless they are kept."""
-    for other in {scratch, *scratch.parent.glob(f"{scratch.name.rpartition('-')[0]}-*")}:
-        if other != scratch or not keep:
-            atomic.remove(other)
-
-
-def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema, work: Work) -> list[Part]:
-    """The parts of a list, in its order; their folders are `to`/000000 and so on."""
-    starts = range(0, len(items), work.part_size)
-    return [
-        Part(to / f"{number:06d}", tuple(items[start : start + work.part_size]), annotate, schema, work.retry)
-        for number, start in enumerate(starts)
-    ]
-
-
 def cut_into(
     batches: Sequence[Sequence[Keyed]], annotate: Annotate, to: Path, schema: pa.Schema, work: Work
 ) -> list[Part]:
@@ -164,13 +119,6 @@ def jobs_of(parts: Sequence[Part], work: Work) -> list[tuple[Part, ...]]:
         jobs[-1].append(part)
         room -= len(part.items)
     return [tuple(job) for job in jobs]
-
-
-def ledger_of(parts: Sequence[Part]) -> Ledger:
-    """What could not be done in any of them."""
-    failed = Ledger()
-    failed.rows = joined([part.failures() for part in parts], LEDGER).to_pylist()
-    return failed
 
 
 def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

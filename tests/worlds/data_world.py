@@ -141,6 +141,11 @@ def put(root: Path, files: Mapping[str, bytes], split: str = "train") -> None:
         parquet.write(path, table, PICTURES)
 
 
+def mask_iou(first_HW: NDArray[np.bool_], second_HW: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one size."""
+    return float((first_HW & second_HW).sum() / (first_HW | second_HW).sum())
+
+
 def sizes(root: Path, split: str = "train") -> dict[str, tuple[int, int]]:
     """Height and width of each picture, by its key."""
     rows = read(root, "images", IMAGES, split).to_dict("records")
