@@ -8,6 +8,7 @@ Legend: B pictures, N slots, C channels, h w latent cells, L tokens, D features.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ MIN_IOU = 0.5  # of box and detection, for an instance to be in place
 
 
 class ProbeParams(Strict):
-    """How often, on how many layouts, judged by whom."""
+    """How often, on how many layouts, and when to stop."""
 
     every: PositiveInt  # steps; a multiple of optimisation.log_every
     layouts: PositiveInt  # drawn each time
@@ -41,10 +42,15 @@ class ProbeParams(Strict):
     guidance: float  # of the sampler
     min_score: Share  # of a detection
     patience: int | None  # probes in a row without a higher share in place that end the training
-    text: Path  # folder of the text encoder
-    vae: Path  # folder of the autoencoder
-    detector: Path  # folder of the detector
-    judge: Path  # folder of the CLIP that names colours and textures
+
+
+class Models(NamedTuple):
+    """Folders of what the probe draws and judges with."""
+
+    text: Path
+    vae: Path
+    detector: Path
+    judge: Path  # the CLIP that names colours and textures
 
 
 class Probe:
@@ -53,6 +59,7 @@ class Probe:
     def __init__(
         self,
         params: ProbeParams,
+        models: Models,
         layouts: Sequence[Layout],
         engine: Accelerated,
         pictures: Path,
@@ -62,13 +69,13 @@ class Probe:
     ) -> None:
         self.params, self.layouts, self.engine, self.pictures = params, layouts, engine, pictures
         self.masked_attention, self.compat = masked_attention, compat  # as it is trained
-        self.text = clip.load_text(params.text)
+        self.text = clip.load_text(models.text)
         self.text.model.to(engine.device)
         if engine.rank == 0:
             name = "cpu" if engine.device.type == "cpu" else str(engine.device)  # of a process among several: cpu:0
             where = PLAIN.model_copy(update={"name": name})
-            self.autoencoder = vae.load(params.vae, where)
-            self.detector, self.judge = detector.load(params.detector, where), clip.load(params.judge, where)
+            self.autoencoder = vae.load(models.vae, where)
+            self.detector, self.judge = detector.load(models.detector, where), clip.load(models.judge, where)
             pictures.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, step: int, unet: InstanceUNet) -> Row:

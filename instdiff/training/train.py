@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from instdiff import atomic, recipes, stage
 from instdiff.data.batches import Batch, Batches, Feed
+from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import Store, last
 from instdiff.data.samples import Source
 from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
@@ -28,7 +29,7 @@ from instdiff.training.engine import Optimisation, Row
 from instdiff.training.fsdp import engine
 from instdiff.training.initial_weights import Start, merge, start
 from instdiff.training.loop import fit
-from instdiff.training.probe import Probe, ProbeParams
+from instdiff.training.probe import Models, Probe, ProbeParams
 from instdiff.work import resume
 
 LOG, PICTURES = "log.csv", "probe"
@@ -119,24 +120,40 @@ def gates(unet: nn.Module) -> Row:
 
 
 def run(
-    *, shipped: Path, shards: Path, embeddings: Path, unet: Path, instance: Path, params: Params
+    *,
+    shipped: Path,
+    shards: Path,
+    embeddings: Path,
+    text: Path,
+    vae: Path,
+    unet: Path,
+    detector: Path,
+    judge: Path,
+    instance: Path,
+    params: Params,
 ) -> dict[str, float]:
-    """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes."""
+    """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes.
+
+    Encoders are read where `data.source` is pictures, and with the detector and the judge where there is a probe.
+    """
     if params.source == "import":
         if not (shipped / "layers").is_dir():
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
     refuse_without_instances(where[0])
-    inputs = (fingerprint(shards, params.data), encoding(embeddings, params.data), unet)
+    encoders = Encoders(text, vae)
+    models = Models(text, vae, detector, judge)
+    inputs = [fingerprint(shards, params.data), encoding(embeddings, encoders, params.data), unet]
+    inputs += [] if params.probe is None else models
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
     drawing = Drawing(**params.drawing.model_dump(), masked_attention=params.masked_attention)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u, drawing=drawing)
     start(model, params.start)
-    probe = None if params.probe is None else probe_of(params, params.probe, where[0], processes, scratch / PICTURES)
-    steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)
+    probe = probe_of(params, models, where[0], processes, scratch / PICTURES)
+    steps = train(params, samples(where, encoders, params, processes.device), model, processes, scratch, probe)
     processes.gather(model)
     merge(model)
     weights = sum(weight.numel() for weight in model.instance_layers().values())
@@ -146,11 +163,13 @@ def run(
     return metrics
 
 
-def probe_of(params: Params, how: ProbeParams, shards: Store, engine: Accelerated, pictures: Path) -> Probe:
-    """The probe, drawing as the layers are trained."""
-    layouts = last(shards, how.layouts)
+def probe_of(params: Params, models: Models, shards: Store, engine: Accelerated, pictures: Path) -> Probe | None:
+    """The probe that params ask for, drawing as the layers are trained."""
+    if params.probe is None:
+        return None
+    layouts = last(shards, params.probe.layouts)
     masked, compat = params.masked_attention, params.compat
-    return Probe(how, layouts, engine, pictures, masked_attention=masked, compat=compat)
+    return Probe(params.probe, models, layouts, engine, pictures, masked_attention=masked, compat=compat)
 
 
 def write(model: InstanceUNet, instance: Path, scratch: Path, params: Params, metrics: dict[str, float]) -> None:
