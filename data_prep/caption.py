@@ -13,8 +13,9 @@ from data_prep.annotators import instances as instances_of
 from data_prep.annotators.crops import Crops, ModelParams
 from data_prep.annotators.instances import Instance, WithInstances
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED
-from instdiff import stage, tables
-from instdiff.provenance import fingerprint
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
 from instdiff.schema import Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes

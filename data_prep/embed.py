@@ -21,11 +21,11 @@ from instdiff import stage
 from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
 from instdiff.data.shards import INDEX_FILE, Sample, read_one
-from instdiff.device import Place
+from instdiff.files.provenance import fingerprint
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import Place
 from instdiff.schema import Strict
 from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger

@@ -10,8 +10,9 @@ from pydantic import PositiveInt
 from data_prep.annotators.grounded import ScoredBox
 from data_prep.annotators.tags import DetectorParams
 from data_prep.columns import GIVEN, INSTANCES, PICTURES
-from instdiff import stage, tables
-from instdiff.provenance import fingerprint
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
 from instdiff.schema import Box, Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes

@@ -22,11 +22,12 @@ from data_prep.sources import instances as regions
 from data_prep.sources import lists, packing
 from data_prep.sources.admission import Limits, admit
 from data_prep.sources.records import File, Label, Member, Record
-from instdiff import atomic, stage, tables
+from instdiff import stage
+from instdiff.files import atomic, tables
+from instdiff.files.texts import is_text
 from instdiff.layouts import masks
 from instdiff.randomness import derive, generator
 from instdiff.schema import Share, Strict
-from instdiff.texts import is_text
 from instdiff.work import packs, parts, resume
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure

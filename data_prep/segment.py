@@ -12,11 +12,12 @@ from pydantic import PositiveInt
 from data_prep.annotators import instances as instances_of
 from data_prep.annotators.instances import Instance, WithInstances
 from data_prep.columns import GIVEN, MASKS
-from instdiff import stage, tables
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import Place
 from instdiff.schema import Box, Rle, Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes

@@ -18,11 +18,12 @@ from pydantic import PositiveInt
 
 from data_prep.columns import PICTURES
 from data_prep.sources.packing import Tar
-from instdiff import stage, tables
+from instdiff import stage
 from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
+from instdiff.files import tables
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED
 from instdiff.schema import Layout, Strict
-from instdiff.tables import ANNOTATED
 from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger
 from instdiff.work.packs import Counts, Outputs

@@ -8,13 +8,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import PositiveInt
 
 from data_prep.columns import MASKS, STROKES
-from instdiff import stage, tables
+from instdiff import stage
+from instdiff.files import tables
 from instdiff.layouts import masks as run_lengths
+from instdiff.layouts.columns import IMAGES
 from instdiff.layouts.masks import Mask
 from instdiff.layouts.strokes import Points, box_centre, inner_centre, outline, scribble
 from instdiff.randomness import generator
 from instdiff.schema import Rle, Strict
-from instdiff.tables import IMAGES
 from instdiff.work import packs, resume
 from instdiff.work.packs import Output, Pack
 from instdiff.work.parts import Answer, Execution

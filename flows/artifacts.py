@@ -22,8 +22,8 @@ from prefect.artifacts import (
 from flows import metrics
 from flows.dag import Graph
 from flows.pages import ADDRESS
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER
 
 MAX_WIDTH = 1400  # pixels of a picture that is kept in Prefect's database
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from instdiff import config
+from instdiff.config import compose
 
 ALLOWED = "INSTDIFF_ALLOWED"  # the environment variable that names folders outside the tree, as PATH does
 _ADDRESS = re.compile(r".*(://|::)|(file|pipe|memory|data):|[\w.-]+:\d+$", re.DOTALL)  # s3://..., and host:port
@@ -46,7 +46,7 @@ def check(text: str, before: str, folders: Sequence[Path]) -> None:
 
 def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every text among the values, those in lists too, with its dotted name."""
-    for name, value in config.leaves(values):
+    for name, value in compose.leaves(values):
         for one in _flat(value):
             yield name, one
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from instdiff.gate import refusal
+from instdiff.app.gate import refusal
 
 ADDRESS = "INSTDIFF_PAGES"  # the environment variable that says where pages are served
 POLICY = "default-src 'unsafe-inline' data:; frame-ancestors 'none'"  # a page loads nothing and is framed by none

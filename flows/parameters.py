@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from flows import confine
-from instdiff import config
+from instdiff.config import compose
 
 
 def words(experiment: str, overrides: Sequence[str] | None) -> list[str]:
@@ -19,10 +19,10 @@ def composed(experiment: str, overrides: Sequence[str] | None, *, by_form: bool)
     Raises:
         ValueError: a value is wrong, or leads out of the tree and comes from the form of the user interface.
     """
-    text = config.composed(words(experiment, overrides))
+    text = compose.composed(words(experiment, overrides))
     if by_form:
-        confine.check(text, config.composed(words(experiment, [])), confine.allowed())
-    config.check(text)
+        confine.check(text, compose.composed(words(experiment, [])), confine.allowed())
+    compose.check(text)
     return text
 
 

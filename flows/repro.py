@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flows import dag
-from instdiff import atomic
+from instdiff.files import atomic
 from instdiff.progress import TAG
 
 SECONDS = Path("runs/seconds.json")  # stage -> seconds it took the last time it ran

@@ -18,7 +18,7 @@ import yaml
 
 from flows import confine, pages, parameters, server, settings
 from flows.server import Access
-from instdiff import values
+from instdiff.files import value_faults
 from instdiff.options import PORT, Parser
 
 HOME = Path(".prefect")
@@ -91,7 +91,7 @@ def check(wanted: settings.Settings) -> None:
             parameters.composed(one.experiment, one.overrides, by_form=True)
             for target in one.targets:
                 if target.partition("@")[0] not in stages:
-                    raise ValueError(f"{target}: no such stage{values.suggestion(target, stages)}")
+                    raise ValueError(f"{target}: no such stage{value_faults.suggestion(target, stages)}")
         except ValueError as error:
             raise ValueError(f"{settings.PATH}: {name}: {error}") from error
 

@@ -1,6 +1,6 @@
 """A Prefect server on loopback that answers its own pages and whoever holds its token.
 
-Prefect's own server answers every origin and asks for no token. Here it stands behind instdiff/gate.py, and its API
+Prefect's own server answers every origin and asks for no token. Here it stands behind instdiff/app/gate.py, and its API
 wants the token (Prefect's `auth_string`), which is made anew for each server and never stands in a command line. The
 user interface gets it from the address that `make ui` prints, the runs from their environment.
 """
@@ -119,7 +119,7 @@ def main() -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    from instdiff.gate import Gate
+    from instdiff.app.gate import Gate
 
     access = Access(os.environ["PREFECT_API_URL"].removesuffix("/api"), os.environ["PREFECT_API_AUTH_STRING"])
     # Prefect has a second user interface, which asks an analytics host, and which the first one advertises.

@@ -6,7 +6,7 @@ from typing import Self
 import yaml
 from pydantic import ValidationError, model_validator
 
-from instdiff import values
+from instdiff.files import value_faults
 from instdiff.schema import Strict
 
 PATH = Path("configs/deployments.yaml")
@@ -50,4 +50,4 @@ def read(path: Path = PATH) -> Settings:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', found))}") from None
+        raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', found))}") from None

@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from instdiff import atomic, values
+from instdiff.config import values
+from instdiff.files import atomic, value_faults
 from instdiff.schema import Strict
 
 Run = Callable[..., Mapping[str, float]]
@@ -129,7 +130,7 @@ def load_params(run: Run) -> Strict:
     try:
         params: Strict = sys.modules[run.__module__].Params.model_validate(own)
     except ValidationError as error:
-        raise ValueError(f"{PARAMS_FILE}: {'; '.join(values.explained(error, name, own))}") from None
+        raise ValueError(f"{PARAMS_FILE}: {'; '.join(value_faults.explained(error, name, own))}") from None
     values.check(found, but=name)
     return params
 

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_prep.annotators.crops import ModelParams, Pixels
-from instdiff.device import resolve
+from instdiff.files.provenance import fingerprint
 from instdiff.networks import loading
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import resolve
 from instdiff.work.outcomes import Failure
 
 

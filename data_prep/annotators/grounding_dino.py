@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from data_prep.annotators.grounded import ScoredBox
 from data_prep.annotators.tags import DetectorParams, tagger
-from instdiff.device import resolve
 from instdiff.networks import grounding_dino
+from instdiff.networks.device import resolve
 from instdiff.work.outcomes import Failure
 from instdiff.work.pictures import Picture
 

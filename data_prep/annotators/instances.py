@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.columns import INSTANCES, PICTURES
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
 from instdiff.work.packs import Pack

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from instdiff import atomic
 from instdiff.data.shards import Sample, read, read_index
-from instdiff.formats import RELEASED
+from instdiff.files import atomic
 from instdiff.layouts import geometry
+from instdiff.layouts.formats import RELEASED
 from instdiff.networks.clip import load_text
 from instdiff.options import Parser
 from instdiff.progress import track

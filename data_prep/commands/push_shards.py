@@ -9,8 +9,8 @@ from typing import Any
 
 import fsspec
 
-from instdiff import provenance
 from instdiff.data.shards import INDEX_FILE, read_index
+from instdiff.files import provenance
 from instdiff.options import Parser
 from instdiff.progress import track
 

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from instdiff.data.shards import Sample, read_index, read_one
-from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import masks
+from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.options import Parser
 from instdiff.progress import track
 from instdiff.schema import Instance

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from pydantic import NonNegativeInt, PositiveInt
 
-from instdiff.picture_files import FORMATS, ORIENTATION, UPRIGHT, rgb, upright
+from instdiff.files.picture_files import FORMATS, ORIENTATION, UPRIGHT, rgb, upright
 from instdiff.schema import Strict
 from instdiff.work.outcomes import Failure
 

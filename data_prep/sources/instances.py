@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_prep.sources.records import Annotation
+from instdiff.files.texts import first_fault, is_text
 from instdiff.layouts import coco, geometry
 from instdiff.schema import Box
-from instdiff.texts import first_fault, is_text
 from instdiff.work.outcomes import Failure
 
 Row = dict[str, Any]

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from data_prep.sources import tars
 from data_prep.sources.records import Annotation, Captioned, File, Label, Record, Wrong, read
+from instdiff.files.picture_files import SUFFIXES, UNREAD
+from instdiff.files.texts import decoded, json_of, one_line
 from instdiff.layouts import coco as coco_files
-from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import decoded, json_of, one_line
 from instdiff.work.outcomes import Failure
 
 _KINDS = "a folder, .json, .csv, .parquet or .tar"

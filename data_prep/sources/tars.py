@@ -14,8 +14,8 @@ from typing import IO, Any
 import fsspec
 
 from data_prep.sources.records import Member, Record, Wrong, text_of
-from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import decoded, json_of
+from instdiff.files.picture_files import SUFFIXES, UNREAD
+from instdiff.files.texts import decoded, json_of
 from instdiff.work.outcomes import Failure
 
 _MAX_TEXT = 1 << 20  # bytes of a caption, unpacked

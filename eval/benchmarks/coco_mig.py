@@ -13,9 +13,9 @@ from eval.benchmarks.evidence import View
 from eval.benchmarks.records import Edges, Phrase, Record, Text
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Published, Reading, Value
 from eval.metrics import hsv, mig
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 MIN_SCORE, MOST_OVERLAP = 0.25, 0.8
 YAML = {".yaml", ".yml"}

@@ -14,7 +14,7 @@ from eval.benchmarks.evidence import View
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
 from eval.metrics import average_precision, mig
 from eval.metrics.average_precision import Matched
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 
 def read(paths: Sequence[Path]) -> Reading:

@@ -15,7 +15,7 @@ from eval.benchmarks.evidence import View
 from eval.benchmarks.records import Edges, Phrase, Record, Text
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 FITS = "fits"
 

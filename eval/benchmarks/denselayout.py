@@ -15,7 +15,7 @@ from eval.benchmarks.evidence import View
 from eval.benchmarks.records import Edges, Phrase, Record, Side, Text
 from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Reading, Value
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 MIN_SCORE = 0.35
 YES = ("Yes", "yes", "YES")

@@ -15,8 +15,8 @@ from eval.benchmarks.records import Edges, Phrase, Record, Text
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
 from eval.metrics import average_precision
 from eval.metrics.average_precision import Matched
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SKILLS = ("number", "position", "size", "combination")
 WORDS = {"count": "number", "number": "number", "position": "position", "size": "size", "combination": "combination"}

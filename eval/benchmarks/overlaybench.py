@@ -16,8 +16,8 @@ from eval.benchmarks.evidence import View
 from eval.benchmarks.records import Edges, Phrase, Record, Text
 from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Named, Published, Reading, Relation, Value
 from eval.metrics import matching, overlap
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SIDE = 1024  # pixels of the square that its boxes are on
 SPLITS = {"simple": "simple", "regular": "regular", "medium": "regular", "complex": "complex", "hard": "complex"}

@@ -12,8 +12,8 @@ from pydantic import Field
 from eval.benchmarks import records
 from eval.benchmarks.records import Phrase, Record, Text
 from eval.benchmarks.shape import Benchmark
-from instdiff import provenance
-from instdiff.texts import read_json
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 
 FIELD = re.compile(r"\{([a-z]+)\}")
 

@@ -14,9 +14,9 @@ from eval.benchmarks import layoutsam, records, replies
 from eval.benchmarks.evidence import View
 from eval.benchmarks.records import Phrase, Record, Side, Text
 from eval.benchmarks.shape import Benchmark, Case, Expected, Reading, Value
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Rle
-from instdiff.texts import read_json
 
 COLUMNS = ("imagename", "caption", "segments_info")
 YES = ("Yes", "yes", "YES")

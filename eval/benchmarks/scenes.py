@@ -11,9 +11,9 @@ from eval.benchmarks import coco_mig, records, replies
 from eval.benchmarks.evidence import View
 from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Reading, Value
 from eval.metrics import mig, overlap
-from instdiff import tables
+from instdiff.files import tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.from_tables import instance
-from instdiff.tables import ANNOTATED, IMAGES
 
 YES = ("yes", "Yes")
 

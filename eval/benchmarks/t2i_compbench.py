@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from eval.benchmarks import records, replies
 from eval.benchmarks.evidence import View
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Reading, Value
-from instdiff.texts import decoded, is_text, read_json
+from instdiff.files.texts import decoded, is_text, read_json
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}
 MOST_CHUNKS = 8

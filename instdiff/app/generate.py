@@ -10,24 +10,27 @@ from typing import Any
 
 import torch
 
-from instdiff import atomic, device, provenance
+from instdiff.app import lora
+from instdiff.app.pipeline import pipeline as assembled
 from instdiff.app.validate import line, readable
-from instdiff.checkpoints import assemble, lora, reading
-from instdiff.device import PRECISIONS, Place, compile_network, dtype_of, resolve
-from instdiff.drawing import Drawing, chosen, remark
-from instdiff.formats import FORMATS, Format
+from instdiff.checkpoints import assemble, reading
+from instdiff.files import atomic, provenance
+from instdiff.files.picture_files import opened
+from instdiff.files.texts import counted
 from instdiff.layouts import files, from_tables, remarks
+from instdiff.layouts.formats import FORMATS, Format
 from instdiff.layouts.overlay import overlay
+from instdiff.model.drawing import Drawing, chosen, remark
 from instdiff.model.noise_schedule import NUM_TIMESTEPS
+from instdiff.networks import device
+from instdiff.networks.device import PRECISIONS, Place, compile_network, dtype_of, resolve
 from instdiff.options import SEED, SHARE, Parser, checked, real, whole
-from instdiff.picture_files import opened
 from instdiff.randomness import torch_generator
 from instdiff.sampling import memory
 from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import SCHEDULERS
 from instdiff.schema import Layout
-from instdiff.texts import counted
 
 KEPT: dict[str, tuple[Format, ...]] = {  # by the released test configurations
     "box": ("box", "point"),
@@ -236,7 +239,7 @@ def loaded(options: argparse.Namespace) -> InstanceDiffusionPipeline:
         channels_last=options.channels_last,
     ).settled()
     options.device = where.name
-    pipeline = assemble.pipeline(
+    pipeline = assembled(
         options.ckpt,
         instance=options.instance,
         tokenizer=options.tokenizer,

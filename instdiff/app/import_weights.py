@@ -12,10 +12,10 @@ from pathlib import Path
 
 from transformers import CLIPModel
 
-from instdiff import atomic, provenance, recipes
 from instdiff.checkpoints import assemble, open_clip, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes
+from instdiff.files import atomic, provenance, recipes
 from instdiff.networks import clip, detector, loading, weight_files
 from instdiff.options import Parser, whole
 from instdiff.schema import Strict

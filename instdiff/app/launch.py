@@ -18,10 +18,10 @@ import submitit
 import yaml
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from instdiff import values
+from instdiff.files import value_faults
+from instdiff.files.texts import one_line
 from instdiff.options import Parser
 from instdiff.schema import Strict
-from instdiff.texts import one_line
 
 Cluster = Literal["slurm", "local"]
 
@@ -66,7 +66,7 @@ def read(path: Path) -> Job:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Job.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from error
+        raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
 

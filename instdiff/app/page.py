@@ -1,7 +1,7 @@
 """instdiff page: a page on this machine where layouts are laid out by hand and their pictures appear.
 
-It answers its own pages alone (instdiff/gate.py), and draws for whoever has the address that is printed: what follows
-`#` there is a token that is made anew each time.
+It answers its own pages alone (gate.py), and draws for whoever has the address that is printed: what follows `#` there
+is a token that is made anew each time.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from instdiff import atomic
 from instdiff.app import generate, sketch
+from instdiff.app.gate import Gate
 from instdiff.checkpoints import assemble
-from instdiff.formats import FORMATS
-from instdiff.gate import Gate
+from instdiff.files import atomic
+from instdiff.files.picture_files import opened
+from instdiff.files.texts import first_fault
 from instdiff.layouts import files, from_tables
+from instdiff.layouts.formats import FORMATS
 from instdiff.layouts.overlay import overlay
 from instdiff.options import PORT
-from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Layout
-from instdiff.texts import first_fault
 from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
 
 LOOPBACK = "127.0.0.1"

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from instdiff.drawing import MaskedAttention
-from instdiff.formats import Format
+from instdiff.files.picture_files import ERRORS, FORMATS
 from instdiff.layouts import files, from_tables, masks
+from instdiff.layouts.formats import Format
 from instdiff.layouts.masks import Mask
+from instdiff.model.drawing import MaskedAttention
 from instdiff.model.noise_schedule import NUM_TIMESTEPS
-from instdiff.picture_files import ERRORS, FORMATS
 from instdiff.schema import Box, Compat, Point, Rle, Share, Strict
 
 MAX_BYTES = 32 << 20  # of what is sent at once

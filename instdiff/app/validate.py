@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instdiff.formats import RELEASED
+from instdiff.files.texts import counted
 from instdiff.layouts import files, remarks
+from instdiff.layouts.formats import RELEASED
 from instdiff.options import Parser, whole
-from instdiff.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:

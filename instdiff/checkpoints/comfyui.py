@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instdiff import atomic
 from instdiff.checkpoints import official as checkpoint
+from instdiff.files import atomic
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import loading, weight_files
 

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from instdiff import provenance, tables
 from instdiff.data import embeddings, shards
 from instdiff.data.batches import Recipe
 from instdiff.data.from_pictures import Encoders, FromPictures
 from instdiff.data.from_shards import FromShards, Store
 from instdiff.data.in_memory import InMemory
 from instdiff.data.samples import Source
+from instdiff.files import provenance, tables
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Strict
 

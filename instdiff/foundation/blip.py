@@ -20,9 +20,10 @@ from transformers import (
     BlipProcessor,
 )
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.layouts import geometry
+from instdiff.networks.device import Place
 from instdiff.randomness import generator
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Optimisation

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.foundation import byte_pairs
 from instdiff.layouts.geometry import crop
 from instdiff.networks.clip import Clip, resized
+from instdiff.networks.device import Place
 from instdiff.randomness import generator
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Optimisation

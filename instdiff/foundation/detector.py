@@ -12,9 +12,10 @@ from PIL import Image
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from skimage.measure import find_contours
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
+from instdiff.networks.device import Place
 from instdiff.schema import Share, Strict
 from instdiff.world import corpus
 from instdiff.world.appearance import SHAPES

@@ -15,9 +15,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.layouts import geometry
+from instdiff.networks.device import Place
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
 from instdiff.schema import Strict

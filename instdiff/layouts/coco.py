@@ -14,9 +14,9 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pycocotools import mask as coco
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from instdiff.files.texts import first_fault, is_text
 from instdiff.layouts import masks
 from instdiff.schema import Rle, Strict
-from instdiff.texts import first_fault, is_text
 
 _CROWD = {"0": 0, "1": 1, "false": 0, "true": 1}
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from instdiff.formats import POINT_FORMATS, points_of
+from instdiff.files.texts import is_text
 from instdiff.layouts import masks
+from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.layouts.remarks import shown
 from instdiff.schema import Instance, Layout
-from instdiff.texts import is_text
 
 _FARTHEST = 10.0  # from the picture's border, in pictures: beyond it, pixels were meant
 

@@ -15,13 +15,13 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from instdiff import atomic, values
-from instdiff.formats import RELEASED
+from instdiff.files import atomic, value_faults
+from instdiff.files.texts import quoted, read_json
 from instdiff.layouts import faults as layout_faults
 from instdiff.layouts import from_tables, geometry, mask_pictures, remarks
+from instdiff.layouts.formats import RELEASED
 from instdiff.layouts.remarks import SQUARE, Shape, shown
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
-from instdiff.texts import quoted, read_json
 
 KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
@@ -266,7 +266,7 @@ def _quoted(error: ErrorDetails) -> str:
         return quoted({**error, "loc": place})
     *where, name = map(str, place)
     known = (WrittenLayout if not where else Rle if "mask" in where else WrittenInstance).model_fields
-    near = values.suggestion(name, known) or f"; there are {', '.join(known)}"
+    near = value_faults.suggestion(name, known) or f"; there are {', '.join(known)}"
     return f"{'.'.join([*where, name])}: no such field{near}"
 
 

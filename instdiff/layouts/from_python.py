@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
+from instdiff.files.texts import first_fault
 from instdiff.layouts import faults, mask_pictures, masks
 from instdiff.schema import Instance, Layout, Rle
-from instdiff.texts import first_fault
 
 
 def layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from instdiff.files.picture_files import raw
 from instdiff.layouts import masks
-from instdiff.picture_files import raw
 from instdiff.schema import Rle
 
 _BLACK, _WHITE = 16, 239  # of 255: what compression leaves of black and white

@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import geometry, masks
+from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.schema import Instance, Layout, Point
 
 Colour = tuple[int, int, int]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from instdiff.formats import BY_NAME, FORMATS, LOCATION_FORMATS, Format, Kind, LocationFormat, Slots
 from instdiff.layouts.complete import CompleteLayout
+from instdiff.layouts.formats import BY_NAME, FORMATS, LOCATION_FORMATS, Format, Kind, LocationFormat, Slots
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from instdiff import atomic
-from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.files import atomic
 from instdiff.model import attention_mask, deep_features
 from instdiff.model.attention import attach_fuser
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import AS_RELEASED, Drawing
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig

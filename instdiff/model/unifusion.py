@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from instdiff.formats import BY_NAME, Format, Slots
+from instdiff.layouts.formats import BY_NAME, Format, Slots
 from instdiff.model.conditions import Conditions
 from instdiff.model.convnext import ConvNeXt
 

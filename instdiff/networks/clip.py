@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 
 Picture = npt.NDArray[np.uint8]
 HALF = (0.5, 0.5, 0.5)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Picture = npt.NDArray[np.uint8]

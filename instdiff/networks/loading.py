@@ -8,8 +8,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
+from instdiff.files.texts import read_json
 from instdiff.networks import weight_files
-from instdiff.texts import read_json
 
 _OPTIONAL = "num_batches_tracked"  # of batch norms; older files lack it
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam2Model, Sam2Processor
 
-from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]

@@ -15,11 +15,11 @@ from segment_anything.modeling.transformer import Attention
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import scaled_dot_product_attention
 
-from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading, weight_files
 from instdiff.networks import sam as networks
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]

@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instdiff import atomic, picture_files, provenance
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.files import atomic, picture_files, provenance
 from instdiff.layouts import files
+from instdiff.layouts.formats import LOCATION_FORMATS
+from instdiff.layouts.table_rows import TableRow
 from instdiff.progress import track
 from instdiff.schema import Layout
-from instdiff.table_rows import TableRow
 from instdiff.work import resume
 
 SHOWN = 400  # characters of a command's last words

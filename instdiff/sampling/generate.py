@@ -21,13 +21,16 @@ from PIL import Image
 from pydantic import PositiveInt
 from torch import Tensor
 
-from instdiff import atomic, picture_files, provenance, stage, tables
-from instdiff.device import Place, place
-from instdiff.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
+from instdiff import stage
+from instdiff.files import atomic, picture_files, provenance, tables
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.table_rows import TableRow
+from instdiff.model.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
 from instdiff.model.unet import CONFIG_FILE, InstanceUNet, layers_config
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
+from instdiff.networks.device import Place, place
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling import by_command, multi_instance
@@ -35,8 +38,6 @@ from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
-from instdiff.table_rows import TableRow
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instdiff.drawing import MaskedAttention, Merge, chosen
-from instdiff.formats import FORMATS, Format
 from instdiff.layouts import from_python
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import FORMATS, Format
 from instdiff.model import attention_mask, conditions
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import MaskedAttention, Merge, chosen
 from instdiff.model.grounding import Grounding
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet

@@ -8,18 +8,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler, PNDMScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, alphas_cumprod
+from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, PREDICTIONS, Prediction, alphas_cumprod
 
 Denoise = Callable[[Tensor, Tensor, float], Tensor]  # latents, timestep, gate -> predicted noise
 State = TypeVar("State")
-Prediction = Literal["epsilon", "v_prediction"]  # what a network gives: noise or velocity
-PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 SCHEDULERS = {
     "plms": PNDMScheduler,

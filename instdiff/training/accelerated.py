@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from instdiff.device import resolve
+from instdiff.networks.device import resolve
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Loss, Made, Optimisation, Row
 

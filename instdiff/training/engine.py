@@ -7,7 +7,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from instdiff.device import PLAIN, Place, arithmetic
+from instdiff.networks.device import PLAIN, Place, arithmetic
 from instdiff.progress import Watch
 from instdiff.schema import Share, Strict
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
-from instdiff import atomic
+from instdiff.files import atomic
 from instdiff.progress import track
 from instdiff.training.engine import Engine, Loss, Optimisation, Row
 

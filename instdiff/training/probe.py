@@ -17,11 +17,11 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.samples import laid_out
-from instdiff.device import PLAIN
 from instdiff.layouts.geometry import crop, iou
 from instdiff.model import conditions
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, detector, vae
+from instdiff.networks.device import PLAIN
 from instdiff.randomness import torch_generator
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict

@@ -11,14 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from instdiff import atomic, recipes, stage
+from instdiff import stage
 from instdiff.data.batches import Batch, Batches, Feed
 from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import Store, last
 from instdiff.data.samples import Source
 from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
-from instdiff.drawing import Drawing, Sampler
+from instdiff.files import atomic, recipes
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import Drawing, Sampler
 from instdiff.model.noise_schedule import eps_loss, noised
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusion, counts_first

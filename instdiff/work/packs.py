@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instdiff import atomic, provenance, tables
+from instdiff.files import atomic, provenance, tables
 from instdiff.progress import track
-from instdiff.tables import LEDGER
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure
 from instdiff.work.parts import Answer, Execution, Keyed, resumed
 from instdiff.work.workers import executor

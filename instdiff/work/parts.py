@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import PositiveInt
 
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 from instdiff.progress import track
 from instdiff.schema import Strict
 from instdiff.work.ledger import Ledger

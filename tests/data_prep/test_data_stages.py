@@ -40,13 +40,13 @@ from pydantic import ValidationError
 
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.geometry import pixel
 from instdiff.schema import Rle
-from instdiff.tables import ANNOTATED, IMAGES, LEDGER
 from instdiff.work import packs, parts
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure, outcomes
 
 World = tuple[Path, dict[str, Mapping[str, float]]]

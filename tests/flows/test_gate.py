@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from flows import confine, pages, pipeline, serve, server
 from flows.entrance import ENTRANCE, Entrance
-from instdiff.gate import Gate, refusal
+from instdiff.app.gate import Gate, refusal
 
 OWN = "http://127.0.0.1:4200"
 FOREIGN = [

@@ -19,11 +19,11 @@ from PIL import Image
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN, PICTURES
 from data_prep.sources import packing
-from instdiff import tables as parquet
-from instdiff.device import PLAIN
+from instdiff.files import tables as parquet
 from instdiff.layouts import masks
+from instdiff.layouts.columns import IMAGES
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Rle
-from instdiff.tables import IMAGES
 from instdiff.work import parts, workers
 from instdiff.work.pictures import Picture, pictures_of_pack
 from instdiff.world.arrangements import SIZE

@@ -16,8 +16,8 @@ from diffusers import UNet2DConditionModel
 from instdiff.data import embeddings, shards, source
 from instdiff.data.embeddings import Embedded, Empty
 from instdiff.data.format_dropout import DropChances
-from instdiff.drawing import Sampler
 from instdiff.layouts.prompts import Prompts
+from instdiff.model.drawing import Sampler
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.training import train

@@ -14,8 +14,8 @@ from transformers import BlipForConditionalGeneration
 
 from data_prep import caption, segment
 from data_prep.columns import CAPTIONS, GIVEN, MASKS
-from instdiff import config
-from instdiff import tables as parquet
+from instdiff.config import compose
+from instdiff.files import tables as parquet
 from instdiff.foundation import blip, sam
 from instdiff.layouts import masks
 from instdiff.schema import Rle
@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def values(stage: str) -> Any:
     """What experiment=annotators gives a stage, its weights found from anywhere."""
-    page = yaml.safe_load(config.composed(["experiment=annotators"], ROOT / "configs"))[stage]
+    page = yaml.safe_load(compose.composed(["experiment=annotators"], ROOT / "configs"))[stage]
     for one in (page, page.get("model") or {}):
         if one.get("weights"):
             one["weights"] = ROOT / one["weights"]

@@ -15,7 +15,7 @@ from data_prep.annotators.blip import Blip
 from data_prep.annotators.crops import Crops, ModelParams, Pixels, area
 from data_prep.annotators.instances import Instance, with_instances
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure

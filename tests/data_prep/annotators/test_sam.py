@@ -13,13 +13,13 @@ from transformers import Sam2Model, Sam2Processor
 
 from data_prep import segment
 from data_prep.columns import INSTANCES, MASKS
-from instdiff import tables as parquet
-from instdiff.device import PLAIN
+from instdiff.files import tables as parquet
 from instdiff.layouts import geometry, masks
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Box, Rle
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 SIZES = networks.Sizes(
     image_size=64,

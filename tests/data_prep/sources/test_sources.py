@@ -26,11 +26,12 @@ from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.sources import admission, instances, lists, records
 from data_prep.sources.records import Annotation
-from instdiff import tables
+from instdiff.files import tables
+from instdiff.files.picture_files import SUFFIXES
 from instdiff.layouts import masks
-from instdiff.picture_files import SUFFIXES
+from instdiff.layouts.columns import IMAGES
 from instdiff.schema import Rle
-from instdiff.tables import IMAGES, LEDGER
+from instdiff.work.ledger import LEDGER
 from instdiff.work.outcomes import Failure
 
 LIMITS = admission.Limits(min_side=8, max_pixels=10_000)

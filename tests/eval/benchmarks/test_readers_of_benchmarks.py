@@ -19,7 +19,7 @@ from eval.benchmarks import registry, replies
 from eval.benchmarks.evidence import Evidence, View, read_answers
 from eval.benchmarks.pictures import Shown
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import files
 from instdiff.schema import Box
 

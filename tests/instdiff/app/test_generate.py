@@ -18,14 +18,13 @@ from PIL import Image
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import device
-from instdiff.app import generate
-from instdiff.checkpoints import assemble, lora
-from instdiff.drawing import AS_RELEASED
+from instdiff.app import generate, lora
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
 from instdiff.model.conditions import FORMATS
+from instdiff.model.drawing import AS_RELEASED
+from instdiff.networks import device
 from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [
@@ -158,7 +157,7 @@ def test_a_wrong_option_is_one_sentence_before_anything_is_loaded(
     options: list[str],
     says: str,
 ) -> None:
-    monkeypatch.setattr(assemble, "pipeline", None)
+    monkeypatch.setattr(generate, "assembled", None)
     with pytest.raises(SystemExit):
         run(tmp_path, OURS, "--steps", "2", *options)
     told = capsys.readouterr().err
@@ -228,7 +227,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
     for module in (device, generate):
         monkeypatch.setattr(module, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
-    monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
+    monkeypatch.setattr(generate, "assembled", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
     monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return made

@@ -21,9 +21,9 @@ from tiny_pipeline import shared
 
 from instdiff import __main__ as command
 from instdiff.app import generate, page, sketch
-from instdiff.drawing import AS_RELEASED
-from instdiff.gate import Gate
+from instdiff.app.gate import Gate
 from instdiff.layouts import masks
+from instdiff.model.drawing import AS_RELEASED
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 OWN = "http://127.0.0.1:7860"

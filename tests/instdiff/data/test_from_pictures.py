@@ -9,13 +9,13 @@ import train_world as world
 from data_world import EXECUTION, prepared, sharded
 
 from data_prep import embed
-from instdiff import device
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import Store
 from instdiff.data.samples import Source
 from instdiff.layouts.prompts import Prompts
+from instdiff.networks import device
 
 LISTED = Prompts(listed="always", count_dup=True, add_inst_cap_2_global=True)
 PLAIN = world.PARAMS.prompts

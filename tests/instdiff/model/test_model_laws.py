@@ -20,9 +20,9 @@ from tiny_unet import base, noisy
 from torch import Tensor
 
 from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
-from instdiff.formats import BY_NAME, FORMATS
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import BY_NAME, FORMATS
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, cat, collate, keep, mirrored, null, select
 from instdiff.model.grounding import cat as cat_groundings

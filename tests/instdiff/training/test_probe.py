@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from train_world import engine, made
 
-from instdiff import config
+from instdiff.config import compose
 from instdiff.data import shards
 from instdiff.data.from_shards import Store, last
 from instdiff.model.unet import InstanceUNet
@@ -52,7 +52,7 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
 ) -> None:
     made(tmp_path)
     probe = Probe(PARAMS, MODELS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
-    values = yaml.safe_load(config.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
+    values = yaml.safe_load(compose.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
     sizes = train.Params.model_validate(values).unifusion
     torch.manual_seed(0)
     unet = InstanceUNet.from_base(base.load(SHIPPED / "unet"), sizes, scale_u=True)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 from torch import nn
 
-from instdiff import config
 from instdiff.checkpoints import official as checkpoint
+from instdiff.config import compose
 from instdiff.data import from_shards, shards
 from instdiff.data import source as source_data
 from instdiff.data.batches import Batch, Batches, Recipe, epoch_order
@@ -385,7 +385,7 @@ def test_min_snr_weighs_a_clean_sample_down_and_a_noisy_one_fully() -> None:
 
 @pytest.mark.parametrize("name", ["default", "long", "paper", "small"])
 def test_every_recipe_is_whole_and_of_known_values(name: str) -> None:
-    values = yaml.safe_load(config.composed([f"train={name}"], Path(__file__).parents[3] / "configs"))
+    values = yaml.safe_load(compose.composed([f"train={name}"], Path(__file__).parents[3] / "configs"))
     train.Params.model_validate(values["train"])
 
 

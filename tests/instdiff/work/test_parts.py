@@ -17,9 +17,9 @@ from data_world import WORK, WORKERS, contents, prepared, sources
 
 from data_prep import ground
 from data_prep.columns import INSTANCES
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
 from instdiff.work import packs, parts, workers
+from instdiff.work.ledger import LEDGER
 from instdiff.work.outcomes import Failure, outcomes
 from instdiff.work.packs import Output, Pack
 from instdiff.work.parts import Answer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instdiff.provenance import EDGE, fingerprint
+from instdiff.files.provenance import EDGE, fingerprint
 
 
 def write(path: Path, size: int, *places: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from instdiff.texts import one_line
+from instdiff.files.texts import one_line
 
 Size = tuple[int, int]  # width, height
 

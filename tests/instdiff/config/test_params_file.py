@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from instdiff import config
+from instdiff.config import compose
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "configs/train/default.yaml").write_text("steps: 5\n")
     (tmp_path / "configs/train/long.yaml").write_text("steps: 50\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config, "check", lambda text: None)  # these values are of no stage
+    monkeypatch.setattr(compose, "check", lambda text: None)  # these values are of no stage
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_compiled_is_what_configs_and_overrides_say(
     tmp_path: Path, overrides: list[str], expected: dict[str, object]
 ) -> None:
-    config.compile_params(overrides)
+    compose.compile_params(overrides)
     assert yaml.safe_load((tmp_path / "params.yaml").read_text()) == expected
 
 
@@ -48,16 +48,16 @@ def test_a_kill_while_it_is_written_leaves_the_old_or_none(
 
     monkeypatch.setattr(Path, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        config.compile_params(["seed=7"])
+        compose.compile_params(["seed=7"])
     assert [path.name for path in tmp_path.glob("*params*")] == ([] if before is None else ["params.yaml"])
     assert before is None or (tmp_path / "params.yaml").read_text() == before
 
 
 def test_a_file_that_already_says_it_is_not_written_again(tmp_path: Path) -> None:
-    config.compile_params([])
+    compose.compile_params([])
     written = (tmp_path / "params.yaml").stat()
-    config.compile_params([])
+    compose.compile_params([])
     again = (tmp_path / "params.yaml").stat()
     assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    config.compile_params(["seed=4"])
+    compose.compile_params(["seed=4"])
     assert (tmp_path / "params.yaml").stat().st_ino != written.st_ino

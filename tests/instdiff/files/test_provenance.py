@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from instdiff import provenance
+from instdiff.files import provenance
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tiny_pipeline import shared
 from torch import Tensor, nn
 
-from instdiff.checkpoints import lora
+from instdiff.app import lora
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 

@@ -12,11 +12,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdiff import config, stage, values
+from instdiff import stage
+from instdiff.config import compose, values
+from instdiff.files import value_faults
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-LEAVES = dict(config.leaves(PARAMS))
+LEAVES = dict(compose.leaves(PARAMS))
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_an_override_that_names_nothing_is_told_what_there_is(tree: Path, override: str, sentence: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011
-        config.compile_params([override])
+        compose.compile_params([override])
     assert sentence in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
     assert (tree / "params.yaml").read_text() == "old: 1\n"
@@ -95,7 +97,7 @@ def test_a_value_that_fits_no_stage_is_refused_by_its_name_when_it_is_given(
     here: Path, override: str, sentence: str
 ) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011
-        config.compile_params([override])
+        compose.compile_params([override])
     assert sentence in str(refused.value)
     assert (here / "params.yaml").read_text() == "old: 1\n"
 
@@ -124,8 +126,8 @@ def only_changed_sections(request: pytest.FixtureRequest) -> None:
     ],
 )
 def test_a_value_that_fits_is_written_as_it_was_meant(here: Path, override: str, name: str, value: object) -> None:
-    config.compile_params([override])
-    assert dict(config.leaves(yaml.safe_load((here / "params.yaml").read_text())))[name] == value
+    compose.compile_params([override])
+    assert dict(compose.leaves(yaml.safe_load((here / "params.yaml").read_text())))[name] == value
 
 
 @given(st.sampled_from(sorted(LEAVES)), st.data())
@@ -134,7 +136,7 @@ def test_a_name_with_a_letter_too_few_is_told_a_name_that_is_there(name: str, da
     place = data.draw(st.integers(0, len(last) - 1))
     typo = ".".join(filter(None, [group, last[:place] + last[place + 1 :]]))
     if len(last) > 3 and typo not in LEAVES:
-        suggested = values.suggestion(typo, LEAVES).removeprefix(": did you mean ").removesuffix("?")
+        suggested = value_faults.suggestion(typo, LEAVES).removeprefix(": did you mean ").removesuffix("?")
         assert suggested in LEAVES
         assert suggested.rpartition(".")[0] == group
 
@@ -175,7 +177,7 @@ def test_a_write_that_fails_leaves_the_old_values(tree: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        config.write("new: 1\n")
+        compose.write("new: 1\n")
     assert (tree / "params.yaml").read_text() == "old: 1\n"
     assert not list(tree.glob(".params*"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from data_world import contents
 
-from instdiff import atomic
+from instdiff.files import atomic
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_appears_is_synced_before_and_its_name_after(tmp_path: Path, monkey
 KILLED = """
 import os, sys
 from pathlib import Path
-from instdiff import atomic
+from instdiff.files import atomic
 
 def die(*_):
     os._exit(9)

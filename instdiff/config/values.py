@@ -1,4 +1,4 @@
-"""Check values against the `Params` of every stage before any stage runs: `python -m instdiff.values < params.yaml`.
+"""Check values against the `Params` of every stage, before any runs: `python -m instdiff.config.values < params.yaml`.
 
 The stages are those of dvc.yaml (and of the page beside the shipped weights); what they import takes seconds, so the
 check is a process of its own, and remembers under runs/ which sections it has passed. `python -m instdiff.config` and
@@ -11,8 +11,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,8 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from instdiff import atomic, combinations
+from instdiff.config import combinations
+from instdiff.files import atomic, value_faults
 
 PAGES = ("dvc.yaml", "weights/miniature/annotators.yaml")
 PASSED = Path("runs/checked.json")
@@ -41,7 +41,7 @@ def check(values: Values, *, but: str | None = None) -> None:
     new = {name: digest for name, digest in digests.items() if passed.get(name) != digest}
     if not new:
         return
-    command = [sys.executable, "-m", "instdiff.values"]
+    command = [sys.executable, "-m", "instdiff.config.values"]
     text = yaml.safe_dump({name: sections[name] for name in new})
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -73,7 +73,7 @@ def stages() -> dict[str, Stage]:
     here = Path("dvc.yaml").is_file()
     found = {}
     for page in PAGES:
-        path = Path(page) if here else Path(__file__).parents[1] / page
+        path = Path(page) if here else Path(__file__).parents[2] / page
         graph = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {"stages": {}}
         for name, entry in graph["stages"].items():
             stage = entry.get("do", entry)
@@ -93,45 +93,8 @@ def faults(values: Values) -> list[str]:
             try:
                 import_module(module).Params.model_validate(own)
             except ValidationError as error:
-                sentences += explained(error, name, own)
+                sentences += value_faults.explained(error, name, own)
     return sentences
-
-
-def explained(error: ValidationError, section: str, values: object) -> list[str]:
-    """What is wrong with a section, or with a whole file where it is "", a sentence for each value."""
-    return list(dict.fromkeys(_sentence(one, section, values) for one in error.errors()))
-
-
-def _sentence(error: Any, section: str, values: object) -> str:
-    """`generate.steps: input should be a valid integer, not 'many'`."""
-    names, node = [section] if section else [], values
-    siblings: list[str] = []
-    for depth, part in enumerate(error["loc"], start=1):
-        inside = node if isinstance(node, Mapping) else dict(enumerate(node)) if isinstance(node, Sequence) else {}
-        if part in inside or (error["type"] == "missing" and depth == len(error["loc"])):  # others: members of a union
-            names.append(str(part))
-            siblings = [".".join([*names[:-1], str(one)]) for one in inside if one != part]
-            node = inside.get(part)
-    name = ".".join(names)
-    match error["type"]:
-        case "missing":
-            return f"{name}: a value is missing"
-        case "extra_forbidden":
-            return f"{name}: no such value{suggestion(name, siblings)}"
-        case "value_error":
-            return f"{name}: {error['msg'].removeprefix('Value error, ')}"
-    said = str(error["msg"]).partition(", unable to parse")[0].partition(", got a number")[0]
-    return f"{name}: {said[0].lower()}{said[1:]}, not {error['input']!r}"
-
-
-def suggestion(name: str, there: Iterable[str]) -> str:
-    """`: did you mean generate.guidance?`, or nothing where no name is near: siblings first, then the least deep."""
-    names, (group, _, last) = list(there), name.rpartition(".")
-    siblings = {one.rpartition(".")[2]: one for one in names if one.rpartition(".")[0] == group}
-    near = [siblings[one] for one in get_close_matches(last, siblings, n=1)]
-    near += sorted((one for one in names if one.rpartition(".")[2] == last), key=lambda one: one.count("."))
-    near += get_close_matches(name, names, n=1, cutoff=0.85)
-    return f": did you mean {near[0]}?" if near else ""
 
 
 def _digest(section: object) -> str:

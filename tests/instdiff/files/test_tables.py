@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.columns import CAPTIONS, MASKS
-from instdiff import tables
-from instdiff.tables import ANNOTATED
+from instdiff.files import tables
+from instdiff.layouts.columns import ANNOTATED
 
 ROWS = [
     {"key": "b", "index": 0, "mask": "121", "score": 0.5},

@@ -8,13 +8,13 @@ import pytest
 from tiny_pipeline import SIZES, base
 
 from instdiff.checkpoints import assemble, reading
-from instdiff.drawing import AS_RELEASED, Drawing, chosen, remark
+from instdiff.model.drawing import AS_RELEASED, Drawing, chosen, remark
 from instdiff.model.unet import InstanceUNet
 
 OWN = Drawing(
     solver="dpm", steps=12, guidance=3.0, negative_prompt="", alpha=1.0, mis=0.0, merge="mean", masked_attention=True
 )
-SHIPPED = Path(__file__).parents[2] / "weights" / "miniature"
+SHIPPED = Path(__file__).parents[3] / "weights" / "miniature"
 OTHER: dict[str, Any] = {
     "solver": "unipc",
     "steps": 7,

@@ -1,11 +1,10 @@
-"""Compile configs/ into params.yaml: `python -m instdiff.config [experiment=smoke train.steps=100 ...]`.
+"""Compile configs/ into params.yaml, as `python -m instdiff.config` does.
 
 configs/ is where values live; params.yaml is what DVC compares and stages read. Values are composed aside, checked
 against each stage's `Params`, and written only then. `dvc exp run -S ...` composes the same way and writes the same
 bytes; `dvc repro` composes nothing, so this runs before it.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from instdiff import atomic, values
+from instdiff.config import values
+from instdiff.files import atomic, value_faults
 
 CONFIGS = Path("configs")
 PARAMS = Path("params.yaml")
@@ -56,7 +56,7 @@ def check(text: str, configs: Path = CONFIGS) -> None:
     known = dict(leaves(there))
     for name, value in shared.items():
         if name not in known:
-            raise ValueError(f"{name}: no such value{values.suggestion(name, known)}")
+            raise ValueError(f"{name}: no such value{value_faults.suggestion(name, known)}")
         if None not in (value, known[name]) and not isinstance(value, type(known[name])):
             raise ValueError(f"{name}: should be like {known[name]!r}, not {value!r}")
 
@@ -108,14 +108,16 @@ def _fault(word: str, configs: Path) -> str | None:
 
 def _no_file(folder: Path, name: object) -> str | None:
     files = sorted(path.stem for path in folder.glob("*.yaml"))
-    return None if name in (None, *files) else f"{folder} has {', '.join(files)}{values.suggestion(str(name), files)}"
+    if name in (None, *files):
+        return None
+    return f"{folder} has {', '.join(files)}{value_faults.suggestion(str(name), files)}"
 
 
 def _no_value(name: str, configs: Path) -> str | None:
     known = [leaf for leaf, _ in leaves(yaml.safe_load(composed([], configs)))]
     nodes = {".".join(leaf.split(".")[:depth]) for leaf in known for depth in range(1, leaf.count(".") + 2)}
     groups = [path.name for path in configs.iterdir() if path.is_dir()]
-    return None if name in nodes else f"no such value{values.suggestion(name, [*nodes, *groups])}"
+    return None if name in nodes else f"no such value{value_faults.suggestion(name, [*nodes, *groups])}"
 
 
 def _borrowed(name: str, configs: Path) -> str | None:
@@ -129,10 +131,3 @@ def _borrowed(name: str, configs: Path) -> str | None:
             source, rest = node.strip("${}"), name.split(".")[depth:]
             return f"{'.'.join(groups[:depth])} is {source}: set {'.'.join([source, *rest])}"
     return None
-
-
-if __name__ == "__main__":
-    try:
-        compile_params(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(str(error))

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 PACKAGES = (  # those that can change a number
     "instdiff",

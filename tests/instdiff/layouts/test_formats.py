@@ -9,17 +9,17 @@ import tiny_pipeline
 import torch
 import yaml
 
-from instdiff import config
-from instdiff.formats import BY_NAME, FORMATS, LOCATION_FORMATS, RELEASED, Format, Slots
+from instdiff.config import compose
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, COLUMNS
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import BY_NAME, FORMATS, LOCATION_FORMATS, RELEASED, Format, Slots
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, collate, mirrored
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
 from instdiff.schema import Box, Instance, Layout, Point
-from instdiff.tables import ANNOTATED, COLUMNS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAYOUT = Layout(key="k", prompt="", instances=(Instance(phrase="a", box=Box(0.25, 0.25, 0.75, 1.0)),))
 WORDS = {"a": torch.ones(tiny_pipeline.SIZES.text_width)}
 
@@ -64,6 +64,6 @@ def test_a_layout_completed_for_a_model_has_arrays_of_its_sizes() -> None:
 
 
 def test_the_released_sizes_are_those_of_the_experiment_that_names_them() -> None:
-    values = yaml.safe_load(config.composed(["experiment=sd15"], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed(["experiment=sd15"], ROOT / "configs"))
     sizes = UniFusionConfig.model_validate(values["train"]["unifusion"])
     assert {name: getattr(sizes, name) for name in Slots.model_fields} == RELEASED.model_dump()

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from instdiff import atomic
-from instdiff.schema import Strict
+from pydantic import BaseModel
+
+from instdiff.files import atomic
 
 RECIPE_FILE = "recipe.json"
 
@@ -19,7 +20,7 @@ def copy(shipped: Path, out: Path) -> dict[str, float]:
     return metrics
 
 
-def record(folder: Path, params: Strict, metrics: dict[str, float], before: Path | None = None) -> None:
+def record(folder: Path, params: BaseModel, metrics: dict[str, float], before: Path | None = None) -> None:
     """Write beside the weights how they were made and how good they are; `before`: the model they went on from."""
     recipe: dict[str, Any] = {"params": params.model_dump(mode="json"), "metrics": metrics}
     if before is not None:

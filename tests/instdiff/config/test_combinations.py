@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from instdiff import combinations, config
+from instdiff.config import combinations, compose
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def faults(*overrides: str) -> list[str]:
-    return list(combinations.faults(yaml.safe_load(config.composed(list(overrides), CONFIGS))))
+    return list(combinations.faults(yaml.safe_load(compose.composed(list(overrides), CONFIGS))))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""Parquet tables with declared columns: what is read has them, what is written is deterministic and complete.
-
-Columns that both data_prep and eval read are declared here; coordinates are fractions, null is "not given".
-"""
+"""Parquet tables with declared columns: what is read has them, what is written is deterministic and complete."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instdiff import atomic
-from instdiff.formats import POINT_FORMATS, Kind
-from instdiff.texts import one_line
+from instdiff.files import atomic
+from instdiff.files.texts import one_line
 
 
 def columns(**types: pa.DataType) -> pa.Schema:
@@ -23,37 +19,6 @@ def columns(**types: pa.DataType) -> pa.Schema:
 def with_columns(schema: pa.Schema, **types: pa.DataType) -> pa.Schema:
     """The schema with these further columns, which may be null."""
     return pa.schema([*schema, *(pa.field(name, kind) for name, kind in types.items())])
-
-
-BOX = pa.list_(pa.float64(), 4)
-POINT = pa.list_(pa.float64(), 2)
-POINTS = pa.list_(pa.float64())  # x, y, x, y, ...
-COLUMNS: dict[Kind, pa.DataType] = {"box": BOX, "point": POINT, "points": POINTS, "mask": pa.string()}
-INSTANCE_KEY = columns(key=pa.string(), index=pa.int32())  # one row an instance: index counts within the picture
-IMAGES = columns(
-    key=pa.string(),  # unique in the source, safe as a file name
-    group=pa.string(),  # what the layout was chosen to stress; "mixed" when nothing
-    file=pa.string(),  # relative to the folder of pictures
-    width=pa.int32(),
-    height=pa.int32(),
-    caption=pa.string(),
-    sha256=pa.string(),  # of the picture's file
-)
-ANNOTATED = with_columns(
-    INSTANCE_KEY,
-    category=pa.string(),
-    box=BOX,
-    score=pa.float64(),
-    mask=pa.string(),
-    caption=pa.string(),
-    backend=pa.string(),
-    **{entry.name: COLUMNS[entry.kind] for entry in POINT_FORMATS},
-    colour=pa.string(),
-    texture=pa.string(),
-)
-LEDGER = columns(  # what could not be done, and why; index -1 is the whole picture
-    key=pa.string(), index=pa.int32(), reason=pa.string(), detail=pa.string()
-)
 
 
 def write(path: Path, rows: pd.DataFrame | pa.Table | list[dict[str, object]], schema: pa.Schema) -> int:

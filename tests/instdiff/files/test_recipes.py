@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instdiff import recipes
+from instdiff.files import recipes
 from instdiff.schema import Strict
 
 

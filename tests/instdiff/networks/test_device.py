@@ -10,14 +10,14 @@ from torch import nn
 
 from data_prep.annotators.blip import Blip
 from data_prep.annotators.crops import ModelParams
-from instdiff import device, values
-from instdiff.device import PLAIN, Place, arithmetic, place, resolve
-from instdiff.networks import clip, detector, inception, vae
+from instdiff.config import values
+from instdiff.networks import clip, detector, device, inception, vae
+from instdiff.networks.device import PLAIN, Place, arithmetic, place, resolve
 from instdiff.networks.sam2 import Sam2
 from instdiff.networks.sam_masks import SegmentAnything
 from instdiff.sampling import generate
 
-VALUES = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+VALUES = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
 GENERATE = generate.Params.model_validate(values.section(VALUES, "generate"))
 BLIP = ModelParams(
     weights=Path("w"),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from instdiff.formats import Format
+from instdiff.layouts.formats import Format
 from instdiff.schema import Share, Strict
 
 

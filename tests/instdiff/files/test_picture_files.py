@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdiff.picture_files import FORMATS, SUFFIXES, UNREAD, opened
+from instdiff.files.picture_files import FORMATS, SUFFIXES, UNREAD, opened
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
