@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from instdiff.model.noise_schedule import Prediction
-from instdiff.sampling.solvers import Denoise, Solver, on_host
+from instdiff.sampling.protocol import Denoise, Solver, on_host
 
 StepNoise = Callable[[int], Tensor]  # number of a step -> noise (P, C, H, W) of each picture
 ORIGINAL_STEPS = 50  # that consistency models are distilled from

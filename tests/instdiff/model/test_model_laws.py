@@ -30,7 +30,9 @@ from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.guidance import gates, with_guidance
 from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
-from instdiff.sampling.solvers import Denoise, Plms, Scheduled
+from instdiff.sampling.plms import Plms
+from instdiff.sampling.protocol import Denoise
+from instdiff.sampling.solvers import Scheduled
 from instdiff.schema import Box, Compat, Instance, Layout, Point
 
 SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})
