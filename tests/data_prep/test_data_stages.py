@@ -38,8 +38,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+from data_prep import annotate, caption, ground, segment, shard, sketch
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
+from data_prep.sources import scenes as scenes_of_source
 from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.layouts.columns import ANNOTATED, IMAGES
@@ -107,9 +108,9 @@ def test_train_and_val_share_no_picture(tmp_path: Path) -> None:
 
 def test_scenes_that_differ_in_seed_split_group_or_index_are_other_scenes() -> None:
     first = [("mixed", range(1))]
-    plain = ingest.orders_of("train", [("mixed", range(2)), ("crowded", range(1))], 3)
-    others = [*ingest.orders_of("val", first, 3), *ingest.orders_of("train", first, 4)]
-    painted = [ingest.painted(order) for order in (*plain, *others)]
+    plain = scenes_of_source.orders_of("train", [("mixed", range(2)), ("crowded", range(1))], 3)
+    others = [*scenes_of_source.orders_of("val", first, 3), *scenes_of_source.orders_of("train", first, 4)]
+    painted = [scenes_of_source.painted(order) for order in (*plain, *others)]
     assert len({answer.rows[0]["sha256"] for answer in painted}) == 5
     assert [order.key for order in plain] == ["train-mixed-000000", "train-mixed-000001", "train-crowded-000000"]
 
@@ -128,7 +129,7 @@ def test_each_value_of_scenes_reaches_ingest(tmp_path: Path) -> None:
 
 def test_an_unknown_group_is_named() -> None:
     with pytest.raises(ValueError, match="no such group of scenes: crowd;"):
-        ingest._known_groups({"crowd": 1})
+        scenes_of_source.refuse_unknown({"crowd": 1})
 
 
 # ---- the same bytes, or nothing -------------------------------------------------------------------------------------
@@ -159,16 +160,16 @@ def test_batches_change_nothing(world: World, tmp_path: Path) -> None:
 def test_ingest_stopped_in_the_middle_leaves_whole_parts_and_no_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    painted = ingest.painted
-    done: list[ingest.Order] = []
+    painted = scenes_of_source.painted
+    done: list[scenes_of_source.Order] = []
 
-    def interrupted(order: ingest.Order) -> parts.Answer:
+    def interrupted(order: scenes_of_source.Order) -> parts.Answer:
         if len(done) == after:
             raise KeyboardInterrupt
         done.append(order)
         return painted(order)
 
-    monkeypatch.setattr(ingest, "painted", interrupted)
+    monkeypatch.setattr(scenes_of_source, "painted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ingested(tmp_path)
     left = contents(tmp_path)
