@@ -32,7 +32,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from instdiff.app import generate, sketch
+from instdiff.app import generate, generate_options, sketch
 from instdiff.app.gate import Gate
 from instdiff.checkpoints import assemble
 from instdiff.files import atomic
@@ -56,10 +56,10 @@ _WORLD = 1000  # words: a tokenizer of fewer was learned on the captions of the 
 
 def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
-    parser = generate.parser("instdiff page", __doc__)
+    parser = generate_options.parser("instdiff page", __doc__)
     parser.add_argument("--port", type=PORT, default=7860)
-    options = generate.parsed(parser, arguments)
-    options, _ = generate.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
+    options = generate_options.parsed(parser, arguments)
+    options, _ = generate_options.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
     path: Path | None = options.layout or options.input_json
     begun = None if path is None else files.read(path, compat=options.compat)[0]
     with listening(options.port) as listener:
@@ -125,7 +125,7 @@ class Page:
         side = self.pipeline.unet.config.sample_size * self.pipeline.scale
         values = {name: getattr(self.options, name) for name in sketch.Values.model_fields}
         values["width"], values["height"] = self.options.width or side, self.options.height or side
-        values["formats"] = generate.formats(self.options)
+        values["formats"] = generate_options.formats(self.options)
         begun = {"prompt": "", "instances": []} if self.begun is None else from_tables.to_json(self.begun)
         image = None if self.options.image is None else _uri(opened(self.options.image))
         return JSONResponse(

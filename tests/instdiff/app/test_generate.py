@@ -18,7 +18,7 @@ from PIL import Image
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff.app import generate, lora
+from instdiff.app import generate, generate_options, lora
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
@@ -335,7 +335,9 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.f
 def test_the_pipeline_is_got_ready_as_the_options_say(
     recorder: Recorder, options: list[str], expected: list[object]
 ) -> None:
-    generate.loaded(generate.settled(generate.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0])
+    generate.loaded(
+        generate_options.settled(generate_options.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0]
+    )
     assert recorder.done == expected
 
 
@@ -355,7 +357,7 @@ def test_no_option_is_left_without_a_law() -> None:
         "tf32",
     }
     passed_on = {options[0].removeprefix("--") for options, _ in PASSED_ON.values()}
-    options = vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    options = vars(generate_options.parser().parse_args(["--ckpt", "x"])).keys()
     assert options == elsewhere | ready | passed_on
 
 
@@ -388,7 +390,7 @@ def test_the_record_holds_every_option_and_the_digest_of_every_file_that_the_pic
     assert record["weights"] == expected
     picture = tmp_path / "begun.png"
     assert record["image"] == {"path": str(picture), "sha256": hashlib.sha256(picture.read_bytes()).hexdigest()}
-    assert record["options"].keys() == vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    assert record["options"].keys() == vars(generate_options.parser().parse_args(["--ckpt", "x"])).keys()
     assert record["options"]["merge"] == "regions"
 
 
@@ -409,7 +411,7 @@ def test_compat_reaches_the_reading_of_the_layout_and_either_name_names_it(tmp_p
 
 def test_formats_are_those_of_the_released_configurations() -> None:
     def of(*options: str) -> set[str]:
-        return set(generate.formats(generate.parser().parse_args(["--ckpt", "x", *options])))
+        return set(generate_options.formats(generate_options.parser().parse_args(["--ckpt", "x", *options])))
 
     assert of("--test_config", "configs/test_box.yaml") == {"box", "point"}
     assert of("--test_config", "point") == {"point"}

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff.app import generate, page, sketch
+from instdiff.app import generate, generate_options, page, sketch
 from instdiff.app.gate import Gate
 from instdiff.layouts import masks
 from instdiff.model.drawing import AS_RELEASED
@@ -49,7 +49,7 @@ def options(tmp_path: Path) -> argparse.Namespace:
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"some")
     given = ["--ckpt", str(weights), "--output", str(tmp_path / "out"), "--steps", "2", "--guidance_scale", "3"]
-    return generate.settled(generate.parser().parse_args(given), AS_RELEASED)[0]
+    return generate_options.settled(generate_options.parser().parse_args(given), AS_RELEASED)[0]
 
 
 @pytest.fixture
