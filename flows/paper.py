@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flows import dag, repro
+from flows import repro
+from flows.graph import dag
 from instdiff.config import compose, values
 from instdiff.files import atomic
 

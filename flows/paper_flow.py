@@ -10,9 +10,11 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows import confine, paper, pipeline, tree
-from flows.nursery import Nursery
+from flows import paper, pipeline
+from flows.graph import tree
+from flows.graph.nursery import Nursery
 from flows.pipeline import ENVIRONMENT, GOOD, MAX_THREADS, Jobs, Row
+from flows.serving import confine
 from instdiff.config import compose
 
 Subset = Annotated[int, Field(ge=1)] | None

@@ -24,9 +24,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows import artifacts, dag, experiments, gpus, metrics, parameters, server, settings, tree
-from flows.nursery import ClosedError, Nursery
-from flows.progress import Progress
+from flows.graph import dag, tree
+from flows.graph.nursery import ClosedError, Nursery
+from flows.results import artifacts, experiments, metrics
+from flows.results.progress import Progress
+from flows.serving import gpus, parameters, server, settings
 from instdiff.config import compose
 from instdiff.options import Parser, whole
 from instdiff.progress import TAG

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from flows import dag
+from flows.graph import dag
 from instdiff.files import atomic
 from instdiff.progress import TAG
 

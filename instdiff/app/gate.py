@@ -2,7 +2,7 @@
 
 Any web page that is open in a browser on this machine can send requests to loopback. Its browser names the page's
 origin in `Origin`, and a host name that was made to resolve to loopback (DNS rebinding) in `Host`: both are checked
-before the server sees the request. What starts work needs a token besides: flows/server.py, instdiff/app/page.py.
+before the server sees the request. What starts work needs a token besides: flows/serving/server.py, page.py.
 """
 
 from collections.abc import Iterable

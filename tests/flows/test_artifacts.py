@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows import artifacts, dag
-from flows.pages import ADDRESS
+from flows.graph import dag
+from flows.results import artifacts
+from flows.serving.pages import ADDRESS
 from instdiff.files import tables
 from instdiff.work.ledger import LEDGER
 

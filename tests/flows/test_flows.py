@@ -23,23 +23,11 @@ from hypothesis import strategies as st
 from prefect.exceptions import ParameterTypeError
 
 from eval.scoring.headline import HEADLINE
-from flows import (
-    artifacts,
-    dag,
-    experiments,
-    gpus,
-    metrics,
-    nursery,
-    pages,
-    paper_flow,
-    parameters,
-    pipeline,
-    serve,
-    server,
-    settings,
-    tree,
-)
-from flows.nursery import ClosedError, CommandFailedError, Nursery
+from flows import paper_flow, pipeline, serve
+from flows.graph import dag, nursery, tree
+from flows.graph.nursery import ClosedError, CommandFailedError, Nursery
+from flows.results import artifacts, experiments, metrics
+from flows.serving import gpus, pages, parameters, server, settings
 from instdiff.progress import TAG
 
 ROOT = Path(__file__).parents[2]

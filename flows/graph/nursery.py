@@ -43,7 +43,7 @@ class Nursery:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "flows.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "flows.graph.nursery", str(theirs.fileno())],
                 env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
                 pass_fds=[theirs.fileno(), *inherited],
                 start_new_session=True,  # what ends the flow's process group reaches it by the line alone

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from flows import confine
+from flows.serving import confine
 from instdiff.config import compose
 
 

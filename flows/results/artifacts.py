@@ -19,9 +19,9 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows import metrics
-from flows.dag import Graph
-from flows.pages import ADDRESS
+from flows.graph.dag import Graph
+from flows.results import metrics
+from flows.serving.pages import ADDRESS
 from instdiff.files import tables
 from instdiff.work.ledger import LEDGER
 

@@ -10,8 +10,8 @@ from prefect import runtime
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
-from flows.metrics import Change
-from flows.nursery import Nursery
+from flows.graph.nursery import Nursery
+from flows.results.metrics import Change
 
 Say = Callable[[str], None]
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
-from flows.entrance import ENTRANCE, Entrance
+from flows.serving.entrance import ENTRANCE, Entrance
 
 HOST = "127.0.0.1"
 USER = "instdiff"
@@ -86,7 +86,7 @@ def running(access: Access, patience: float = 240) -> Iterator[None]:
     absent = RuntimeError(f"no Prefect server at {access.address}; is the port taken? (--port chooses another)")
     if _listens(access.port):
         raise absent
-    command = [sys.executable, "-m", "flows.server"]
+    command = [sys.executable, "-m", "flows.serving.server"]
     # In a session of its own: what interrupts this process leaves the server up, to be told what stops, and then ended.
     process = subprocess.Popen(command, start_new_session=True, env=os.environ | access.environment)
     try:
