@@ -55,7 +55,7 @@ def run(
     makes = [(pack.name, pack.digest, partial(annotate, parts=pack.parts, params=params)) for pack in its]
     to = Outputs({"annotated": annotated}, ledger, packs.place(annotated))
     none = {"instances": 0, "kept": 0, "dropped": 0, "pictures_without_instances": 0}
-    return {**none, **packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}
+    return {**none, **packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}
 
 
 def annotate(folder: Path, _before: Path | None, *, parts: Mapping[str, Path], params: Params) -> tuple[Ledger, Counts]:

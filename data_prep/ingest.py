@@ -285,9 +285,9 @@ def admitted(job: Listed, limits: Limits) -> Answer:
         "caption": loaded.caption,
         "sha256": picture.sha256,
     }
-    rows, failures = regions.given(loaded.annotations, key, picture.height, picture.width)
-    kept = {**image, "given": rows, "converted": picture.converted}
-    return Answer(key, [kept], failures, ((str(image["file"]), picture.encoded),))
+    rows, failures = regions.rows_of(loaded.annotations, key, picture.height, picture.width)
+    row = {**image, "given": rows, "converted": picture.converted}
+    return Answer(key, [row], failures, ((str(image["file"]), picture.encoded),))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, ledger: 
         for pack in its
     ]
     to = Outputs({"shards": shards}, ledger, packs.place(shards))
-    counts = packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)
+    counts = packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)
     return {"shards": 0, "samples": 0, "instances": 0, "without_instances": 0, **counts}
 
 

@@ -110,6 +110,17 @@ def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> N
     assert not read & written
 
 
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+def test_no_value_leads_a_stage_to_what_another_writes(experiment: str | None) -> None:
+    """Such a path is an argument, which the graph sees."""
+    values = yaml.safe_load(compose.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
+    written = [Path(place) for place in PAGES[0]["vars"][0]["path"].values()]
+    for name in STAGES:
+        for value_name, value in compose.leaves(values[name]):
+            within = isinstance(value, str) and any(Path(value).is_relative_to(place) for place in written)
+            assert not within, f"{name}.{value_name}: {value}"
+
+
 @each_stage
 def test_the_deps_name_all_the_code_a_stage_runs_and_none_beside(name: str) -> None:
     code, deps = run_by(name), code_deps(name)

@@ -55,8 +55,8 @@ class Crops:
         pixels = {instance.picture.key: instance.picture for instance in (batch[place] for place in large)}
         decoded = {key: picture.pixels() for key, picture in pixels.items()}
         crops = [geometry.crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
-        for place, said in zip(large, self._describer.describe(crops), strict=True):
-            captions[place] = said if isinstance(said, Failure) else self._named(said, batch[place].category)
+        for place, text in zip(large, self._describer.describe(crops), strict=True):
+            captions[place] = text if isinstance(text, Failure) else self._named(text, batch[place].category)
         return captions
 
     def _by_category(self, instance: Instance) -> tuple[str, str] | Failure:
@@ -64,12 +64,12 @@ class Crops:
             return Failure("no_category", f"smaller than {self._params.min_area} pixels and without a category")
         return instance.category, "category"
 
-    def _named(self, said: str, category: str | None) -> tuple[str, str] | Failure:
-        if not said:
+    def _named(self, text: str, category: str | None) -> tuple[str, str] | Failure:
+        if not text:
             return Failure("no_words", f"{self._describer.name} said nothing")
-        if self._params.name_category and category is not None and category.lower() not in said.lower():
-            said = f"{category}. {said}"
-        return said, self._describer.name
+        if self._params.name_category and category is not None and category.lower() not in text.lower():
+            text = f"{category}. {text}"
+        return text, self._describer.name
 
 
 def area(instance: Instance) -> int:

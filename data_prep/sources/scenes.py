@@ -62,16 +62,16 @@ def painted(order: Order) -> Answer:
         "caption": scene.caption,
         "sha256": hashlib.sha256(encoded).hexdigest(),
     }
-    given = [
+    rows = [
         {
             "key": order.key,
             "index": index,
-            "category": one.category,
-            "box": [float(edge) for edge in one.box],
-            "mask": masks.encode(one.mask).counts,
-            "colour": one.colour,
-            "texture": one.texture,
+            "category": instance.category,
+            "box": [float(edge) for edge in instance.box],
+            "mask": masks.encode(instance.mask).counts,
+            "colour": instance.colour,
+            "texture": instance.texture,
         }
-        for index, one in enumerate(scene.instances)
+        for index, instance in enumerate(scene.instances)
     ]
-    return Answer(order.key, [{**image, "given": given, "converted": None}], [], ((file, encoded),))
+    return Answer(order.key, [{**image, "given": rows, "converted": None}], [], ((file, encoded),))

@@ -30,22 +30,22 @@ def store(
 ) -> tuple[Ledger, dict[str, int]]:
     """Write a pack's pictures, one at a time, and its rows of both tables; `before` holds an earlier run's."""
     listed = items()
-    known = {} if before is None else _known(listed, before)
+    earlier = {} if before is None else _earlier_answers(listed, before)
     rows: list[dict[str, Any]] = []
-    given: list[dict[str, Any]] = []
+    given_rows: list[dict[str, Any]] = []
     failed = Ledger()
     with _Pictures(folder / "pictures", tar=tar) as pictures:
-        for taken in parts.resumed(listed, answer, known, retry):
+        for taken in parts.resumed(listed, answer, earlier, retry):
             for row in taken.rows:
                 ((file, encoded),) = taken.files or ((row["file"], _again(before, row)),)
                 rows.append({**row, "offset": pictures.add(file, encoded), "length": len(encoded)})
-                given += row["given"]
+                given_rows += row["given"]
             for index, failure in taken.failures:
                 failed.add(taken.key, index, failure)
     converted = Counter(f"converted_{row['converted']}" for row in rows if row["converted"] is not None)
     counts = {
         "pictures": tables.write(folder / "images" / f"{packs.NUMBER}.parquet", _flat(rows), PICTURES),
-        "instances": tables.write(folder / "given" / f"{packs.NUMBER}.parquet", given, schema),
+        "instances": tables.write(folder / "given" / f"{packs.NUMBER}.parquet", given_rows, schema),
     }
     return failed, {**counts, **dict(sorted(converted.items())), **failed.counts()}
 
@@ -73,7 +73,7 @@ class _Pictures:
         self._stack.close()
 
 
-def _known(listed: Sequence[Keyed], before: Path) -> dict[str, Answer]:
+def _earlier_answers(listed: Sequence[Keyed], before: Path) -> dict[str, Answer]:
     """The answers of an earlier run, whose pictures are read when their turn comes."""
     answers = {item.key: Answer(item.key, [], []) for item in listed}
     file = f"{packs.NUMBER}.parquet"

@@ -83,7 +83,7 @@ def _records(url: str, sample: _Sample, seen: set[str]) -> Iterator[Record]:
         return
     for kind, head in zip(pictures, heads, strict=True):
         own = f"{name}.{head}" if len(pictures) > 1 and head else name
-        texts = {one: text for one, text in sample.texts.items() if len(pictures) == 1 or _head(one) == head}
+        texts = {name: text for name, text in sample.texts.items() if len(pictures) == 1 or _head(name) == head}
         yield _record(url, own, sample.members[kind], kind, texts)
 
 

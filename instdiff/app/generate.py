@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("name a layout file")
     stated = assemble.stated(options.ckpt, options.instance)
     options, own_way = settled(options, stated.drawing)
-    drawn = (options.height or SIDE, options.width or SIDE)
-    checked = files.check(path, max_instances=stated.slots, compat=options.compat, drawn=drawn)
+    size = (options.height or SIDE, options.width or SIDE)
+    checked = files.check(path, max_instances=stated.slots, compat=options.compat, shape=size)
     wanted = checked.drawable()
     out = target(options, path)
     refuse_too_large(options, wanted)
@@ -201,7 +201,8 @@ def record(options: argparse.Namespace) -> dict[str, Any]:
 
 def _plain(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        name: [str(one) for one in value] if isinstance(value, list) else value for name, value in vars(options).items()
+        name: [str(item) for item in value] if isinstance(value, list) else value
+        for name, value in vars(options).items()
     }
 
 

@@ -176,7 +176,7 @@ class Page:
         def work() -> None:
             with self._drawing_ends():
                 try:
-                    events.put(self.drawn(drawing, events.put))
+                    events.put(self.pictures_of(drawing, events.put))
                 except StoppedError:
                     events.put({"stopped": True})
                 except (ValueError, OSError) as error:
@@ -197,14 +197,14 @@ class Page:
         finally:
             self._drawing.release()
 
-    def drawn(self, drawing: sketch.Drawing, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def pictures_of(self, drawing: sketch.Drawing, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Draw and keep the pictures as the command does; each is shown followed by itself with the layout."""
         values, image = drawing.values, None
         checked = sketch.checked(drawing.sketch, (values.width, values.height), self.slots)
         (layout,) = checked.drawable()
         layout = layout.model_copy(update={"key": KEY})
         if drawing.image is not None:
-            image = self._kept(sketch.start_picture(drawing.image))
+            image = self._stored(sketch.start_picture(drawing.image))
             opened(image)
         options = argparse.Namespace(**{**vars(self.options), **values.model_dump(), "image": image})
         total = values.steps if image is None else int(values.steps * values.strength)
@@ -217,14 +217,14 @@ class Page:
 
         out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
         written = generate.write(self.pipeline, [layout], options, out, after_step)
-        pictures = [_enlarged(opened(out / one["file"])) for one in written]
+        pictures = [_enlarged(opened(out / line["file"])) for line in written]
         return {
             "pictures": [[_uri(picture), _uri(overlay(picture, layout))] for picture in pictures],
             "folder": str(out),
             "remarks": checked.remarks,
         }
 
-    def _kept(self, content: bytes) -> Path:
+    def _stored(self, content: bytes) -> Path:
         """A picture to start from as a file, which the record of what was drawn names."""
         path: Path = self.options.output / "begun" / hashlib.sha256(content).hexdigest()[:16]
         if not path.exists():

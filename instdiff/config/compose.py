@@ -37,8 +37,8 @@ def composed(overrides: list[str], configs: Path = CONFIGS) -> str:
     except yaml.YAMLError as error:
         raise ValueError(f"{configs}: {' '.join(str(error).split())}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        said = next((why for word in overrides if (why := _fault(word, configs))), None)
-        raise ValueError(said or f"{configs}: {str(error).splitlines()[0]}") from error
+        fault = next((why for word in overrides if (why := _fault(word, configs))), None)
+        raise ValueError(fault or f"{configs}: {str(error).splitlines()[0]}") from error
     return OmegaConf.to_yaml(config)
 
 
@@ -48,17 +48,17 @@ def check(text: str, configs: Path = CONFIGS) -> None:
     Raises:
         ValueError: one sentence for each value that is wrong.
     """
-    found = yaml.safe_load(text)
-    values.check(found)
+    sections = yaml.safe_load(text)
+    values.check(sections)
     there = yaml.safe_load(composed([], configs))
     stages = values.modules()
-    shared = {name: value for name, value in leaves(found) if name.partition(".")[0] not in stages}
-    known = dict(leaves(there))
+    shared = {name: value for name, value in leaves(sections) if name.partition(".")[0] not in stages}
+    defaults = dict(leaves(there))
     for name, value in shared.items():
-        if name not in known:
-            raise ValueError(f"{name}: no such value{value_faults.suggestion(name, known)}")
-        if None not in (value, known[name]) and not isinstance(value, type(known[name])):
-            raise ValueError(f"{name}: should be like {known[name]!r}, not {value!r}")
+        if name not in defaults:
+            raise ValueError(f"{name}: no such value{value_faults.suggestion(name, defaults)}")
+        if None not in (value, defaults[name]) and not isinstance(value, type(defaults[name])):
+            raise ValueError(f"{name}: should be like {defaults[name]!r}, not {value!r}")
 
 
 def write(text: str) -> None:
@@ -98,12 +98,12 @@ def _fault(word: str, configs: Path) -> str | None:
         return f"{word}: a run has one value of each name, not several; a list is [a,b], and {QUOTE}"
     name, value = override.key_or_group, override.value()
     if (configs / name).is_dir():
-        said = _no_file(configs / name, value)
+        fault = _no_file(configs / name, value)
     else:
-        said = _borrowed(name, configs) or (None if override.is_add() else _no_value(name, configs))
-    if said is None and isinstance(value, str) and "${" in value:
-        said = "${...} names a value that is not there; a dollar sign itself is written \\$"
-    return said and f"{word}: {said}"
+        fault = _borrowed(name, configs) or (None if override.is_add() else _no_value(name, configs))
+    if fault is None and isinstance(value, str) and "${" in value:
+        fault = "${...} names a value that is not there; a dollar sign itself is written \\$"
+    return fault and f"{word}: {fault}"
 
 
 def _no_file(folder: Path, name: object) -> str | None:
@@ -114,8 +114,8 @@ def _no_file(folder: Path, name: object) -> str | None:
 
 
 def _no_value(name: str, configs: Path) -> str | None:
-    known = [leaf for leaf, _ in leaves(yaml.safe_load(composed([], configs)))]
-    nodes = {".".join(leaf.split(".")[:depth]) for leaf in known for depth in range(1, leaf.count(".") + 2)}
+    names = [leaf for leaf, _ in leaves(yaml.safe_load(composed([], configs)))]
+    nodes = {".".join(leaf.split(".")[:depth]) for leaf in names for depth in range(1, leaf.count(".") + 2)}
     groups = [path.name for path in configs.iterdir() if path.is_dir()]
     return None if name in nodes else f"no such value{value_faults.suggestion(name, [*nodes, *groups])}"
 

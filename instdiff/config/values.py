@@ -71,7 +71,7 @@ class Stage(NamedTuple):
 def stages() -> dict[str, Stage]:
     """Every stage of the graph by the name of its section."""
     here = Path("dvc.yaml").is_file()
-    found = {}
+    by_section = {}
     for page in PAGES:
         path = Path(page) if here else Path(__file__).parents[2] / page
         graph = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {"stages": {}}
@@ -79,9 +79,9 @@ def stages() -> dict[str, Stage]:
             stage = entry.get("do", entry)
             words = shlex.split(str(stage["cmd"]))
             if words[:2] == ["python", "-m"]:
-                others = (str(one).partition(".")[0] for one in stage.get("params", []))
-                found[name] = Stage(words[2], tuple(other for other in others if other != name))
-    return found
+                others = (str(param).partition(".")[0] for param in stage.get("params", []))
+                by_section[name] = Stage(words[2], tuple(other for other in others if other != name))
+    return by_section
 
 
 def faults(values: Values) -> list[str]:

@@ -89,7 +89,7 @@ def fingerprint(folder: Path, data: Data) -> str:
     """What a run's checkpoints belong to: the bytes of a folder, or its names and sizes where it is streamed."""
     if data.source == "memory":
         return provenance.of_folder(folder)
-    return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in provenance.files(folder))
+    return "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in provenance.files(folder))
 
 
 def encoding(embeddings: Path, encoders: Encoders, data: Data) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 def explained(error: ValidationError, section: str, values: object) -> list[str]:
     """What is wrong with a section, or with a whole file where it is "", a sentence for each value."""
-    return list(dict.fromkeys(_sentence(one, section, values) for one in error.errors()))
+    return list(dict.fromkeys(_sentence(fault, section, values) for fault in error.errors()))
 
 
 def _sentence(error: Any, section: str, values: object) -> str:
@@ -20,7 +20,7 @@ def _sentence(error: Any, section: str, values: object) -> str:
         inside = node if isinstance(node, Mapping) else dict(enumerate(node)) if isinstance(node, Sequence) else {}
         if part in inside or (error["type"] == "missing" and depth == len(error["loc"])):  # others: members of a union
             names.append(str(part))
-            siblings = [".".join([*names[:-1], str(one)]) for one in inside if one != part]
+            siblings = [".".join([*names[:-1], str(sibling)]) for sibling in inside if sibling != part]
             node = inside.get(part)
     name = ".".join(names)
     match error["type"]:
@@ -30,15 +30,15 @@ def _sentence(error: Any, section: str, values: object) -> str:
             return f"{name}: no such value{suggestion(name, siblings)}"
         case "value_error":
             return f"{name}: {error['msg'].removeprefix('Value error, ')}"
-    said = str(error["msg"]).partition(", unable to parse")[0].partition(", got a number")[0]
-    return f"{name}: {said[0].lower()}{said[1:]}, not {error['input']!r}"
+    message = str(error["msg"]).partition(", unable to parse")[0].partition(", got a number")[0]
+    return f"{name}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
 
 
 def suggestion(name: str, there: Iterable[str]) -> str:
     """`: did you mean generate.guidance?`, or nothing where no name is near: siblings first, then the least deep."""
     names, (group, _, last) = list(there), name.rpartition(".")
-    siblings = {one.rpartition(".")[2]: one for one in names if one.rpartition(".")[0] == group}
-    near = [siblings[one] for one in get_close_matches(last, siblings, n=1)]
-    near += sorted((one for one in names if one.rpartition(".")[2] == last), key=lambda one: one.count("."))
+    siblings = {full.rpartition(".")[2]: full for full in names if full.rpartition(".")[0] == group}
+    near = [siblings[match] for match in get_close_matches(last, siblings, n=1)]
+    near += sorted((full for full in names if full.rpartition(".")[2] == last), key=lambda full: full.count("."))
     near += get_close_matches(name, names, n=1, cutoff=0.85)
     return f": did you mean {near[0]}?" if near else ""

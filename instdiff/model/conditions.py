@@ -39,8 +39,8 @@ class Conditions:
 
     def given(self, name: Format) -> Tensor:
         """(B, N): where the format is given."""
-        given: Tensor = getattr(self, f"{name}_given_BN")
-        return given
+        is_given_BN: Tensor = getattr(self, f"{name}_given_BN")
+        return is_given_BN
 
     def numbers(self, name: Format) -> Tensor:
         """(B, N, ...): the numbers of the format."""

@@ -130,8 +130,8 @@ class InstanceUNet(UNet2DConditionModel):
 
         `keys` are those of the text in the cross-attentions, from `with_cached_keys`; by default they are computed.
         """
-        given = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
-        options["cross_attention_kwargs"] = given or None
+        attention_kwargs = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
+        options["cross_attention_kwargs"] = attention_kwargs or None
         return super().forward(sample, timestep, encoder_hidden_states, **options)
 
     def with_deep_features(self, *inputs: Any) -> tuple[Tensor, Tensor]:

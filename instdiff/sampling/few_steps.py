@@ -90,5 +90,5 @@ def with_noise(steps: Solver[Any], noise: StepNoise | None, picture_R: Tensor) -
         return steps
     if noise is None:
         raise ValueError("lcm adds noise in each step: give step_noise, by picture and step")
-    drawn = [noise(index).to(picture_R.device, torch.float32)[picture_R] for index in range(steps.num_steps - 1)]
-    return replace(steps, noise_SRCHW=torch.stack(drawn)) if drawn else steps
+    noises = [noise(index).to(picture_R.device, torch.float32)[picture_R] for index in range(steps.num_steps - 1)]
+    return replace(steps, noise_SRCHW=torch.stack(noises)) if noises else steps

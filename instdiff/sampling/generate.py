@@ -216,16 +216,16 @@ def run(
     own = settled(params, stated.drawing or AS_RELEASED)
     own = own.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
     digest = resume.digest(__name__, own, row, *inputs.values(), *digests.values())
-    drawn = parts.cut_into(
+    batch_parts = parts.cut_into(
         batches(layouts, own.rows[row], own),
         BatchDrawing(digest, weights, own.rows[row], own),
         resume.folder(digest),
         PICTURES,
         own.work,
     )
-    parts.make_all(drawn, own.work)
+    parts.make_all(batch_parts, own.work)
     with atomic.folder(generated) as part:
-        for batch in drawn:
+        for batch in batch_parts:
             for file in batch.files.iterdir():
                 atomic.link(file, part / file.name)
         lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]

@@ -60,9 +60,9 @@ def solver(scheduler: Any, num_steps: int) -> Solver[Any]:
     if num_steps < 1 or num_steps > scheduler.config.num_train_timesteps:
         raise ValueError(f"{num_steps} steps: there must be 1 to {scheduler.config.num_train_timesteps}")
     name = type(scheduler).__name__
-    known = _DETERMINISTIC | {"LCMScheduler"}
-    if name not in known or str(scheduler.config.get("algorithm_type", "")).startswith("sde"):
-        raise ValueError(f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(known))}")
+    names = _DETERMINISTIC | {"LCMScheduler"}
+    if name not in names or str(scheduler.config.get("algorithm_type", "")).startswith("sde"):
+        raise ValueError(f"{name} draws noise on the way or is not known; these work: {', '.join(sorted(names))}")
     prediction = scheduler.config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction_type is {prediction!r}, only {' and '.join(PREDICTIONS)} are supported")

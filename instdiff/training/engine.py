@@ -13,7 +13,7 @@ from instdiff.schema import Share, Strict
 
 Loss = Callable[[int], Tensor]  # number of a batch -> its mean loss, a scalar
 Row = dict[str, float]  # of the log
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Optimisation(Strict):
@@ -66,7 +66,7 @@ class Engine:
         """Over all processes."""
         return value
 
-    def on_first_process(self, make: Callable[[], Made]) -> Made:
+    def on_first_process(self, make: Callable[[], Result]) -> Result:
         """What the first process makes, on every process; an OSError of the first is raised on all."""
         return make()
 

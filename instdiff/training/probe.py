@@ -94,11 +94,11 @@ class Probe:
         return patience is not None and len(shares) > patience and max(shares[:-patience]) >= max(shares[-patience:])
 
     def _judged(self, step: int, x_BChw: Tensor) -> Row:
-        drawn = self.decode(x_BChw)
-        grid = sheet(drawn)
+        pictures = self.decode(x_BChw)
+        grid = sheet(pictures)
         Image.fromarray(grid).save(self.pictures / f"{step:08d}.png")
         self.engine.show_picture(step, grid)
-        placed, coloured = list(self._placed(drawn)), list(self._coloured(drawn))
+        placed, coloured = list(self._placed(pictures)), list(self._coloured(pictures))
         row = {"in_place": float(np.mean(placed))} if placed else {}
         return row | ({"right_colour": float(np.mean(coloured))} if coloured else {})
 
@@ -111,10 +111,10 @@ class Probe:
         size, device = unet.config.sample_size, self.engine.device
         shape = (len(self.layouts), unet.config.in_channels, size, size)
         x_BChw = torch.randn(shape, generator=torch_generator(0, "probe")).to(device)
-        captions = [self._features([one.phrase for one in layout.instances]) for layout in self.layouts]
-        given = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
+        captions = [self._features([instance.phrase for instance in layout.instances]) for layout in self.layouts]
+        whole = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
         grid = (size, size) if self.masked_attention else None
-        null_and_given = conditions.cat([conditions.null(given), given])
+        null_and_given = conditions.cat([conditions.null(whole), whole])
         grounding = unet.ground(null_and_given, masked=grid, compat=self.compat)
         tokens = self.text.tokens([*[""] * len(self.layouts), *(layout.prompt for layout in self.layouts)])
         solver = scheduler("dpm")
@@ -133,20 +133,20 @@ class Probe:
     def _features(self, phrases: Sequence[str]) -> Tensor:
         return self.text.pooled(["", *phrases])[1:].cpu()
 
-    def _placed(self, drawn: Sequence[Picture]) -> Iterator[bool]:
-        for layout, found in zip(self.layouts, self.detector.detect(drawn), strict=True):
+    def _placed(self, pictures: Sequence[Picture]) -> Iterator[bool]:
+        for layout, detections in zip(self.layouts, self.detector.detect(pictures), strict=True):
             for instance in layout.instances:
                 if instance.box is not None:
                     yield any(
-                        one.category == instance.category
-                        and one.score >= self.params.min_score
-                        and iou(one.box, instance.box) >= MIN_IOU
-                        for one in found
+                        detection.category == instance.category
+                        and detection.score >= self.params.min_score
+                        and iou(detection.box, instance.box) >= MIN_IOU
+                        for detection in detections
                     )
 
-    def _coloured(self, drawn: Sequence[Picture]) -> Iterator[bool]:
+    def _coloured(self, pictures: Sequence[Picture]) -> Iterator[bool]:
         """Does the judge prefer an instance's phrase to the same with another colour in its place?"""
-        for layout, picture in zip(self.layouts, drawn, strict=True):
+        for layout, picture in zip(self.layouts, pictures, strict=True):
             for instance in layout.instances:
                 words = instance.phrase.split()
                 named = [word for word in words if word in COLOURS]

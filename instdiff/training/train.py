@@ -68,12 +68,12 @@ class Objective(nn.Module):
         return eps_loss(predicted.float(), batch.noise_BChw, batch.timesteps_B, self.params.min_snr)
 
 
-def zero_gradient_for_unused(unifusion: nn.Module, given: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
+def zero_gradient_for_unused(unifusion: nn.Module, inputs: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
     """The same tokens; where no mask is given, with a gradient of zero for the weights that only masks use.
 
     Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
     """
-    mask_given_BN = given[0].mask_given_BN
+    mask_given_BN = inputs[0].mask_given_BN
     if not isinstance(unifusion, UniFusion) or not counts_first(mask_given_BN) or mask_given_BN.any():
         return tokens_BTW
     parts = (unifusion.mask_in, unifusion.mask_trunk)
@@ -116,7 +116,7 @@ def gates(unet: nn.Module) -> Row:
     scales = [weight.detach() for name, weight in unet.named_parameters() if ".scale_u." in name]
     opened = {"gate": torch.stack(alphas).tanh().abs().mean().item()}
     return opened | (
-        {"scale_u": torch.cat([one.flatten() for one in scales]).tanh().abs().mean().item()} if scales else {}
+        {"scale_u": torch.cat([scale.flatten() for scale in scales]).tanh().abs().mean().item()} if scales else {}
     )
 
 
@@ -145,7 +145,7 @@ def run(
     refuse_without_instances(where[0])
     encoders = Encoders(text, vae)
     models = Models(text, vae, detector, judge)
-    inputs = [fingerprint(shards, params.data), encoding(embeddings, encoders, params.data), unet]
+    inputs: list[Path | str] = [fingerprint(shards, params.data), encoding(embeddings, encoders, params.data), unet]
     inputs += [] if params.probe is None else models
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))

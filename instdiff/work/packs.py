@@ -127,7 +127,7 @@ def annotated(
     make = partial(_answered, todo=todo, annotate=annotate, to=to, retry=work.retry, count=count)
     makes = [(pack.name, pack.digest, partial(make, pack=pack)) for pack in packs]
     outputs = Outputs({"table": to.table}, to.ledger, place(to.table))
-    return {"instances": 0, "failed": 0, **made(jobs(makes, digest, outputs), outputs, work)}
+    return {"instances": 0, "failed": 0, **update(jobs(makes, digest, outputs), outputs, work)}
 
 
 def jobs(makes: Iterable[tuple[str, str, Make]], digest: str, to: Outputs) -> list[Job]:
@@ -139,7 +139,7 @@ def jobs(makes: Iterable[tuple[str, str, Make]], digest: str, to: Outputs) -> li
     return listed
 
 
-def made(
+def update(
     todo: Sequence[Job], to: Outputs, work: Execution, finish: Callable[[str, Path], None] = lambda output, folder: None
 ) -> Counts:
     """Take over, make and gather; `finish` adds to an output's folder what is of no single pack. The sums of counts."""
@@ -245,19 +245,19 @@ def _answered(
     count: Callable[[Sequence[dict[str, Any]]], Counts],
 ) -> tuple[Ledger, Counts]:
     items = todo(pack)
-    known = {} if before is None else _known(items, before)
+    answers = {} if before is None else _earlier_answers(items, before)
     rows: list[dict[str, Any]] = []
     failed = Ledger()
-    for answer in resumed(items, lambda again: annotate(again, pack), known, retry):
+    for answer in resumed(items, lambda again: annotate(again, pack), answers, retry):
         rows += answer.rows
         for index, failure in answer.failures:
             failed.add(answer.key, index, failure)
     tables.write(folder / "table" / f"{NUMBER}.parquet", rows, to.schema)
-    kept = {} if to.wanted is None else {"kept": sum(row[to.wanted] is not None for row in rows)}
-    return failed, {"instances": len(rows), **kept, **count(rows), "failed": len(failed.rows), **failed.counts()}
+    kept_rows = {} if to.wanted is None else {"kept": sum(row[to.wanted] is not None for row in rows)}
+    return failed, {"instances": len(rows), **kept_rows, **count(rows), "failed": len(failed.rows), **failed.counts()}
 
 
-def _known(items: Sequence[Keyed], before: Path) -> dict[str, Answer]:
+def _earlier_answers(items: Sequence[Keyed], before: Path) -> dict[str, Answer]:
     answers = {item.key: Answer(item.key, [], []) for item in items}
     for row in pq.read_table(before / "table" / f"{NUMBER}.parquet").to_pylist():
         answers[row["key"]].rows.append(row)

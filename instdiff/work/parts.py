@@ -99,7 +99,7 @@ def cut_into(
 
 def make_all(parts: Sequence[Part], work: Work) -> None:
     """Make what is missing of them."""
-    for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
+    for _ in track(_make_each(parts, work), sum(len(part.items) for part in parts), "pictures"):
         pass
 
 
@@ -135,7 +135,7 @@ def make(job: Sequence[Part]) -> int:
         return sum(1 for part in job for _ in _steps(part))
 
 
-def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
+def _make_each(parts: Sequence[Part], work: Work) -> Iterator[None]:
     """Make every part, here or by the workers; one step a picture."""
     with executor(work.workers) as submit_all:
         if submit_all is None:
@@ -154,28 +154,28 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
 
 
 def resumed(
-    items: Sequence[Keyed], annotate: Annotate, known: Mapping[str, Answer], retry: tuple[str, ...]
+    items: Sequence[Keyed], annotate: Annotate, before: Mapping[str, Answer], retry: tuple[str, ...]
 ) -> Iterator[Answer]:
     """The answer to each item, in order: as it is known, or made now where it is not or failed for one of `retry`."""
-    again = [item for item in items if _unanswered(item, known, retry)]
+    again = [item for item in items if _unanswered(item, before, retry)]
     fresh = iter(annotate(again)) if again else iter(())
     for item in items:
-        yield next(fresh) if _unanswered(item, known, retry) else known[item.key]
+        yield next(fresh) if _unanswered(item, before, retry) else before[item.key]
 
 
-def _unanswered(item: Keyed, known: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
-    return item.key not in known or any(failure.reason in retry for _, failure in known[item.key].failures)
+def _unanswered(item: Keyed, before: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
+    return item.key not in before or any(failure.reason in retry for _, failure in before[item.key].failures)
 
 
 def _steps(part: Part) -> Iterator[None]:
-    known = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
-    if not any(_unanswered(item, known, part.retry) for item in part.items):
+    before = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
+    if not any(_unanswered(item, before, part.retry) for item in part.items):
         yield from [None] * len(part.items)
         return
     with atomic.folder(part.folder) as folder:
         (folder / FILES).mkdir()
         ledger, rows = Ledger(), []
-        for answer in resumed(part.items, part.annotate, known, part.retry):
+        for answer in resumed(part.items, part.annotate, before, part.retry):
             for name, content in answer.files:
                 (folder / FILES / name).write_bytes(content)
             for index, failure in answer.failures:
