@@ -440,6 +440,20 @@ def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Pa
     pd.testing.assert_frame_equal(one, two, rtol=1e-3)
 
 
+def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs: list[tuple[object, ...]] = []
+    monkeypatch.setattr(train.resume, "digest", lambda stage, params, *rest: inputs.append(rest) or 1 / 0)
+    models = Models(*(tmp_path / name for name in Models._fields))
+    probe = ProbeParams(every=2, layouts=2, steps=2, guidance=2.0, min_score=0.25, patience=None)
+    for params in (world.PARAMS, world.changed(probe=probe)):
+        with pytest.raises(ZeroDivisionError):
+            world.trained(root, tmp_path / "out", params, models)
+    without, along = inputs
+    assert along == (*without, *models)
+
+
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:
     weights = "layers/instance_layers.safetensors"
     assert world.run(root, tmp_path / "broken", processes=2, nan_at=3) == [1, 1]
