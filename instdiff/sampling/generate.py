@@ -30,7 +30,7 @@ from instdiff.model.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge,
 from instdiff.model.unet import CONFIG_FILE, InstanceUNet, layers_config
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
-from instdiff.networks.device import Place, place
+from instdiff.networks.device import Place, kind_of, place
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling import by_command, multi_instance
@@ -41,7 +41,7 @@ from instdiff.schema import Compat, Layout, Share, Strict
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
-PICTURES = pa.schema({"key": pa.string()})
+PICTURES = pa.schema({"key": pa.string(), "device": pa.string()})  # drawn on which kind of device
 
 
 class Params(Strict):
@@ -152,11 +152,13 @@ class BatchDrawing:
 
     def __call__(self, batch: Sequence[Layout]) -> Iterator[Answer]:
         """The file of each picture."""
-        pictures = draw(networks(self), batch, self.row, self.params)
-        for layout, picture in zip(batch, pictures, strict=True):
+        pipeline = networks(self)
+        device = kind_of(pipeline.device)
+        for layout, picture in zip(batch, draw(pipeline, batch, self.row, self.params), strict=True):
             stream = io.BytesIO()
             picture.save(stream, "png")
-            yield Answer(layout.key, [], [], ((f"{layout.key}.png", stream.getvalue()),))
+            row = {"key": layout.key, "device": device}
+            yield Answer(layout.key, [row], [], ((f"{layout.key}.png", stream.getvalue()),))
 
 
 @lru_cache(maxsize=1)
@@ -230,7 +232,8 @@ def run(
                 atomic.link(file, part / file.name)
         lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]
         settings = own.model_dump(mode="json", exclude={"work"})
-        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings)
+        devices = sorted({name for batch in batch_parts for name in batch.rows()["device"].to_pylist()})
+        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings, devices=devices)
     resume.clear(resume.folder(digest))
     before, after = (sum(len(layout.instances) for layout in each) for each in (all_layouts, layouts))
     return {"pictures": len(layouts), "instances": after, "instances_beyond_slots": before - after}
