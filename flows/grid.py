@@ -67,20 +67,20 @@ def command(name: str, variant: Variant) -> list[str]:
 
 def queue(name: str, grid: Grid) -> None:
     """Queue every experiment of a grid; ValueError names the first that DVC refuses."""
-    for label, variant in grid.variants.items():
-        if subprocess.run(command(f"{name}-{label}", variant), check=False).returncode:
-            raise ValueError(f"{name}-{label} was not queued; those above it were (dvc queue status)")
+    for one, variant in grid.variants.items():
+        if subprocess.run(command(f"{name}-{one}", variant), check=False).returncode:
+            raise ValueError(f"{name}-{one} was not queued; those above it were (dvc queue status)")
     print(f"run them: dvc exp run --run-all; look at them: instdiff grid {name} --show, dvc exp show")
 
 
 def lines(name: str, grid: Grid) -> Iterator[Line]:
     """Every row that an experiment of the grid changed, each after the same row of HEAD, which they started from."""
-    ran = {label: variant for label, variant in grid.variants.items() if f"{name}-{label}" in experiments()}
-    runs = {"HEAD": DVCFileSystem(rev="HEAD")} | {label: DVCFileSystem(rev=f"{name}-{label}") for label in ran}
+    ran = {one: variant for one, variant in grid.variants.items() if f"{name}-{one}" in experiments()}
+    runs = {"HEAD": DVCFileSystem(rev="HEAD")} | {one: DVCFileSystem(rev=f"{name}-{one}") for one in ran}
     scores = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["vars"][0]["path"]["scores"]
     rows = dict.fromkeys(row for variant in ran.values() for row in variant.rows)
     for row in rows:
-        for run in ["HEAD", *(label for label, variant in ran.items() if row in variant.rows)]:
+        for run in ["HEAD", *(one for one, variant in ran.items() if row in variant.rows)]:
             yield Line(row, run, json.loads(runs[run].read_text(f"{scores}/{row}/metrics.json")))
 
 
@@ -96,27 +96,27 @@ def experiments() -> set[str]:
     """Names of the experiments that started from HEAD."""
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    refs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return {ref.rpartition("/")[2] for ref in refs if ref.startswith(f"refs/exps/{head[:2]}/{head[2:]}/")}
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {one.rpartition("/")[2] for one in found if one.startswith(f"refs/exps/{head[:2]}/{head[2:]}/")}
 
 
-def table(rows: Sequence[Line], metrics: Sequence[str]) -> Table:
+def table(found: Sequence[Line], metrics: Sequence[str]) -> Table:
     """Each value with half of its 95% interval; marked where it leaves the interval that HEAD gave it."""
     heads = (name.replace("_accuracy", "").replace("_", " ") for name in metrics)
-    page = Table("row", Column("run", no_wrap=True), *heads, box=MARKDOWN)
+    shown = Table("row", Column("run", no_wrap=True), *heads, box=MARKDOWN)
     before: dict[str, Metric] = {}
-    for line in rows:
+    for line in found:
         if line.run == "HEAD":
             before = line.metrics
         cells = (number(Change(line.row, name, before[name], line.metrics[name])) for name in metrics)
-        page.add_row(line.row, line.run, *cells)
-    return page
+        shown.add_row(line.row, line.run, *cells)
+    return shown
 
 
-def number(change: Change) -> str:
+def number(one: Change) -> str:
     """A value, its interval and a mark: `.57±.03 worse`."""
-    value, half = change.after["value"], (change.after["high"] - change.after["low"]) / 2
-    return f"{value:.3f}±{half:.3f}{' worse' if change.fell else ' better' if change.rose else ''}"
+    value, half = one.after["value"], (one.after["high"] - one.after["low"]) / 2
+    return f"{value:.3f}±{half:.3f}{' worse' if one.fell else ' better' if one.rose else ''}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -127,10 +127,10 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     grid = read(GRIDS / f"{chosen.grid}.yaml")
     if chosen.show:
-        rows = list(lines(chosen.grid, grid))
-        if not rows:
+        found = list(lines(chosen.grid, grid))
+        if not found:
             print(nothing(chosen.grid, grid))
             return
-        Console(width=WIDTH).print(table(rows, grid.metrics))
+        Console(width=WIDTH).print(table(found, grid.metrics))
     else:
         queue(chosen.grid, grid)

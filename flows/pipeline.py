@@ -66,8 +66,8 @@ def pipeline(
         name: keep the run as a DVC experiment of this name; one is made up for a run of a deployment.
     """
     log = get_run_logger()
-    words = parameters.words(experiment, overrides)
-    log.info("Values: %s", shlex.join(words) or "configs/ as they are")
+    given = parameters.words(experiment, overrides)
+    log.info("Values: %s", shlex.join(given) or "configs/ as they are")
     try:
         chosen, kept_as = settings.read(), experiments.named(name)
         values = parameters.composed(experiment, overrides, by_form=runtime.deployment.name is not None)
@@ -76,18 +76,18 @@ def pipeline(
     with (
         tree.held(str(runtime.flow_run.name), waiting) as lock,
         Nursery(ENVIRONMENT, jobs, [lock]) as nursery,
-        parameters.way_on(words, log.warning),
+        parameters.way_on(given, log.warning),
     ):
         under_name("Running")
         compose.write(values)
         graph = dag.upto(dag.load(), targets) if targets else dag.load()
-        files = artifacts.to_show(graph)
+        files = artifacts.shown(graph)
         last = metrics.read(files["metrics"]) if "metrics" in files else {}
         rows = run(graph, nursery)
         create_table_artifact(rows, key="stages", description="How each stage ended")
-        bad = [ended["stage"] for ended in rows if ended["how"] not in GOOD]
+        bad = [one["stage"] for one in rows if one["how"] not in GOOD]
         if bad:
-            log.warning(parameters.going_on(words))
+            log.warning(parameters.going_on(given))
             return Failed(message=f"{len(bad)} of {len(rows)} stages did not complete: {', '.join(bad)}")
         changed = artifacts.publish(files, last)
         if kept_as and changed_something(rows):
@@ -113,7 +113,7 @@ def under_name(name: str, message: str | None = None) -> None:
 
 def changed_something(rows: Sequence[Row]) -> bool:
     """Whether a run did more than to see that all is up to date."""
-    return any(ended["how"] != "Skipped" for ended in rows)
+    return any(one["how"] != "Skipped" for one in rows)
 
 
 def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
@@ -126,9 +126,9 @@ def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
         )
         upstream, num_gpus = [runs[each] for each in node.upstream if each in runs], node.meta.get("gpus", 0)
         runs[name] = retried.submit(name, node.stale, num_gpus, nursery, page, wait_for=upstream, return_state=False)
-    for future in runs.values():
-        future.wait()
-    return [row(name, future.state) for name, future in runs.items()]
+    for one in runs.values():
+        one.wait()
+    return [row(name, one.state) for name, one in runs.items()]
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc.lock is the only cache

@@ -53,13 +53,13 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            there = running()
+            there = known()
             where = f"already runs at {there.entrance}" if there else "another one is just starting"
             raise RuntimeError(f"make ui: {where}") from None
         yield
 
 
-def running() -> Access | None:
+def known() -> Access | None:
     """The server that was started in this tree last, whether or not it still runs."""
     return Access(*ACCESS.read_text(encoding="utf-8").split()) if ACCESS.is_file() else None
 
@@ -73,7 +73,7 @@ def written(access: Access) -> None:
 
 def choose(port: int) -> tuple[Access, bool]:
     """The server that a kill of the last `make ui` left behind, or a new one to start; whether it runs already."""
-    left = running()
+    left = known()
     if left is not None and left.port == port and server.answers(left, "/api/admin/version"):
         return left, True
     return server.new(port), False
@@ -86,10 +86,10 @@ def check(wanted: settings.Settings) -> None:
         ValueError: a deployment names what is not there.
     """
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name, deployment in wanted.deployments.items():
+    for name, one in wanted.deployments.items():
         try:
-            parameters.composed(deployment.experiment, deployment.overrides, by_form=True)
-            for target in deployment.targets:
+            parameters.composed(one.experiment, one.overrides, by_form=True)
+            for target in one.targets:
                 if target.partition("@")[0] not in stages:
                     raise ValueError(f"{target}: no such stage{value_faults.suggestion(target, stages)}")
         except ValueError as error:
@@ -109,13 +109,12 @@ def deployments(wanted: settings.Settings) -> None:
     gpus.create_limit()
     crash_dead_runs()
     served = []
-    for name, wanted_of in wanted.deployments.items():
-        targets = wanted_of.targets
+    for name, one in wanted.deployments.items():
         deployment = pipeline.to_deployment(
             name,
-            description=f"Brings {', '.join(targets) or 'every stage'} up to date, with all it rests on.",
-            parameters={"experiment": wanted_of.experiment, "overrides": wanted_of.overrides, "targets": targets},
-            schedule=Cron(wanted_of.schedule, timezone=wanted_of.timezone) if wanted_of.schedule else None,
+            description=f"Brings {', '.join(one.targets) or 'every stage'} up to date, with all it rests on.",
+            parameters={"experiment": one.experiment, "overrides": one.overrides, "targets": one.targets},
+            schedule=Cron(one.schedule, timezone=one.timezone) if one.schedule else None,
             tags=["dvc"],
         )
         assert not isinstance(deployment, Coroutine)  # no event loop runs here
@@ -154,11 +153,11 @@ def main() -> None:
     parser = Parser(prog="make ui", description="A local Prefect server and the deployments of this pipeline.")
     parser.add_argument("--port", type=PORT, default=4200, help="the server's; reports are served at the next one")
     parser.add_argument("--allow", action="append", default=[], help="a folder outside that the form's values may name")
-    args = parser.parse_args()
-    port = args.port
-    os.environ[confine.ALLOWED] = os.pathsep.join(str(Path(folder).resolve()) for folder in args.allow)
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends the server too, as by Ctrl-C
-        signal.signal(signal_number, signal.default_int_handler)
+    given = parser.parse_args()
+    port = given.port
+    os.environ[confine.ALLOWED] = os.pathsep.join(str(Path(one).resolve()) for one in given.allow)
+    for asked in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends the server too, as by Ctrl-C
+        signal.signal(asked, signal.default_int_handler)
     try:
         with alone():
             access, there = choose(port)

@@ -17,8 +17,8 @@ def read(path: Path) -> Metrics:
     else:
         command = ["git", "show", f"HEAD:./{path}"]
         text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    metrics: Metrics = json.loads(text or "{}")
-    return metrics
+    found: Metrics = json.loads(text or "{}")
+    return found
 
 
 class Change(NamedTuple):
@@ -71,18 +71,19 @@ def table(metrics: Metrics) -> list[dict[str, str]]:
     ]
 
 
-def _short(metric: Metric) -> str:
-    return f"{metric['value']:.3f}±{(metric['high'] - metric['low']) / 2:.3f}"
+def _short(one: Metric) -> str:
+    return f"{one['value']:.3f}±{(one['high'] - one['low']) / 2:.3f}"
 
 
-def markdown(changes: list[Change]) -> str:
+def markdown(found: list[Change]) -> str:
     """The changes as a table, those beyond the interval marked."""
-    if not changes:
+    if not found:
         return "No metric changed since the last run."
     lines = ["| row | metric | last run | its 95% interval | now | |", "| --- | --- | ---: | --- | ---: | --- |"]
-    for change in changes:
-        before, after = change.before, change.after["value"]
-        mark = "**fell**" if change.fell else "rose" if change.rose else ""
+    for one in found:
+        before, mark = one.before, "**fell**" if one.fell else "rose" if one.rose else ""
         interval = f"{before['low']:.3f} to {before['high']:.3f}"
-        lines.append(f"| {change.row} | {change.metric} | {before['value']:.3f} | {interval} | {after:.3f} | {mark} |")
+        lines.append(
+            f"| {one.row} | {one.metric} | {before['value']:.3f} | {interval} | {one.after['value']:.3f} | {mark} |"
+        )
     return "\n".join(lines)

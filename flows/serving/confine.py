@@ -21,7 +21,7 @@ _TOOLS = {".git", ".dvc", ".prefect", ".venv"}  # below the tree, and no stage's
 
 def allowed() -> list[Path]:
     """The folders that the person at the shell has allowed."""
-    return [Path(folder) for folder in os.environ.get(ALLOWED, "").split(os.pathsep) if folder]
+    return [Path(one) for one in os.environ.get(ALLOWED, "").split(os.pathsep) if one]
 
 
 def check(text: str, before: str, folders: Sequence[Path]) -> None:
@@ -35,9 +35,9 @@ def check(text: str, before: str, folders: Sequence[Path]) -> None:
     Raises:
         ValueError: a value is a path out of the tree, or an address.
     """
-    texts_before = set(_texts(yaml.safe_load(before)))
+    known = set(_texts(yaml.safe_load(before)))
     for name, value in _texts(yaml.safe_load(text)):
-        if (name, value) not in texts_before and _leaves(value, folders):
+        if (name, value) not in known and _leaves(value, folders):
             raise ValueError(
                 f"{name}: {value!r} leads out of {Path.cwd()}, where the form may not go; the person who starts "
                 f"`make ui` allows a folder by ALLOW=<folder>, and the shell takes any (python -m instdiff.config)"
@@ -47,19 +47,19 @@ def check(text: str, before: str, folders: Sequence[Path]) -> None:
 def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every text among the values, those in lists too, with its dotted name."""
     for name, value in compose.leaves(values):
-        for text in _flat(value):
-            yield name, text
+        for one in _flat(value):
+            yield name, one
 
 
 def _flat(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from (*_flat(name), *_flat(item))
+        for name, one in value.items():
+            yield from (*_flat(name), *_flat(one))
     elif isinstance(value, Sequence):
-        for item in value:
-            yield from _flat(item)
+        for one in value:
+            yield from _flat(one)
 
 
 def _leaves(value: str, folders: Sequence[Path]) -> bool:
@@ -72,4 +72,4 @@ def _leaves(value: str, folders: Sequence[Path]) -> bool:
     place = Path(os.path.normpath(Path.cwd() / value))
     if place.is_relative_to(Path.cwd()) and _TOOLS & set(place.relative_to(Path.cwd()).parts):
         return True
-    return not any(place.is_relative_to(folder) for folder in (Path.cwd(), *folders))
+    return not any(place.is_relative_to(one) for one in (Path.cwd(), *folders))
