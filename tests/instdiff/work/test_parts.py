@@ -96,10 +96,10 @@ def rows(root: Path, name: str, column: str) -> list[str]:
     return column_of
 
 
-def written(root: Path) -> dict[str, list[dict[str, object]]]:
-    """The rows; in what order the parts were made is nobody's business."""
-    schemas = {"table": INSTANCES, "ledger": LEDGER}
-    return {name: tables.read(root / name, schema).to_dict("records") for name, schema in schemas.items()}
+def written(root: Path) -> dict[str, bytes]:
+    return {
+        f"{name}/{file}": content for name in ("table", "ledger") for file, content in contents(root / name).items()
+    }
 
 
 @each_way
