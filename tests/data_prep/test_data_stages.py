@@ -294,7 +294,7 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
 ) -> None:
     root, _ = world
     digests: list[tuple[str, ...]] = []
-    monkeypatch.setattr(packs, "made", lambda jobs, to, work: digests.append(tuple(job.digest for job in jobs)) or {})
+    monkeypatch.setattr(packs, "update", lambda jobs, to, work: digests.append(tuple(job.digest for job in jobs)) or {})
     schemas = {"images": PICTURES, "given": GIVEN, "instances": INSTANCES}
     read_here = {name: write(root, name, read(root, name, schemas[name]), schemas[name], to=tmp_path / name)
                  for name in schemas}  # fmt: skip

@@ -54,7 +54,7 @@ def repro(forks: Nursery, stage: str) -> list[str]:
 def test_the_graph_is_dvcs_and_what_is_stale_makes_its_descendants_stale(repository: Path) -> None:
     toy_graph.dvc("repro", "-q", at=repository)
     assert not any(node.stale for node in dag.load().values())
-    pipeline.config.compile_params(["d.fails=true"])
+    pipeline.compose.compile_params(["d.fails=true"])
     graph = dag.load()
     assert {name: list(node.upstream) for name, node in graph.items()} == toy_graph.EDGES
     assert {name for name, node in graph.items() if node.stale} == {"d", "e"}
@@ -96,7 +96,7 @@ def test_no_command_starts_once_the_nursery_has_closed(repository: Path) -> None
 
 def test_closing_the_nursery_ends_a_stage_and_leaves_no_lock(repository: Path) -> None:
     toy_graph.dvc("repro", "-q", "b", at=repository)
-    pipeline.config.compile_params(["d.waits=true"])
+    pipeline.compose.compile_params(["d.waits=true"])
     said: list[str] = []
 
     def stage(one: Nursery) -> None:

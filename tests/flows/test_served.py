@@ -459,7 +459,7 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
         return {row["stage"]: row["how"] for row in latest("stages")}
 
     for value in (1, 2):  # DVC now knows what `a` makes of 1, while dvc.lock says 2
-        pipeline.config.compile_params([f"a.value={value}"])
+        pipeline.compose.compile_params([f"a.value={value}"])
         toy_graph.dvc("repro", "-q", "a", at=toy)
     failed = pipeline.pipeline(overrides=["d.fails=true", "meet=true"], return_state=True)
     assert failed.is_failed()
