@@ -11,9 +11,9 @@ import pandas as pd
 
 from eval.finders.finder import Finder
 from eval.finders.params import Finders, MarkerParams
-from instdiff import provenance
-from instdiff.device import PLAIN, Place
+from instdiff.files import provenance
 from instdiff.networks import detector as yolo
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Strict
 
 Name = Literal["yolo", "grounding_dino", "owlv2"]

@@ -25,11 +25,11 @@ from eval.scoring import features
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from instdiff import __main__ as command
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import detector
-from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 

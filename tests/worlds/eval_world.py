@@ -26,11 +26,12 @@ from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from eval.scoring.row import DistanceParams, Inputs, Params
-from instdiff import device, tables
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks import device
 from instdiff.networks.detector import CLASSES as CLASSES_FILE
 from instdiff.schema import Box
-from instdiff.tables import ANNOTATED, IMAGES
 
 _OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["detect"]
 DETECT = detect.Params.model_validate(
