@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from eval import finder_options
 from eval.answerers import choice as answerers
 from eval.benchmarks import replies
-from eval.finders import choice as finders
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     scores = commands.add_parser("score", help="judge a folder of pictures")
     _files(scores)
     _judges(scores)
-    finders.add_options(scores)
+    finder_options.add_options(scores)
     scores.add_argument("--params", type=Path, default=Path("params.yaml"), help="the values: finders, thresholds")
     scores.add_argument("--batch-size", type=int, default=8, help="questions that an answerer sees at once")
     scores.add_argument("--row", help="name of the result; by default the folder's")
