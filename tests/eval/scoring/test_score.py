@@ -259,8 +259,7 @@ def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """The stage on pictures of the model's own size."""
     monkeypatch.setattr(clip, "load", lambda folder, where: eval_world.PixelJudge())
-    (world / "judge").mkdir()
-    (world / "judge" / "weights").write_bytes(b"one")
+    eval_world.write_detector(world / "judge", b"one")
     eval_world.draw(world / "drawn", {}, background=90)
     for path in (world / "drawn").iterdir():
         Image.open(path).resize((64, 64), Image.Resampling.NEAREST).save(path)
