@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.console import Console
 
 from eval import detect
@@ -27,7 +26,7 @@ from eval.table import table
 from instdiff import provenance
 from instdiff.options import Parser, whole
 from instdiff.schema import Strict
-from instdiff.texts import read_json
+from instdiff.texts import read_json, read_yaml
 
 
 class Protocol(Strict):
@@ -164,7 +163,7 @@ def with_metrics(params: Params, names: Sequence[str]) -> Params:
 def read_settings(path: Path, size: int | None) -> Settings:
     """The values of params.yaml; the side of the pictures may be given anew."""
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = read_yaml(path)
         own = {"square": size} if size is not None else {}
         rows = {
             name: Protocol(name=name, formats=row["formats"], mis=row["mis"]) for name, row in sections["rows"].items()
@@ -172,7 +171,7 @@ def read_settings(path: Path, size: int | None) -> Settings:
         return Settings(
             Params.model_validate(sections["score"] | own), detect.Params.model_validate(sections["detect"] | own), rows
         )
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a compiled params.yaml ({error})") from error
 
 

@@ -5,7 +5,6 @@ python -m eval.table metrics-long.json          # print another
 python -m eval.table metrics.json docs/results.md  # write it between the page's <!-- table --> marks
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from instdiff import atomic
 from instdiff.stage import PARAMS_FILE
+from instdiff.texts import read_json
 
 START, END = "<!-- table -->", "<!-- /table -->"
 
@@ -73,7 +73,7 @@ def last() -> Path:
 
 def main(source: Path, page: Path | None) -> None:
     """Print the table, or write it into a page."""
-    metrics = json.loads(source.read_text(encoding="utf-8"))
+    metrics = read_json(source)
     if page is None:
         Console().print(table(metrics))
         return

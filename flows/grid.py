@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows.metrics import Change, Metric
+from instdiff import values
 from instdiff.options import Parser
 from instdiff.schema import Strict
+from instdiff.texts import read_yaml
 
 GRIDS = Path("configs/grid")
 WIDTH = 100  # characters of a table
@@ -51,11 +53,12 @@ class Line(NamedTuple):
 
 
 def read(path: Path) -> Grid:
-    """A grid; ValueError names the file and the line that is wrong."""
+    """A grid; ValueError names the file and every value that is wrong."""
+    content = read_yaml(path)
     try:
-        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        return Grid.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from None
 
 
 def command(name: str, variant: Variant) -> list[str]:

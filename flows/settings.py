@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from instdiff import values
 from instdiff.schema import Strict
+from instdiff.texts import read_yaml
 
 PATH = Path("configs/deployments.yaml")
 NAMES = {"cron": 'five fields, e.g. "0 3 * * *"', "timezone": "UTC, or a name such as Europe/Berlin"}
@@ -44,10 +44,8 @@ class Settings(Strict):
 
 def read(path: Path = PATH) -> Settings:
     """The settings; ValueError names the file and the field that is wrong."""
+    found = read_yaml(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Settings.model_validate(found)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise ValueError(f"{path}: {'; '.join(values.explained(error, '', found))}") from None

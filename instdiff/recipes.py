@@ -7,6 +7,7 @@ from typing import Any
 
 from instdiff import atomic
 from instdiff.schema import Strict
+from instdiff.texts import read_json
 
 RECIPE_FILE = "recipe.json"
 
@@ -32,5 +33,5 @@ def read(shipped: Path) -> dict[str, Any]:
     path = shipped / RECIPE_FILE
     if not path.is_file():
         raise ValueError(f"{shipped}: no shipped model here ({RECIPE_FILE} is missing); train it with source: train")
-    written: dict[str, Any] = json.loads(path.read_text())
+    written: dict[str, Any] = read_json(path)
     return written

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, PositiveInt
 
 from instdiff.schema import Share, Strict
+from instdiff.texts import read_text
 from instdiff.work.pictures import Picture
 
 
@@ -177,9 +178,12 @@ def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags, device: Any
 
 def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
-    source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
-    text = source.read_text("utf-8-sig")
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    source = Path(str(files("data_prep.annotators") / "vocabulary.txt")) if path is None else path
+    found = [
+        line.strip()
+        for line in read_text(source, "word list").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not found:
         raise ValueError(f"{path}: a vocabulary without words")
     return tuple(dict.fromkeys(found))

@@ -15,7 +15,7 @@ from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Name
 from eval.metrics import hsv, mig
 from instdiff.layouts import masks
 from instdiff.schema import Box
-from instdiff.texts import read_json
+from instdiff.texts import read_json, read_yaml
 
 MIN_SCORE, MOST_OVERLAP = 0.25, 0.8
 YAML = {".yaml", ".yml"}
@@ -41,7 +41,7 @@ def read(paths: Sequence[Path]) -> Reading:
     """The layouts of either form."""
     path = records.one_file(paths, "COCO-MIG's list of layouts")
     if path.suffix.lower() in YAML:
-        content = records.named(records.read_yaml(path), str(path))
+        content = records.named(read_yaml(path), str(path))
         cases = [_of_yaml(prompt, entry, f"{path}: {prompt[:60]!r}") for prompt, entry in content.items()]
     else:
         content = records.named(read_json(path), str(path))
@@ -58,7 +58,7 @@ def _of_json(number: str, sample: object, where: str) -> Case:
 def _of_yaml(prompt: str, entry: object, where: str) -> Case:
     content = dict(records.named(entry, where))
     number = content.pop("coco_id", None)
-    if not isinstance(number, str | int):
+    if not isinstance(number, str | int) or isinstance(number, bool):
         raise ValueError(f"{where}: coco_id: the number of the sample is expected")
     segments = []
     for label, boxes in content.items():

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from eval.benchmarks import records, replies
 from eval.benchmarks.evidence import View
 from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Reading, Value
-from instdiff.texts import decoded, is_text, read_json
+from instdiff.texts import is_text, read_json, read_text
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}
 MOST_CHUNKS = 8
@@ -39,12 +39,8 @@ def read(paths: Sequence[Path]) -> Reading:
 
 
 def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list[Case]:
-    try:
-        lines = decoded(path.read_bytes()).splitlines()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable text ({error})") from error
     cases = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(read_text(path).splitlines()):
         prompt = line.strip()
         if prompt:
             pieces = list(chunks.get(prompt, [])) or [piece for piece in _APART.split(prompt.strip(" .")) if piece]

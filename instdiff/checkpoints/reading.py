@@ -1,6 +1,5 @@
 """Weights of every published form, read into one: networks under official names, whatever the file or folder was."""
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
 from instdiff.model.unet import CONFIG_FILE, WEIGHTS_FILE, layers_config
 from instdiff.networks import loading, weight_files
 from instdiff.sampling.solvers import PREDICTIONS, Prediction
+from instdiff.texts import read_json
 
 INDEX = "model_index.json"
 _DIFFUSERS = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder", "tokenizer": "tokenizer"}
@@ -106,8 +106,8 @@ def base_sizes(path: Path) -> Sizes:
 def _has_layers(config: Path) -> bool:
     """Whether a UNet's configuration speaks of instance layers of ours; one that cannot be read is named later."""
     try:
-        return "unifusion_config" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "unifusion_config" in read_json(config)
+    except (ValueError, TypeError):
         return False
 
 
@@ -212,8 +212,8 @@ def _prediction(file: Path) -> Prediction:
     if not file.is_file():
         return "epsilon"
     try:
-        stated = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        stated = dict(read_json(file))
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: not readable as settings in JSON") from error
     for name, value in _SCHEDULE.items():
         if stated.get(name, value) != value:

@@ -43,6 +43,7 @@ from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Compat, Strict
+from instdiff.texts import read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "instance_layers.safetensors"
@@ -255,9 +256,9 @@ def is_instance_layer(name: str) -> bool:
 def layers_config(file: Path) -> LayersConfig:
     """What stands beside saved instance layers."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
         return LayersConfig.model_validate({name: config[name] for name in LayersConfig.model_fields if name in config})
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{file}: does not state the sizes of instance layers") from error
 
 

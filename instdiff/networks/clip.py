@@ -3,7 +3,6 @@
 Legend: N pictures or crops, M texts, L tokens, D features.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
+from instdiff.texts import read_json
 
 Picture = npt.NDArray[np.uint8]
 HALF = (0.5, 0.5, 0.5)
@@ -134,7 +134,7 @@ def preparation(path: Path) -> Preparation:
     if not path.is_file():
         return Preparation()
     try:
-        asked = json.loads(path.read_text(encoding="utf-8"))
+        asked = read_json(path)
         mean, spread = (tuple(map(float, asked[f"image_{name}"])) for name in ("mean", "std"))
         return Preparation(mean, spread, bool(asked["do_center_crop"]))
     except (ValueError, KeyError, TypeError) as error:

@@ -17,6 +17,7 @@ from PIL import Image
 from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Box
+from instdiff.texts import read_json
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -75,7 +76,7 @@ def load(folder: Path, where: Place = PLAIN) -> Detector:
     if where.precision == "bfloat16":
         raise ValueError("the detector's precision is bfloat16; ultralytics knows float32 and float16")
     where = where.settled()
-    settings = json.loads((folder / CLASSES).read_text())
+    settings = read_json(folder / CLASSES)
     weight_files.recognised(folder / WEIGHTS)
     with private_settings():
         model = yolo(folder / WEIGHTS)

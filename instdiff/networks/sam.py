@@ -15,6 +15,7 @@ from torch import Tensor
 
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Strict
+from instdiff.texts import read_json
 
 WEIGHTS, SIZES = "model.safetensors", "config.json"
 PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -72,7 +73,7 @@ def build(sizes: Sizes) -> Sam:
 
 def load(folder: Path) -> Sam:
     """The SAM of a folder, in fp32 and evaluation mode."""
-    sam = build(Sizes.model_validate_json((folder / SIZES).read_text()))
+    sam = build(Sizes.model_validate(read_json(folder / SIZES)))
     loading.fill(sam, weight_files.read(folder / WEIGHTS), str(folder / WEIGHTS))
     return sam
 
