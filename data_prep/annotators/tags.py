@@ -119,7 +119,8 @@ class Vocabulary:
 
     def tags(self, batch: Sequence[Picture]) -> list[tuple[str, ...]]:
         """For each picture its likeliest words, the likeliest first."""
-        inputs = self._processor(images=[picture.pixels() for picture in batch], return_tensors="pt")
+        pixels = [picture.pixels() for picture in batch]
+        inputs = self._processor(images=pixels, return_tensors="pt", input_data_format="channels_last")
         with self._torch.no_grad():
             seen = self._model.vision_model(inputs["pixel_values"].to(self._model.device)).pooler_output
             image_BD = self._model.visual_projection(seen)
