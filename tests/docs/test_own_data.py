@@ -1,4 +1,4 @@
-"""One's own pictures with COCO's annotations, by `experiment=my-coco`: from the files to a short training and a table.
+"""One's own pictures, by `experiment=my-coco` and `my-captioned`: from the files to a short training and a table.
 
 The stages run in one process, in the order of dvc.yaml, with the command lines that it gives them.
 """
@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
 import yaml
 from PIL import Image
 
-from instdiff import config, stage, values
+from data_prep.annotators.tags import noun_phrases
+from instdiff import config, stage, tables, values
 from instdiff.layouts import masks
+from instdiff.tables import ANNOTATED
 from instdiff.world import scenes
 
 ROOT = Path(__file__).parents[2]
@@ -110,8 +113,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    text = config.composed(["experiment=my-coco", "my=mine", *SMALL, *overrides], ROOT / "configs")
+def composed(*overrides: str, experiment: str = "my-coco") -> dict[str, Any]:
+    text = config.composed([f"experiment={experiment}", "my=mine", *SMALL, *overrides], ROOT / "configs")
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
@@ -126,6 +129,35 @@ def test_a_folder_of_ones_own_goes_from_its_files_to_a_table(tree: Path, monkeyp
     index = json.loads((tree / "data/stats/shard.json").read_text())
     assert index["instances"] > 30
     assert (tree / "report.html").stat().st_size > 0
+
+
+# The annotators of the miniature world; what finds things has weights that nothing was learnt by.
+ANNOTATORS = [
+    "ground.detector.weights=dino",
+    "segment.weights=weights/miniature/sam",
+    "caption.model.weights=weights/miniature/blip",
+    "caption.model.num_beams=1",
+    "caption.model.max_tokens=6",
+    "caption.model.min_area=0",
+]
+
+
+@pytest.mark.slow
+def test_a_folder_of_captions_goes_from_its_files_to_a_table(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.grounding_dino(tree / "dino")
+    (tree / "mine").mkdir()
+    for number in range(30):
+        scene = scenes.scene(7, number, "mixed")
+        Image.fromarray(scene.picture).save(tree / "mine" / f"{number}.png")
+        (tree / "mine" / f"{number}.txt").write_text(scene.caption)
+    rebuild(monkeypatch, composed(*ANNOTATORS, experiment="my-captioned"), last="report")
+    table = json.loads((tree / "metrics-my.json").read_text())
+    assert set(table) == {"real", "reconstructed", "none", "box"}
+    assert json.loads((tree / "data/stats/shard.json").read_text())["instances"] > 30
+    rows = tables.read(tree / "data/annotated/val", ANNOTATED)
+    phrases = {one for number in range(30) for one in noun_phrases(scenes.scene(7, number, "mixed").caption)}
+    assert set(rows["category"]) <= phrases  # what is judged is what the captions name
+    assert table["real"]["box_ap50"]["n"] == len(rows)
 
 
 def test_a_stage_that_leaves_nothing_names_the_reason_and_what_to_do(
