@@ -143,9 +143,7 @@ class Ram:
             from ram import get_transform
             from ram.models import ram
         except ImportError as error:
-            raise ValueError(
-                "ground: tags from ram need the package of recognize-anything in this environment"
-            ) from error
+            raise ValueError("tags from ram need the package of recognize-anything in this environment") from error
         import torch
 
         self._torch = torch

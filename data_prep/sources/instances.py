@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from data_prep.sources.records import Annotation
 from instdiff.layouts import coco, geometry
 from instdiff.schema import Box
-from instdiff.texts import first_fault, is_text
+from instdiff.texts import counted, first_fault, is_text
 from instdiff.work.outcomes import Failure
 
 Row = dict[str, Any]
@@ -37,7 +37,9 @@ def given(
                 failures.append((place, Failure("bad_annotation", f"{one.name}: {error}")))
                 continue
             if region.stray:
-                detail = f"{one.name}: {region.stray} pieces of fewer than three points went, the instance stays"
+                detail = (
+                    f"{one.name}: {counted(region.stray, 'piece')} of fewer than three points went, the instance stays"
+                )
                 failures.append((place, Failure("stray_polygon", detail)))
             rows.append({"key": key, "index": len(rows), **known, "colour": None, "texture": None})
     return rows, failures
