@@ -12,17 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import own_folder
 import pytest
 import tiny_models
 import yaml
-from PIL import Image
 
 from data_prep.annotators.tags import noun_phrases
 from instdiff import config, stage, tables, values
-from instdiff.layouts import masks
 from instdiff.tables import ANNOTATED
-from instdiff.world import scenes
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -45,36 +42,6 @@ SMALL = [
     "~rows.box_mis",
     "~rows.mask_mis",
 ]
-
-
-def write(folder: Path, count: int, **changes: Any) -> None:
-    """Painted scenes as a person would have them: a folder of pictures and one file of COCO's."""
-    (folder / "pictures").mkdir(parents=True)
-    names: list[str] = []
-    images, annotations = [], []
-    for number in range(count):
-        scene = scenes.scene(7, number, "mixed")
-        Image.fromarray(scene.picture).save(folder / "pictures" / f"{number}.png")
-        height, width = scene.picture.shape[:2]
-        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
-        for one in scene.instances:
-            names += [one.category] if one.category not in names else []
-            rle = masks.encode(np.asarray(one.mask))
-            rows, columns = np.nonzero(one.mask)
-            box = [columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
-            annotation = {
-                "id": len(annotations),
-                "image_id": number,
-                "category_id": names.index(one.category),
-                "bbox": [int(side) for side in box],
-                "area": int(np.asarray(one.mask).sum()),
-                "segmentation": rle.model_dump(mode="json"),
-                "iscrowd": 0,
-            }
-            annotations.append(annotation | changes)
-    categories = [{"id": place, "name": name} for place, name in enumerate(names)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "instances.json").write_text(json.dumps(content))
 
 
 def lines(graph: dict[str, Any], found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -121,7 +88,7 @@ def composed(*overrides: str, experiment: str = "my-coco") -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_folder_of_ones_own_goes_from_its_files_to_a_table(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tree / "mine", 30)
+    own_folder.coco(tree / "mine", 30)
     rebuild(monkeypatch, composed(), last="report")
     table = json.loads((tree / "metrics-my.json").read_text())
     assert set(table) == {"real", "reconstructed", "none", "box"}
@@ -145,17 +112,13 @@ ANNOTATORS = [
 @pytest.mark.slow
 def test_a_folder_of_captions_goes_from_its_files_to_a_table(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_models.grounding_dino(tree / "dino")
-    (tree / "mine").mkdir()
-    for number in range(30):
-        scene = scenes.scene(7, number, "mixed")
-        Image.fromarray(scene.picture).save(tree / "mine" / f"{number}.png")
-        (tree / "mine" / f"{number}.txt").write_text(scene.caption)
+    captions = own_folder.captioned(tree / "mine", 30)
     rebuild(monkeypatch, composed(*ANNOTATORS, experiment="my-captioned"), last="report")
     table = json.loads((tree / "metrics-my.json").read_text())
     assert set(table) == {"real", "reconstructed", "none", "box"}
     assert json.loads((tree / "data/stats/shard.json").read_text())["instances"] > 30
     rows = tables.read(tree / "data/annotated/val", ANNOTATED)
-    phrases = {one for number in range(30) for one in noun_phrases(scenes.scene(7, number, "mixed").caption)}
+    phrases = {phrase for caption in captions for phrase in noun_phrases(caption)}
     assert set(rows["category"]) <= phrases  # what is judged is what the captions name
     assert table["real"]["box_ap50"]["n"] == len(rows)
 
@@ -163,6 +126,6 @@ def test_a_folder_of_captions_goes_from_its_files_to_a_table(tree: Path, monkeyp
 def test_a_stage_that_leaves_nothing_names_the_reason_and_what_to_do(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tree / "mine", 8, segmentation=[])
+    own_folder.coco(tree / "mine", 8, segmentation=[])
     with pytest.raises(ValueError, match=r"not one of \d+ instances is left: \d+ are no_mask: .*segment=sam"):
         rebuild(monkeypatch, composed(), last="annotate")
