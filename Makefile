@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS := 1
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup lavis repro paper status comments back smoke hour test mutate lint format bench ui
+.PHONY: setup lavis repro paper status comments back smoke hour test bare mutate lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -67,6 +67,9 @@ hour: $(if $(SMALL),setup) ## a stranger's first hour in a fresh clone, step by 
 
 test: setup lint ## the contracts, then every test
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+bare: setup ## test files in a root with Python, Git, make and nothing else, for who may mount: TESTS="tests/test_browser.py"
+	bash tests/bare_root.sh $(or $(TESTS),tests)
 
 mutate: setup ## which small faults the tests notice, in files changed against main; MUTATE="--whole --sample 40" chooses
 	OMP_NUM_THREADS=1 python tests/mutate.py $(MUTATE)

@@ -28,8 +28,12 @@ from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
 FEW_ROWS = "~rows.point ~rows.scribble ~rows.hybrid ~rows.box_mis ~rows.mask_mis"
+SHIPPED = (  # networks and layers as they are shipped, so that pictures look as in the README
+    "clip=import vae=import unet=import detector=import generate.steps=12 train.start.kind=layers "
+    "train.start.weights=weights/miniature/instance/layers train.optimisation.learning_rate=1e-9"
+)
 SMALL = {  # overrides of each run
-    "default": f"experiment=smoke clip=import vae=import unet=import detector=import {FEW_ROWS}",
+    "default": f"experiment=smoke {SHIPPED} {FEW_ROWS}",
     "my": f"train.batch_size=4 train.optimisation.steps=4 generate.steps=2 score.num_resamples=50 {FEW_ROWS}",
 }
 PATIENCE = 120 * 60  # seconds that a command may take
