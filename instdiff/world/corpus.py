@@ -42,7 +42,7 @@ def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corp
         ordered: Callable[..., Iterable[list[Scene]]] = map
         if workers > 1:  # a worker starts by importing what this process has: seconds
             ordered = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
-        scenes = tuple(one for chunk in track(ordered(render, chunks), len(chunks), "chunk") for one in chunk)
+        scenes = tuple(one for chunk in track(ordered(render, chunks), len(chunks), "chunks") for one in chunk)
     return Corpus(scenes, np.stack([one.picture for one in scenes]))
 
 
