@@ -18,7 +18,8 @@ python=$(readlink -f "$tree/.venv/bin/python")
 prefix=$(dirname "$(dirname "$python")")
 root=$(mktemp -d)
 mount -t tmpfs none "$root"
-mkdir -p "$root"/{bin,etc,proc,dev,tmp,home,usr/bin,usr/share}
+mkdir -p "$root"/{etc,proc,dev,tmp,home,usr/bin,usr/share}
+ln -s usr/bin "$root/bin"
 
 bring() { # files and the libraries that they load, each to where it lies here
   for file in "$@" $(ldd "$@" 2>/dev/null | grep -o '/[^ :]*' | sort -u); do
@@ -34,10 +35,11 @@ bring "$python" "$prefix"/lib/python3*/lib-dynload/*.so
 bring $(ldconfig -p | grep -oE '/\S*/lib(stdc\+\+|gcc_s|m|dl|rt|pthread|util|resolv|nss_files)\.so\.[0-9]+$')  # of wheels
 git_programs=$(git --exec-path)
 bring "$git_programs"/git-remote-https
-mkdir -p "$root$(dirname "$git_programs")" "$root/etc/ssl"
+mkdir -p "$root$(dirname "$git_programs")" "$root/etc/ssl" "$root/usr/lib/ssl"
 cp -a "$git_programs" "$root$(dirname "$git_programs")/"
 cp -a /usr/share/git-core "$root/usr/share/"
 cp -aL /etc/ssl/certs "$root/etc/ssl/"  # Git clones by https
+ln -s /etc/ssl/certs "$root/usr/lib/ssl/certs"  # where OpenSSL looks
 echo 'root:x:0:0::/home:/bin/sh' > "$root/etc/passwd"
 echo 'root:x:0:' > "$root/etc/group"
 echo '127.0.0.1 localhost' > "$root/etc/hosts"

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
-FEW_ROWS = "~rows.point ~rows.scribble ~rows.hybrid ~rows.box_mis ~rows.mask_mis"
+FEW_ROWS = "~rows.reconstructed ~rows.mask ~rows.point ~rows.scribble ~rows.hybrid ~rows.box_mis ~rows.mask_mis"
 SHIPPED = (  # networks and layers as they are shipped, so that pictures look as in the README
     "clip=import vae=import unet=import detector=import generate.steps=12 train.start.kind=layers "
     "train.start.weights=weights/miniature/instance/layers train.optimisation.learning_rate=1e-9"
@@ -324,16 +324,19 @@ def main() -> None:
     """Print every step; exit with 1 at the first that fails."""
     options = argparse.ArgumentParser(prog="make hour", description=__doc__)
     options.add_argument("--small", action="store_true", help="values that take minutes, and this tree's environment")
-    options.add_argument("--folder", type=Path, help="where the clone goes; a new one by default")
+    options.add_argument("--folder", type=Path, help="where the clone goes, or is; a new one by default")
+    options.add_argument("--start", type=int, default=1, metavar="STEP", help="go on at this step in --folder")
     given = options.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="strangers-hour-"))
     hour = Hour(folder.resolve() / "instdiff", small=given.small)
     for number, (title, step) in enumerate(STEPS.items(), start=1):
+        if number < given.start:
+            continue
         try:
             with hour.step(f"{number} of {len(STEPS)}: {title}"):
                 step(hour)
         except Failed as why:
-            sys.exit(f"\nFAILED: {why}\nthe clone is {hour.folder}")
+            sys.exit(f"\nFAILED: {why}\nthe clone is {hour.folder}; --folder {folder} --start {number} goes on there")
     print("\n" + "\n".join(f"{spoken(seconds):>9}  {title}" for title, seconds in hour.steps))
     print(f"{spoken(sum(seconds for _, seconds in hour.steps)):>9}  in all; the clone is {hour.folder}")
 
