@@ -29,7 +29,7 @@ def _without_truths(schema: Any) -> Any:
     if schema.get("type") == "function-before" and schema["function"]["function"] is _no_truth:
         return schema
     if schema.get("type") in ("int", "float"):
-        return core_schema.no_info_before_validator_function(_no_truth, schema)  # type: ignore[arg-type]
+        return core_schema.no_info_before_validator_function(_no_truth, schema)
     changed = {name: value if name == "metadata" else _without_truths(value) for name, value in schema.items()}
     if schema.get("type") == "union":  # a fault names the kind of number that was tried, not the refusal before it
         kinds = (choice["type"] if isinstance(choice, dict) else None for choice in schema["choices"])
