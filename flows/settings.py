@@ -29,8 +29,8 @@ class Deployment(Strict):
         try:
             CronSchedule(cron=self.schedule or "0 0 * * *", timezone=self.timezone)
         except ValidationError as error:
-            said = error.errors()[0]
-            raise ValueError(f"{said['loc'][0]} {said['input']!r} is none: {NAMES[str(said['loc'][0])]}") from None
+            fault = error.errors()[0]
+            raise ValueError(f"{fault['loc'][0]} {fault['input']!r} is none: {NAMES[str(fault['loc'][0])]}") from None
         return self
 
 
@@ -44,8 +44,8 @@ class Settings(Strict):
 
 def read(path: Path = PATH) -> Settings:
     """The settings; ValueError names the file and the field that is wrong."""
-    found = read_yaml(path)
+    content = read_yaml(path)
     try:
-        return Settings.model_validate(found)
+        return Settings.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', found))}") from None
+        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from None

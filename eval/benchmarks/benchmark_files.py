@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from eval.benchmarks.shape import Case
-from instdiff import schema
+from eval.benchmarks.benchmark import Case
 from instdiff.layouts.files import KEY
-from instdiff.schema import Box
+from instdiff.schema import Box, Record
 from instdiff.texts import first_fault, is_text, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,8 +40,8 @@ Edges = tuple[Finite, Finite, Finite, Finite]
 Side = Annotated[int, Field(gt=0, le=100_000)]  # pixels
 
 
-class Record(schema.Record):
-    """A record of a benchmark's file; fields that it does not know are let be."""
+class FileRecord(Record):
+    """A record of a benchmark's file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
