@@ -209,7 +209,7 @@ def mistyped(hour: Hour) -> None:
 
 def stopped(hour: Hour) -> None:
     """A run that is interrupted in the middle goes on from there."""
-    changed = make_repro(f"{hour.of('default')} generate.guidance=5 generate.batch_size=3".strip())
+    changed = make_repro(f"{hour.of('default')} generate.guidance=5".strip())
     begun = re.compile(r"\d+ of \d+ generate")
     seen = hour.run(changed, status=None, stop=lambda line: bool(begun.match(line)))
     if seen.status == 0:
