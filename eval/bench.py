@@ -34,9 +34,9 @@ from eval.benchmarks.pictures import ExpectedPicture
 from eval.finders import choice as finders
 from eval.finders.params import MarkerParams
 from eval.inputs import detections
-from instdiff import atomic, provenance
+from instdiff.files import atomic, provenance
+from instdiff.files.texts import read_json
 from instdiff.layouts import files as layout_files
-from instdiff.texts import read_json
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instdiff import atomic
+from instdiff.files import atomic
+from instdiff.files.texts import read_json
 from instdiff.stage import PARAMS_FILE
-from instdiff.texts import read_json
 
 START, END = "<!-- table -->", "<!-- /table -->"
 

@@ -20,11 +20,11 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Column, Table
 
-from flows.metrics import Change, Metric
-from instdiff import values
+from flows.results.metrics import Change, Metric
+from instdiff.files import value_faults
+from instdiff.files.texts import read_yaml
 from instdiff.options import Parser
 from instdiff.schema import Strict
-from instdiff.texts import read_yaml
 
 GRIDS = Path("configs/grid")
 WIDTH = 100  # characters of a table
@@ -58,7 +58,7 @@ def read(path: Path) -> Grid:
     try:
         return Grid.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from None
+        raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from None
 
 
 def command(name: str, variant: Variant) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from flows import dag
+from flows.graph import dag
 from instdiff.work.resume import syntax
 
 LOCK = Path("dvc.lock")

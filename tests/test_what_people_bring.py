@@ -20,9 +20,10 @@ from data_prep.sources import instances, lists
 from eval import evaluate
 from eval.benchmarks import registry, t2i_compbench
 from eval.inputs import coco, coco_results, detections
-from flows import grid, settings
-from instdiff import values
+from flows import grid
+from flows.serving import settings
 from instdiff.app import launch
+from instdiff.config import values
 from instdiff.layouts import files, masks
 from instdiff.work.outcomes import Failure
 
@@ -125,7 +126,7 @@ def _labels(path: Path) -> Any:
     loaded = record.load()
     if isinstance(loaded, Failure):
         raise ValueError(loaded.detail)
-    rows, failures = instances.given(loaded.annotations, "a", 4, 4)
+    rows, failures = instances.rows_of(loaded.annotations, "a", 4, 4)
     if failures:
         raise ValueError(f"{path}: {failures[0][1].detail}")
     return rows

@@ -19,8 +19,8 @@ from eval.metrics.average_precision import CategoryMatches
 from eval.metrics.bootstrap import Counts
 from eval.scoring import ap_matches
 from eval.scoring.difference import Difference
-from instdiff import tables
-from instdiff.texts import read_json
+from instdiff.files import tables
+from instdiff.files.texts import read_json
 
 PLACES = ["measure", "key", "repeat", "index"]
 MUST_AGREE = ("benchmark", "files")

@@ -19,10 +19,10 @@ from eval.inputs import pictures as picture_folders
 from eval.inputs.ground_truth import GroundTruth
 from eval.pages import figures
 from eval.pages import sheet as samples_sheet
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import from_tables
 from instdiff.schema import Layout
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 SIZES = ("small", "medium", "large")
 MISPLACED = 0.5  # mask IoU below which an instance counts as misplaced

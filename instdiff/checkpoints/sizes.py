@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import CLIPTextConfig
 
 from instdiff.checkpoints import official
+from instdiff.files.texts import read_json
 from instdiff.model.unet import BASE_PARAMETERS
 from instdiff.model.unifusion import NUM_FREQUENCIES, UniFusionConfig
-from instdiff.texts import read_json
 
 CONFIG = "config.json"
 _VAE_PARAMETERS = frozenset(inspect.signature(AutoencoderKL.__init__).parameters) - {"self"}

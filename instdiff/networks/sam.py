@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
+from instdiff.files.texts import read_json
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Strict
-from instdiff.texts import read_json
 
 WEIGHTS, SIZES = "model.safetensors", "config.json"
 PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -18,8 +18,10 @@ import tiny_models
 import yaml
 
 from data_prep.annotators.tags import noun_phrases
-from instdiff import config, stage, tables, values
-from instdiff.tables import ANNOTATED
+from instdiff import stage
+from instdiff.config import compose, values
+from instdiff.files import tables
+from instdiff.files.tables import ANNOTATED
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -81,7 +83,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def composed(*overrides: str, experiment: str = "my-coco") -> dict[str, Any]:
-    text = config.composed([f"experiment={experiment}", "my=mine", *SMALL, *overrides], ROOT / "configs")
+    text = compose.composed([f"experiment={experiment}", "my=mine", *SMALL, *overrides], ROOT / "configs")
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 

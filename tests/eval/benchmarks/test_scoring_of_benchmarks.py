@@ -21,7 +21,7 @@ from eval.finders import choice as finders
 from eval.finders import marked
 from eval.finders.finder import LabelledBox
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts.masks import Mask
 from instdiff.schema import Box
 
