@@ -21,7 +21,7 @@ from data_prep.annotators.tags import noun_phrases
 from instdiff import stage
 from instdiff.config import compose, values
 from instdiff.files import tables
-from instdiff.files.tables import ANNOTATED
+from instdiff.layouts.columns import ANNOTATED
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
