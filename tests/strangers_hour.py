@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
@@ -274,12 +275,22 @@ class Server:
 
     def get(self, path: str) -> Any:
         """What it answers; None where it answers with an error, or not yet."""
-        return self._answer(Request(f"{self.address}/api{path}", headers=self.header))
+        try:
+            return self._answer(Request(f"{self.address}/api{path}", headers=self.header))
+        except OSError:
+            return None
 
     def post(self, path: str, content: Any) -> Any:
-        """The same, told something."""
+        """What it answers when it is sent something.
+
+        Raises:
+            Failed: with its own words where it refuses.
+        """
         header = self.header | {"Content-Type": "application/json"}
-        return self._answer(Request(f"{self.address}/api{path}", json.dumps(content).encode(), header))
+        try:
+            return self._answer(Request(f"{self.address}/api{path}", json.dumps(content).encode(), header))
+        except HTTPError as error:
+            raise Failed(f"{path}: {error.code} {error.read().decode(errors='replace')[:500]}") from error
 
     def until(self, answer: Callable[[], Any], what: str) -> Any:
         """The first answer that is one."""
@@ -291,11 +302,8 @@ class Server:
         return found
 
     def _answer(self, request: Request) -> Any:
-        try:
-            with urlopen(request, timeout=60) as reply:
-                return json.loads(reply.read())
-        except OSError:
-            return None
+        with urlopen(request, timeout=300) as reply:
+            return json.loads(reply.read())
 
 
 def compared(hour: Hour) -> None:
