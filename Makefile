@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS := 1
 # What is installed is a function of these two files; the stamp carries their hash.
 READY := .venv/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: setup lavis repro paper status comments back smoke test mutate lint format bench ui
+.PHONY: setup lavis repro paper status comments back smoke hour test bare mutate lint format bench ui
 .DEFAULT_GOAL := repro
 
 setup: $(READY) ## the environment, from the lock
@@ -62,8 +62,14 @@ smoke: setup ## every stage, small, in a copy of this repository under runs/smok
 	mkdir -p runs
 	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py -k "not kill"
 
+hour: $(if $(SMALL),setup) ## a stranger's first hour in a fresh clone, step by step; SMALL=1 in minutes, with this tree's environment
+	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small)
+
 test: setup lint ## the contracts, then every test
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+bare: setup ## test files in a root with Python, Git, make and nothing else, for who may mount: TESTS="tests/test_browser.py"
+	bash tests/bare_root.sh $(or $(TESTS),tests)
 
 mutate: setup ## which small faults the tests notice, in files changed against main; MUTATE="--whole --sample 40" chooses
 	OMP_NUM_THREADS=1 python tests/mutate.py $(MUTATE)
@@ -81,5 +87,5 @@ format: setup
 bench: setup ## how fast the parts are
 	python -m pytest --quiet -s bench
 
-ui: setup ## a Prefect server on loopback and its deployments; ALLOW=/data/coco lets the form's values name that folder
-	python -m flows.serve $(foreach folder,$(ALLOW),--allow $(folder))
+ui: setup ## a Prefect server on loopback and its deployments; PORT=4300; ALLOW=/data/coco lets the form's values name that folder
+	@python -m flows.serve $(if $(PORT),--port $(PORT)) $(foreach folder,$(ALLOW),--allow $(folder))

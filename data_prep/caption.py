@@ -100,7 +100,7 @@ def captioner(params: Params, given: Path, digest: str) -> Captioner:
 def _model(params: Params, _digest: str) -> Captioner:
     """The network, kept for the packs that follow."""
     if params.model is None:
-        raise ValueError(f"caption: backend {params.backend} needs model")
+        raise ValueError(f"backend {params.backend} needs model")
     if params.backend == "lavis":
         from data_prep.annotators.lavis_client import Lavis
 

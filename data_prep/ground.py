@@ -66,7 +66,7 @@ def grounder(params: Params, given: Path, digest: str) -> Grounder:
 def _model(params: Params, _digest: str) -> Grounder:
     """The network, kept for the packs that follow."""
     if params.detector is None:
-        raise ValueError("ground: backend grounding_dino needs detector")
+        raise ValueError("backend grounding_dino needs detector")
     from data_prep.annotators.grounding_dino import GroundingDino
 
     return GroundingDino(params.detector)

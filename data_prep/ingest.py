@@ -154,7 +154,7 @@ def _refuse_nothing_taken(splits: Mapping[str, Sequence[Job]], together: bool) -
         reason, count = Counter(str(row["reason"]) for row in whole).most_common(1)[0]
         detail = next(row["detail"] for row in whole if row["reason"] == reason)
         raise ValueError(
-            f"ingest: none of the {len(whole)} records of the source could be taken: {count} are {reason}, as {detail}"
+            f"none of the {len(whole)} records of the source could be taken: {count} are {reason}, as {detail}"
         )
 
 
@@ -183,13 +183,13 @@ def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Co
     if source.val is not None:
         listed["val"] = keyed(_records(source.val))
         if not listed["val"]:
-            raise ValueError("ingest: the source of validation pictures is empty")
+            raise ValueError("the source of validation pictures is empty")
     else:
         held_out = [_held_out(key, source.val_share) for key, _ in listed["train"]]
         listed["val"] = [job for job, out in zip(listed["train"], held_out, strict=True) if out]
         listed["train"] = [job for job, out in zip(listed["train"], held_out, strict=True) if not out]
     if not listed["train"]:
-        raise ValueError("ingest: the source of training pictures is empty")
+        raise ValueError("the source of training pictures is empty")
     answer = partial(admit_all, limits=source.limits)
     return {
         split: [(_identity(records), partial(list, records), answer) for records in _packs(jobs, size)]
@@ -238,7 +238,7 @@ def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
             case str():
                 return lists.labelled(part)
     except ImportError as error:  # of the package that a store needs
-        raise ValueError(f"ingest: {error}") from error
+        raise ValueError(f"the store of the source cannot be read: {error}") from error
 
 
 def keyed(records: Sequence[Record]) -> list[Listed]:

@@ -127,7 +127,7 @@ def segmenter(params: Params, given: Path, digest: str) -> Segmenter:
 def _sam(params: Params, _digest: str) -> Segmenter:
     """The network, kept for the packs that follow."""
     if params.weights is None:
-        raise ValueError(f"segment: backend {params.backend} needs weights")
+        raise ValueError(f"backend {params.backend} needs weights")
     return SamSegmenter(_model(params.backend, params.weights, params.max_boxes, params.device))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.console import Console
 
 from eval import detect, finder_options
@@ -24,7 +23,7 @@ from eval.scoring.headline import HEADLINE
 from eval.scoring.row import DISTANCES, PREFERENCES, Inputs, Params
 from eval.table import table
 from instdiff.files import provenance
-from instdiff.files.texts import read_json
+from instdiff.files.texts import read_json, read_yaml
 from instdiff.options import Parser, whole
 from instdiff.schema import Strict
 
@@ -165,7 +164,7 @@ def with_metrics(params: Params, names: Sequence[str]) -> Params:
 def read_settings(path: Path, size: int | None) -> EvaluationSettings:
     """The values of params.yaml; the side of the pictures may be given anew."""
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = read_yaml(path)
         own = {"square": size} if size is not None else {}
         rows = {
             name: ConditionsUsed(name=name, formats=row["formats"], mis=row["mis"])
@@ -174,7 +173,7 @@ def read_settings(path: Path, size: int | None) -> EvaluationSettings:
         return EvaluationSettings(
             Params.model_validate(sections["score"] | own), detect.Params.model_validate(sections["detect"] | own), rows
         )
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a compiled params.yaml ({error})") from error
 
 

@@ -5,7 +5,6 @@ python -m eval.table metrics-long.json          # print another
 python -m eval.table metrics.json docs/results.md  # write it between the page's <!-- table --> marks
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from instdiff.files import atomic
+from instdiff.files.texts import read_json
 from instdiff.stage import PARAMS_FILE
 
 START, END = "<!-- table -->", "<!-- /table -->"
@@ -73,7 +73,7 @@ def last() -> Path:
 
 def main(source: Path, page: Path | None) -> None:
     """Print the table, or write it into a page."""
-    metrics = json.loads(source.read_text(encoding="utf-8"))
+    metrics = read_json(source)
     if page is None:
         Console().print(table(metrics))
         return

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
+from flows.graph import dag
 from instdiff.config import compose
 
 
@@ -24,6 +26,13 @@ def missing(lock: dict[str, Any], cache: Path) -> Iterator[str]:
         for out in stage.get("outs", []):
             if not _cached(str(out["md5"]), cache) and not _in_git(out["path"]):
                 yield out["path"]
+
+
+def _of_graph(lock: dict[str, Any]) -> dict[str, Any]:
+    """The lock of the stages that the last commit's graph has: rows that its values leave out keep their entries."""
+    with Repo(rev="HEAD") as repo:
+        names = {stage.name for stage in repo.index.stages if isinstance(stage, PipelineStage)}
+    return {**lock, "stages": {name: stage for name, stage in lock.get("stages", {}).items() if name in names}}
 
 
 def _cached(md5: str, cache: Path) -> bool:
@@ -48,8 +57,8 @@ def unsaved(status: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Go back, or say why not and what to do."""
     lock_of_head = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, check=False)
-    lock = yaml.safe_load(lock_of_head.stdout) or {}
-    with Repo() as repo:
+    lock = _of_graph(yaml.safe_load(lock_of_head.stdout) or {})
+    with dag.repository() as repo:
         status, cache = repo.status(), Path(repo.cache.local.path)
     if changed := unsaved(status):
         sys.exit(
@@ -80,4 +89,7 @@ def _outs(lock: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except dag.Busy as why:
+        sys.exit(str(why))

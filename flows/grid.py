@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows.results.metrics import Change, Metric
+from instdiff.files import value_faults
+from instdiff.files.texts import read_yaml
 from instdiff.options import Parser
 from instdiff.schema import Strict
 
@@ -51,11 +53,12 @@ class Line(NamedTuple):
 
 
 def read(path: Path) -> Grid:
-    """A grid; ValueError names the file and the line that is wrong."""
+    """A grid; ValueError names the file and every value that is wrong."""
+    content = read_yaml(path)
     try:
-        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        return Grid.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from None
 
 
 def command(name: str, variant: Variant) -> list[str]:

@@ -173,7 +173,13 @@ def main() -> None:
     """Run `dvc repro` with the words given, and exit as it does."""
     if sys.stdout.isatty():
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])  # noqa: S606
-    status, _ = run(sys.argv[1:], [name for name, node in dag.load().items() if node.stale])
+    try:
+        graph = dag.load()
+    except dag.Busy as why:
+        sys.exit(str(why))
+    stale = [name for name, node in graph.items() if node.stale]
+    print(f"{len(stale)} of {len(graph)} stages are out of date" if stale else "everything is up to date", flush=True)
+    status, _ = run(sys.argv[1:], stale)
     sys.exit(status)
 
 

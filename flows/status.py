@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dvc.repo import Repo
 
+from flows.graph import dag
 from instdiff.work.resume import syntax
 
 LOCK = Path("dvc.lock")
@@ -88,7 +88,7 @@ def same_meaning(old: str, new: str) -> bool:
 def main() -> None:
     """Say what is out of date; with --commit, take the stages whose code changed in words alone as up to date."""
     commits = sys.argv[1:] == ["--commit"]
-    with Repo() as repo:
+    with dag.repository() as repo:
         changed: dict[str, Changes] = repo.status()
     refused = {stage: in_words_alone(stage, changes) for stage, changes in changed.items()}
     for stage, changes in changed.items():
@@ -109,4 +109,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except dag.Busy as why:
+        sys.exit(str(why))

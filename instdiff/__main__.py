@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read us, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes once more as it ends
+    except KeyboardInterrupt:  # Ctrl-C is an answer, not a fault
+        sys.exit(130)
     except (ValueError, OSError) as error:
         print(f"instdiff {name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -29,7 +29,13 @@ class Blip:
     def describe(self, crops: Sequence[Pixels]) -> list[str | Failure]:
         """What each crop shows, without the prompt that led to it."""
         prompt = self._params.prompt
-        inputs = self._processor(images=list(crops), text=[prompt] * len(crops), return_tensors="pt", padding=True)
+        inputs = self._processor(
+            images=list(crops),
+            text=[prompt] * len(crops),
+            return_tensors="pt",
+            padding=True,
+            input_data_format="channels_last",  # or it takes the rows of a crop 3 pixels high for its colours
+        )
         inputs = inputs.to(self._model.device, self._model.dtype)  # the pixels; ids stay whole numbers
         ids = self._model.generate(
             **inputs, num_beams=self._params.num_beams, max_new_tokens=self._params.max_tokens, do_sample=False

@@ -18,7 +18,7 @@ class Lavis:
 
     def __init__(self, params: ModelParams, script: Path = Path(lavis_worker.__file__)) -> None:
         if params.python is None:
-            raise ValueError("caption: backend lavis needs python, the interpreter of its environment (make lavis)")
+            raise ValueError("backend lavis needs python, the interpreter of its environment (make lavis)")
         self._settings = params.model_dump(mode="json", include={"prompt", "num_beams", "max_tokens"})
         self._worker = LineWorker("LAVIS", params.python, script, [str(params.weights), params.precision])
         hello = self._worker.hello

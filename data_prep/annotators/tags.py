@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, PositiveInt
 
+from instdiff.files.texts import read_text
 from instdiff.schema import Share, Strict
 from instdiff.work.pictures import Picture
 
@@ -119,7 +120,8 @@ class Vocabulary:
 
     def tags(self, batch: Sequence[Picture]) -> list[tuple[str, ...]]:
         """For each picture its likeliest words, the likeliest first."""
-        inputs = self._processor(images=[picture.pixels() for picture in batch], return_tensors="pt")
+        pixels = [picture.pixels() for picture in batch]
+        inputs = self._processor(images=pixels, return_tensors="pt", input_data_format="channels_last")
         with self._torch.no_grad():
             seen = self._model.vision_model(inputs["pixel_values"].to(self._model.device)).pooler_output
             image_BD = self._model.visual_projection(seen)
@@ -142,9 +144,7 @@ class Ram:
             from ram import get_transform
             from ram.models import ram
         except ImportError as error:
-            raise ValueError(
-                "ground: tags from ram need the package of recognize-anything in this environment"
-            ) from error
+            raise ValueError("tags from ram need the package of recognize-anything in this environment") from error
         import torch
 
         self._torch = torch
@@ -178,9 +178,12 @@ def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags, device: Any
 
 def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
-    source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
-    text = source.read_text("utf-8-sig")
-    words = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    source = Path(str(files("data_prep.annotators") / "vocabulary.txt")) if path is None else path
+    words = [
+        line.strip()
+        for line in read_text(source, "word list").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not words:
         raise ValueError(f"{path}: a vocabulary without words")
     return tuple(dict.fromkeys(words))

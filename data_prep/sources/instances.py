@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_prep.sources.records import Annotation
-from instdiff.files.texts import first_fault, is_text
+from instdiff.files.texts import counted, first_fault, is_text
 from instdiff.layouts import coco, geometry
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
@@ -37,7 +37,8 @@ def rows_of(
                 failures.append((place, Failure("bad_annotation", f"{annotation.name}: {error}")))
                 continue
             if region.stray:
-                detail = f"{annotation.name}: {region.stray} pieces of fewer than three points went, the instance stays"
+                pieces = counted(region.stray, "piece")
+                detail = f"{annotation.name}: {pieces} of fewer than three points went, the instance stays"
                 failures.append((place, Failure("stray_polygon", detail)))
             rows.append({"key": key, "index": len(rows), **row, "colour": None, "texture": None})
     return rows, failures

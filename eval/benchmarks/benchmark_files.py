@@ -8,13 +8,12 @@ from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eval.benchmarks.benchmark import Case
-from instdiff.files.texts import decoded, first_fault, is_text, one_line
+from instdiff.files.texts import first_fault, is_text, one_line
 from instdiff.layouts.files import KEY
-from instdiff.schema import Box
+from instdiff.schema import Box, Record
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -41,7 +40,7 @@ Edges = tuple[Finite, Finite, Finite, Finite]
 Side = Annotated[int, Field(gt=0, le=100_000)]  # pixels
 
 
-class FileRecord(BaseModel):
+class FileRecord(Record):
     """A record of a benchmark's file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -77,15 +76,6 @@ def named(content: object, where: str) -> dict[str, Any]:
     if strange:
         raise ValueError(f"{where}: {strange[0]!r} is no name")
     return content
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; ValueError names the file."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return yaml.load(decoded(path.read_bytes()), loader)  # noqa: S506  # a safe loader, in C
-    except (OSError, ValueError, yaml.YAMLError, RecursionError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
 
 
 def parquet(path: Path, columns: Sequence[str], also: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

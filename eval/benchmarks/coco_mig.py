@@ -23,7 +23,7 @@ from eval.benchmarks.benchmark import (
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
 from eval.benchmarks.view import View
 from eval.metrics import hsv, mig
-from instdiff.files.texts import read_json
+from instdiff.files.texts import read_json, read_yaml
 from instdiff.layouts import masks
 from instdiff.schema import Box
 
@@ -51,7 +51,7 @@ def read(paths: Sequence[Path]) -> Reading:
     """The layouts of either form."""
     path = benchmark_files.one_file(paths, "COCO-MIG's list of layouts")
     if path.suffix.lower() in YAML:
-        content = benchmark_files.named(benchmark_files.read_yaml(path), str(path))
+        content = benchmark_files.named(read_yaml(path), str(path))
         cases = [_of_yaml(prompt, entry, f"{path}: {prompt[:60]!r}") for prompt, entry in content.items()]
     else:
         content = benchmark_files.named(read_json(path), str(path))
@@ -68,7 +68,7 @@ def _of_json(number: str, sample: object, where: str) -> Case:
 def _of_yaml(prompt: str, entry: object, where: str) -> Case:
     content = dict(benchmark_files.named(entry, where))
     number = content.pop("coco_id", None)
-    if not isinstance(number, str | int):
+    if not isinstance(number, str | int) or isinstance(number, bool):
         raise ValueError(f"{where}: coco_id: the number of the sample is expected")
     segments = []
     for label, boxes in content.items():

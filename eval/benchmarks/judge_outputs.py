@@ -187,7 +187,7 @@ def _read_region(text: str, path: Path) -> Region:
     if not text:
         return None
     try:
-        edges = [float(edge) for edge in json.loads(text)]
+        edges = [float(str(edge)) for edge in json.loads(text)]  # str: true is no number
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: region {text[:60]!r} is not a list of four numbers") from error
     if len(edges) != 4:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from eval.benchmarks import benchmark_files, replies
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, PictureName, Reading, Value
 from eval.benchmarks.view import View
-from instdiff.files.texts import decoded, is_text, read_json
+from instdiff.files.texts import is_text, read_json, read_text
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}
 MOST_CHUNKS = 8
@@ -41,12 +41,8 @@ def read(paths: Sequence[Path]) -> Reading:
 
 
 def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list[Case]:
-    try:
-        lines = decoded(path.read_bytes()).splitlines()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable text ({error})") from error
     cases = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(read_text(path).splitlines()):
         prompt = line.strip()
         if prompt:
             pieces = list(chunks.get(prompt, [])) or [piece for piece in _APART.split(prompt.strip(" .")) if piece]

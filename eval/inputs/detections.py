@@ -21,14 +21,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from instdiff.files import atomic, provenance
 from instdiff.files.texts import first_fault, read_json
 from instdiff.layouts import masks
-from instdiff.layouts.coco import Finite, Whole
+from instdiff.layouts.coco import Finite
 from instdiff.schema import Rle, Strict
 
 
 class DetectorClass(Strict):
     """A class of the detector."""
 
-    id: Whole
+    id: int
     name: str
 
 
@@ -37,8 +37,8 @@ class DetectionRecord(Strict):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    image_id: Whole
-    category_id: Whole
+    image_id: int
+    category_id: int
     bbox: Annotated[list[Finite], Field(min_length=4, max_length=4)]
     score: Annotated[Finite, Field(ge=0.0, le=1.0)]
     segmentation: Rle | None = None

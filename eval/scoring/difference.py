@@ -9,7 +9,6 @@ A side may be several seeds of one row: each instance of each seed is held again
 seed, and all seeds of a picture are drawn together.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from eval.metrics.bootstrap import Floats
 from eval.scoring import ap_matches, measures, paired, sanity_checks
 from eval.scoring.columns import SCORES
 from instdiff.files import tables
+from instdiff.files.texts import read_json
 
 MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
 COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")
@@ -88,14 +88,8 @@ def read(folders: Sequence[Path]) -> Side:
 
 
 def _read(folder: Path) -> Side:
-    contents = []
-    for name in ("metrics.json", "provenance.json"):
-        try:
-            contents.append(json.loads((folder / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder / name}: not a readable JSON file ({error})") from error
+    metrics, source = (read_json(folder / name) for name in ("metrics.json", "provenance.json"))
     scores = tables.read(folder / "instances.parquet", SCORES)
-    metrics, source = contents
     return Side((folder,), scores, metrics, source, paired.read_pictures(folder), paired.read_resampled(folder))
 
 

@@ -1,10 +1,13 @@
 """The stage graph as DVC sees it. Nothing here is drawn by hand."""
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc.lock import LockError
 from dvc.repo import Repo
 from networkx import topological_sort
 
@@ -24,9 +27,28 @@ class Node:
 Graph = dict[str, Node]  # upstream first
 
 
+class Busy(Exception):
+    """Another run works in the tree."""
+
+
+@contextmanager
+def repository(root: Path = Path()) -> Iterator[Repo]:
+    """DVC's view of a folder.
+
+    Raises:
+        Busy: another run works in it; the sentence names its process.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except LockError as error:
+        processes = ", ".join(sorted(set(re.findall(r"PID (\d+)", str(error))))) or "unknown"
+        raise Busy(f"another run works in this tree (process {processes}): wait for it, or end it") from error
+
+
 def load(root: Path = Path()) -> Graph:
     """The whole graph of a folder's dvc.yaml, each stage after those it reads from."""
-    with Repo(str(root)) as repo:
+    with repository(root) as repo:
         every = repo.index.graph  # u -> v: u reads what v writes
         page = (root / DRAWING).resolve().relative_to(repo.root_dir).as_posix()
         edges = every.subgraph(stage for stage in every if stage.path_in_repo == page)

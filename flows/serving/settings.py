@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from instdiff.files import value_faults
+from instdiff.files.texts import read_yaml
 from instdiff.schema import Strict
 
 PATH = Path("configs/deployments.yaml")
@@ -44,10 +44,8 @@ class Settings(Strict):
 
 def read(path: Path = PATH) -> Settings:
     """The settings; ValueError names the file and the field that is wrong."""
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Settings.model_validate(content)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from None

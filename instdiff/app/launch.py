@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import submitit
-import yaml
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from instdiff.files import value_faults
-from instdiff.files.texts import one_line
+from instdiff.files.texts import read_yaml
 from instdiff.options import Parser
 from instdiff.schema import Strict
 
@@ -62,13 +61,11 @@ class Stage:
 
 def read(path: Path) -> Job:
     """What a file asks of the scheduler; ValueError names the file and every value that is wrong."""
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Job.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
 
 
 def place() -> dict[str, str]:

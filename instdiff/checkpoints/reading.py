@@ -1,6 +1,5 @@
 """Weights of every published form, read into one: networks under official names, whatever the file or folder was."""
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from torch import Tensor
 from instdiff.checkpoints import comfyui, key_tables, sizes
 from instdiff.checkpoints.official import Weights, is_instance_layer
 from instdiff.checkpoints.sizes import Sizes
+from instdiff.files.texts import read_json
 from instdiff.layouts.formats import RELEASED
 from instdiff.model.drawing import AS_RELEASED, Drawing
 from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, PREDICTIONS, Prediction
@@ -105,8 +105,8 @@ def base_sizes(path: Path) -> Sizes:
 def _has_layers(config: Path) -> bool:
     """Whether a UNet's configuration speaks of instance layers of ours; one that cannot be read is named later."""
     try:
-        return "unifusion_config" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "unifusion_config" in read_json(config)
+    except (ValueError, TypeError):
         return False
 
 
@@ -211,8 +211,8 @@ def _prediction(file: Path) -> Prediction:
     if not file.is_file():
         return "epsilon"
     try:
-        stated = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        stated = dict(read_json(file))
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: not readable as settings in JSON") from error
     for name, value in _SCHEDULE.items():
         if stated.get(name, value) != value:

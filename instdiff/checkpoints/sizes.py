@@ -5,7 +5,6 @@ are refused when they are loaded.
 """
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig
 
 from instdiff.checkpoints import official
+from instdiff.files.texts import read_json
 from instdiff.model.unet import BASE_PARAMETERS
 from instdiff.model.unifusion import NUM_FREQUENCIES, UniFusionConfig
 
@@ -82,8 +82,8 @@ def of_folders(unet: Path, vae: Path, text_encoder: Path) -> Sizes:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config: Any = read_json(folder / CONFIG)
+    except ValueError as error:
         raise ValueError(
             f"{folder.parent}: has no readable {folder.name}/{CONFIG}: not a Stable Diffusion 1.5"
         ) from error

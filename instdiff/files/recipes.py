@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from instdiff.files import atomic
+from instdiff.files.texts import read_json
 
 RECIPE_FILE = "recipe.json"
 
@@ -33,5 +34,5 @@ def read(shipped: Path) -> dict[str, Any]:
     path = shipped / RECIPE_FILE
     if not path.is_file():
         raise ValueError(f"{shipped}: no shipped model here ({RECIPE_FILE} is missing); train it with source: train")
-    written: dict[str, Any] = json.loads(path.read_text())
+    written: dict[str, Any] = read_json(path)
     return written

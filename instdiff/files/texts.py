@@ -1,4 +1,4 @@
-"""Texts and JSON files that people bring, read by one rule.
+"""Texts, JSON and YAML files that people bring, read by one rule.
 
 A text is UTF-8, with or without a byte order mark, or UTF-16 with one. JSON may also be UTF-16 or UTF-32 without a
 mark, as its standard allows, and one value a line. Bytes that are not text are an error, never a replacement character.
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -34,17 +35,28 @@ def is_text(text: str) -> bool:
     return True
 
 
+def read_text(path: Path, kind: str = "text") -> str:
+    """The text of a file; ValueError names the file, and says where and why it cannot be read."""
+    content = _content(path, kind)
+    try:
+        return decoded(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable {kind} file ({error})") from error
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; ValueError names the file, and says where and why it cannot be read."""
+    return json_of(_content(path, "JSON"), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; ValueError names the file, and says where and why it cannot be read."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = read_text(path, "YAML")
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not a readable JSON file (no such file)") from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{path}: not a readable JSON file (it is a folder)") from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
-    return json_of(content, str(path))
+        return yaml.load(text, loader)  # noqa: S506 - a safe loader, in C
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
 
 
 def json_of(content: bytes, where: str) -> Any:
@@ -80,6 +92,17 @@ def quoted(error: ErrorDetails) -> str:
 def first_fault(error: ValidationError) -> str:
     """The first fault of a record that pydantic refused."""
     return quoted(error.errors()[0])
+
+
+def _content(path: Path, kind: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: not a readable {kind} file (no such file)") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{path}: not a readable {kind} file (it is a folder)") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise ValueError(f"{path}: not a readable {kind} file ({error})") from error
 
 
 def _decoded(content: bytes, encoding: str) -> str:

@@ -71,7 +71,7 @@ def encoded(autoencoder: AutoencoderKL, pictures_NHWC: npt.NDArray[np.uint8]) ->
     both, encode = [], autoencoder.encode
     for mirrored in (pictures_NHWC, pictures_NHWC[:, :, ::-1]):
         starts = range(0, len(mirrored), 64)
-        batches = track(starts, len(starts), "batch")
+        batches = track(starts, len(starts), "batches")
         parts = [
             encode(vae.pixels(mirrored[i : i + 64].copy()).to(autoencoder.device)).latent_dist.mode() for i in batches
         ]

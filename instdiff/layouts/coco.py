@@ -28,13 +28,6 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _no_truth(value: Any) -> Any:
-    """Anything but true and false, which Python takes for 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is no number")
-    return value
-
-
 def _crowd(value: Any) -> Any:
     return 0 if value is None else _CROWD.get(str(value).strip().lower(), value)
 
@@ -50,10 +43,9 @@ def _slashes(name: Any) -> Any:
     return _text(name.replace("\\", "/")) if isinstance(name, str) else name
 
 
-Whole = Annotated[int, BeforeValidator(_no_truth)]
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: true is no number
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: text is no number
 Id = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
-Side = Annotated[Whole, Field(ge=1, le=100_000)]  # pixels
+Side = Annotated[int, Field(ge=1, le=100_000)]  # pixels
 Bbox = Annotated[list[Finite], Field(min_length=4, max_length=4)]  # x, y, width, height in pixels
 Polygon = Annotated[list[Finite], Field(min_length=6)]
 
@@ -89,8 +81,8 @@ class Category(Foreign):
 class RunLengths(Foreign):
     """A mask, compressed (a string) or not (numbers)."""
 
-    size: tuple[Whole, Whole]
-    counts: str | list[Annotated[Whole, Field(ge=0)]]
+    size: tuple[int, int]
+    counts: str | list[Annotated[int, Field(ge=0)]]
 
 
 class Region(Foreign):

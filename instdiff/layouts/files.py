@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from instdiff.files import atomic, value_faults
@@ -21,7 +21,7 @@ from instdiff.layouts import faults as layout_faults
 from instdiff.layouts import from_tables, geometry, mask_pictures, remarks
 from instdiff.layouts.formats import RELEASED
 from instdiff.layouts.remarks import SQUARE, Shape, rounded
-from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
+from instdiff.schema import Box, Fraction, Instance, Layout, Point, Record, Rle, Strict
 
 KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
@@ -60,7 +60,7 @@ def _pairs(value: Any) -> Any:
     return _none_if_empty(value)
 
 
-class ReleasedInstance(BaseModel):
+class ReleasedInstance(Record):
     """An annotation of the released demos: places in pixels, what is empty not given, other fields ignored."""
 
     caption: str
@@ -70,7 +70,7 @@ class ReleasedInstance(BaseModel):
     mask: Annotated[Rle | None, BeforeValidator(_none_if_empty)] = None
 
 
-class ReleasedLayout(BaseModel):
+class ReleasedLayout(Record):
     """A demo of the released code."""
 
     caption: str

@@ -79,15 +79,19 @@ def _word(
     words = instance.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
     letters = max(10, height // 22)
     x, y = start(instance)
-    _, _, right, bottom = pen.textbbox((0, 0), words, stroke_width=1, font_size=letters)
-    left, top = min(x * (width - 1) + 3, max(0.0, width - right)), min(y * (height - 1) + 1, max(0.0, height - bottom))
+    _, _, right, bottom = pen.textbbox((0, 0), words, font_size=letters)
+    right, bottom = right + 3, bottom + 2
+    lower = 1 if instance.box is not None or instance.mask is not None else 5 * max(1, height // 256)  # below a point
+    left = min(x * (width - 1) + 3, max(0.0, width - right))
+    top = min(y * (height - 1) + lower, max(0.0, height - bottom))
     frame = (left, top, left + right, top + bottom)
     while (hit := next((other for other in occupied if _meet(frame, other)), None)) is not None:
         if hit[3] + bottom > height:
             break  # the picture is full of words here
         frame = (left, hit[3], left + right, hit[3] + bottom)
     occupied.append(frame)
-    pen.text(frame[:2], words, fill=shade, stroke_width=1, stroke_fill=_BLACK, font_size=letters)
+    pen.rectangle(frame, fill=shade)  # whatever lies behind, it can be read
+    pen.text((frame[0] + 1, frame[1]), words, fill=_BLACK, font_size=letters)
 
 
 def start(instance: Instance) -> Point:

@@ -34,6 +34,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instdiff.files import atomic
+from instdiff.files.texts import read_json
 from instdiff.model import attention_mask, deep_features
 from instdiff.model.attention import attach_fuser
 from instdiff.model.conditions import Conditions
@@ -255,9 +256,9 @@ def is_instance_layer(name: str) -> bool:
 def layers_config(file: Path) -> LayersConfig:
     """What stands beside saved instance layers."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
         return LayersConfig.model_validate({name: config[name] for name in LayersConfig.model_fields if name in config})
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{file}: does not state the sizes of instance layers") from error
 
 

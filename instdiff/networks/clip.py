@@ -3,7 +3,6 @@
 Legend: N pictures or crops, M texts, L tokens, D features.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from instdiff.files.texts import read_json
 from instdiff.networks import loading
 from instdiff.networks.device import PLAIN, Place
 
@@ -134,7 +134,7 @@ def preparation(path: Path) -> Preparation:
     if not path.is_file():
         return Preparation()
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path)
         mean, spread = (tuple(map(float, settings[f"image_{name}"])) for name in ("mean", "std"))
         return Preparation(mean, spread, bool(settings["do_center_crop"]))
     except (ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from instdiff.files.texts import read_json
 from instdiff.networks import loading, weight_files
 from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
@@ -75,7 +76,7 @@ def load(folder: Path, where: Place = PLAIN) -> Detector:
     if where.precision == "bfloat16":
         raise ValueError("the detector's precision is bfloat16; ultralytics knows float32 and float16")
     where = where.settled()
-    settings = json.loads((folder / CLASSES).read_text())
+    settings = read_json(folder / CLASSES)
     weight_files.recognised(folder / WEIGHTS)
     with private_settings():
         model = yolo(folder / WEIGHTS)

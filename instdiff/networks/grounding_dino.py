@@ -100,6 +100,7 @@ class GroundingDino:
             return_tensors="pt",
             padding=True,
             truncation=True,
+            input_data_format="channels_last",
             max_length=self._model.config.max_text_len,
         ).to(self._model.device)
         outputs = self._model(**inputs)

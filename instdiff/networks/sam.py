@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
+from instdiff.files.texts import read_json
 from instdiff.networks import loading, weight_files
 from instdiff.schema import Strict
 
@@ -72,7 +73,7 @@ def build(sizes: Sizes) -> Sam:
 
 def load(folder: Path) -> Sam:
     """The SAM of a folder, in fp32 and evaluation mode."""
-    sam = build(Sizes.model_validate_json((folder / SIZES).read_text()))
+    sam = build(Sizes.model_validate(read_json(folder / SIZES)))
     loading.fill(sam, weight_files.read(folder / WEIGHTS), str(folder / WEIGHTS))
     return sam
 

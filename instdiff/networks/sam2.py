@@ -37,8 +37,8 @@ class Sam2:
 
         The pictures go through the image encoder together and once, the boxes of one through the decoder together.
         """
-        ready_B3SS = self._processor(images=list(pixels), return_tensors="pt").pixel_values
-        ready_B3SS = ready_B3SS.to(self._model.device, self._model.dtype)
+        ready = self._processor(images=list(pixels), return_tensors="pt", input_data_format="channels_last")
+        ready_B3SS = ready.pixel_values.to(self._model.device, self._model.dtype)
         scales = self._model.get_image_embeddings(ready_B3SS)
         return [
             self._filled([scale[place : place + 1] for scale in scales], picture.shape[:2], its)

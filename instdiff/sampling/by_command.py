@@ -101,7 +101,7 @@ def _run(command: Sequence[str], layouts: Sequence[Layout], seed: int, scratch: 
         running = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             arriving = _arriving(running, lambda: take_over(incoming, scratch / COMPLETE, keys))
-            for _ in track(arriving, len(keys), "picture"):
+            for _ in track(arriving, len(keys), "pictures"):
                 pass
         finally:
             if running.poll() is None:  # who ends us ends the command

@@ -256,7 +256,7 @@ def reconstruct(
     cells = json.loads((unet / "config.json").read_text())["sample_size"]
     side = cells * 2 ** (len(autoencoder.config.block_out_channels) - 1)
     with atomic.folder(generated) as part, torch.inference_mode():
-        for key, name in track(files.items(), len(files), "picture"):
+        for key, name in track(files.items(), len(files), "pictures"):
             picture = picture_files.opened(pictures / name).resize((side, side), Image.Resampling.LANCZOS)
             latents_1Chw = autoencoder.encode(
                 vae.pixels(np.array(picture)[None]).to(autoencoder.device, autoencoder.dtype)

@@ -127,7 +127,7 @@ def fit(
     watch, speed = engine.watch, scratch.with_name(f"{scratch.name}.speed.csv")
     remaining = range(training.step, how.steps)
     watch.start()
-    for step in track(remaining, len(remaining), "step", watch.note) if engine.rank == 0 else remaining:
+    for step in track(remaining, len(remaining), "steps", watch.note) if engine.rank == 0 else remaining:
         if stop is not None and stop(training.rows):
             break
         advance(training, loss, how, step)

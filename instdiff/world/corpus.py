@@ -42,7 +42,7 @@ def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corp
         ordered: Callable[..., Iterable[list[Scene]]] = map
         if workers > 1:  # a worker starts by importing what this process has: seconds
             ordered = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
-        scenes = tuple(scene for chunk in track(ordered(render, chunks), len(chunks), "chunk") for scene in chunk)
+        scenes = tuple(scene for chunk in track(ordered(render, chunks), len(chunks), "chunks") for scene in chunk)
     return Corpus(scenes, np.stack([scene.picture for scene in scenes]))
 
 

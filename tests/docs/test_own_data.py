@@ -1,4 +1,4 @@
-"""One's own pictures with COCO's annotations, by `experiment=my-coco`: from the files to a short training and a table.
+"""One's own pictures, by `experiment=my-coco` and `my-captioned`: from the files to a short training and a table.
 
 The stages run in one process, in the order of dvc.yaml, with the command lines that it gives them.
 """
@@ -12,15 +12,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import own_folder
 import pytest
+import tiny_models
 import yaml
-from PIL import Image
 
+from data_prep.annotators.tags import noun_phrases
 from instdiff import stage
 from instdiff.config import compose, values
-from instdiff.layouts import masks
-from instdiff.world import scenes
+from instdiff.files import tables
+from instdiff.layouts.columns import ANNOTATED
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -43,36 +44,6 @@ SMALL = [
     "~rows.box_mis",
     "~rows.mask_mis",
 ]
-
-
-def write(folder: Path, count: int, **changes: Any) -> None:
-    """Painted scenes as a person would have them: a folder of pictures and one file of COCO's."""
-    (folder / "pictures").mkdir(parents=True)
-    names: list[str] = []
-    images, annotations = [], []
-    for number in range(count):
-        scene = scenes.scene(7, number, "mixed")
-        Image.fromarray(scene.picture).save(folder / "pictures" / f"{number}.png")
-        height, width = scene.picture.shape[:2]
-        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
-        for one in scene.instances:
-            names += [one.category] if one.category not in names else []
-            rle = masks.encode(np.asarray(one.mask))
-            rows, columns = np.nonzero(one.mask)
-            box = [columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
-            annotation = {
-                "id": len(annotations),
-                "image_id": number,
-                "category_id": names.index(one.category),
-                "bbox": [int(side) for side in box],
-                "area": int(np.asarray(one.mask).sum()),
-                "segmentation": rle.model_dump(mode="json"),
-                "iscrowd": 0,
-            }
-            annotations.append(annotation | changes)
-    categories = [{"id": place, "name": name} for place, name in enumerate(names)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "instances.json").write_text(json.dumps(content))
 
 
 def lines(graph: dict[str, Any], found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -111,15 +82,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    text = compose.composed(["experiment=my-coco", "my=mine", *SMALL, *overrides], ROOT / "configs")
+def composed(*overrides: str, experiment: str = "my-coco") -> dict[str, Any]:
+    text = compose.composed([f"experiment={experiment}", "my=mine", *SMALL, *overrides], ROOT / "configs")
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
 
 @pytest.mark.slow
 def test_a_folder_of_ones_own_goes_from_its_files_to_a_table(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tree / "mine", 30)
+    own_folder.coco(tree / "mine", 30)
     rebuild(monkeypatch, composed(), last="report")
     table = json.loads((tree / "metrics-my.json").read_text())
     assert set(table) == {"real", "reconstructed", "none", "box"}
@@ -129,9 +100,34 @@ def test_a_folder_of_ones_own_goes_from_its_files_to_a_table(tree: Path, monkeyp
     assert (tree / "report.html").stat().st_size > 0
 
 
+# The annotators of the miniature world; what finds things has weights that nothing was learnt by.
+ANNOTATORS = [
+    "ground.detector.weights=dino",
+    "segment.weights=weights/miniature/sam",
+    "caption.model.weights=weights/miniature/blip",
+    "caption.model.num_beams=1",
+    "caption.model.max_tokens=6",
+    "caption.model.min_area=0",
+]
+
+
+@pytest.mark.slow
+def test_a_folder_of_captions_goes_from_its_files_to_a_table(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.grounding_dino(tree / "dino")
+    captions = own_folder.captioned(tree / "mine", 30)
+    rebuild(monkeypatch, composed(*ANNOTATORS, experiment="my-captioned"), last="report")
+    table = json.loads((tree / "metrics-my.json").read_text())
+    assert set(table) == {"real", "reconstructed", "none", "box"}
+    assert json.loads((tree / "data/stats/shard.json").read_text())["instances"] > 30
+    rows = tables.read(tree / "data/annotated/val", ANNOTATED)
+    phrases = {phrase for caption in captions for phrase in noun_phrases(caption)}
+    assert set(rows["category"]) <= phrases  # what is judged is what the captions name
+    assert table["real"]["box_ap50"]["n"] == len(rows)
+
+
 def test_a_stage_that_leaves_nothing_names_the_reason_and_what_to_do(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tree / "mine", 8, segmentation=[])
+    own_folder.coco(tree / "mine", 8, segmentation=[])
     with pytest.raises(ValueError, match=r"not one of \d+ instances is left: \d+ are no_mask: .*segment=sam"):
         rebuild(monkeypatch, composed(), last="annotate")

@@ -392,8 +392,8 @@ def nightly(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{push: [", "is no YAML"),
-        ("a: b: c", "is no YAML"),
+        ("{push: [", "not a readable YAML file"),
+        ("a: b: c", "not a readable YAML file"),
         ("", "should be a valid dictionary"),
         ("{push: null, message: null}", "deployments: a value is missing"),
         ("{push: null, message: null, deployments: {}, pus: 1}", "pus: no such value: did you mean push?"),

@@ -1,5 +1,7 @@
 """The commands around `dvc repro`: its lines off a terminal, what is out of date in words, the way back."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import toy_graph
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +131,19 @@ def test_off_a_terminal_a_run_is_a_line_a_stage_and_a_failure_shows_its_output(t
     )
 
 
+@pytest.mark.parametrize("command", ["flows.repro", "flows.status", "flows.back"])
+def test_while_another_run_works_in_the_tree_a_command_says_so_in_a_sentence(tree: Path, command: str) -> None:
+    other = {"pid": os.getpid(), "cmd": "dvc repro"}
+    lock = tree / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(json.dumps({"write": {str(tree / "a"): other}, "read": {}}))
+    done = ours(command)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"another run works in this tree (process {os.getpid()}): wait for it, or end it" in said
+    assert "Traceback" not in said
+
+
 SOURCE = '"""Doc."""\nX = 1  # one\n\ndef f(a: int) -> int:\n    """Say."""\n    # why\n    return a + X\n'
 
 
@@ -180,6 +196,17 @@ def test_back_restores_the_last_commit_and_forth_what_was(tree: Path) -> None:
     toy_graph.run("git", "stash", "pop", "-q", at=tree)
     toy_graph.dvc("checkout", "-q", at=tree)
     assert {name: (tree / name).read_text() for name in before} == after
+
+
+def test_a_row_that_the_last_commits_values_leave_out_is_not_missed(tree: Path) -> None:
+    lock = yaml.safe_load((tree / "dvc.lock").read_text())
+    lock["stages"]["gone"] = {"cmd": "none", "outs": [{"path": "gone", "md5": "0" * 32, "hash": "md5"}]}
+    (tree / "dvc.lock").write_text(yaml.safe_dump(lock))
+    toy_graph.run("git", "commit", "-qam", "A lock of more stages", at=tree)
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=4", at=tree)
+    done = ours("flows.back")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the tree is as the last commit has it")
 
 
 def test_back_deletes_nothing_where_the_last_commits_outputs_are_not_here(tree: Path) -> None:

@@ -30,12 +30,15 @@ def chromium() -> str:
 
 @functools.cache
 def executable() -> str | None:
-    """The program, or None where there is none and none can be brought."""
+    """The program, or None where there is none and none can be brought, or nothing could drive it."""
+    try:
+        with sync_playwright() as playwright:
+            own = playwright.chromium.executable_path
+    except Exception:  # what drives it is a program of Node, which lacks a library (libatomic) on the barest machines
+        return None
     system = next(filter(None, map(shutil.which, NAMES)), None)
     if system is not None:
         return system
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
     with alone():  # another process of the tests may bring it at this moment
         return own if starts(own) or (brought() and starts(own)) else None
 

@@ -177,7 +177,7 @@ def outcome(root: Path, to: Path, source: dict[str, Any]) -> str:
     try:
         counts = ingest.run(**folders, params=ingest.Params.model_validate(whole))
     except ValueError as error:
-        assert str(root) in str(error) or "ingest: " in str(error), error
+        assert str(root) in str(error) or "the source" in str(error), error
         assert not any(folder.exists() for folder in folders.values())
         return "refused"
     rows = tables.read(to / "images" / "train", IMAGES)

@@ -72,6 +72,7 @@ class Owlv2Finder:
             text=[queries] * len(pictures),
             images=list(pictures),
             return_tensors="pt",
+            input_data_format="channels_last",
             padding="max_length",
             truncation=True,
             max_length=self._model.config.text_config.max_position_embeddings,

@@ -64,6 +64,26 @@ def test_crops_in_a_batch_are_described_as_one_by_one(world: Path, tmp_path: Pat
     assert batched["backend"].dropna().str.fullmatch(rf"transformers:{name}@[0-9a-f]{{16}}").all()
 
 
+@pytest.mark.parametrize("height", [1, 3, 4])
+def test_a_crop_a_few_pixels_high_is_seen_as_the_picture_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int
+) -> None:
+    """Rows are not taken for colours."""
+    blip = Blip(MODEL.model_copy(update={"weights": tiny_models.blip(tmp_path / "model")}))
+    seen: list[torch.Tensor] = []
+
+    def generate(**inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs["pixel_values"])
+        return inputs["input_ids"]
+
+    monkeypatch.setattr(blip._model, "generate", generate)
+    for bright in (0, 255):
+        crop = np.full((height, 4, 3), (bright, 0, 0), np.uint8)
+        blip.describe([crop])
+    dark, red = (pixels_13SS[0].mean((1, 2)) for pixels_13SS in seen)
+    assert (red - dark > 0.1).tolist() == [True, False, False]
+
+
 def test_other_weights_are_another_revision(world: Path, tmp_path: Path) -> None:
     weights = tiny_models.blip(tmp_path / "model")
     _, before = captioned(world, tmp_path, weights, 4, min_area=0)

@@ -785,7 +785,8 @@ def test_stray_pieces_of_polygons_go_counted_and_the_instance_stays(
     first, second = [one["mask"] for one in image["given"]]
     assert first == second
     assert (first is None) == (same_as is None)
-    went = f"annotation 1: {stray} pieces of fewer than three points went, the instance stays"
+    pieces = "1 piece" if stray == 1 else f"{stray} pieces"
+    went = f"annotation 1: {pieces} of fewer than three points went, the instance stays"
     assert lost == ([(0, "stray_polygon", went)] if stray else [])
 
 
