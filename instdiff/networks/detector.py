@@ -85,6 +85,11 @@ def load(folder: Path, where: Place = PLAIN) -> Detector:
     )
 
 
+def classes(folder: Path) -> tuple[str, ...]:
+    """The classes of the detector of a folder, without its weights."""
+    return tuple(json.loads((folder / CLASSES).read_text())["classes"])
+
+
 def yolo(source: Path | str) -> Any:
     """Ultralytics' own handle on a file of weights, or on an untrained network by the name of its yaml."""
     from ultralytics.models.yolo.model import YOLO
