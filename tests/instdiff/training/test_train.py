@@ -455,8 +455,8 @@ def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
     without, along = inputs
     assert along == (*without, *models)
     inputs.clear()
-    settings = {"finder": "owlv2", "finders": DETECT.finders, "phrases": "own", "marker": None}
-    params = world.changed(probe=probe.model_copy(update={"finder": Choice(**settings)}))
+    finder = Choice(finder="owlv2", finders=DETECT.finders, phrases="own", marker=None)
+    params = world.changed(probe=probe.model_copy(update={"finder": finder}))
     with pytest.raises(ZeroDivisionError):
         world.trained(root, tmp_path / "out", params, models)
     assert inputs == [(*without, *models, DETECT.finders.owlv2.weights)]
