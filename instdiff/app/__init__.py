@@ -1,1 +1,1 @@
-"""The commands that people start by hand. Open generate.py first."""
+"""What people start by hand: the commands, their pages, and one function from Python. Open generate.py first."""

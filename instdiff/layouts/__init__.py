@@ -1,1 +1,1 @@
-"""Layouts: geometry, masks and strokes of instances, and the files in which people write them. Open files.py first."""
+"""Layouts: location formats, geometry, masks, strokes, their columns and the files of people. Open formats.py first."""

@@ -1,1 +1,1 @@
-"""The instance layers on a Stable Diffusion: conditions, UniFusion, gated attention, ScaleU. Open unet.py first."""
+"""The instance layers: conditions, UniFusion, gated attention, ScaleU, how they are best drawn. Open unet.py first."""

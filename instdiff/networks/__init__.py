@@ -1,1 +1,1 @@
-"""What each network is and how it is asked; nothing here trains one. Open clip.py first."""
+"""What each network is, where it runs and how it is asked; nothing here trains one. Open clip.py first."""

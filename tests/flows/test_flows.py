@@ -258,7 +258,7 @@ def test_a_second_flow_waits_and_says_for_whom(repository: Path) -> None:
 def test_a_killed_flow_leaves_the_tree_free(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     holder = (
-        "import sys, time; from pathlib import Path; from flows import tree\n"
+        "import sys, time; from pathlib import Path; from flows.graph import tree\n"
         "with tree.held('killed', print, Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, cwd=ROOT) as process:
