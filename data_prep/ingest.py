@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import Field, NonNegativeInt, RootModel
 
 from data_prep.columns import GIVEN, GIVEN_CAPTIONED, PICTURES
+from data_prep.exchange.registry import FORMATS, Format
 from data_prep.sources import instances as regions
 from data_prep.sources import lists, packing
 from data_prep.sources.admission import Limits, admit
@@ -93,7 +94,16 @@ class Labelled(Real):
     val: str | None  # the same, to evaluate on; null: val_share of train
 
 
-class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled, Field(discriminator="source")]]):
+class Exchanged(Real):
+    """A data set in the format of another tool, as `instdiff export` writes them, too."""
+
+    source: Literal["exchanged"]  # a data set in the format of another tool
+    format: Literal["bbox", "coco", "eligen", "fiftyone", "layoutsam", "yolo"]  # which
+    train: str  # a folder, or the list in it: data/mine, data/mine/metadata.csv
+    val: str | None  # the same, to evaluate on; null: val_share of train
+
+
+class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled | Exchanged, Field(discriminator="source")]]):
     """The source, and how much of it."""
 
 
@@ -190,15 +200,16 @@ def _remark_on_crowds(counts: Mapping[str, int]) -> None:
 Content = tuple[str, Callable[[], Sequence[Keyed]], Annotate]  # of a pack: its identity, its items, what answers them
 
 
-def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Content]]:
+def _contents(source: Scenes | Captioned | Coco | Labelled | Exchanged) -> dict[str, list[Content]]:
     """The packs of each split."""
     size = source.work.part_size
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
         return {split: _scenes(split, wanted, source.seed, size) for split, wanted in groups.items()}
-    listed = {"train": keyed(_records(source.train))}
+    entry = FORMATS[source.format] if isinstance(source, Exchanged) else None
+    listed = {"train": keyed(_records(source.train, entry))}
     if source.val is not None:
-        listed["val"] = keyed(_records(source.val))
+        listed["val"] = keyed(_records(source.val, entry))
         if not listed["val"]:
             raise ValueError("ingest: the source of validation pictures is empty")
     else:
@@ -321,7 +332,7 @@ def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
     return [{name: row[name] for name in PICTURES.names} for row in rows]
 
 
-def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
+def _records(part: CaptionedList | CocoFiles | str, entry: Format | None) -> Sequence[Record]:
     try:
         match part:
             case CaptionedList():
@@ -329,7 +340,7 @@ def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
             case CocoFiles():
                 return lists.coco(part.pictures, part.instances, part.captions)
             case str():
-                return lists.labelled(part)
+                return lists.labelled(part) if entry is None else entry.read(part)
     except ImportError as error:  # of the package that a store needs
         raise ValueError(f"ingest: {error}") from error
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
+    "export": ("data_prep.commands.export", "write shards or a run's tables in the format of another tool"),
     "export-labelled": ("data_prep.commands.export_labelled", "write shards as the reference's training files"),
     "push-shards": ("data_prep.commands.push_shards", "copy shards to S3 or another store"),
     "validate shards": (
