@@ -1,16 +1,15 @@
-"""Prepared data as it lies, some pictures at a time: a folder of shards, or the tables of a run.
+"""Prepared data as it lies: a folder of shards, or the tables of a run.
 
-Whoever counts reads the columns of a chunk; whoever shows or writes a picture asks for its sample. Memory depends on
-the chunk, not on how many there are.
+Whoever counts reads columns, some pictures at a time; whoever shows or writes pictures asks for samples by their
+places. Memory depends on a chunk, not on how many there are.
 """
 
+import hashlib
 import io
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -26,131 +25,164 @@ from instdiff.layouts import from_tables
 from instdiff.tables import ANNOTATED
 from instdiff.texts import one_line
 from instdiff.work import packs
-from instdiff.work.pictures import Picture, pictures_of_pack
+from instdiff.work.pictures import pictures_of_pack
 
-AT_ONCE = 256  # samples of a shard in memory
+AT_ONCE = 256  # samples of shards in memory
 
 
-class Chunk(ABC):
-    """Some pictures and their instances.
+class Chunk(NamedTuple):
+    """Some pictures, and their instances.
 
-    `images` has at least the columns key, width, height, caption and sha256; `instances` has key, index, category,
-    caption, and each location format, None where it is not given.
+    `images` has at least the columns key, width, height, caption and sha256; `instances` has key, category, caption,
+    and each location format, None where it is not given.
     """
 
     images: pd.DataFrame
     instances: pd.DataFrame
 
-    @abstractmethod
-    def sample(self, place: int) -> Sample:
-        """The picture and the layout of a row of `images`."""
+
+class Prepared(Protocol):
+    """Pictures with their layouts, in an order of their own; places count from 0."""
+
+    @property
+    def num_pictures(self) -> int:
+        """How many, by the metadata of the tables alone."""
+        ...
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The columns of all."""
+        ...
+
+    def samples(self, places: Collection[int]) -> Iterator[tuple[int, Sample]]:
+        """The pictures at these places, in the order of the places."""
+        ...
 
 
 @dataclass(frozen=True)
-class TableChunk(Chunk):
-    """A pack of a run's tables."""
+class Tables:
+    """A split of a run: its pictures in packs, their table, and the annotated instances."""
 
-    images: pd.DataFrame
-    instances: pd.DataFrame
-    pictures: Sequence[Picture]
+    pictures: Path
+    images: Path
+    annotated: Path
 
-    @cached_property
-    def _rows(self) -> dict[str, Any]:
-        return dict(iter(self.instances.groupby("key", sort=False)))
+    @property
+    def num_pictures(self) -> int:
+        """How many."""
+        return packs.num_rows(self.images)
 
-    def sample(self, place: int) -> Sample:
-        """Read the picture's file, and put its layout together."""
-        picture = self.pictures[place]
-        own = self._rows.get(picture.key, self.instances.iloc[:0])
-        (layout,) = from_tables.from_tables(self.images.iloc[[place]], own)
-        return Sample(picture.key, picture.encoded(), picture.kind, int(picture.width), int(picture.height), layout)
+    def chunks(self) -> Iterator[Chunk]:
+        """A chunk a pack."""
+        for part in self._parts():
+            yield self._chunk(part)
+
+    def samples(self, places: Collection[int]) -> Iterator[tuple[int, Sample]]:
+        """Read the packs that hold them."""
+        start = 0
+        for part in self._parts():
+            stop = start + int(pq.read_metadata(part).num_rows)
+            wanted = [place for place in range(start, stop) if place in places]
+            if wanted:
+                yield from self._samples(part, wanted, start)
+            start = stop
+
+    def _samples(self, part: Path, places: list[int], start: int) -> Iterator[tuple[int, Sample]]:
+        images, instances = self._chunk(part)
+        pictures = pictures_of_pack(self.pictures / f"{part.stem}.tar", images)
+        rows = dict(iter(instances.groupby("key", sort=False)))
+        for place in places:
+            picture = pictures[place - start]
+            own = rows.get(picture.key, instances.iloc[:0])
+            (layout,) = from_tables.from_tables(images.iloc[[place - start]], own)
+            size = int(picture.width), int(picture.height)
+            yield place, Sample(picture.key, picture.encoded(), picture.kind, *size, layout)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.images.glob("*.parquet"))
+
+    def _chunk(self, part: Path) -> Chunk:
+        return Chunk(tables.read(part, PICTURES), tables.read(self.annotated / part.name, ANNOTATED))
 
 
 @dataclass(frozen=True)
-class ShardChunk(Chunk):
-    """Some samples of a folder of shards."""
+class Shards:
+    """A folder of shards."""
 
-    images: pd.DataFrame
-    instances: pd.DataFrame
-    samples: Sequence[Sample]
+    folder: Path
 
-    def sample(self, place: int) -> Sample:
-        """It is in memory."""
-        return self.samples[place]
+    @property
+    def num_pictures(self) -> int:
+        """How many."""
+        return int(pq.read_metadata(self.folder / shards.INDEX_FILE).num_rows)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """A chunk for each AT_ONCE samples, in the order of the index."""
+        for _, rows in self._index():
+            samples = [self._sample(row) for row in rows]
+            images = [
+                {
+                    "key": sample.key,
+                    "width": sample.width,
+                    "height": sample.height,
+                    "caption": sample.layout.prompt,
+                    "sha256": hashlib.sha256(sample.encoded).hexdigest(),
+                }
+                for sample in samples
+            ]
+            instances = [
+                {"key": sample.key, "category": instance.category, "caption": instance.phrase}
+                | {name: getattr(instance, name) for name in FORMATS}
+                for sample in samples
+                for instance in sample.layout.instances
+            ]
+            names = ["key", "category", "caption", *FORMATS]
+            yield Chunk(pd.DataFrame(images), pd.DataFrame(instances, columns=names, dtype=object))
+
+    def samples(self, places: Collection[int]) -> Iterator[tuple[int, Sample]]:
+        """Read them alone."""
+        for start, rows in self._index():
+            for place, row in enumerate(rows, start=start):
+                if place in places:
+                    yield place, self._sample(row)
+
+    def _index(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """The place of the first of each AT_ONCE rows, and the rows."""
+        path, start = self.folder / shards.INDEX_FILE, 0
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ValueError(f"{path}: not a readable Parquet table ({one_line(error)})") from error
+        for name in shards.INDEX.names:
+            if name not in file.schema_arrow.names:
+                raise ValueError(f"{path}: column {name!r} is missing")
+        for batch in file.iter_batches(AT_ONCE):
+            yield start, batch.to_pylist()
+            start += batch.num_rows
+
+    def _sample(self, row: dict[str, Any]) -> Sample:
+        stored = shards.read_one(self.folder, row)
+        try:
+            with Image.open(io.BytesIO(stored.picture)) as image:
+                width, height = image.size
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            where = f"{self.folder / row['shard']}: {row['key']}"
+            raise ValueError(f"{where}: the picture cannot be read ({one_line(error)})") from error
+        return Sample(stored.key, stored.picture, stored.kind, width, height, stored.layout)
 
 
-def is_shards(path: Path) -> bool:
-    """Whether a folder is one of shards; ValueError where it is neither that nor the tables of a run."""
+def find(path: Path, split: str) -> Prepared:
+    """A folder of shards, or of a run's tables (`data`); ValueError where it is neither, or lacks the split."""
     if (path / shards.INDEX_FILE).is_file():
-        return True
-    if (path / "images").is_dir() and (path / "annotated").is_dir():
-        return False
-    what = "has neither index.parquet, as shards have, nor images/ and annotated/, as the tables of a run"
-    raise ValueError(f"{path}: {what if path.is_dir() else 'no such folder'}")
-
-
-def num_pictures(path: Path, split: str) -> int:
-    """How many there are, from the metadata of the tables alone."""
-    if is_shards(path):
-        return int(pq.read_metadata(path / shards.INDEX_FILE).num_rows)
-    return packs.num_rows(path / "images" / split)
-
-
-def chunks(path: Path, split: str) -> Iterator[Chunk]:
-    """Those of a folder of shards, or of a run's folder (`data`), which has pictures/, images/ and annotated/.
-
-    Raises:
-        ValueError: names the file and what is wrong with it.
-    """
-    if is_shards(path):
-        return of_shards(path)
-    return of_tables(path / "pictures" / split, path / "images" / split, path / "annotated" / split)
-
-
-def of_tables(pictures: Path, images: Path, annotated: Path) -> Iterator[Chunk]:
-    """A chunk a pack."""
-    for part in sorted(images.glob("*.parquet")):
-        table = tables.read(part, PICTURES)
-        rows = tables.read(annotated / part.name, ANNOTATED)
-        yield TableChunk(table, rows, pictures_of_pack(pictures / f"{part.stem}.tar", table))
-
-
-def of_shards(folder: Path) -> Iterator[Chunk]:
-    """A chunk for each AT_ONCE samples, in the order of the index."""
-    for rows in _index(folder):
-        samples = [_sample(shards.read_one(folder, row), folder, row) for row in rows]
-        images = [
-            {"key": one.key, "width": one.width, "height": one.height, "caption": one.layout.prompt, "sha256": None}
-            for one in samples
-        ]
-        instances = [
-            {"key": one.key, "index": index, "category": each.category, "caption": each.phrase}
-            | {name: getattr(each, name) for name in FORMATS}
-            for one in samples
-            for index, each in enumerate(one.layout.instances)
-        ]
-        names = ["key", "index", "category", "caption", *FORMATS]
-        yield ShardChunk(pd.DataFrame(images), pd.DataFrame(instances, columns=names, dtype=object), samples)
-
-
-def _index(folder: Path) -> Iterator[list[dict[str, Any]]]:
-    path = folder / shards.INDEX_FILE
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable Parquet table ({one_line(error)})") from error
-    for name in shards.INDEX.names:
-        if name not in file.schema_arrow.names:
-            raise ValueError(f"{path}: column {name!r} is missing")
-    for batch in file.iter_batches(AT_ONCE):
-        yield batch.to_pylist()
-
-
-def _sample(stored: shards.Sample, folder: Path, row: dict[str, Any]) -> Sample:
-    try:
-        with Image.open(io.BytesIO(stored.picture)) as image:
-            width, height = image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        where = f"{folder / row['shard']}: {row['key']}"
-        raise ValueError(f"{where}: the picture cannot be read ({one_line(error)})") from error
-    return Sample(stored.key, stored.picture, stored.kind, width, height, stored.layout)
+        return Shards(path)
+    folders = [path / name / split for name in ("pictures", "images", "annotated")]
+    lacking = [folder for folder in folders if not folder.is_dir()]
+    if len(lacking) == len(folders):
+        what = (
+            "has neither index.parquet, as shards have, nor the tables of a run" if path.is_dir() else "no such folder"
+        )
+        raise ValueError(f"{path}: {what}")
+    if lacking:
+        raise ValueError(
+            f"{lacking[0]}: no such folder, beside the tables of a run: dvc repro annotate@{split} makes it"
+        )
+    return Tables(*folders)

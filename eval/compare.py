@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.inputs import pictures
-from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff import atomic
+from instdiff.layouts import svg
 from instdiff.options import SEED, Parser, whole
 from instdiff.picture_files import SUFFIXES
 
@@ -126,7 +126,7 @@ def page(rows: Sequence[Compared], a: str, b: str) -> str:
                 {
                     "what": f"{record['category']}, {_place(one, record)}",
                     "change": f"{record['change']:+.2f}",
-                    "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(one, record)],
+                    "sides": [svg.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(one, record)],
                 }
                 for record in one.changed.to_dict("records")
             ],

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
     "import-weights": ("instdiff.app.import_weights", "make published weights the foundation of a run"),
+    "look": ("data_prep.commands.look", "show shards or the annotated pictures of a run on one page"),
     "page": ("instdiff.app.page", "draw layouts with the mouse on a local web page and see their pictures"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
     "launch": ("instdiff.app.launch", "train on a SLURM cluster"),

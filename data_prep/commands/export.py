@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def export(entry: Format, data: Path, folder: Path, split: str) -> Counter[str]:
     """Write all or nothing; how many pictures and instances there were, and of each reason of the ledger."""
+    source = prepared.find(data, split)
+    total = source.num_pictures
     counts: Counter[str] = Counter(pictures=0, instances=0)
     failed = Ledger()
     with (
@@ -59,8 +61,7 @@ def export(entry: Format, data: Path, folder: Path, split: str) -> Counter[str]:
             failed.rows.clear()
 
         def samples() -> Iterator[Sample]:
-            total = prepared.num_pictures(data, split)
-            for sample in track(_samples(data, split), total, "pictures"):
+            for _, sample in track(source.samples(range(total)), total, "pictures"):
                 counts.update(pictures=1, instances=len(sample.layout.instances))
                 lost(entry, sample, failed)
                 if len(failed.rows) >= _ROWS:
@@ -85,9 +86,3 @@ def lost(entry: Format, sample: Sample, failed: Ledger) -> None:
             other = {"phrase": instance.category, "category": instance.phrase}.get(name)  # the format's only text
             if getattr(instance, name) not in (None, other):
                 failed.add(sample.key, index, failure)
-
-
-def _samples(data: Path, split: str) -> Iterator[Sample]:
-    for chunk in prepared.chunks(data, split):
-        for place in range(len(chunk.images)):
-            yield chunk.sample(place)

@@ -1,9 +1,9 @@
 """What Megatron-Energon looks for beside shards, so that it reads them as they lie, without `energon prepare`.
 
-    .nv-meta/dataset.yaml    a crude data set: whoever trains says what becomes of a sample
-    .nv-meta/split.yaml      every shard is for training
-    .nv-meta/.info.json      how many samples each shard has
-    00000.tar.idx            where each sample begins, and where the last one ends: 8 bytes each, the lowest first
+.nv-meta/dataset.yaml    a crude data set: whoever trains says what becomes of a sample
+.nv-meta/split.yaml      every shard is for training
+.nv-meta/.info.json      how many samples each shard has
+00000.tar.idx            where each sample begins, and where the last one ends: 8 bytes each, the lowest first
 """
 
 import json

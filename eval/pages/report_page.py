@@ -17,10 +17,9 @@ from PIL import Image
 
 from eval.inputs import pictures as shown
 from eval.inputs.ground_truth import GroundTruth
-from eval.pages import figures
 from eval.pages import sheet as samples_sheet
 from instdiff import tables
-from instdiff.layouts import from_tables
+from instdiff.layouts import from_tables, svg
 from instdiff.schema import Layout
 from instdiff.tables import LEDGER
 
@@ -154,8 +153,7 @@ class Sources(NamedTuple):
         """(row, key) -> data URI, each picture of the page once."""
         places = {key: place for place, key in enumerate(self.truth.images["key"])}
         return {
-            (row, key): figures.data_uri(self.pictures[row].load(places[key]), self.max_side)
-            for row, key in sorted(shown)
+            (row, key): svg.data_uri(self.pictures[row].load(places[key]), self.max_side) for row, key in sorted(shown)
         }
 
 
@@ -181,7 +179,7 @@ def samples(of: Sources, keys: Sequence[str]) -> list[Sample]:
             key,
             groups[key],
             of.layouts[key],
-            figures.overlay(of.layouts[key].instances),
+            svg.overlay(of.layouts[key].instances),
             of.aspect(key),
         )
         for key in keys
@@ -208,7 +206,7 @@ def _failure(of: Sources, row: str, one: Mapping[Any, Any]) -> Failure:
         faults=faults(one),
         mask_iou=one["mask_iou"],
         detection_score=None if pd.isna(score) else score,
-        overlay=figures.overlay([instance]),
+        overlay=svg.overlay([instance]),
         aspect=of.aspect(one["key"]),
     )
 
