@@ -123,7 +123,12 @@ def groups(rows: list[Row]) -> list[str]:
 
 
 def content(
-    rows: list[Row], of: report_page.Sources, params: Params, dropped: Mapping[str, object], log: pd.DataFrame | None
+    rows: list[Row],
+    of: report_page.Sources,
+    params: Params,
+    dropped: Mapping[str, object],
+    log: pd.DataFrame | None,
+    data: report_page.Link,
 ) -> dict[str, object]:
     """All that the template shows."""
     keys = report_page.chosen(of.truth, params.num_layouts)
@@ -154,6 +159,7 @@ def content(
         },
         "curves": [] if log is None else figures.curves(log),
         "dropped": dropped,
+        "data": data,
         "commit": report_page.commit(),
         "written": f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
         "params": values,
@@ -170,6 +176,7 @@ def run(
     annotated: Path,
     stats_folder: Path,
     ledger: Path,
+    look: Path,
     instance: Path,
     metrics: Path,
     samples: Path,
@@ -183,7 +190,8 @@ def run(
     of = report_page.sources(truth, folders, rows[0].provenance["settings"]["square"], params.max_side)
     log = instance / "log.csv"
     dropped = report_page.dropped(stats_folder, ledger)
-    whole = report_page.render(content(rows, of, params, dropped, pd.read_csv(log) if log.is_file() else None))
+    seen = report_page.page_of_data(look, report)
+    whole = report_page.render(content(rows, of, params, dropped, pd.read_csv(log) if log.is_file() else None, seen))
     for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
         with atomic.file(path) as part:
             part.write_text(text, encoding="utf-8")

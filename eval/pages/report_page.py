@@ -3,7 +3,9 @@
 Everything here is plain values for the template; drawing is in figures, reading rows in report.
 """
 
+import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,6 +103,19 @@ def dropped(stats_folder: Path, ledger: Path) -> dict[str, Any]:
                 }
             )
     return {"counts": {name: values for name, values in counts.items() if values}, "reasons": reasons}
+
+
+class Link(NamedTuple):
+    """Another page of the run."""
+
+    path: str  # from the report's folder
+    served: str  # where a server of DVC's cache has it
+
+
+def page_of_data(page: Path, report: Path) -> Link:
+    """The page that shows what was trained on."""
+    digest = hashlib.md5(page.read_bytes(), usedforsecurity=False).hexdigest()
+    return Link(Path(os.path.relpath(page, report.parent)).as_posix(), f"/{digest}")
 
 
 def commit() -> str:
