@@ -146,6 +146,6 @@ def _names(url: str) -> dict[int, str]:
     names = written.get("names") if isinstance(written, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(isinstance(key, int) for key in names):
+    if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
         raise ValueError(f"{url}: names: a list of the classes, or a map from numbers to names, is expected")
     return {number: str(name) for number, name in names.items()}

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import hashlib
 import io
 import json
 import re
@@ -78,6 +79,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     ledger = [{"key": "x", "index": 0, "reason": "too_small", "detail": "<b>&"}] * 3
     tables.write(world / "ledger" / "annotate-val.parquet", pd.DataFrame(ledger), LEDGER)
+    (world / "data").mkdir()
+    (world / "data" / "look.html").write_text("what was trained on")
     (world / "stats").mkdir()
     (world / "stats" / "annotate-val.json").write_text('{"kept": 7, "dropped_too_small": 3}')
     return world
@@ -98,6 +101,7 @@ def _run(world: Path, params: report.Params = PARAMS) -> dict[str, float]:
         annotated=world / "annotated.parquet",
         stats_folder=world / "stats",
         ledger=world / "ledger",
+        look=world / "data" / "look.html",
         instance=world / "instance",
         metrics=world / "metrics.json",
         samples=world / "samples.png",
@@ -117,6 +121,11 @@ def test_the_headline_table_has_its_exact_shape(world: Path) -> None:
     for row in metrics.values():
         assert tuple(row) == tuple(headline.HEADLINE)
         assert all(list(metric) == ["value", "n", "low", "high", "better"] for metric in row.values())
+
+
+def test_the_report_links_to_the_page_of_the_data_beside_it_and_where_both_are_served(world: Path) -> None:
+    served = hashlib.md5(b"what was trained on", usedforsecurity=False).hexdigest()
+    assert f'href="data/look.html" data-served="/{served}"' in _page(world)
 
 
 def test_a_row_that_was_not_scored_is_named(world: Path) -> None:
