@@ -15,7 +15,7 @@ from PIL import Image
 
 from eval.answerers.store import ANSWERS
 from eval.benchmarks import layoutsam, pictures, registry
-from eval.benchmarks.evidence import MASKS
+from eval.benchmarks.judge_outputs import MASKS
 from eval.inputs import detections
 from instdiff import __main__ as command
 from instdiff import tables

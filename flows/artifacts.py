@@ -27,15 +27,15 @@ from instdiff.tables import LEDGER
 
 MAX_WIDTH = 1400  # pixels of a picture that is kept in Prefect's database
 
-Shown = Mapping[str, Path]  # metrics, samples, ledger, data, page -> file or folder
+ShownFiles = Mapping[str, Path]  # metrics, samples, ledger, data, page -> file or folder
 
 
-def shown(graph: Graph) -> Shown:
+def shown_files(graph: Graph) -> ShownFiles:
     """What the stages of a graph want to be shown."""
     return {kind: Path(path) for node in graph.values() for kind, path in node.meta.get("show", {}).items()}
 
 
-def publish(files: Shown, last: metrics.Metrics) -> list[metrics.Change]:
+def publish(files: ShownFiles, last: metrics.Metrics) -> list[metrics.Change]:
     """Make an artifact of every file that is there; return what became of the metrics."""
     changed = []
     if (path := files.get("metrics")) and path.is_file():
@@ -65,14 +65,14 @@ def picture(path: Path) -> str:
 
 def ledger(folder: Path) -> list[dict[str, Any]]:
     """Every reason a stage gave, how often, and one example."""
-    found = []
+    reasons = []
     for table in sorted({path if path.parent == folder else path.parent for path in folder.rglob("*.parquet")}):
         for reason, rows in tables.read(table, LEDGER).groupby("reason", sort=True):
             first = rows.iloc[0]
             stage = table.relative_to(folder).with_suffix("").as_posix()
             example = f"{first['key']}, {first['detail']}".rstrip(", ")
-            found.append({"stage": stage, "reason": reason, "count": len(rows), "example": example})
-    return found or [{"stage": "every stage", "reason": "nothing was dropped", "count": 0, "example": ""}]
+            reasons.append({"stage": stage, "reason": reason, "count": len(rows), "example": example})
+    return reasons or [{"stage": "every stage", "reason": "nothing was dropped", "count": 0, "example": ""}]
 
 
 def link(page: Path) -> str:

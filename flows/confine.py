@@ -21,7 +21,7 @@ _TOOLS = {".git", ".dvc", ".prefect", ".venv"}  # below the tree, and no stage's
 
 def allowed() -> list[Path]:
     """The folders that the person at the shell has allowed."""
-    return [Path(one) for one in os.environ.get(ALLOWED, "").split(os.pathsep) if one]
+    return [Path(folder) for folder in os.environ.get(ALLOWED, "").split(os.pathsep) if folder]
 
 
 def check(text: str, before: str, folders: Sequence[Path]) -> None:
@@ -35,9 +35,9 @@ def check(text: str, before: str, folders: Sequence[Path]) -> None:
     Raises:
         ValueError: a value is a path out of the tree, or an address.
     """
-    known = set(_texts(yaml.safe_load(before)))
+    allowed_values = set(_texts(yaml.safe_load(before)))
     for name, value in _texts(yaml.safe_load(text)):
-        if (name, value) not in known and _leaves(value, folders):
+        if (name, value) not in allowed_values and _leaves(value, folders):
             raise ValueError(
                 f"{name}: {value!r} leads out of {Path.cwd()}, where the form may not go; the person who starts "
                 f"`make ui` allows a folder by ALLOW=<folder>, and the shell takes any (python -m instdiff.config)"
@@ -47,19 +47,19 @@ def check(text: str, before: str, folders: Sequence[Path]) -> None:
 def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every text among the values, those in lists too, with its dotted name."""
     for name, value in config.leaves(values):
-        for one in _flat(value):
-            yield name, one
+        for text in _flat(value):
+            yield name, text
 
 
 def _flat(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from (*_flat(name), *_flat(one))
+        for name, entry in value.items():
+            yield from (*_flat(name), *_flat(entry))
     elif isinstance(value, Sequence):
-        for one in value:
-            yield from _flat(one)
+        for entry in value:
+            yield from _flat(entry)
 
 
 def _leaves(value: str, folders: Sequence[Path]) -> bool:
@@ -72,4 +72,4 @@ def _leaves(value: str, folders: Sequence[Path]) -> bool:
     place = Path(os.path.normpath(Path.cwd() / value))
     if place.is_relative_to(Path.cwd()) and _TOOLS & set(place.relative_to(Path.cwd()).parts):
         return True
-    return not any(place.is_relative_to(one) for one in (Path.cwd(), *folders))
+    return not any(place.is_relative_to(folder) for folder in (Path.cwd(), *folders))

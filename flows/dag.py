@@ -29,8 +29,8 @@ def load(root: Path = Path()) -> Graph:
     with Repo(str(root)) as repo:
         every = repo.index.graph  # u -> v: u reads what v writes
         page = (root / DRAWING).resolve().relative_to(repo.root_dir).as_posix()
-        edges = every.subgraph(one for one in every if one.path_in_repo == page)
-        own = {name: one.name for one in edges for name in (one.addressing, f"{one.relpath}:{one.name}")}
+        edges = every.subgraph(stage for stage in every if stage.path_in_repo == page)
+        own = {name: stage.name for stage in edges for name in (stage.addressing, f"{stage.relpath}:{stage.name}")}
         changed = {own[name] for name in repo.status() if name in own}
         graph: Graph = {}
         for stage in reversed(list(topological_sort(edges))):

@@ -42,7 +42,7 @@ def save(name: str, push: str | None, nursery: Nursery, say: Say) -> None:
 
 def tell(block: str, run: str, changed: Sequence[Change]) -> None:
     """Send what fell through a notification block, e.g. `slack-webhook/team`; silent when nothing fell."""
-    fell = [one for one in changed if one.fell]
+    fell = [change for change in changed if change.fell]
     if not fell:
         return
     import prefect.blocks.notifications  # noqa: F401  # makes the kinds of blocks known

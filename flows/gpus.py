@@ -22,7 +22,7 @@ LEASE = 60.0  # seconds until the server frees what a killed flow held; the leas
 def visible() -> tuple[str, ...]:
     """The GPUs stages take turns on; where there is none, every stage that would use one runs on the CPU."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(one for one in chosen.split(",") if one)
+        return tuple(gpu for gpu in chosen.split(",") if gpu)
     try:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -49,13 +49,13 @@ def held(wanted: int) -> Iterator[dict[str, str]]:
         try:
             yield {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
         finally:
-            for one in mine:
-                _free().put(one)
+            for gpu in mine:
+                _free().put(gpu)
 
 
 @cache  # made on first use: a served flow is pickled, and a lock cannot be
 def _free() -> queue.SimpleQueue[str]:
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for one in visible():
-        free.put(one)
+    for gpu in visible():
+        free.put(gpu)
     return free

@@ -17,8 +17,8 @@ def read(path: Path) -> Metrics:
     else:
         command = ["git", "show", f"HEAD:./{path}"]
         text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found: Metrics = json.loads(text or "{}")
-    return found
+    metrics: Metrics = json.loads(text or "{}")
+    return metrics
 
 
 class Change(NamedTuple):
@@ -71,19 +71,18 @@ def table(metrics: Metrics) -> list[dict[str, str]]:
     ]
 
 
-def _short(one: Metric) -> str:
-    return f"{one['value']:.3f}±{(one['high'] - one['low']) / 2:.3f}"
+def _short(metric: Metric) -> str:
+    return f"{metric['value']:.3f}±{(metric['high'] - metric['low']) / 2:.3f}"
 
 
-def markdown(found: list[Change]) -> str:
+def markdown(changed: list[Change]) -> str:
     """The changes as a table, those beyond the interval marked."""
-    if not found:
+    if not changed:
         return "No metric changed since the last run."
     lines = ["| row | metric | last run | its 95% interval | now | |", "| --- | --- | ---: | --- | ---: | --- |"]
-    for one in found:
-        before, mark = one.before, "**fell**" if one.fell else "rose" if one.rose else ""
+    for change in changed:
+        before, mark = change.before, "**fell**" if change.fell else "rose" if change.rose else ""
         interval = f"{before['low']:.3f} to {before['high']:.3f}"
-        lines.append(
-            f"| {one.row} | {one.metric} | {before['value']:.3f} | {interval} | {one.after['value']:.3f} | {mark} |"
-        )
+        cells = (change.row, change.metric, f"{before['value']:.3f}", interval, f"{change.after['value']:.3f}", mark)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -70,7 +70,7 @@ class Nursery:
             ClosedError: the nursery closes.
             CommandFailedError: it ended with another exit status than 0.
         """
-        shown = " ".join(["dvc", *words])
+        command = " ".join(["dvc", *words])
         with self._room, _Pipe() as (printed, output), _Pipe() as (ended, status):
             request = json.dumps({"words": list(words), "environment": dict(environment)}).encode()
             try:
@@ -80,16 +80,16 @@ class Nursery:
             except OSError:
                 begun = b""
             if not begun:
-                raise ClosedError(f"{shown}: the run is being stopped")
+                raise ClosedError(f"{command}: the run is being stopped")
             output.close()
             status.close()
             for line in printed:
                 yield line.rstrip("\n")
             code = ended.read()
         if code != "0" and self._closing:
-            raise ClosedError(f"{shown} was ended with the run")
+            raise ClosedError(f"{command} was ended with the run")
         if code != "0":
-            raise CommandFailedError(f"{shown} " + (f"ended with exit status {code}" if code else "was killed"))
+            raise CommandFailedError(f"{command} " + (f"ended with exit status {code}" if code else "was killed"))
 
 
 class _Pipe:
@@ -120,7 +120,7 @@ def serve(line: socket.socket) -> None:
             request, files, *_ = socket.recv_fds(line, MAX_BYTES, 2)
         except ConnectionError:
             break
-        living = [one for one in living if os.waitpid(one, os.WNOHANG) == (0, 0)]
+        living = [pid for pid in living if os.waitpid(pid, os.WNOHANG) == (0, 0)]
         if not request:
             break
         fork = os.fork()
@@ -166,12 +166,12 @@ def end(commands: Iterable[int], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while left and time.monotonic() < deadline:
         time.sleep(0.05)
-        ended = [one for one in left if os.waitpid(one, os.WNOHANG) != (0, 0)]
+        ended = [pid for pid in left if os.waitpid(pid, os.WNOHANG) != (0, 0)]
         _signal(ended, signal.SIGKILL)  # whom the command left behind
-        left = [one for one in left if one not in ended]
+        left = [pid for pid in left if pid not in ended]
     _signal(left, signal.SIGKILL)
-    for one in left:
-        os.waitpid(one, 0)
+    for pid in left:
+        os.waitpid(pid, 0)
 
 
 def _signal(groups: Iterable[int], number: signal.Signals) -> None:

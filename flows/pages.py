@@ -27,8 +27,8 @@ def serving(address: str, cache: Path) -> Iterator[None]:
             if reason := refusal(address, self.headers.items()):
                 self.send_error(403, explain=reason)
                 return
-            asked = re.fullmatch(r"/([0-9a-f]{2})([0-9a-f]{30})", self.path)
-            page = cache / "files" / "md5" / asked[1] / asked[2] if asked else None
+            match = re.fullmatch(r"/([0-9a-f]{2})([0-9a-f]{30})", self.path)
+            page = cache / "files" / "md5" / match[1] / match[2] if match else None
             if page is None or not page.is_file():
                 self.send_error(404, "DVC's cache holds no such page")
                 return

@@ -26,21 +26,21 @@ def composed(experiment: str, overrides: Sequence[str] | None, *, by_form: bool)
     return text
 
 
-def going_on(given: Sequence[str]) -> str:
+def going_on(words: Sequence[str]) -> str:
     """Which values the tree has after a run that did not complete, and the commands to go on or back."""
     compose = ["python", "-m", "instdiff.config"]
     return (
-        f"params.yaml has the values of this run ({shlex.join(given) or 'configs/ as they are'}). To go on with them: "
-        f"`{shlex.join([*compose, *given])} && dvc repro`, or the same run again. To have configs/ as they are: "
+        f"params.yaml has the values of this run ({shlex.join(words) or 'configs/ as they are'}). To go on with them: "
+        f"`{shlex.join([*compose, *words])} && dvc repro`, or the same run again. To have configs/ as they are: "
         f"`{shlex.join(compose)}`"
     )
 
 
 @contextmanager
-def way_on(given: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
+def way_on(words: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
     """Say how to go on where a run is cancelled or breaks."""
     try:
         yield
     except BaseException:
-        say(going_on(given))
+        say(going_on(words))
         raise

@@ -17,16 +17,16 @@ class Progress:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.artifact: Any = None
-        self.told = 0.0
+        self.last_update = 0.0
         self.first: tuple[float, int] | None = None  # when the first report came, and how many units were done
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show how far it is, how fast, and for how long yet: at most every two seconds, and always the last."""
         now = time.monotonic()
         self.first = self.first or (now, event["done"])
-        if now - self.told < SECONDS_BETWEEN_UPDATES and event["done"] < event["total"]:
+        if now - self.last_update < SECONDS_BETWEEN_UPDATES and event["done"] < event["total"]:
             return
-        self.told = now
+        self.last_update = now
         words = f"{self.stage}: {described(event, now - self.first[0], event['done'] - self.first[1])}"
         share = 100.0 * event["done"] / max(1, event["total"])
         get_run_logger().info(words)

@@ -29,8 +29,8 @@ class Deployment(Strict):
         try:
             CronSchedule(cron=self.schedule or "0 0 * * *", timezone=self.timezone)
         except ValidationError as error:
-            said = error.errors()[0]
-            raise ValueError(f"{said['loc'][0]} {said['input']!r} is none: {NAMES[str(said['loc'][0])]}") from None
+            fault = error.errors()[0]
+            raise ValueError(f"{fault['loc'][0]} {fault['input']!r} is none: {NAMES[str(fault['loc'][0])]}") from None
         return self
 
 
@@ -45,9 +45,9 @@ class Settings(Strict):
 def read(path: Path = PATH) -> Settings:
     """The settings; ValueError names the file and the field that is wrong."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Settings.model_validate(found)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Settings.model_validate(content)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', found))}") from None
+        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from None

@@ -100,6 +100,13 @@ def resolve(name: str) -> torch.device:
     return device
 
 
+def kind_of(device: torch.device) -> str:
+    """What pictures are drawn on, as records state it: the model of a GPU, such as "NVIDIA H200", or "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def dtype_of(precision: Precision) -> torch.dtype:
     """Torch's own of this name."""
     import torch

@@ -22,7 +22,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff import atomic, picture_files, provenance, stage, tables
-from instdiff.device import Place, place
+from instdiff.device import Place, kind_of, place
 from instdiff.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
 from instdiff.layouts import from_tables
 from instdiff.model.unet import CONFIG_FILE, InstanceUNet, layers_config
@@ -40,7 +40,7 @@ from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
-PICTURES = pa.schema({"key": pa.string()})
+PICTURES = pa.schema({"key": pa.string(), "device": pa.string()})  # drawn on which kind of device
 
 
 class Params(Strict):
@@ -151,11 +151,13 @@ class BatchDrawing:
 
     def __call__(self, batch: Sequence[Layout]) -> Iterator[Answer]:
         """The file of each picture."""
-        pictures = draw(networks(self), batch, self.row, self.params)
-        for layout, picture in zip(batch, pictures, strict=True):
+        pipeline = networks(self)
+        device = kind_of(pipeline.device)
+        for layout, picture in zip(batch, draw(pipeline, batch, self.row, self.params), strict=True):
             stream = io.BytesIO()
             picture.save(stream, "png")
-            yield Answer(layout.key, [], [], ((f"{layout.key}.png", stream.getvalue()),))
+            row = {"key": layout.key, "device": device}
+            yield Answer(layout.key, [row], [], ((f"{layout.key}.png", stream.getvalue()),))
 
 
 @lru_cache(maxsize=1)
@@ -229,7 +231,8 @@ def run(
                 atomic.link(file, part / file.name)
         lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]
         settings = own.model_dump(mode="json", exclude={"work"})
-        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings)
+        devices = sorted({name for batch in drawn for name in batch.rows()["device"].to_pylist()})
+        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings, devices=devices)
     resume.clear(resume.folder(digest))
     before, after = (sum(len(layout.instances) for layout in each) for each in (all_layouts, layouts))
     return {"pictures": len(layouts), "instances": after, "instances_beyond_slots": before - after}

@@ -20,7 +20,7 @@ def test_what_is_shown_is_what_the_stages_say() -> None:
         "b": dag.Node("b", ("a",), False, {"gpus": 1}),
         "c": dag.Node("c", ("a",), False, {"show": {"ledger": "data/ledger"}}),
     }
-    assert artifacts.shown(graph) == {
+    assert artifacts.shown_files(graph) == {
         "metrics": Path("metrics.json"),
         "page": Path("report.html"),
         "ledger": Path("data/ledger"),

@@ -176,7 +176,7 @@ def test_only_this_user_reads_the_token_and_a_second_ui_is_sent_to_the_first(
     with serve.alone():
         serve.written(access)
         assert serve.ACCESS.stat().st_mode & 0o077 == 0
-        assert serve.known() == access
+        assert serve.last_access() == access
         with pytest.raises(RuntimeError, match=f"already runs at {access.entrance}"), serve.alone():
             pass
     with serve.alone():

@@ -95,3 +95,9 @@ def test_what_auto_came_to_and_tf32_are_settled_for_the_process() -> None:
 def test_a_device_that_is_not_there_is_a_sentence_before_anything_is_read(load: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^torch sees no device 'cuda:99' on this machine"):
         load(tmp_path / "nothing", PLAIN.model_copy(update={"name": "cuda:99"}))
+
+
+def test_a_record_names_the_model_of_a_gpu_and_the_cpu_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"model of {place}")
+    assert device.kind_of(torch.device("cuda:1")) == "model of cuda:1"
+    assert device.kind_of(torch.device("cpu")) == "cpu"

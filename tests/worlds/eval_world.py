@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval import detect
-from eval.finders.choice import Vocabulary
-from eval.finders.closed import Closed
+from eval.finders.choice import DetectionVocabulary
+from eval.finders.closed import ClosedFinder
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision
 from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
-from eval.scoring.features import Eyes
-from eval.scoring.row import Inputs, Params, Recipe
+from eval.scoring.features import Judges
+from eval.scoring.row import DistanceParams, Inputs, Params
 from instdiff import device, tables
 from instdiff.layouts import masks
 from instdiff.schema import Box
@@ -51,7 +51,7 @@ SIZES = tuple(size for _, _, size, _ in SCENES)
 
 
 @dataclass(frozen=True)
-class Found:
+class PixelDetection:
     """A detection."""
 
     category: str
@@ -65,14 +65,17 @@ class PixelDetector:
 
     classes = CLASSES
 
-    def detect(self, shown: Sequence[Pixels]) -> list[list[Found]]:
-        return [[one for colour in COLOURS.values() if (one := _found(pixels, colour))] for pixels in shown]
+    def detect(self, images: Sequence[Pixels]) -> list[list[PixelDetection]]:
+        return [
+            [detection for colour in COLOURS.values() if (detection := _rectangle_of(pixels, colour))]
+            for pixels in images
+        ]
 
 
 def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_size: int = 3) -> dict[str, int]:
     """Write what the pixel detector sees in the pictures, and count it."""
-    finder = Closed(PixelDetector())
-    vocabulary = Vocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
+    finder = ClosedFinder(PixelDetector())
+    vocabulary = DetectionVocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
     made_by = detect.made_by(judged, pd.DataFrame(), source, DETECT)
     return detect.write(path, finder, judged, vocabulary, made_by, DETECT)
 
@@ -82,15 +85,15 @@ def row_inputs(world: Path, folder: str) -> Inputs:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
     detected(world / f"{folder}.json", judged)
-    found = detections.read(world / f"{folder}.json", judged.sizes)
-    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
+    results = detections.read(world / f"{folder}.json", judged.sizes)
+    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), results)
 
 
 class PixelJudge:
     """Mean colour of a crop against the colour a phrase names; all shapes and textures look alike to it."""
 
-    def image_features(self, shown: Sequence[Pixels]) -> NDArray[np.float64]:
-        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in shown]))
+    def image_features(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
+        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in images]))
 
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float64]:
         named = [[np.array(rgb) for word, rgb in COLOURS.items() if word in text.split()] for text in texts]
@@ -164,13 +167,13 @@ def _row(
     }
 
 
-def _found(pixels: Pixels, colour: tuple[int, int, int]) -> Found | None:
+def _rectangle_of(pixels: Pixels, colour: tuple[int, int, int]) -> PixelDetection | None:
     mask_HW = (pixels == colour).all(-1)
     if not mask_HW.any():
         return None
     box = masks.box_of(mask_HW)
     wide = np.count_nonzero(mask_HW.any(0)) > 20
-    return Found("bar" if wide else "square", 0.9, box, mask_HW)
+    return PixelDetection("bar" if wide else "square", 0.9, box, mask_HW)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,26 +191,28 @@ PARAMS = Params(
     words={"colour": ("red", "green", "blue"), "texture": ("rubber", "glass"), "shape": ("square", "bar")},
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
-    sets=Recipe(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    sets=DistanceParams(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
     preferences=(),
     device=device.PLAIN,
     work=WORK,
 )
 
 
-EYES = Eyes(PixelJudge(), PixelJudge(), "judge")
+JUDGES = Judges(PixelJudge(), PixelJudge(), "judge")
 
 
 def many(folder: Path, missed: float, num_pictures: int = 40) -> difference.Side:
     """A side of many pictures with values that hardly repeat; so great a share of the detections is lost."""
-    given, found = random_case(3, num_pictures)
+    annotations, detections = random_case(3, num_pictures)
     rng = np.random.default_rng(int(100 * missed))
-    found = [one for one in found if rng.random() >= missed]
-    counted = average_precision.matched(sized(num_pictures), CATEGORIES, given, found, "bbox")
+    detections = [detection for detection in detections if rng.random() >= missed]
+    counted = average_precision.matched(sized(num_pictures), CATEGORIES, annotations, detections, "bbox")
     folder.mkdir(parents=True)
     ap_matches.write(folder / ap_matches.FILE, {"box": counted})
-    places = [{"key": f"{one['image_id']}", "index": one["id"], "category": "bar"} for one in given]
-    scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(given)), seed=0)
+    places = [
+        {"key": f"{annotation['image_id']}", "index": annotation["id"], "category": "bar"} for annotation in annotations
+    ]
+    scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(annotations)), seed=0)
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("box_miou", "box_ap")}
     source = {"row": "box", "num_pictures": num_pictures, "settings": {"leak_groups": []}}
     return difference.Side((folder,), scores, metrics, source, NOTHING, {})

@@ -1,9 +1,8 @@
 """What a benchmark is: a reader of local files into cases, the judges it needs, its measures, and published numbers.
 
-A case is a layout with what is asked of its picture. A measure is a pure function of a case and of what is known of
-one picture (detections, masks, answers), so that a table is built anew from kept files without any model. What an
-absent picture counts is no business of a measure: it is shown a picture in which nothing is found and every answer
-is no.
+A case is a layout with what its picture must show. A measure is a pure function of a case and of what judges gave for
+one picture (detections, masks, answers), so that a table is built anew from stored files without any model. A measure
+need not care about a missing picture: it is given one in which nothing is detected and every answer is no.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,18 +13,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from instdiff.schema import Box, Instance, Layout, Strict
 
 if TYPE_CHECKING:
-    from eval.benchmarks.evidence import View
-    from eval.metrics.average_precision import Matched
+    from eval.benchmarks.view import View
+    from eval.metrics.average_precision import CategoryMatches
 
 SIDE = 512  # pixels of the pictures that most benchmarks want
 
 Of = Literal["instance", "pair", "relation", "picture"]
 Over = Literal["values", "pictures", "parts"]
-Needed = Literal["detections", "masks", "answers", "judge"]
+JudgeKind = Literal["detections", "masks", "answers", "judge"]
 Absent = Literal["left out", "refused"]
 
 
-class Expected(Instance):
+class ExpectedInstance(Instance):
     """An instance, and how a finder and an answerer are asked for it; `category` is the text that a finder searches."""
 
     short: str = ""  # its name in a question
@@ -59,18 +58,18 @@ class Relation(Strict):
 class Case(Layout):
     """A picture to draw and to judge."""
 
-    instances: tuple[Expected, ...]
+    instances: tuple[ExpectedInstance, ...]
     height: int
     width: int
     parts: tuple[str, ...] = ()  # of the table that it counts in, e.g. "level/L2"
     pairs: tuple[tuple[int, int], ...] = ()  # instances that overlap, by place
     relations: tuple[Relation, ...] = ()
-    excluded: tuple[Expected, ...] = ()  # what must be there less often than its count
+    excluded: tuple[ExpectedInstance, ...] = ()  # what must be there less often than its count
 
     def layout(self) -> Layout:
         """What a generator is given."""
         fields = Instance.model_fields
-        instances = tuple(Instance(**{name: getattr(one, name) for name in fields}) for one in self.instances)
+        instances = tuple(Instance(**{name: getattr(instance, name) for name in fields}) for instance in self.instances)
         return Layout(key=self.key, prompt=self.prompt, instances=instances)
 
 
@@ -108,7 +107,7 @@ class Published(NamedTuple):
     setting: str = ""
 
 
-class Named(NamedTuple):
+class PictureName(NamedTuple):
     """Which case a picture's file is of, and which of several pictures of it ("" where there is one)."""
 
     key: str
@@ -122,9 +121,9 @@ class Reading(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def by_stem(path: PurePath) -> Named | None:
+def by_stem(path: PurePath) -> PictureName | None:
     """The picture's name without folder and suffix is the key."""
-    return Named(path.stem, "") if len(path.parts) == 1 else None
+    return PictureName(path.stem, "") if len(path.parts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -137,14 +136,16 @@ class Benchmark:
     licence: str
     files: str  # what the reader takes
     judges: str  # its own, in words
-    needs: frozenset[Needed]  # without which nothing is measured
+    needs: frozenset[JudgeKind]  # without which nothing is measured
     read: Callable[[Sequence[Path]], Reading]
     measures: Mapping[str, Measure]  # in the order of the table
     measure: Callable[[Case, "View"], Iterable[Value]]
     absent: Absent  # what the benchmark itself does about a picture that is missing
     comparable: str  # what may be held against published numbers, and what not
-    matched: Callable[[Sequence["View"]], dict[str, list["Matched"]]] | None = None  # by measure; image ids by place
-    named: Callable[[PurePath], Named | None] = by_stem  # None: no picture of the benchmark
+    matched: Callable[[Sequence["View"]], dict[str, list["CategoryMatches"]]] | None = (
+        None  # by measure; image ids by place
+    )
+    named: Callable[[PurePath], PictureName | None] = by_stem  # None: no picture of the benchmark
     left_aside: Callable[[PurePath], bool] = field(default=lambda _: False)  # files of its scripts that are no results
     pictures: str = "<key>.png"
     questions: Mapping[str, str] = field(default_factory=dict)  # our wording, by id; theirs come from a file

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from eval.benchmarks.shape import Case
+from eval.benchmarks.benchmark import Case
 from instdiff.layouts.files import KEY
 from instdiff.schema import Box
 from instdiff.texts import decoded, first_fault, is_text, one_line
@@ -41,8 +41,8 @@ Edges = tuple[Finite, Finite, Finite, Finite]
 Side = Annotated[int, Field(gt=0, le=100_000)]  # pixels
 
 
-class Record(BaseModel):
-    """A record of a benchmark's file; fields that it does not know are let be."""
+class FileRecord(BaseModel):
+    """A record of a benchmark's file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
