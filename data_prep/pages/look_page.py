@@ -5,6 +5,7 @@ All is counted in one pass; then the pictures that are shown are read, and those
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ def page(prepared: Prepared, reasons: Sequence[Reason], title: str, shown: Shown
     same = counted.same_files()
     compared = [seen.place for seen in counted.seen()[: shown.num_compared]]
     cards = {place: _card(sample, shown.max_side) for place, sample in prepared.samples(set(samples))}
-    near, unread = _near(prepared, compared, shown.alike, same)
+    near, num_compared = _near(prepared, compared, shown.alike, same)
     groups = {
         "same": _groups(prepared, same[: shown.num_examples], shown),
         "near": _groups(prepared, near[: shown.num_examples], shown),
@@ -106,7 +107,7 @@ def page(prepared: Prepared, reasons: Sequence[Reason], title: str, shown: Shown
         "short_captions": counted.short_captions,
         "short_phrases": counted.short_phrases,
         "same_files": sum(len(group) - 1 for group in same),
-        "compared": len(compared) - unread,
+        "compared": num_compared,
         "look_alike": sum(len(group) - 1 for group in near),
     }
     content = {
@@ -170,21 +171,22 @@ def _chosen(counted: Tally, shown: Shown) -> list[int]:
 def _near(
     prepared: Prepared, places: Sequence[int], most: float, same: Sequence[Sequence[int]]
 ) -> tuple[list[list[int]], int]:
-    """Groups of pictures that look alike and are not the same file, by place; how many could not be read."""
+    """Groups of pictures that look alike and are not the same file, by place, and how many were compared.
+
+    Of the same file one is compared; a picture that cannot be read is not.
+    """
     first_of = {place: group[0] for group in same for place in group}
-    thumbnails, unread = [], 0
+    thumbnails = []
     read: dict[int, None] = {}  # places, in order
     for place, sample in track(prepared.samples(set(places)), len(places), "pictures"):
         first = first_of.get(place, place)
         if first in read:
             continue
-        try:
+        with suppress(ValueError):
             thumbnails.append(duplicates.thumbnail(sample.encoded))
             read[first] = None
-        except ValueError:
-            unread += 1
     order = list(read)
-    return [[order[number] for number in group] for group in duplicates.alike(thumbnails, most)], unread
+    return [[order[number] for number in group] for group in duplicates.alike(thumbnails, most)], len(order)
 
 
 def _groups(prepared: Prepared, groups: Sequence[Sequence[int]], shown: Shown) -> list[Group]:

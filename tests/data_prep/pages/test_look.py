@@ -39,7 +39,7 @@ SHOWN = Shown(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run")
-    prepared(root, annotate=ANNOTATE.model_copy(update={"min_box_size": 0.05}))
+    prepared(root, annotate=ANNOTATE.model_copy(update={"min_box_size": 0.1}))
     sharded(root)
     return root
 

@@ -218,13 +218,15 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.loaded: list[str] = []
+        self.linked: list[str] = []
         self.used: list[str] = []
         self.defined: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
         target = attributes.get("href", attributes.get("src", ""))
-        (self.used if target.startswith("#") else self.loaded).extend([target] if target else [])
+        kind = self.used if target.startswith("#") else self.linked if tag == "a" else self.loaded
+        kind.extend([target] if target else [])
         self.defined += [attributes["id"]] if "id" in attributes else []
 
 
@@ -234,6 +236,7 @@ def test_the_page_loads_nothing_and_every_reference_in_it_is_defined(world: Path
     text = (world / "report.html").read_text()
     links.feed(text)
     assert links.loaded and all(link.startswith("data:image/webp;base64,") for link in links.loaded)
+    assert links.linked == ["data/look.html"]
     assert len(links.defined) == len(set(links.defined))
     assert {link[1:] for link in links.used} <= set(links.defined)
     assert "url(" not in text and "@import" not in text and "http" not in re.sub(r"base64,[^\"]*", "", text)
