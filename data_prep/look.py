@@ -6,22 +6,22 @@ The page needs no network: samples with their layouts, counts, what was dropped 
 from pathlib import Path
 
 from data_prep.pages import drops, look_page
-from data_prep.pages.look_page import Shown
+from data_prep.pages.look_page import LookParams
 from data_prep.prepared import Tables
 from instdiff import atomic, stage
 
 
-class Params(Shown):
+class Params(LookParams):
     """Values of the stage."""
 
 
 def run(*, pictures: Path, images: Path, annotated: Path, ledger: Path, page: Path, params: Params) -> dict[str, int]:
     """Pictures and annotations to train on -> one page that shows them"""
     reasons = drops.reasons(ledger, images.name, params.num_examples)
-    made = look_page.page(Tables(pictures, images, annotated), reasons, "The data of this run", params)
+    look = look_page.page(Tables(pictures, images, annotated), reasons, "The data of this run", params)
     with atomic.file(page) as part:
-        part.write_text(made.text, encoding="utf-8")
-    return made.counts
+        part.write_text(look.text, encoding="utf-8")
+    return look.counts
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("data", type=Path, help="a folder of shards, or the folder of a run's tables, such as data")
     options.add_argument("folder", type=Path, help="where the files go; it must not exist")
     options.add_argument("--split", default="train", help="of a run's tables: train or val")
-    given = options.parse_args(arguments)
-    if given.folder.exists():
-        raise ValueError(f"{given.folder}: exists already")
-    counts = export(FORMATS[given.format], given.data, given.folder, given.split)
+    args = options.parse_args(arguments)
+    if args.folder.exists():
+        raise ValueError(f"{args.folder}: exists already")
+    counts = export(FORMATS[args.format], args.data, args.folder, args.split)
     print(
-        f"{given.folder}: {counted(counts.pop('pictures'), 'picture')}, {counted(counts.pop('instances'), 'instance')}"
+        f"{args.folder}: {counted(counts.pop('pictures'), 'picture')}, {counted(counts.pop('instances'), 'instance')}"
     )
     for reason, count in sorted(counts.items()):
         print(f"{reason}: {count}")

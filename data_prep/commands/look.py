@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep import prepared
 from data_prep.pages import drops, look_page
-from data_prep.pages.look_page import Shown
+from data_prep.pages.look_page import LookParams
 from instdiff import atomic
 from instdiff.options import SEED, Parser, whole
 from instdiff.texts import counted
@@ -32,25 +32,25 @@ def main(arguments: Sequence[str]) -> None:
     add("--compared", type=whole(0), default=2000, help="pictures compared with each other by how they look")
     add("--max-side", type=whole(1), default=384, help="pixels of a picture on the page")
     add("--seed", type=SEED, default=0, help="of the draw")
-    given = options.parse_args(arguments)
-    shown = Shown(
-        seed=given.seed,
-        num_samples=given.samples,
-        num_each_category=given.each_category,
-        num_categories=given.categories,
-        num_examples=given.examples,
-        max_side=given.max_side,
-        num_compared=given.compared,
+    args = options.parse_args(arguments)
+    params = LookParams(
+        seed=args.seed,
+        num_samples=args.samples,
+        num_each_category=args.each_category,
+        num_categories=args.categories,
+        num_examples=args.examples,
+        max_side=args.max_side,
+        num_compared=args.compared,
         alike=ALIKE,
         short_caption=SHORT,
     )
-    source = prepared.find(given.data, given.split)
-    ledger = given.ledger or given.data / "ledger"
-    if given.ledger is not None and not ledger.is_dir():
+    source = prepared.find(args.data, args.split)
+    ledger = args.ledger or args.data / "ledger"
+    if args.ledger is not None and not ledger.is_dir():
         raise ValueError(f"{ledger}: no such folder")
-    reasons = drops.reasons(ledger, given.split, given.examples) if ledger.is_dir() else []
-    made = look_page.page(source, reasons, str(given.data), shown)
-    with atomic.file(given.html) as part:
-        part.write_text(made.text, encoding="utf-8")
-    pictures, instances = made.counts["pictures"], made.counts["instances"]
-    print(f"{given.html}: {counted(pictures, 'picture')}, {counted(instances, 'instance')}")
+    reasons = drops.reasons(ledger, args.split, args.examples) if ledger.is_dir() else []
+    page = look_page.page(source, reasons, str(args.data), params)
+    with atomic.file(args.html) as part:
+        part.write_text(page.text, encoding="utf-8")
+    pictures, instances = page.counts["pictures"], page.counts["instances"]
+    print(f"{args.html}: {counted(pictures, 'picture')}, {counted(instances, 'instance')}")

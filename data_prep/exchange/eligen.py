@@ -33,10 +33,10 @@ def read(path: str) -> list[Record]:
     if urls.suffix(path) not in _KINDS:
         there = urls.files(path, "a folder, .json, .jsonl or .csv")
         names = [f"metadata{kind}" for kind in _KINDS]
-        found = [url for url in there if urls.relative(url, path) in names]
-        if len(found) != 1:
-            raise ValueError(f"{path}: {len(found)} of {', '.join(names)} in this folder, one is expected")
-        path = found[0]
+        listed = [url for url in there if urls.relative(url, path) in names]
+        if len(listed) != 1:
+            raise ValueError(f"{path}: {len(listed)} of {', '.join(names)} in this folder, one is expected")
+        path = listed[0]
     root = path.rpartition("/")[0]
     return [_record(number, row, root, path) for number, row in enumerate(_rows(path))]
 
@@ -101,6 +101,6 @@ def _texts(value: Any, field: str) -> list[str]:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(f"{field}: {value[:60]!r} is no list") from None
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) and one.strip() for one in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) and text.strip() for text in value):
         raise ValueError(f"{field}: a list of texts is expected")
-    return [one.strip() for one in value]
+    return [text.strip() for text in value]

@@ -142,18 +142,18 @@ def _packed(box: Box, mask_HW: masks.Mask) -> str:
 
 def _field(samples: list[Any], path: str) -> str:
     """The field of detections: `ground_truth`, or the only one that there is."""
-    found = {
+    fields = {
         name
         for sample in samples
         if isinstance(sample, dict)
         for name, value in sample.items()
         if isinstance(value, dict) and value.get("_cls") == "Detections"
     }
-    if FIELD in found or not found:
+    if FIELD in fields or not fields:
         return FIELD
-    if len(found) > 1:
-        raise ValueError(f"{path}: several fields hold detections ({', '.join(sorted(found))}), and none is {FIELD!r}")
-    return found.pop()
+    if len(fields) > 1:
+        raise ValueError(f"{path}: several fields hold detections ({', '.join(sorted(fields))}), and none is {FIELD!r}")
+    return fields.pop()
 
 
 def _record(number: int, sample: Any, root: str, path: str, field: str) -> Record:
@@ -171,10 +171,10 @@ def _record(number: int, sample: Any, root: str, path: str, field: str) -> Recor
     except ValueError as error:
         return Wrong(where, Failure("bad_record", f"{where}: {error}"))
     places: list[Place | Failure] = []
-    for index, one in enumerate(detections):
+    for index, detection in enumerate(detections):
         name = f"{where}: detection {index}"
         try:
-            places.append(_place(one, name, root))
+            places.append(_place(detection, name, root))
         except ValueError as error:
             places.append(Failure("bad_annotation", f"{name}: {error}"))
     return Placed(file, urls.join(root, file), text_of(sample.get("caption")) or "", places=tuple(places))

@@ -83,7 +83,9 @@ class Polygons:
 
     def at(self, height: int, width: int) -> Rle:
         """Draw them."""
-        scaled = [[edge * (height if place % 2 else width) for place, edge in enumerate(one)] for one in self.pieces]
+        scaled = [
+            [edge * (height if place % 2 else width) for place, edge in enumerate(piece)] for piece in self.pieces
+        ]
         region = coco.Region(bbox=[0.0, 0.0, 0.0, 0.0], segmentation=scaled)
         coco.check(region, height, width)
         drawn = coco.run_lengths(region, height, width)

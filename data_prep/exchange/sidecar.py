@@ -57,9 +57,9 @@ def read(path: str) -> list[Record]:
             records.append(Wrong(name, Failure("bad_text", str(error))))
             continue
         records.append(Placed(name, url, caption, places=tuple(places.get(stem, ()))))
-    shown = {url.rpartition(".")[0] for url in pictures}
+    stems_of_pictures = {url.rpartition(".")[0] for url in pictures}
     for stem, url in stems[SIDECAR].items():
-        if stem not in shown:
+        if stem not in stems_of_pictures:
             failure = Failure("no_picture", f"{url}: no picture of the same name beside it")
             records.append(Wrong(urls.relative(url, path), failure))
     return records

@@ -43,7 +43,7 @@ def read(path: str) -> list[Record]:
         if urls.suffix(url) not in SUFFIXES:
             continue
         stem = name.rpartition(".")[0]
-        label = next((one for one in (_beside(stem), stem) if one in labels), None)
+        label = next((name for name in (_beside(stem), stem) if name in labels), None)
         used.add(label)
         try:
             places = () if label is None else tuple(_places(labels[label], names))

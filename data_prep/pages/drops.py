@@ -19,12 +19,12 @@ class Reason(NamedTuple):
 
 def reasons(ledger: Path, split: str, num_examples: int) -> list[Reason]:
     """Those of a folder of ledgers that are of a split, or of none; parts are read one after the other."""
-    found = []
+    listed = []
     for table in sorted({path if path.parent == ledger else path.parent for path in ledger.rglob("*.parquet")}):
         stage = table.relative_to(ledger).with_suffix("").as_posix()
         if not stage.endswith(("train", "val")) or stage.endswith(split):
-            found += _of_stage(table, stage, num_examples)
-    return found
+            listed += _of_stage(table, stage, num_examples)
+    return listed
 
 
 def _of_stage(table: Path, stage: str, num_examples: int) -> list[Reason]:
@@ -33,7 +33,7 @@ def _of_stage(table: Path, stage: str, num_examples: int) -> list[Reason]:
     for path in sorted(table.glob("*.parquet")) if table.is_dir() else [table]:
         for reason, rows in tables.read(path, LEDGER).groupby("reason", sort=True):
             counts[str(reason)] += len(rows)
-            shown = examples.setdefault(str(reason), [])
-            first = rows.head(num_examples - len(shown))
-            shown += zip(first["key"], first["index"].map(int), first["detail"], strict=True)
+            own = examples.setdefault(str(reason), [])
+            first = rows.head(num_examples - len(own))
+            own += zip(first["key"], first["index"].map(int), first["detail"], strict=True)
     return [Reason(stage, reason, count, tuple(examples[reason])) for reason, count in counts.most_common()]

@@ -35,7 +35,7 @@ HISTOGRAMS = {  # of the tally -> heading, bins
 }
 
 
-class Shown(Strict):
+class LookParams(Strict):
     """How much the page shows, and what it takes for a duplicate or for an empty caption."""
 
     seed: int  # of the pictures that are shown and compared
@@ -50,7 +50,7 @@ class Shown(Strict):
 
 
 class Place(NamedTuple):
-    """An instance of a picture that is shown."""
+    """An instance of a picture that is params."""
 
     phrase: str
     category: str
@@ -87,25 +87,25 @@ class Page(NamedTuple):
     counts: dict[str, int]
 
 
-def page(prepared: Prepared, reasons: Sequence[Reason], title: str, shown: Shown) -> Page:
+def page(prepared: Prepared, reasons: Sequence[Reason], title: str, params: LookParams) -> Page:
     """Count, choose, read and render."""
-    counted = tallied(prepared, shown)
-    samples = _chosen(counted, shown)
-    same = counted.same_files()
-    compared = [seen.place for seen in counted.seen()[: shown.num_compared]]
-    cards = {place: _card(sample, shown.max_side) for place, sample in prepared.samples(set(samples))}
-    near, num_compared = _near(prepared, compared, shown.alike, same)
+    totals = tallied(prepared, params)
+    samples = _chosen(totals, params)
+    same = totals.same_files()
+    compared = [draw.place for draw in totals.draws()[: params.num_compared]]
+    cards = {place: _card(sample, params.max_side) for place, sample in prepared.samples(set(samples))}
+    near, num_compared = _near(prepared, compared, params.alike, same)
     groups = {
-        "same": _groups(prepared, same[: shown.num_examples], shown),
-        "near": _groups(prepared, near[: shown.num_examples], shown),
+        "same": _groups(prepared, same[: params.num_examples], params),
+        "near": _groups(prepared, near[: params.num_examples], params),
     }
     counts = {
-        "pictures": counted.pictures,
-        "instances": counted.instances,
-        "without_instances": counted.histograms["instances"]["0"],
-        "categories": len(counted.categories),
-        "short_captions": counted.short_captions,
-        "short_phrases": counted.short_phrases,
+        "pictures": totals.pictures,
+        "instances": totals.instances,
+        "without_instances": totals.histograms["instances"]["0"],
+        "categories": len(totals.categories),
+        "short_captions": totals.short_captions,
+        "short_phrases": totals.short_phrases,
         "same_files": sum(len(group) - 1 for group in same),
         "compared": num_compared,
         "look_alike": sum(len(group) - 1 for group in near),
@@ -113,39 +113,39 @@ def page(prepared: Prepared, reasons: Sequence[Reason], title: str, shown: Shown
     content = {
         "title": title,
         "counts": counts,
-        "shown": shown,
+        "params": params,
         "cards": [cards[place] for place in samples],
         "filters": _filters(list(cards.values())),
-        "categories": counted.categories.most_common(shown.num_categories),
-        "others": _others(counted, shown),
-        "formats": [(name, counted.given[name]) for name in FORMATS],
+        "categories": totals.categories.most_common(params.num_categories),
+        "others": _others(totals, params),
+        "formats": [(name, totals.located[name]) for name in FORMATS],
         "histograms": [
-            (heading, [(label, counted.histograms[name][label]) for label, _ in bins])
+            (heading, [(label, totals.histograms[name][label]) for label, _ in bins])
             for name, (heading, bins) in HISTOGRAMS.items()
         ],
         "reasons": reasons,
         "groups": groups,
-        "short": counted.examples,
+        "short": totals.examples,
     }
     return Page(render(content), counts)
 
 
-def tallied(prepared: Prepared, shown: Shown) -> Tally:
+def tallied(prepared: Prepared, params: LookParams) -> Tally:
     """Count all of it."""
-    counted = Tally(
-        shown.seed,
-        max(shown.num_samples, shown.num_compared),
-        shown.num_each_category,
-        shown.short_caption,
-        shown.num_examples,
+    totals = Tally(
+        params.seed,
+        max(params.num_samples, params.num_compared),
+        params.num_each_category,
+        params.short_caption,
+        params.num_examples,
     )
     pictures = 0
     for chunk in track(prepared.chunks(), prepared.num_pictures, "pictures"):
-        counted.add(chunk)
+        totals.add(chunk)
         pictures += len(chunk.images)
     if not pictures:
         raise ValueError("there is no picture to look at")
-    return counted
+    return totals
 
 
 def render(content: Mapping[str, object]) -> str:
@@ -160,11 +160,11 @@ def render(content: Mapping[str, object]) -> str:
     return environment.get_template(TEMPLATE.name).render(content)
 
 
-def _chosen(counted: Tally, shown: Shown) -> list[int]:
+def _chosen(totals: Tally, params: LookParams) -> list[int]:
     """Places of the pictures that are shown: those drawn from all, then those drawn from each category."""
-    places = [seen.place for seen in counted.seen()[: shown.num_samples]]
-    for category, _ in counted.categories.most_common(shown.num_categories):
-        places += [seen.place for seen in counted.seen_of(category)]
+    places = [draw.place for draw in totals.draws()[: params.num_samples]]
+    for category, _ in totals.categories.most_common(params.num_categories):
+        places += [draw.place for draw in totals.draws_of(category)]
     return list(dict.fromkeys(places))
 
 
@@ -189,10 +189,10 @@ def _near(
     return [[order[number] for number in group] for group in duplicates.alike(thumbnails, most)], len(order)
 
 
-def _groups(prepared: Prepared, groups: Sequence[Sequence[int]], shown: Shown) -> list[Group]:
-    wanted = {place for group in groups for place in group[: shown.num_examples]}
-    cards = {place: _card(sample, shown.max_side) for place, sample in prepared.samples(wanted)}
-    return [Group(len(group), tuple(cards[place] for place in group[: shown.num_examples])) for group in groups]
+def _groups(prepared: Prepared, groups: Sequence[Sequence[int]], params: LookParams) -> list[Group]:
+    wanted = {place for group in groups for place in group[: params.num_examples]}
+    cards = {place: _card(sample, params.max_side) for place, sample in prepared.samples(wanted)}
+    return [Group(len(group), tuple(cards[place] for place in group[: params.num_examples])) for group in groups]
 
 
 def _card(sample: Sample, max_side: int) -> Card:
@@ -236,7 +236,7 @@ def _filters(cards: Sequence[Card]) -> dict[str, list[str]]:
     return {name: [label for label in labels if label in present[name]] for name, labels in order.items()}
 
 
-def _others(counted: Tally, shown: Shown) -> dict[str, Any]:
+def _others(totals: Tally, params: LookParams) -> dict[str, Any]:
     """The categories that the table leaves out: how many, and of how many instances."""
-    left = counted.categories.most_common()[shown.num_categories :]
-    return {"categories": len(left) + counted.rare, "instances": sum(count for _, count in left) + counted.rare}
+    left = totals.categories.most_common()[params.num_categories :]
+    return {"categories": len(left) + totals.rare, "instances": sum(count for _, count in left) + totals.rare}

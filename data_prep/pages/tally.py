@@ -27,10 +27,10 @@ SIZES: Bins = (("small", 0.04), ("medium", 0.16), ("large", np.inf))  # of an in
 MOST_CATEGORIES = 100_000  # beyond so many, those seen once are counted together
 
 
-class Seen(NamedTuple):
-    """A picture that is to be shown: the lower its draw, the sooner."""
+class Draw(NamedTuple):
+    """A picture that is to be shown: the lower its number, the sooner."""
 
-    draw: int
+    number: int
     place: int
 
 
@@ -44,19 +44,19 @@ class Short(NamedTuple):
 class Tally:
     """Counts, chunk by chunk."""
 
-    def __init__(self, seed: int, num_seen: int, num_each_category: int, short: int, num_short: int) -> None:
-        self._seed, self._num_seen, self._num_each = seed, num_seen, num_each_category
+    def __init__(self, seed: int, num_drawn: int, num_each_category: int, short: int, num_short: int) -> None:
+        self._seed, self._num_drawn, self._num_each = seed, num_drawn, num_each_category
         self._short, self._num_short = short, num_short
         self.pictures = self.instances = 0
         self.categories: Counter[str] = Counter()
         self.rare = 0  # instances whose categories were seen once, where there are too many of them
-        self.given: Counter[str] = Counter()  # instances that have each location format
+        self.located: Counter[str] = Counter()  # instances that have each location format
         self.histograms: dict[str, Counter[str]] = {
             name: Counter() for name in ("instances", "boxes", "captions", "phrases", "sides")
         }
         self.short_captions, self.short_phrases = 0, 0
         self.examples: dict[str, list[Short]] = {"captions": [], "phrases": []}
-        self._seen: list[tuple[int, int]] = []  # a heap, the largest draw first
+        self._drawn: list[tuple[int, int]] = []  # a heap, the largest draw first
         self._by_category: dict[str, list[tuple[int, int]]] = {}
         self._digests: list[NDArray[np.uint64]] = []
 
@@ -76,20 +76,20 @@ class Tally:
         boxes = instances["box"][instances["box"].notna()]
         self._histogram("boxes", np.array([Box(*box).area for box in boxes]), SHARES)
         for name in FORMATS:
-            self.given[name] += int(instances[name].notna().sum())
+            self.located[name] += int(instances[name].notna().sum())
         self._draw(start, keys, instances)
         named = instances["category"].dropna()
         self.categories.update(named)
         if len(self.categories) > MOST_CATEGORIES:
             self._forget_rare()
 
-    def seen(self) -> list[Seen]:
-        """Pictures drawn from all, in the order of their draws: the first so many are a sample of any size."""
-        return sorted(Seen(-draw, place) for draw, place in self._seen)
+    def draws(self) -> list[Draw]:
+        """Pictures entry from all, in the order of their draws: the first so many are a sample of any size."""
+        return sorted(Draw(-number, place) for number, place in self._drawn)
 
-    def seen_of(self, category: str) -> list[Seen]:
-        """Pictures drawn from those that have an instance of a category."""
-        return sorted(Seen(-draw, place) for draw, place in self._by_category.get(category, ()))
+    def draws_of(self, category: str) -> list[Draw]:
+        """Pictures entry from those that have an instance of a category."""
+        return sorted(Draw(-number, place) for number, place in self._by_category.get(category, ()))
 
     def same_files(self) -> list[list[int]]:
         """The places of pictures whose files are the same bytes, a list for each such file, the longest first."""
@@ -103,8 +103,8 @@ class Tally:
 
     def _draw(self, start: int, keys: Sequence[str], instances: pd.DataFrame) -> None:
         draws = {key: (-derive(self._seed, "look", key), start + place) for place, key in enumerate(keys)}
-        for drawn in draws.values():
-            _push(self._seen, drawn, self._num_seen)
+        for entry in draws.values():
+            _push(self._drawn, entry, self._num_drawn)
         pairs = instances[["category", "key"]].dropna().drop_duplicates()
         for category, key in pairs.itertuples(index=False):
             _push(self._by_category.setdefault(category, []), draws[key], self._num_each)
@@ -138,8 +138,8 @@ def label_of(value: float, bins: Bins) -> str:
     return next(label for label, limit in bins if value <= limit)
 
 
-def _push(heap: list[tuple[int, int]], drawn: tuple[int, int], most: int) -> None:
+def _push(heap: list[tuple[int, int]], entry: tuple[int, int], most: int) -> None:
     if len(heap) < most:
-        heapq.heappush(heap, drawn)
+        heapq.heappush(heap, entry)
     elif most:
-        heapq.heappushpop(heap, drawn)
+        heapq.heappushpop(heap, entry)

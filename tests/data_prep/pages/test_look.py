@@ -16,14 +16,14 @@ from PIL import Image
 from data_prep import look
 from data_prep.columns import PICTURES
 from data_prep.pages import drops, duplicates, look_page, tally
-from data_prep.pages.look_page import Shown
+from data_prep.pages.look_page import LookParams
 from data_prep.pages.tally import Tally
 from data_prep.prepared import Chunk, Shards, Tables, find
 from instdiff import __main__ as command
 from instdiff import tables
 from instdiff.tables import LEDGER
 
-SHOWN = Shown(
+PARAMS = LookParams(
     seed=0,
     num_samples=3,
     num_each_category=1,
@@ -78,7 +78,7 @@ def test_everything_is_counted_by_hand() -> None:
     own = counted(DOGS)
     assert (own.pictures, own.instances) == (3, 3)
     assert own.categories == {"dog": 2, "cat": 1}
-    assert own.given["box"] == 3 and own.given["mask"] == 0
+    assert own.located["box"] == 3 and own.located["mask"] == 0
     found = {name: {label: count for label, count in bins.items() if count} for name, bins in own.histograms.items()}
     assert found == {
         "instances": {"0": 1, "1": 1, "2–3": 1},
@@ -97,10 +97,10 @@ def test_chunks_count_as_their_sum_and_the_draw_does_not_depend_on_them() -> Non
     whole = chunk(*((key, "x", (("dog", "a dog", 0.5),)) for key in "abcdefgh"))
     one, several = counted(whole, most=3), counted(*single, most=3)
     assert one.histograms == several.histograms and one.categories == several.categories
-    assert one.seen() == several.seen() and len(one.seen()) == 3
-    assert one.seen_of("dog") == one.seen()[:1]
-    assert [seen.place for seen in counted(whole).seen()][:3] == [seen.place for seen in one.seen()]
-    assert sorted(seen.place for seen in counted(whole).seen()) == list(range(8))
+    assert one.draws() == several.draws() and len(one.draws()) == 3
+    assert one.draws_of("dog") == one.draws()[:1]
+    assert [draw.place for draw in counted(whole).draws()][:3] == [draw.place for draw in one.draws()]
+    assert sorted(draw.place for draw in counted(whole).draws()) == list(range(8))
 
 
 def test_copies_of_a_file_are_found_across_chunks() -> None:
@@ -154,7 +154,7 @@ def test_tables_and_shards_of_a_run_show_the_same(run: Path) -> None:
     of_tables, of_shards = find(run, "train"), find(run / "shards", "train")
     assert isinstance(of_tables, Tables) and isinstance(of_shards, Shards)
     assert of_tables.num_pictures == of_shards.num_pictures == 5
-    one, other = (look_page.page(source, [], "title", SHOWN) for source in (of_tables, of_shards))
+    one, other = (look_page.page(source, [], "title", PARAMS) for source in (of_tables, of_shards))
     assert one == other
     places = {1, 4}
     for (place, first), (again, second) in zip(of_tables.samples(places), of_shards.samples(places), strict=True):
@@ -162,7 +162,7 @@ def test_tables_and_shards_of_a_run_show_the_same(run: Path) -> None:
 
 
 def _stage(run: Path, page: Path, **changed: Any) -> dict[str, int]:
-    params = look.Params.model_validate(SHOWN.model_dump() | changed)
+    params = look.Params.model_validate(PARAMS.model_dump() | changed)
     folders = {name: run / name / "train" for name in ("pictures", "images", "annotated")}
     return look.run(**folders, ledger=run / "ledger", page=page, params=params)
 
@@ -198,7 +198,7 @@ def test_each_value_of_the_stage_reaches_the_page(run: Path, tmp_path: Path) -> 
     assert few.count('class="key">train') < many.count('class="key">train')
     assert text(alike=300.0).count("5 pictures") == 1 and "5 pictures" not in text(alike=300.0, num_compared=4)
     assert len(text(max_side=16)) < len(plain)
-    assert SHOWN.model_dump().keys() == look.Params.model_fields.keys()
+    assert PARAMS.model_dump().keys() == look.Params.model_fields.keys()
 
 
 def test_copies_are_shown_once_and_not_again_among_those_that_look_alike(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_copies_are_shown_once_and_not_again_among_those_that_look_alike(tmp_pat
         sums = dict(zip(table["key"], table["sha256"], strict=True))
         table["sha256"] = ["0" * 64 if key in {first, second} else sums[key] for key in table["key"]]
         tables.write(path, table, PICTURES)
-    counts = look_page.page(find(tmp_path, "train"), [], "title", SHOWN).counts
+    counts = look_page.page(find(tmp_path, "train"), [], "title", PARAMS).counts
     assert (counts["same_files"], counts["compared"], counts["look_alike"]) == (1, 4, 0)
 
 
@@ -219,7 +219,7 @@ def test_nothing_to_look_at_is_an_error(tmp_path: Path) -> None:
     for name in ("pictures", "images", "annotated"):
         (tmp_path / name / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match="no picture to look at"):
-        look_page.page(find(tmp_path, "train"), [], "title", SHOWN)
+        look_page.page(find(tmp_path, "train"), [], "title", PARAMS)
 
 
 def test_the_command_writes_the_page_and_names_what_is_not_there(
