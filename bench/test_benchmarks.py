@@ -18,7 +18,7 @@ from eval.benchmarks import layoutsam, pictures, registry
 from eval.benchmarks.judge_outputs import MASKS
 from eval.inputs import detections
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
 
 NUM_MIG, NUM_SAM = 800, 5000

@@ -22,7 +22,7 @@ from eval.metrics import matching, points_in_mask
 from eval.metrics.points_in_mask import PictureMasks
 from eval.scoring import score_row
 from eval.scoring.row import DistanceParams, Inputs, Params
-from instdiff.device import PLAIN
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Rle
 from instdiff.work.parts import Work
 from instdiff.work.workers import Workers

@@ -15,9 +15,9 @@ from plain_strokes import SIZE, blobs, ours, plainly
 
 from data_prep import shard
 from data_prep.commands.export_labelled import label
-from instdiff import tables
 from instdiff.data import shards
 from instdiff.data.shards import INDEX
+from instdiff.files import tables
 from instdiff.layouts import masks, strokes
 from instdiff.layouts.masks import Mask
 from instdiff.randomness import generator

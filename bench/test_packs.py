@@ -20,8 +20,8 @@ from data_world import INGEST, WORK, ingested, ledger, tables
 from data_prep import annotate, caption, ground, segment, shard, sketch
 from data_prep.columns import GIVEN, PICTURES
 from data_prep.sources import packing
-from instdiff import config
-from instdiff import tables as parquet
+from instdiff.config import compose
+from instdiff.files import tables as parquet
 from instdiff.work.pictures import pictures_of_pack
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def repeated(painted: Path, root: Path, places: range) -> None:
 
 def stages(root: Path) -> dict[str, Callable[[], object]]:
     """Each stage of the training pictures, with the values of the default run, in this process."""
-    page = yaml.safe_load(config.composed(["work.workers.executor=here"], ROOT / "configs"))
+    page = yaml.safe_load(compose.composed(["work.workers.executor=here"], ROOT / "configs"))
     pictures = {"pictures": root / "pictures" / "train"}
     names = {
         "ground": ("images", "given", "instances"),

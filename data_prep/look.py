@@ -8,7 +8,8 @@ from pathlib import Path
 from data_prep.pages import drops, look_page
 from data_prep.pages.look_page import LookParams
 from data_prep.prepared import Tables
-from instdiff import atomic, stage
+from instdiff import stage
+from instdiff.files import atomic
 
 
 class Params(LookParams):

@@ -18,12 +18,12 @@ from PIL import Image
 
 from data_prep.columns import PICTURES
 from data_prep.exchange.sample import Sample
-from instdiff import tables
 from instdiff.data import shards
-from instdiff.formats import FORMATS
+from instdiff.files import tables
+from instdiff.files.texts import one_line
 from instdiff.layouts import from_tables
-from instdiff.tables import ANNOTATED
-from instdiff.texts import one_line
+from instdiff.layouts.columns import ANNOTATED
+from instdiff.layouts.formats import FORMATS
 from instdiff.work import packs
 from instdiff.work.pictures import pictures_of_pack
 

@@ -1,4 +1,4 @@
-"""Public benchmarks, on anybody's pictures: `instdiff bench list | layouts | questions | score | compare | page`.
+"""Public benchmarks, on anybody's pictures: `instdiff bench list | layouts | questions | score | ...`.
 
 `layouts` writes what a generator is to draw; `score` judges a folder of pictures from files of detections, masks and
 answers, and needs no model for it; a finder, a marker or an answerer that the options name is run first and writes such
@@ -34,9 +34,9 @@ from eval.benchmarks.pictures import ExpectedPicture
 from eval.finders import choice as finders
 from eval.finders.params import MarkerParams
 from eval.inputs import detections
-from instdiff import atomic, provenance
+from instdiff.files import atomic, provenance
+from instdiff.files.texts import read_json
 from instdiff.layouts import files as layout_files
-from instdiff.texts import read_json
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         "questions": write_questions,
         "score": score,
         "compare": compare,
+        "spread": show_spread,
         "page": write_page,
     }
     commands[args.command](args)
@@ -277,6 +278,18 @@ def compare(args: argparse.Namespace) -> None:
         print(f"not the same on both sides, and numbers may differ for it: {', '.join(differing)}")
 
 
+def show_spread(args: argparse.Namespace) -> None:
+    """How far the numbers of the same pictures lie apart when a judge is asked again with another seed."""
+    results = [difference.read(folder) for folder in args.results]
+    measures = difference.spread(results)
+    shown = Table(title=f"{results[0].source['benchmark']}, judged {len(results)} times", box=None, padding=(0, 1))
+    for column in ("measure", "mean", "sd", "lowest", "highest"):
+        shown.add_column(column, justify="left" if column == "measure" else "right", no_wrap=True)
+    for name, *numbers in measures:
+        shown.add_row(name, *(f"{number:.4f}" for number in numbers))
+    Console().print(shown)
+
+
 def write_page(args: argparse.Namespace) -> None:
     """Write the leaderboard: every result below a folder, and published numbers beside them."""
     page = leaderboard.render(registry.every(), leaderboard.results(args.results))
@@ -319,6 +332,8 @@ def parser() -> argparse.ArgumentParser:
     differences.add_argument("a", type=Path, help="the folder of a result")
     differences.add_argument("b", type=Path, help="another, to hold against it")
     _draws(differences)
+    repeats = commands.add_parser("spread", help="how far results of the same pictures lie apart: the judge's noise")
+    repeats.add_argument("results", type=Path, nargs="+", help="folders of results, each by another --decoding-seed")
     page = commands.add_parser("page", help="the leaderboard as one HTML file")
     page.add_argument("--results", type=Path, default=Path("scores/bench"), help="where results lie")
     page.add_argument("--html", type=Path, default=Path("leaderboard.html"), help="the file to write")

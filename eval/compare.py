@@ -26,10 +26,10 @@ from rich.table import Table
 from eval.inputs import pictures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
-from instdiff import atomic
+from instdiff.files import atomic
+from instdiff.files.picture_files import SUFFIXES
 from instdiff.layouts import svg
 from instdiff.options import SEED, Parser, whole
-from instdiff.picture_files import SUFFIXES
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
 SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")

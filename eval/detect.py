@@ -18,10 +18,11 @@ from eval.finders.choice import Choice, DetectionVocabulary
 from eval.finders.finder import Detection, Finder
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, Size, find, read
-from instdiff import provenance, stage, tables
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import provenance, tables
 from instdiff.layouts import masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks.device import Place
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
@@ -69,7 +70,7 @@ class ChosenFinder:
     @property
     def classes(self) -> Sequence[str] | None:
         """All it can find, where that is a fixed list."""
-        return _loaded(self).classes
+        return choice.classes(self.params, self.detector)
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> Sequence[Sequence[Detection]]:
         """The detections of each picture's phrases."""

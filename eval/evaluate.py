@@ -24,10 +24,10 @@ from eval.scoring.features import Judges
 from eval.scoring.headline import HEADLINE
 from eval.scoring.row import DISTANCES, PREFERENCES, Inputs, Params
 from eval.table import table
-from instdiff import provenance
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 from instdiff.options import Parser, whole
 from instdiff.schema import Strict
-from instdiff.texts import read_json
 
 
 class ConditionsUsed(Strict):

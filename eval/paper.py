@@ -18,11 +18,12 @@ from eval.benchmarks.published import CELLS, COLUMNS, PaperCell
 from eval.metrics import bootstrap
 from eval.scoring.columns import SCORES
 from eval.scoring.row import REAL
-from instdiff import atomic, provenance, stage, tables
-from instdiff.formats import RELEASED
+from instdiff import stage
+from instdiff.files import atomic, provenance, tables
+from instdiff.files.texts import read_json
+from instdiff.layouts.formats import RELEASED
+from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Strict
-from instdiff.table_rows import TableRow
-from instdiff.texts import read_json
 
 TEMPLATE = Path(__file__).parent / "pages" / "paper.html.j2"
 STAGES = ("generate", "detect", "score")

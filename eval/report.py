@@ -19,9 +19,10 @@ from eval.pages import figures, report_page
 from eval.scoring.columns import SCORES
 from eval.scoring.headline import HEADLINE
 from eval.scoring.row import REAL
-from instdiff import atomic, stage, tables
+from instdiff import stage
+from instdiff.files import atomic, tables
+from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Strict
-from instdiff.table_rows import TableRow
 
 SAME = ("annotated", "images", "real_pictures", "judge", "settings")  # or rows cannot be compared
 

@@ -14,7 +14,8 @@ from eval.scoring.features import load_judges
 from eval.scoring.headline import HEADLINE
 from eval.scoring.row import Inputs, Params, checked, sources
 from eval.scoring.score_row import score, write
-from instdiff import provenance, stage
+from instdiff import stage
+from instdiff.files import provenance
 
 
 def run(

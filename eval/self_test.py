@@ -11,7 +11,8 @@ from eval import detect
 from eval.inputs import coco, detections, ground_truth
 from eval.inputs.pictures import find
 from eval.metrics import average_precision
-from instdiff import atomic, provenance, stage
+from instdiff import stage
+from instdiff.files import atomic, provenance
 from instdiff.schema import Share, Strict
 
 KINDS: dict[str, average_precision.Kind] = {"box_ap": "bbox", "mask_ap": "segm"}

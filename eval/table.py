@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instdiff import atomic
+from instdiff.files import atomic
 from instdiff.stage import PARAMS_FILE
 
 START, END = "<!-- table -->", "<!-- /table -->"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from dvc.repo import Repo
 
-from instdiff import config
+from instdiff.config import compose
 
 
 def missing(lock: dict[str, Any], cache: Path) -> Iterator[str]:
@@ -56,7 +56,7 @@ def main() -> None:
             f"nothing was done: no stage finished {', '.join(changed)}; `make repro` does, `dvc commit` keeps it so"
         )
     if absent := sorted(set(missing(lock, cache))):
-        config.compile_params([])
+        compose.compile_params([])
         sys.exit(
             f"params.yaml has the values of configs/ again. Data stay as they are: of the last commit's outputs "
             f"{len(absent)} are not in DVC's cache here ({absent[0]}, ...); `dvc pull` fetches them where a remote has "

@@ -20,7 +20,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Column, Table
 
-from flows.metrics import Change, Metric
+from flows.results.metrics import Change, Metric
 from instdiff.options import Parser
 from instdiff.schema import Strict
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flows import dag, repro
-from instdiff import atomic, config, values
+from flows import repro
+from flows.graph import dag
+from instdiff.config import compose, values
+from instdiff.files import atomic
 
 DRAWING = Path(__file__).with_name("paper.yaml")
 GRAPH = Path("dvc.yaml")
@@ -116,7 +118,7 @@ def prepare(
     if not out.resolve().is_relative_to(Path.cwd()) or out.resolve() == Path.cwd():
         raise ValueError(f"{out}: must be a folder within {Path.cwd()}, where DVC keeps what it knows")
     of_coco = Coco(*(path.resolve() for path in coco_files(coco)))
-    text = config.composed(["experiment=sd15", "+paper=default", *workers(executor), *overrides])
+    text = compose.composed(["experiment=sd15", "+paper=default", *workers(executor), *overrides])
     composed = yaml.safe_load(text)
     values.check(composed)
     files = {

@@ -24,10 +24,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows import artifacts, dag, experiments, gpus, metrics, parameters, server, settings, tree
-from flows.nursery import ClosedError, Nursery
-from flows.progress import Progress
-from instdiff import config
+from flows.graph import dag, tree
+from flows.graph.nursery import ClosedError, Nursery
+from flows.results import artifacts, experiments, metrics
+from flows.results.progress import Progress
+from flows.serving import gpus, parameters, server, settings
+from instdiff.config import compose
 from instdiff.options import Parser, whole
 from instdiff.progress import TAG
 
@@ -38,7 +40,7 @@ RETRY_DELAY = 5.0  # seconds before the first retry of a stage, twice as long be
 if TYPE_CHECKING:
     Experiment = str
 else:  # what the form of the UI offers, and all that the server accepts
-    Experiment = Literal[("default", *sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")))]
+    Experiment = Literal[("default", *sorted(path.stem for path in (compose.CONFIGS / "experiment").glob("*.yaml")))]
 
 Jobs = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None  # of an experiment: part of a Git reference
@@ -77,7 +79,7 @@ def pipeline(
         parameters.way_on(words, log.warning),
     ):
         under_name("Running")
-        config.write(values)
+        compose.write(values)
         graph = dag.upto(dag.load(), targets) if targets else dag.load()
         files = artifacts.shown_files(graph)
         last = metrics.read(files["metrics"]) if "metrics" in files else {}

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from flows import dag
-from instdiff import atomic
+from flows.graph import dag
+from instdiff.files import atomic
 from instdiff.progress import TAG
 
 SECONDS = Path("runs/seconds.json")  # stage -> seconds it took the last time it ran

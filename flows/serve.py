@@ -1,7 +1,7 @@
 """A Prefect server on loopback and the deployments it can start: `python -m flows.serve`, or `make ui`.
 
 The server keeps its database in .prefect/, so that history survives a restart and nothing leaves the repository. Who
-may ask it: flows/server.py.
+may ask it: flows/serving/server.py.
 """
 
 import fcntl
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from flows import confine, pages, parameters, server, settings
-from flows.server import Access
-from instdiff import values
+from flows.serving import confine, pages, parameters, server, settings
+from flows.serving.server import Access
+from instdiff.files import value_faults
 from instdiff.options import PORT, Parser
 
 HOME = Path(".prefect")
@@ -91,7 +91,7 @@ def check(wanted: settings.Settings) -> None:
             parameters.composed(entry.experiment, entry.overrides, by_form=True)
             for target in entry.targets:
                 if target.partition("@")[0] not in stages:
-                    raise ValueError(f"{target}: no such stage{values.suggestion(target, stages)}")
+                    raise ValueError(f"{target}: no such stage{value_faults.suggestion(target, stages)}")
         except ValueError as error:
             raise ValueError(f"{settings.PATH}: {name}: {error}") from error
 
@@ -101,8 +101,8 @@ def deployments(wanted: settings.Settings) -> None:
     from prefect import serve  # reads its settings from the environment when imported
     from prefect.schedules import Cron
 
-    from flows import gpus
     from flows.pipeline import pipeline
+    from flows.serving import gpus
 
     # Prefect 3.8 does not await it when it is asked to end, and ends all the same.
     warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 from data_prep import prepared
 from data_prep.exchange.registry import FORMATS, Format
 from data_prep.exchange.sample import Sample
-from instdiff import atomic
+from instdiff.files import atomic
+from instdiff.files.texts import counted
 from instdiff.options import Parser
 from instdiff.progress import track
-from instdiff.tables import LEDGER
-from instdiff.texts import counted
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure
 
 _ROWS = 10_000  # of the ledger in memory

@@ -9,9 +9,9 @@ from pathlib import Path
 from data_prep import prepared
 from data_prep.pages import drops, look_page
 from data_prep.pages.look_page import LookParams
-from instdiff import atomic
+from instdiff.files import atomic
+from instdiff.files.texts import counted
 from instdiff.options import SEED, Parser, whole
-from instdiff.texts import counted
 
 ALIKE = 3.0  # levels of 255
 SHORT = 2  # words

@@ -18,8 +18,8 @@ from data_prep.exchange.placed import Place, Placed, edges, numbers
 from data_prep.exchange.sample import Sample, box_of, category_of
 from data_prep.sources import urls
 from data_prep.sources.records import Record, Wrong
-from instdiff.tables import columns
-from instdiff.texts import one_line
+from instdiff.files.tables import columns
+from instdiff.files.texts import one_line
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 

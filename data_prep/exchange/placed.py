@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from data_prep.sources.records import Annotation, File, Loaded, read
+from instdiff.files.picture_files import ERRORS, FORMATS, ORIENTATION, raw
 from instdiff.layouts import coco, geometry, mask_pictures, masks
-from instdiff.picture_files import ERRORS, FORMATS, ORIENTATION, raw
 from instdiff.schema import Box, Rle
 from instdiff.work.outcomes import Failure
 

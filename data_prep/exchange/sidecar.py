@@ -19,9 +19,9 @@ from data_prep.exchange.sample import Sample, box_of
 from data_prep.exchange.yolo import centred
 from data_prep.sources import urls
 from data_prep.sources.records import Record, Wrong
+from instdiff.files.picture_files import SUFFIXES
+from instdiff.files.texts import json_of
 from instdiff.layouts import masks
-from instdiff.picture_files import SUFFIXES
-from instdiff.texts import json_of
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 

@@ -17,8 +17,8 @@ from data_prep.exchange.placed import Edges, Place, Placed, Polygons, edges
 from data_prep.exchange.sample import Sample, box_of, category_of
 from data_prep.sources import urls
 from data_prep.sources.records import Record, Wrong
-from instdiff.picture_files import SUFFIXES
-from instdiff.texts import one_line
+from instdiff.files.picture_files import SUFFIXES
+from instdiff.files.texts import one_line
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 

@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER
 
 
 class Reason(NamedTuple):

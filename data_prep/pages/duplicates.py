@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from instdiff.picture_files import ERRORS
+from instdiff.files.picture_files import ERRORS
 
 SIDE = 16  # pixels
 _ROWS = 512  # compared with all at once

@@ -20,8 +20,8 @@ from data_prep.pages import duplicates, tally
 from data_prep.pages.drops import Reason
 from data_prep.pages.tally import Tally
 from data_prep.prepared import Prepared
-from instdiff.formats import FORMATS
 from instdiff.layouts import geometry, overlay, svg
+from instdiff.layouts.formats import FORMATS
 from instdiff.progress import track
 from instdiff.schema import Instance, Strict
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep.prepared import Chunk
-from instdiff.formats import FORMATS
+from instdiff.layouts.formats import FORMATS
 from instdiff.randomness import derive
 from instdiff.schema import Box
 

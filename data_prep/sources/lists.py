@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from data_prep.sources import tars, urls
 from data_prep.sources.records import Annotation, Captioned, File, Label, Record, Wrong, text_of
+from instdiff.files.picture_files import SUFFIXES, UNREAD
+from instdiff.files.texts import one_line
 from instdiff.layouts import coco as coco_files
-from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import one_line
 from instdiff.work.outcomes import Failure
 
 _KINDS = "a folder, .json, .csv, .parquet or .tar"
@@ -48,18 +48,18 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
     Records that cannot be taken are records that say so: with their picture, or by themselves where they have none.
     """
     page = coco_files.read(urls.parsed(instances), instances, Described)
-    names = {one.id: one.name for one in page.categories}
+    names = {category.id: category.name for category in page.categories}
     of_picture: dict[int, list[tuple[int, Annotation | Failure]]] = {}
-    for place, one in page.annotations.items():
-        found = Annotation(
-            f"annotation {one.id}",
-            names[one.category_id],
-            one.bbox,
-            one.segmentation,
-            text_of(one.phrase),
-            bool(one.iscrowd),
+    for place, record in page.annotations.items():
+        annotation = Annotation(
+            f"annotation {record.id}",
+            names[record.category_id],
+            record.bbox,
+            record.segmentation,
+            text_of(record.phrase),
+            bool(record.iscrowd),
         )
-        of_picture.setdefault(one.image_id, []).append((place, found))
+        of_picture.setdefault(record.image_id, []).append((place, annotation))
     alone: list[Record] = []
     for fault in page.faults:
         failure = Failure(fault.reason, f"{instances}: {fault.place}: {fault.name}: {fault.detail}")
@@ -75,7 +75,7 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
             urls.join(pictures, image.file_name),
             texts.get(image.id, image.caption.strip()),
             (image.width, image.height),
-            tuple(one for _, one in sorted(of_picture.get(image.id, ()), key=lambda placed: placed[0])),
+            tuple(annotation for _, annotation in sorted(of_picture.get(image.id, ()), key=lambda placed: placed[0])),
         )
         for image in page.images
     ]
@@ -94,8 +94,8 @@ def _captions(path: str) -> tuple[dict[int, str], list[Record]]:
     """The caption of lowest id by image id, and a record for each that cannot be taken."""
     page, faults = coco_files.captions(urls.parsed(path), path)
     texts: dict[int, str] = {}
-    for one in sorted(page, key=lambda one: one.id):
-        texts.setdefault(one.image_id, (one.caption or "").strip())
+    for caption in sorted(page, key=lambda caption: caption.id):
+        texts.setdefault(caption.image_id, (caption.caption or "").strip())
     wrong = [
         Wrong(f"{path}: {fault.place}", Failure("bad_caption", f"{path}: {fault.place}: {fault.name}: {fault.detail}"))
         for fault in faults

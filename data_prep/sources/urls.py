@@ -6,7 +6,7 @@ from typing import Any
 import fsspec
 
 from data_prep.sources.records import read
-from instdiff.texts import decoded, json_of, one_line
+from instdiff.files.texts import decoded, json_of, one_line
 
 
 def parsed(path: str) -> Any:

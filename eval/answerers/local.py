@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
+from instdiff.files.provenance import fingerprint
 from instdiff.networks import loading
-from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 
 Precision = Literal["float32", "bfloat16"]

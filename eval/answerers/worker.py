@@ -10,8 +10,8 @@ from pathlib import Path
 from eval.answerers import minicpm_worker
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
 from eval.answerers.local import Precision
+from instdiff.files.provenance import fingerprint, of_file
 from instdiff.isolated.line_worker import LineWorker, WorkerDied, base64_png
-from instdiff.provenance import fingerprint, of_file
 from instdiff.work.outcomes import Failure
 
 SCRIPT = Path(minicpm_worker.__file__)

@@ -12,9 +12,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eval.benchmarks.benchmark import Case
+from instdiff.files.texts import decoded, first_fault, is_text, one_line
 from instdiff.layouts.files import KEY
 from instdiff.schema import Box
-from instdiff.texts import decoded, first_fault, is_text, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
 

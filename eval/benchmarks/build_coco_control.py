@@ -15,14 +15,14 @@ from PIL import Image as Pillow
 from eval.benchmarks import coco_control
 from eval.benchmarks.coco_control import ControlPicture, Request
 from eval.inputs import coco
-from instdiff import atomic, provenance, tables
+from instdiff.files import atomic, provenance, tables
+from instdiff.files.picture_files import opened
+from instdiff.files.texts import read_json
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.options import SEED, Parser, checked, whole
-from instdiff.picture_files import opened
 from instdiff.progress import track
-from instdiff.tables import ANNOTATED, IMAGES
-from instdiff.texts import read_json
 
 SIZE = 512
 STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}

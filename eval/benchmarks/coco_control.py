@@ -13,9 +13,9 @@ import numpy as np
 
 from eval.inputs import coco
 from eval.inputs.ground_truth import resized
-from instdiff.formats import RELEASED
 from instdiff.layouts import masks, strokes
 from instdiff.layouts.coco import Image, run_lengths
+from instdiff.layouts.formats import RELEASED
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 

@@ -23,9 +23,9 @@ from eval.benchmarks.benchmark import (
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
 from eval.benchmarks.view import View
 from eval.metrics import hsv, mig
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 MIN_SCORE, MOST_OVERLAP = 0.25, 0.8
 YAML = {".yaml", ".yml"}

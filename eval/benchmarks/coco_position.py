@@ -14,7 +14,7 @@ from eval.benchmarks.coco_mig import MIN_SCORE, MOST_OVERLAP, MigLayout
 from eval.benchmarks.view import View
 from eval.metrics import average_precision, mig
 from eval.metrics.average_precision import CategoryMatches
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 
 def read(paths: Sequence[Path]) -> Reading:

@@ -15,7 +15,7 @@ from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, M
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
 from eval.benchmarks.view import View
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 FITS = "fits"
 

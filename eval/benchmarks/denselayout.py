@@ -15,7 +15,7 @@ from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
 from eval.benchmarks.view import View
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 MIN_SCORE = 0.35
 YES = ("Yes", "yes", "YES")

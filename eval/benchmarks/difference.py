@@ -1,8 +1,9 @@
 """What differs between two results of one benchmark, value by value, both resampled by the same draws of cases.
 
-Legend: I cases, R resamples, S pictures.
+Legend: I cases, N measures, R resamples or results, S pictures.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from eval.metrics.average_precision import CategoryMatches
 from eval.metrics.bootstrap import Counts
 from eval.scoring import ap_matches
 from eval.scoring.difference import Difference
-from instdiff import tables
-from instdiff.texts import read_json
+from instdiff.files import tables
+from instdiff.files.texts import read_json
 
 PLACES = ["measure", "key", "repeat", "index"]
 MUST_AGREE = ("benchmark", "files")
@@ -71,6 +72,39 @@ def of_metrics(a: ComparedResult, b: ComparedResult, resamples: int, seed: int) 
             own = rows.iloc[parts[part]].reset_index(drop=True)
             differences.append(_paired(f"{name}/{part}", own, measure, {}, draws))
     return differences + _precision(a, b, draws)
+
+
+class Spread(NamedTuple):
+    """What a measure varied by between results that differ in the judge's draws alone; `sd` has n - 1 below it."""
+
+    name: str
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def spread(results: Sequence[ComparedResult]) -> list[Spread]:
+    """How each measure varies between results of the same pictures, each judged anew: the noise of a sampled judge.
+
+    ValueError when there are fewer than two, or they are of other pictures.
+    """
+    if len(results) < 2:
+        raise ValueError("a spread needs two results or more")
+    first, *others = results
+    for other in others:
+        checked(first, other)
+        if first.source["pictures"] != other.source["pictures"]:
+            raise ValueError(
+                f"{first.folder} and {other.folder} are of other pictures: their spread is not the judge's"
+            )
+    tables_of = [read_json(result.folder / "metrics.json") for result in results]
+    names = [name for name in tables_of[0] if all(name in metrics for metrics in tables_of)]
+    values_NR = np.array([[metrics[name]["value"] for metrics in tables_of] for name in names])
+    return [
+        Spread(name, *(float(number) for number in (own.mean(), own.std(ddof=1), own.min(), own.max())))
+        for name, own in zip(names, values_NR, strict=True)
+    ]
 
 
 def _paired(name: str, rows: pd.DataFrame, measure: Measure, parts: Any, draws_RI: Counts) -> Difference:

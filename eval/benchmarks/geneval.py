@@ -27,10 +27,10 @@ from eval.benchmarks.judge_outputs import TextDetections
 from eval.benchmarks.view import View
 from eval.inputs.pictures import Pixels
 from eval.metrics import attributes
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.layouts.geometry import crop
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 MIN_SCORE = 0.3
 TAGS = ("colors", "color_attr")

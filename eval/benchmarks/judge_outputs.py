@@ -22,8 +22,9 @@ from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.detections import Detections
 from eval.metrics import matching
 from eval.metrics.attributes import Judge
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import INSTANCE_KEY
 from instdiff.layouts.geometry import from_pixels
 from instdiff.schema import Box, Rle
 
@@ -32,7 +33,7 @@ Region = tuple[float, ...] | None
 Key = tuple[str, Region, str]  # picture, region, question
 
 DIGITS = 6  # of a fraction: regions that agree so far are one
-MASKS = tables.with_columns(tables.INSTANCE_KEY, height=pa.int32(), width=pa.int32(), mask=pa.string())
+MASKS = tables.with_columns(INSTANCE_KEY, height=pa.int32(), width=pa.int32(), mask=pa.string())
 
 
 class TextDetections(NamedTuple):

@@ -15,8 +15,8 @@ from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
 from eval.benchmarks.view import View
 from eval.metrics import average_precision
 from eval.metrics.average_precision import CategoryMatches
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SKILLS = ("number", "position", "size", "combination")
 WORDS = {"count": "number", "number": "number", "position": "position", "size": "size", "combination": "combination"}

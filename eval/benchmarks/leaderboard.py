@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.benchmarks.benchmark import Benchmark, Published
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 TEMPLATE = Path(__file__).parent / "leaderboard.html.j2"
 

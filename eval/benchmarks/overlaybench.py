@@ -26,8 +26,8 @@ from eval.benchmarks.benchmark import (
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
 from eval.benchmarks.view import View
 from eval.metrics import matching, overlap
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SIDE = 1024  # pixels of the square that its boxes are on
 SPLITS = {"simple": "simple", "regular": "regular", "medium": "regular", "complex": "complex", "hard": "complex"}

@@ -15,9 +15,9 @@ from PIL import Image
 
 from eval.benchmarks.benchmark import Benchmark, Case
 from eval.inputs.pictures import MAX_NAMES, Pictures, digest_of, of_files, read
-from instdiff import provenance
-from instdiff.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
-from instdiff.texts import one_line
+from instdiff.files import provenance
+from instdiff.files.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
+from instdiff.files.texts import one_line
 
 TURNED = range(5, 9)  # orientations of EXIF that exchange height and width
 

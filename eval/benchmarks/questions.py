@@ -12,8 +12,8 @@ from pydantic import Field
 from eval.benchmarks import benchmark_files
 from eval.benchmarks.benchmark import Benchmark
 from eval.benchmarks.benchmark_files import FileRecord, Phrase, Text
-from instdiff import provenance
-from instdiff.texts import read_json
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 
 FIELD = re.compile(r"\{([a-z]+)\}")
 

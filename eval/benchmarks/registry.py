@@ -22,7 +22,7 @@ MODULES: Mapping[str, str] = {  # in the order of the leaderboard
 
 
 def load(name: str) -> Benchmark:
-    """A benchmark, with the CLIP scores that any has where a CLIP judges; ValueError when there is none of this name."""
+    """A benchmark, with the CLIP scores that every one may have; ValueError when there is none of this name."""
     if name not in MODULES:
         raise ValueError(f"there is no benchmark {name!r}; there are {', '.join(MODULES)}")
     benchmark = import_module(f"eval.benchmarks.{MODULES[name]}").BENCHMARK

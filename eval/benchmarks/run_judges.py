@@ -18,7 +18,7 @@ from eval.benchmarks.judge_outputs import MASKS, JudgeOutputs, StoredAnswers
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.finders.finder import Marker
 from eval.inputs.pictures import Pixels, read
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.progress import track
 from instdiff.schema import Box

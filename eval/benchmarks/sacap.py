@@ -14,9 +14,9 @@ from eval.benchmarks import benchmark_files, layoutsam, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Reading, Value
 from eval.benchmarks.benchmark_files import FileRecord, Phrase, Side, Text
 from eval.benchmarks.view import View
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Rle
-from instdiff.texts import read_json
 
 COLUMNS = ("imagename", "caption", "segments_info")
 YES = ("Yes", "yes", "YES")

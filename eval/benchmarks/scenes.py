@@ -11,9 +11,9 @@ from eval.benchmarks import benchmark_files, coco_mig, replies
 from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
 from eval.benchmarks.view import View
 from eval.metrics import mig, overlap
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import from_tables
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 
 YES = ("yes", "Yes")
 

@@ -24,7 +24,7 @@ from eval.metrics import average_precision, bootstrap, overlap
 from eval.metrics.average_precision import CategoryMatches
 from eval.metrics.bootstrap import Metric
 from eval.scoring import ap_matches
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

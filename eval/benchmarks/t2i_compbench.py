@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from eval.benchmarks import benchmark_files, replies
 from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, PictureName, Reading, Value
 from eval.benchmarks.view import View
-from instdiff.texts import decoded, is_text, read_json
+from instdiff.files.texts import decoded, is_text, read_json
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}
 MOST_CHUNKS = 8

@@ -11,8 +11,9 @@ import pandas as pd
 
 from eval.finders.finder import Finder
 from eval.finders.params import Finders, MarkerParams
-from instdiff import provenance
-from instdiff.device import PLAIN, Place
+from instdiff.files import provenance
+from instdiff.networks import detector as yolo
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Strict
 
 Name = Literal["yolo", "grounding_dino", "owlv2"]
@@ -74,6 +75,11 @@ def load(choice: Choice, detector: Path, where: Place = PLAIN) -> Finder:
     from eval.finders import marked
 
     return marked.MarkedFinder(finder, marked.load(choice.marker, where))
+
+
+def classes(choice: Choice, detector: Path) -> tuple[str, ...] | None:
+    """All that the finder can find, without loading it; None where it looks for any phrase."""
+    return yolo.classes(detector) if choice.finder == "yolo" else None
 
 
 def vocabulary(
@@ -146,7 +152,6 @@ MAX_BOXES = 64  # of a marker that only a command line names; it decides memory 
 def _finder(choice: Choice, detector: Path, where: Place) -> Finder:
     if choice.finder == "yolo":
         from eval.finders.closed import ClosedFinder
-        from instdiff.networks import detector as yolo
 
         return ClosedFinder(yolo.load(detector, where))
     from eval.finders import open_vocabulary

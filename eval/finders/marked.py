@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from eval.finders.finder import Detection, Finder, LabelledBox, Marker, Pixels
 from eval.finders.params import MarkerParams
-from instdiff.device import PLAIN, Place
+from instdiff.networks.device import PLAIN, Place
 
 
 class MarkedFinder:

@@ -14,11 +14,11 @@ import pandas as pd
 from pydantic import Field
 
 from eval.inputs.ground_truth import GroundTruth, joined
-from instdiff import provenance
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 from instdiff.layouts import coco
 from instdiff.layouts.coco import Annotation, Fault, Finite, Image, Page, Region
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 
 class CocoInstance(Region, Annotation):

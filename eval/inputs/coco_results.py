@@ -17,8 +17,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from eval.inputs import coco, detections
 from eval.inputs.detections import DetectionRecord, Detections
 from eval.inputs.pictures import Pictures
-from instdiff import tables
-from instdiff.texts import first_fault, read_json
+from instdiff.files import tables
+from instdiff.files.texts import first_fault, read_json
 
 UNKNOWN = "unknown: a plain list of results does not say"
 

@@ -18,11 +18,11 @@ from typing import Annotated, Any
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from instdiff import atomic, provenance
+from instdiff.files import atomic, provenance
+from instdiff.files.texts import first_fault, read_json
 from instdiff.layouts import masks
 from instdiff.layouts.coco import Finite, Whole
 from instdiff.schema import Rle, Strict
-from instdiff.texts import first_fault, read_json
 
 
 class DetectorClass(Strict):

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.geometry import in_pixels
 from instdiff.schema import Box, Rle
-from instdiff.tables import ANNOTATED, IMAGES
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval.inputs import coco, ground_truth
 from eval.inputs.ground_truth import GroundTruth, joined
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import files, masks
 from instdiff.schema import Box, Instance, Layout
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from instdiff.picture_files import SUFFIXES, opened
+from instdiff.files.picture_files import SUFFIXES, opened
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 Size = tuple[int, int]  # height, width

@@ -20,10 +20,10 @@ from PIL import Image
 from eval.inputs import pictures as picture_folders
 from eval.inputs.ground_truth import GroundTruth
 from eval.pages import sheet as samples_sheet
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import from_tables, svg
 from instdiff.schema import Layout
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 SIZES = ("small", "medium", "large")
 MISPLACED = 0.5  # mask IoU below which an instance counts as misplaced

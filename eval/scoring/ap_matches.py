@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eval.metrics.average_precision import THRESHOLDS_T, CategoryMatches, Flags
-from instdiff import tables
+from instdiff.files import tables
 
 FILE = "matches.parquet"
 MATCHES = pa.schema(

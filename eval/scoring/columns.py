@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-from instdiff.tables import BOX, columns, with_columns
+from instdiff.files.tables import columns, with_columns
+from instdiff.layouts.columns import BOX
 
 SCORES = with_columns(
     columns(row=pa.string(), key=pa.string(), index=pa.int32(), group=pa.string(), category=pa.string()),

@@ -21,7 +21,7 @@ from eval.metrics import average_precision, bootstrap
 from eval.metrics.bootstrap import Floats
 from eval.scoring import ap_matches, measures, paired, sanity_checks
 from eval.scoring.columns import SCORES
-from instdiff import tables
+from instdiff.files import tables
 
 MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
 COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")

@@ -19,8 +19,8 @@ from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, Pixels, Size, read
 from eval.metrics.attributes import Judge
 from eval.scoring.row import Params
-from instdiff.device import Place
 from instdiff.layouts.geometry import crop
+from instdiff.networks.device import Place
 from instdiff.schema import Box, Strict
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work

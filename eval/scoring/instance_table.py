@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eval.inputs.ground_truth import GroundTruth
 from eval.metrics import attributes, clip_score, colour_leak, instance_iou, matching, points_in_mask
-from instdiff.formats import RELEASED
+from instdiff.layouts.formats import RELEASED
 from instdiff.randomness import generator
 
 Floats = NDArray[np.float64]

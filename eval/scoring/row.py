@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
-from instdiff import provenance
-from instdiff.device import Place
+from instdiff.files import provenance
+from instdiff.networks.device import Place
 from instdiff.schema import Share, Strict
 from instdiff.work.parts import Work
 

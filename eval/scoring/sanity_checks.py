@@ -9,7 +9,7 @@ import pandas as pd
 
 from eval.scoring.columns import SCORES
 from eval.scoring.row import NONE, REAL
-from instdiff import tables
+from instdiff.files import tables
 
 COMPARED = ("box_iou", "mask_iou", "detection_score")
 SAME = 0.9  # share of the instances found in both: two drawings of a layout are never found so alike

@@ -16,7 +16,7 @@ from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from eval.scoring.headline import HEADLINE, direction
 from eval.scoring.row import Inputs, Params
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 
 
 class RowScores(NamedTuple):

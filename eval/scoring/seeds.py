@@ -15,7 +15,7 @@ from eval.metrics import average_precision, bootstrap
 from eval.scoring import measures
 from eval.scoring.row import Params
 from eval.scoring.score_row import RowScores
-from instdiff import atomic
+from instdiff.files import atomic
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from instdiff import atomic, tables
 from instdiff.data import embeddings, shards
 from instdiff.data.samples import Gathered, gathered
 from instdiff.data.shards import INDEX
+from instdiff.files import atomic, tables
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Layout
 

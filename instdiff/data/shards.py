@@ -30,11 +30,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from instdiff import tables
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.files import tables
+from instdiff.files.tables import columns
 from instdiff.layouts import from_tables
+from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.schema import Instance, Layout, Point
-from instdiff.tables import columns
 
 INDEX_FILE = "index.parquet"
 INDEX = columns(  # where each picture's sample lies in the shards: bytes [offset, offset + size) of the tar

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from instdiff import provenance, tables
 from instdiff.data import embeddings, shards
 from instdiff.data.batches import Recipe
 from instdiff.data.from_pictures import Encoders, FromPictures
 from instdiff.data.from_shards import FromShards, Store
 from instdiff.data.in_memory import InMemory
 from instdiff.data.samples import Source
+from instdiff.files import provenance, tables
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Strict
 
@@ -22,7 +22,7 @@ class Data(Strict):
 
     source: Literal["memory", "shards", "pictures"]  # "pictures" needs no embeddings: it encodes in every step
     workers: NonNegativeInt  # processes that make batches ahead, 0: between steps; for "pictures" threads that read
-    encoders: Encoders  # of source "pictures"
+    texts_at_once: PositiveInt  # that the text encoder is shown; of source "pictures"
     url: str | None  # of a folder that holds `shards` and `embeddings`, instead of the stage's own; needs `copies`
     copies: Path | None  # folder on a disk for what was read from the url
     copies_limit: int | None  # bytes that copies may take; the least used make room for others
@@ -58,11 +58,14 @@ def refuse_without_instances(where: Store) -> None:
         )
 
 
-def samples(where: tuple[Store, Store], params: SampleParams, device: torch.device) -> Source:
-    """The samples of these stores; ValueError where embeddings were made for other shards or by other rules."""
+def samples(where: tuple[Store, Store], encoders: Encoders, params: SampleParams, device: torch.device) -> Source:
+    """The samples of these stores, encoded during training where data says so.
+
+    ValueError where embeddings were made for other shards or by other rules.
+    """
     data, sizes, prompts, compat = params.data, params.unifusion, params.prompts, params.compat
     if data.source == "pictures":
-        return FromPictures(where[0], data.encoders, prompts, sizes, compat, device, data.workers)
+        return FromPictures(where[0], encoders, data.texts_at_once, prompts, sizes, compat, device, data.workers)
     source = FromShards(*where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
     embedded, expected = source.empty.rule, prompts.rule
     if embedded != expected:
@@ -86,11 +89,11 @@ def fingerprint(folder: Path, data: Data) -> str:
     """What a run's checkpoints belong to: the bytes of a folder, or its names and sizes where it is streamed."""
     if data.source == "memory":
         return provenance.of_folder(folder)
-    return "\n".join(f"{one.relative_to(folder)} {one.stat().st_size}" for one in provenance.files(folder))
+    return "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in provenance.files(folder))
 
 
-def encoding(embeddings: Path, data: Data) -> str:
+def encoding(embeddings: Path, encoders: Encoders, data: Data) -> str:
     """The same of what the base reads: the embeddings, or the encoders that make them."""
     if data.source == "pictures":
-        return provenance.of_folder(data.encoders.text) + provenance.of_folder(data.encoders.vae)
+        return "\n".join(map(provenance.of_folder, encoders))
     return fingerprint(embeddings, data)

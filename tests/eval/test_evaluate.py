@@ -25,11 +25,11 @@ from eval.scoring import features
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from instdiff import __main__ as command
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import detector
-from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 
@@ -248,8 +248,7 @@ def test_detections_made_here_are_served_again_only_for_the_same_pictures_by_the
 ) -> None:
     eval_world.write(tmp_path)
     eval_world.draw(tmp_path / "drawn", {}, 90)
-    (tmp_path / "detector").mkdir()
-    (tmp_path / "detector" / "weights").write_bytes(b"one")
+    eval_world.write_detector(tmp_path / "detector", b"one")
     values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     detect._loaded.cache_clear()
@@ -402,9 +401,9 @@ def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(world / "drawn.json", world / "fewer.json")
     content = json.loads((world / "drawn.json").read_text())
     (world / "fewer.json").write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
-    for name in ("detector", "judge"):
-        (world / name).mkdir()
-        (world / name / "weights").write_text(name)
+    eval_world.write_detector(world / "detector", b"detector")
+    (world / "judge").mkdir()
+    (world / "judge" / "weights").write_text("judge")
     (world / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     values = PARAMS | {"score": PARAMS["score"] | {"min_score": 0.125}}
     (world / "others.yaml").write_text(yaml.safe_dump(values))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import serve, server
-from flows.server import Access
+from flows import serve
+from flows.serving import server
+from flows.serving.server import Access
 
 TOKEN = "instdiff:secret"
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows import artifacts, dag
-from flows.pages import ADDRESS
-from instdiff import tables
-from instdiff.tables import LEDGER
+from flows.graph import dag
+from flows.results import artifacts
+from flows.serving.pages import ADDRESS
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER
 
 
 def test_what_is_shown_is_what_the_stages_say() -> None:

@@ -21,9 +21,9 @@ from eval.benchmarks.pictures import ExpectedPicture
 from eval.finders.choice import DetectionVocabulary
 from eval.finders.finder import Finder, LabelledBox
 from eval.inputs.pictures import digest_of
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.work.outcomes import Failure
 from instdiff.world import scenes
 

@@ -4,6 +4,7 @@ Nothing is learned, so what each number must be can be worked out by hand. Pictu
 square, so that a number computed with exchanged axes, or with the size of another picture, is wrong.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,12 @@ from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from eval.scoring.row import DistanceParams, Inputs, Params
-from instdiff import device, tables
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks import device
+from instdiff.networks.detector import CLASSES as CLASSES_FILE
 from instdiff.schema import Box
-from instdiff.tables import ANNOTATED, IMAGES
 
 _OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["detect"]
 DETECT = detect.Params.model_validate(
@@ -70,6 +73,13 @@ class PixelDetector:
             [detection for colour in COLOURS.values() if (detection := _rectangle_of(pixels, colour))]
             for pixels in images
         ]
+
+
+def write_detector(folder: Path, weights: bytes) -> None:
+    """The folder of a detector whose network a test puts in its place."""
+    folder.mkdir()
+    (folder / "weights").write_bytes(weights)
+    (folder / CLASSES_FILE).write_text(json.dumps({"classes": CLASSES}))
 
 
 def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_size: int = 3) -> dict[str, int]:

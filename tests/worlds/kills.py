@@ -15,11 +15,11 @@ import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
-from instdiff.device import PLAIN
 from instdiff.layouts import geometry
+from instdiff.layouts.columns import IMAGES
 from instdiff.layouts.prompts import Prompts
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Box
-from instdiff.tables import IMAGES
 
 SCENES = data.INGEST.model_copy(update={"num_train": 12})
 LIMITS = {"min_side": 1, "max_pixels": 10**6}

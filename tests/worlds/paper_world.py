@@ -19,8 +19,8 @@ from weight_forms import clip_of, ours, released, sizes, yolo
 from flows import paper
 from instdiff import __main__ as command
 from instdiff import stage
-from instdiff import values as values_of
 from instdiff.app import import_weights as importer
+from instdiff.config import values as values_of
 from instdiff.sampling import generate
 from instdiff.schema import Layout
 from instdiff.work.parts import Answer

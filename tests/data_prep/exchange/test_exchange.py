@@ -26,11 +26,11 @@ from data_prep.exchange.sample import Held, Sample
 from data_prep.sources import instances
 from data_prep.sources.records import Loaded, Record
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.schema import Box, Instance, Layout, Point
-from instdiff.tables import IMAGES, LEDGER
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure
 
 ROOT = Path(__file__).parents[3]
@@ -76,7 +76,7 @@ def came_back(record: Record, key: str = "a") -> tuple[Loaded, list[dict[str, An
     loaded = record.load()
     assert isinstance(loaded, Loaded), loaded
     size = loaded.size or (WIDTH, HEIGHT)
-    return loaded, *instances.given(loaded.annotations, key, size[1], size[0])
+    return loaded, *instances.rows_of(loaded.annotations, key, size[1], size[0])
 
 
 def test_the_numbers_of_each_format_are_those_of_its_readers(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_was_exported_is_ingested(entry: Format, tmp_path: Path, run: Path)
     }
     folders = {name: tmp_path / name for name in ("pictures", "images", "given", "ledger")}
     counts = ingest.run(**folders, params=ingest.Params.model_validate(source))
-    before = tables.read(run / "annotated" / "train", tables.ANNOTATED)
+    before = tables.read(run / "annotated" / "train", ANNOTATED)
     assert (counts["train_pictures"], counts["train_instances"]) == (5, len(before))
     assert [reason for reason in counts if "failed" in reason] == []
     images = tables.read(tmp_path / "images" / "train", IMAGES)

@@ -20,8 +20,9 @@ from data_prep.pages.look_page import LookParams
 from data_prep.pages.tally import Tally
 from data_prep.prepared import Chunk, Shards, Tables, find
 from instdiff import __main__ as command
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
+from instdiff.layouts.columns import ANNOTATED
+from instdiff.work.ledger import LEDGER
 
 PARAMS = LookParams(
     seed=0,
@@ -169,7 +170,7 @@ def _stage(run: Path, page: Path, **changed: Any) -> dict[str, int]:
 
 def test_the_stage_counts_what_the_tables_hold_and_says_what_was_dropped(run: Path, tmp_path: Path) -> None:
     counts = _stage(run, tmp_path / "look.html")
-    annotated = tables.read(run / "annotated" / "train", tables.ANNOTATED)
+    annotated = tables.read(run / "annotated" / "train", ANNOTATED)
     dropped = tables.read(ledger(run, "annotate"), LEDGER)
     assert (counts["pictures"], counts["instances"]) == (5, len(annotated))
     assert counts["categories"] == annotated["category"].nunique()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from eval.answerers import asking, parsing, store
 from eval.answerers.answerer import DECODINGS, GREEDY, AnswererLost, Pixels, Question, settings_of
 from eval.answerers.store import ANSWERS, Answers
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
 

@@ -17,10 +17,10 @@ from eval.benchmarks import coco_control as coco_benchmark
 from eval.inputs import coco, ground_truth_files
 from eval.inputs import pictures as picture_folders
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "eval_meta.json").read_text())
 

@@ -20,7 +20,7 @@ from eval.benchmarks.judge_outputs import JudgeOutputs, read_answers
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.view import View
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import files
 from instdiff.schema import Box
 

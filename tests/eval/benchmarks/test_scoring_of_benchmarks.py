@@ -21,7 +21,7 @@ from eval.finders import choice as finders
 from eval.finders import marked
 from eval.finders.finder import LabelledBox
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts.masks import Mask
 from instdiff.schema import Box
 
@@ -361,3 +361,26 @@ def test_a_text_that_nobody_looked_for_is_named(mig: dict[str, Any], capsys: pyt
     assert "the detections are of 3 categories, and 'dog' is none of them" in _refused(
         capsys, *mig["words"], "--pictures", mig["folder"]
     )
+
+
+def test_the_spread_of_a_judge_is_between_results_of_the_same_pictures(
+    mig: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [mig["out"] / name for name in ("a", "b", "c")]
+    for row in rows:
+        _run(*mig["words"], "--pictures", mig["folder"], "--row", row.name)
+    for row, value in zip(rows, (0.1, 0.2, 0.6), strict=True):
+        metrics = _metrics(row)
+        metrics["success"]["value"] = value
+        (row / "metrics.json").write_text(json.dumps(metrics))
+    spread = {measure.name: measure for measure in difference.spread([difference.read(row) for row in rows])}
+    assert spread["success"][1:] == pytest.approx((0.3, 0.07**0.5, 0.1, 0.6))
+    assert spread["miou"].sd == pytest.approx(0, abs=1e-12)
+    capsys.readouterr()
+    _run("spread", *rows)
+    assert "coco-mig, judged 3 times" in capsys.readouterr().out
+    assert "a spread needs two results or more" in _refused(capsys, "spread", rows[0])
+    (mig["folder"] / "7.png").unlink()
+    other = _judged(mig["tmp"], "coco-mig", mig["files"], mig["folder"])
+    _run(*other["words"], "--pictures", mig["folder"], "--row", "d")
+    assert "are of other pictures" in _refused(capsys, "spread", rows[0], mig["out"] / "d")

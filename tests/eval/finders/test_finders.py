@@ -21,10 +21,10 @@ from eval.finders.open_vocabulary import GroundingDinoFinder, Owlv2Finder, by_la
 from eval.finders.params import GroundingDinoParams, MarkerParams, Owlv2Params
 from eval.inputs import detections, pictures
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
+from instdiff.layouts.columns import IMAGES
 from instdiff.networks.grounding_dino import PhraseBox
 from instdiff.schema import Box
-from instdiff.tables import IMAGES
 
 PHRASES = ("red circle", "blue square", "triangle")
 RNG = np.random.default_rng(0)

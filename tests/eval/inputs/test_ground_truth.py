@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from eval.inputs import coco, coco_results, ground_truth, ground_truth_files
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, geometry, masks
+from instdiff.layouts.columns import ANNOTATED
 from instdiff.schema import Box, Instance, Layout, Point, Rle
-from instdiff.tables import ANNOTATED
 
 SIDES = st.integers(1, 12)
 MASKS = st.tuples(SIDES, SIDES).flatmap(lambda shape: arrays.arrays(bool, shape))

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from eval.inputs import pictures
-from instdiff import tables
-from instdiff.tables import IMAGES
+from instdiff.files import tables
+from instdiff.layouts.columns import IMAGES
 
 
 @pytest.fixture

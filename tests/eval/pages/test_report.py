@@ -26,11 +26,11 @@ from eval.inputs import detections, ground_truth, pictures
 from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import from_tables, svg
+from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Box, Instance, Point
-from instdiff.table_rows import TableRow
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 ROOT = Path(__file__).parents[3]
 

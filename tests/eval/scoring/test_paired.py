@@ -15,7 +15,7 @@ from transformers import CLIPModel
 from eval.metrics import bootstrap, cmmd
 from eval.scoring import difference, features, paired, row, score_row
 from eval.scoring.features import Judges
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.networks import clip, dinov2, preference
 
 RNG = np.random.default_rng(0)

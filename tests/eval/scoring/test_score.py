@@ -26,9 +26,9 @@ from eval.scoring import features, headline, instance_table, measures, paired, r
 from eval.scoring.columns import SCORES
 from eval.scoring.features import Judges
 from eval.scoring.row import DistanceParams, Inputs, Params, checked
-from instdiff import device, provenance, tables
-from instdiff.networks import clip, detector, inception, preference
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.files import provenance, tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks import clip, detector, device, inception, preference
 from instdiff.world import appearance
 
 DETECT = eval_world.DETECT

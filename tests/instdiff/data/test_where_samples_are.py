@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import Store
 from instdiff.data.source import Data, fingerprint, stores
 
 PLAIN = Data(
     source="shards",
     workers=0,
-    encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=2),
+    texts_at_once=2,
     url=None,
     copies=None,
     copies_limit=None,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from instdiff import tables
 from instdiff.data import source
 from instdiff.data.from_shards import Store
 from instdiff.data.shards import INDEX, INDEX_FILE
+from instdiff.files import tables
 
 
 @pytest.mark.parametrize(("instances", "is_refused"), [([0, 0], True), ([0, 1], False), ([], True)])

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_pipeline import SIZES, base, shared
 
-from instdiff import provenance, tables
-from instdiff.device import PLAIN
-from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.files import provenance, tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.table_rows import TableRow
+from instdiff.model.drawing import AS_RELEASED, Drawing
 from instdiff.model.unet import LayersConfig
+from instdiff.networks.device import PLAIN
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Instance, Layout
-from instdiff.table_rows import TableRow
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
 
 PARAMS = Params(
