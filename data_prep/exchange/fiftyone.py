@@ -142,7 +142,7 @@ def _packed(box: Box, mask_HW: masks.Mask) -> str:
 
 def _field(samples: list[Any], path: str) -> str:
     """The field of detections: `ground_truth`, or the only one that there is."""
-    fields = {
+    fields: set[str] = {
         name
         for sample in samples
         if isinstance(sample, dict)

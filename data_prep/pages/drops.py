@@ -13,7 +13,7 @@ class Reason(NamedTuple):
 
     stage: str
     reason: str
-    count: int
+    num_rows: int
     examples: tuple[tuple[str, int, str], ...]  # key, instance (-1: the whole picture), detail
 
 

@@ -69,14 +69,14 @@ class Card(NamedTuple):
     places: tuple[Place, ...]
     categories: tuple[str, ...]
     sizes: tuple[str, ...]  # of its instances
-    count: str
+    num_instances: str  # the bin that their number falls into
     formats: tuple[str, ...]
 
 
 class Group(NamedTuple):
     """Pictures that are the same, or look so."""
 
-    count: int
+    num_pictures: int
     cards: tuple[Card, ...]  # of the first of them
 
 
@@ -224,7 +224,7 @@ def _filters(cards: Sequence[Card]) -> dict[str, list[str]]:
     present: dict[str, set[str]] = {
         "category": {name for card in cards for name in card.categories if name},
         "size": {name for card in cards for name in card.sizes},
-        "instances": {card.count for card in cards},
+        "instances": {card.num_instances for card in cards},
         "format": {name for card in cards for name in card.formats},
     }
     order: dict[str, Sequence[str]] = {
