@@ -146,7 +146,7 @@ def run(
     encoders = Encoders(text, vae)
     models = Models(text, vae, detector, judge)
     inputs: list[Path | str] = [fingerprint(shards, params.data), encoding(embeddings, encoders, params.data), unet]
-    inputs += [] if params.probe is None else models
+    inputs += [] if params.probe is None else [*models, *params.probe.other_weights(models)]
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
