@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, NonNegativeInt, RootModel
 
 from data_prep.columns import GIVEN, GIVEN_CAPTIONED
+from data_prep.exchange.registry import FORMATS, Format
 from data_prep.sources import instances as regions
 from data_prep.sources import lists, packing
 from data_prep.sources import scenes as painted_scenes
@@ -86,7 +87,16 @@ class Labelled(Real):
     val: str | None  # the same, to evaluate on; null: val_share of train
 
 
-class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled, Field(discriminator="source")]]):
+class Exchanged(Real):
+    """A data set in the format of another tool, as `instdiff export` writes them, too."""
+
+    source: Literal["exchanged"]  # a data set in the format of another tool
+    format: Literal["bbox", "coco", "eligen", "fiftyone", "layoutsam", "yolo"]  # which
+    train: str  # a folder, or the list in it: data/mine, data/mine/metadata.csv
+    val: str | None  # the same, to evaluate on; null: val_share of train
+
+
+class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled | Exchanged, Field(discriminator="source")]]):
     """The source, and how much of it."""
 
 
@@ -173,15 +183,16 @@ def _remark_on_crowds(counts: Mapping[str, int]) -> None:
 Content = tuple[str, Callable[[], Sequence[Keyed]], Annotate]  # of a pack: its identity, its items, what answers them
 
 
-def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Content]]:
+def _contents(source: Scenes | Captioned | Coco | Labelled | Exchanged) -> dict[str, list[Content]]:
     """The packs of each split."""
     size = source.work.part_size
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
         return {split: scenes_of(split, wanted, source.seed, size) for split, wanted in groups.items()}
-    listed = {"train": keyed(_records(source.train))}
+    entry = FORMATS[source.format] if isinstance(source, Exchanged) else None
+    listed = {"train": keyed(_records(source.train, entry))}
     if source.val is not None:
-        listed["val"] = keyed(_records(source.val))
+        listed["val"] = keyed(_records(source.val, entry))
         if not listed["val"]:
             raise ValueError("the source of validation pictures is empty")
     else:
@@ -228,7 +239,7 @@ def _size(record: Record) -> int | None:
         return None
 
 
-def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
+def _records(part: CaptionedList | CocoFiles | str, entry: Format | None) -> Sequence[Record]:
     try:
         match part:
             case CaptionedList():
@@ -236,7 +247,7 @@ def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
             case CocoFiles():
                 return lists.coco(part.pictures, part.instances, part.captions)
             case str():
-                return lists.labelled(part)
+                return lists.labelled(part) if entry is None else entry.read(part)
     except ImportError as error:  # of the package that a store needs
         raise ValueError(f"the store of the source cannot be read: {error}") from error
 

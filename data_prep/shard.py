@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import PositiveInt
 
 from data_prep.columns import PICTURES
+from data_prep.exchange import energon
 from data_prep.sources.packing import Tar
 from instdiff import stage
 from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
@@ -86,11 +87,18 @@ def shard(
 
 
 def _join_indices(_output: str, shards: Path) -> None:
-    """One index of all packs, and each pack's own: it names the shards by their places in the pack."""
+    """One index of all packs, and each pack's own: it names the shards by their places in the pack.
+
+    What Megatron-Energon wants to know of them stands beside them, too.
+    """
+    samples: dict[str, int] = {}
     with pq.ParquetWriter(shards / INDEX_FILE, INDEX, compression="zstd") as index:
         for path in sorted(shards.glob("*.parquet")):
             if path.name != INDEX_FILE:
-                index.write_table(_renamed(pq.read_table(path), path.stem))
+                rows = _renamed(pq.read_table(path), path.stem)
+                index.write_table(rows)
+                samples |= energon.write_starts(shards, rows)
+    energon.describe(shards, samples)
 
 
 def _renamed(index: pa.Table, pack: str) -> pa.Table:

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.inputs import pictures
-from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff.files import atomic
 from instdiff.files.picture_files import SUFFIXES
+from instdiff.layouts import svg
 from instdiff.options import SEED, Parser, whole
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
@@ -130,7 +130,7 @@ def page(rows: Sequence[ComparedRow], a: str, b: str) -> str:
                 {
                     "what": f"{record['category']}, {_place(compared, record)}",
                     "change": f"{record['change']:+.2f}",
-                    "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(compared, record)],
+                    "sides": [svg.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(compared, record)],
                 }
                 for record in compared.changed.to_dict("records")
             ],

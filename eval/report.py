@@ -131,6 +131,7 @@ def content(
     params: Params,
     dropped: Mapping[str, object],
     log: pd.DataFrame | None,
+    data: report_page.Link,
 ) -> dict[str, object]:
     """All that the template shows."""
     keys = report_page.chosen(sources.truth, params.num_layouts)
@@ -165,6 +166,7 @@ def content(
         },
         "curves": [] if log is None else figures.curves(log),
         "dropped": dropped,
+        "data": data,
         "commit": report_page.commit(),
         "written": f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
         "params": values,
@@ -181,6 +183,7 @@ def run(
     annotated: Path,
     stats_folder: Path,
     ledger: Path,
+    look: Path,
     instance: Path,
     metrics: Path,
     samples: Path,
@@ -194,7 +197,10 @@ def run(
     sources = report_page.sources(truth, folders, rows[0].provenance["settings"]["square"], params.max_side)
     log = instance / "log.csv"
     dropped = report_page.dropped(stats_folder, ledger)
-    whole = report_page.render(content(rows, sources, params, dropped, pd.read_csv(log) if log.is_file() else None))
+    data = report_page.page_of_data(look, report)
+    whole = report_page.render(
+        content(rows, sources, params, dropped, pd.read_csv(log) if log.is_file() else None, data)
+    )
     for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
         with atomic.file(path) as part:
             part.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
+    "export": ("data_prep.commands.export", "write shards or a run's tables in the format of another tool"),
     "export-labelled": ("data_prep.commands.export_labelled", "write shards as the reference's training files"),
     "push-shards": ("data_prep.commands.push_shards", "copy shards to S3 or another store"),
     "validate shards": (
@@ -22,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
     "evaluate": ("eval.evaluate", "judge any model's pictures of layouts"),
     "generate": ("instdiff.app.generate", "draw the layouts of a JSON file"),
     "import-weights": ("instdiff.app.import_weights", "make published weights the foundation of a run"),
+    "look": ("data_prep.commands.look", "show shards or the annotated pictures of a run on one page"),
     "page": ("instdiff.app.page", "draw layouts with the mouse on a local web page and see their pictures"),
     "validate": ("instdiff.app.validate", "tell every fault of layout files by record and field"),
     "launch": ("instdiff.app.launch", "train on a SLURM cluster"),

@@ -3,7 +3,9 @@
 Everything here is plain values for the template; drawing is in figures, reading rows in report.
 """
 
+import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +19,9 @@ from PIL import Image
 
 from eval.inputs import pictures as picture_folders
 from eval.inputs.ground_truth import GroundTruth
-from eval.pages import figures
 from eval.pages import sheet as samples_sheet
 from instdiff.files import tables
-from instdiff.layouts import from_tables
+from instdiff.layouts import from_tables, svg
 from instdiff.schema import Layout
 from instdiff.work.ledger import LEDGER
 
@@ -104,6 +105,19 @@ def dropped(stats_folder: Path, ledger: Path) -> dict[str, Any]:
     return {"counts": {name: values for name, values in counts.items() if values}, "reasons": reasons}
 
 
+class Link(NamedTuple):
+    """Another page of the run."""
+
+    path: str  # from the report's folder
+    served: str  # where a server of DVC's cache has it
+
+
+def page_of_data(page: Path, report: Path) -> Link:
+    """The page that shows what was trained on."""
+    digest = hashlib.md5(page.read_bytes(), usedforsecurity=False).hexdigest()
+    return Link(Path(os.path.relpath(page, report.parent)).as_posix(), f"/{digest}")
+
+
 def commit() -> str:
     """The Git commit of the working tree, and whether it has changes; "unknown" outside a repository."""
     try:
@@ -154,8 +168,7 @@ class Sources(NamedTuple):
         """(row, key) -> data URI, each picture of the page once."""
         places = {key: place for place, key in enumerate(self.truth.images["key"])}
         return {
-            (row, key): figures.data_uri(self.pictures[row].load(places[key]), self.max_side)
-            for row, key in sorted(needed)
+            (row, key): svg.data_uri(self.pictures[row].load(places[key]), self.max_side) for row, key in sorted(needed)
         }
 
 
@@ -190,7 +203,7 @@ def samples(page_sources: Sources, keys: Sequence[str]) -> list[SampleLayout]:
             key,
             groups[key],
             page_sources.layouts[key],
-            figures.overlay(page_sources.layouts[key].instances),
+            svg.overlay(page_sources.layouts[key].instances),
             page_sources.aspect(key),
         )
         for key in keys
@@ -217,7 +230,7 @@ def _failure(page_sources: Sources, row: str, record: Mapping[Any, Any]) -> Fail
         faults=faults(record),
         mask_iou=record["mask_iou"],
         detection_score=None if pd.isna(score) else score,
-        overlay=figures.overlay([instance]),
+        overlay=svg.overlay([instance]),
         aspect=page_sources.aspect(record["key"]),
     )
 

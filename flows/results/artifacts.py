@@ -27,7 +27,7 @@ from instdiff.work.ledger import LEDGER
 
 MAX_WIDTH = 1400  # pixels of a picture that is kept in Prefect's database
 
-ShownFiles = Mapping[str, Path]  # metrics, samples, ledger, page -> file or folder
+ShownFiles = Mapping[str, Path]  # metrics, samples, ledger, data, page -> file or folder
 
 
 def shown_files(graph: Graph) -> ShownFiles:
@@ -47,6 +47,8 @@ def publish(files: ShownFiles, last: metrics.Metrics) -> list[metrics.Change]:
         create_image_artifact(picture(path), key="samples", description="Every row, drawn from the same layouts")
     if (path := files.get("ledger")) and path.is_dir():
         create_table_artifact(ledger(path), key="ledger", description="What was dropped or failed, and why")
+    if (path := files.get("data")) and path.is_file():
+        create_link_artifact(link(path), link_text=path.name, key="data", description="What this run is trained on")
     if (path := files.get("page")) and path.is_file():
         create_link_artifact(link(path), link_text=path.name, key="report", description="The report of this run")
     return changed

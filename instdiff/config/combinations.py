@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 PAINTED = {"colour", "texture"}  # words that scenes alone know of their instances
+UNNAMED = {"yolo"}  # formats whose instances have a class, and no phrase
 
 
 def faults(values: Mapping[str, Any]) -> Iterator[str]:
@@ -18,9 +19,14 @@ def faults(values: Mapping[str, Any]) -> Iterator[str]:
         yield "ground.backend: captioned pictures have no boxes: choose ground=grounding_dino"
     if segment.get("backend") == "given" and (source == "captioned" or ground.get("backend") != "given"):
         yield "segment.backend: no source has masks of boxes that a model finds: choose segment=sam or segment=box"
-    if caption.get("backend") == "given" and source != "labelled":
+    if caption.get("backend") == "given" and source not in {"labelled", "exchanged"}:
         yield (
             f"caption.backend: the source {source} has no captions of instances: choose caption=blip, or "
+            "caption=template with caption.template='{category}'"
+        )
+    if source == "exchanged" and ingest.get("format") in UNNAMED and caption.get("backend") == "given":
+        yield (
+            f"caption.backend: the format {ingest.get('format')} has no captions of instances: choose caption=blip, or "
             "caption=template with caption.template='{category}'"
         )
     words = set(re.findall(r"{(\w+)}", str(caption.get("template"))))

@@ -85,15 +85,17 @@ def test_only_files_that_are_there_become_artifacts(tmp_path: Path, monkeypatch:
     Image.new("RGB", (4, 4)).save(tmp_path / "sheet.png")
     ledger(tmp_path / "ledger" / "a.parquet")
     (tmp_path / "report.html").write_text("page")
+    (tmp_path / "look.html").write_text("page")
     (tmp_path / "metrics.json").write_text('{"box": {"ap": {"value": 0.5, "low": 0.4, "high": 0.6}}}')
     files = {
         "metrics": tmp_path / "metrics.json",
         "samples": tmp_path / "sheet.png",
         "ledger": tmp_path / "ledger",
+        "data": tmp_path / "look.html",
         "page": tmp_path / "report.html",
     }
     changed = artifacts.publish(files, {"box": {"ap": {"value": 0.7, "low": 0.6, "high": 0.8}}})
-    assert keys == ["metrics", "metrics-changes", "samples", "ledger", "report"]
+    assert keys == ["metrics", "metrics-changes", "samples", "ledger", "data", "report"]
     assert [(change.row, change.metric) for change in changed] == [("box", "ap")]
     keys.clear()
     assert artifacts.publish(dict.fromkeys(files, tmp_path / "absent"), {}) == []

@@ -35,6 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(world: Path, to: Path) -> Path:
     to.mkdir(parents=True)
     for name, content in contents(world / "shards").items():
+        (to / name).parent.mkdir(exist_ok=True)
         (to / name).write_bytes(content)
     return to
 

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import hashlib
 import io
 import json
 import re
@@ -26,7 +27,7 @@ from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
 from instdiff.files import provenance, tables
-from instdiff.layouts import from_tables
+from instdiff.layouts import from_tables, svg
 from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Box, Instance, Point
 from instdiff.work.ledger import LEDGER
@@ -78,6 +79,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     ledger = [{"key": "x", "index": 0, "reason": "too_small", "detail": "<b>&"}] * 3
     tables.write(world / "ledger" / "annotate-val.parquet", pd.DataFrame(ledger), LEDGER)
+    (world / "data").mkdir()
+    (world / "data" / "look.html").write_text("what was trained on")
     (world / "stats").mkdir()
     (world / "stats" / "annotate-val.json").write_text('{"kept": 7, "dropped_too_small": 3}')
     return world
@@ -98,6 +101,7 @@ def _run(world: Path, params: report.Params = PARAMS) -> dict[str, float]:
         annotated=world / "annotated.parquet",
         stats_folder=world / "stats",
         ledger=world / "ledger",
+        look=world / "data" / "look.html",
         instance=world / "instance",
         metrics=world / "metrics.json",
         samples=world / "samples.png",
@@ -117,6 +121,11 @@ def test_the_headline_table_has_its_exact_shape(world: Path) -> None:
     for row in metrics.values():
         assert tuple(row) == tuple(headline.HEADLINE)
         assert all(list(metric) == ["value", "n", "low", "high", "better"] for metric in row.values())
+
+
+def test_the_report_links_to_the_page_of_the_data_beside_it_and_where_both_are_served(world: Path) -> None:
+    served = hashlib.md5(b"what was trained on", usedforsecurity=False).hexdigest()
+    assert f'href="data/look.html" data-served="/{served}"' in _page(world)
 
 
 def test_a_row_that_was_not_scored_is_named(world: Path) -> None:
@@ -209,13 +218,15 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.loaded: list[str] = []
+        self.linked: list[str] = []
         self.used: list[str] = []
         self.defined: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
         target = attributes.get("href", attributes.get("src", ""))
-        (self.used if target.startswith("#") else self.loaded).extend([target] if target else [])
+        kind = self.used if target.startswith("#") else self.linked if tag == "a" else self.loaded
+        kind.extend([target] if target else [])
         self.defined += [attributes["id"]] if "id" in attributes else []
 
 
@@ -225,6 +236,7 @@ def test_the_page_loads_nothing_and_every_reference_in_it_is_defined(world: Path
     text = (world / "report.html").read_text()
     links.feed(text)
     assert links.loaded and all(link.startswith("data:image/webp;base64,") for link in links.loaded)
+    assert links.linked == ["data/look.html"]
     assert len(links.defined) == len(set(links.defined))
     assert {link[1:] for link in links.used} <= set(links.defined)
     assert "url(" not in text and "@import" not in text and "http" not in re.sub(r"base64,[^\"]*", "", text)
@@ -297,7 +309,7 @@ def test_boxes_points_and_scribbles_are_drawn_where_they_are() -> None:
     provenance = Instance(
         phrase="a", box=Box(0.1, 0.2, 0.5, 0.3), point=Point(0.25, 0.75), scribble=(Point(0.125, 0.5),)
     )
-    text = str(figures.overlay([provenance]))
+    text = str(svg.overlay([provenance]))
     assert '<g class="boxes"><rect x="0.1" y="0.2" width="0.4" height="0.1"/></g>' in text
     circles = re.findall(r'class="(\w+)"><circle cx="([^"]*)" cy="([^"]*)"', text)
     assert circles == [("points", "0.25", "0.75"), ("scribbles", "0.125", "0.5")]
@@ -324,7 +336,7 @@ def test_a_picture_is_made_smaller_only_when_a_side_is_longer_than_it_may_be(
     max_side: int, size: tuple[int, int]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (32, 16, 3)).astype(np.uint8)
-    content = figures.data_uri(pixels, max_side).removeprefix("data:image/webp;base64,")
+    content = svg.data_uri(pixels, max_side).removeprefix("data:image/webp;base64,")
     read = Image.open(io.BytesIO(base64.b64decode(content)))
     assert read.size == size
     assert np.array_equal(np.asarray(read), pixels) == (max_side >= 32)
@@ -380,7 +392,7 @@ def test_curves_leave_out_the_clock_and_gaps() -> None:
 def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
     layout = from_tables.from_tables(truth.images, truth.instances)[0]
-    (path,) = re.findall(r'd="([^"]*)"', figures.overlay(layout.instances))
+    (path,) = re.findall(r'd="([^"]*)"', svg.overlay(layout.instances))
     knots_K2 = np.array([float(number) for number in re.findall(r"[\d.]+", path)]).reshape(-1, 2)
     edges = [*knots_K2.min(0), *knots_K2.max(0)]  # columns 2 to 12 of 24, rows 4 to 12 of 40
     assert edges == pytest.approx([2 / 24, 4 / 40, 12 / 24, 12 / 40], abs=0.5 / 40)
