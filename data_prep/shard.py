@@ -19,7 +19,9 @@ from pydantic import PositiveInt
 from data_prep.columns import PICTURES
 from data_prep.sources.packing import Tar
 from instdiff import stage, tables
-from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
+from instdiff.data import index
+from instdiff.data.index import INDEX, INDEX_FILE
+from instdiff.data.shards import Sample, encode
 from instdiff.layouts import from_tables
 from instdiff.schema import Layout, Strict
 from instdiff.tables import ANNOTATED
@@ -74,8 +76,8 @@ def shard(
         [f"{packs.NUMBER}.tar"] if len(full) == 1 else [f"{packs.NUMBER}-{part:03d}.tar" for part in range(len(full))]
     )
     to = folder / "shards"
-    index = [row for name, entries in zip(names, full, strict=True) for row in write_shard(to / name, entries)]
-    tables.write(to / f"{packs.NUMBER}.parquet", index, INDEX)
+    rows = [row for name, entries in zip(names, full, strict=True) for row in write_shard(to / name, entries)]
+    tables.write(to / f"{packs.NUMBER}.parquet", rows, INDEX)
     return Ledger(), {
         "shards": len(full),
         "samples": len(layouts),
@@ -86,15 +88,14 @@ def shard(
 
 def _join_indices(_output: str, shards: Path) -> None:
     """One index of all packs, and each pack's own: it names the shards by their places in the pack."""
-    with pq.ParquetWriter(shards / INDEX_FILE, INDEX, compression="zstd") as index:
-        for path in sorted(shards.glob("*.parquet")):
-            if path.name != INDEX_FILE:
-                index.write_table(_renamed(pq.read_table(path), path.stem))
+    index.write(
+        shards / INDEX_FILE, (_renamed(pq.read_table(path), path.stem) for path in sorted(shards.glob("*.parquet")))
+    )
 
 
-def _renamed(index: pa.Table, pack: str) -> pa.Table:
-    shard = pc.replace_substring(index["shard"], packs.NUMBER, pack)
-    return index.set_column(0, INDEX.field("shard"), shard).cast(INDEX)
+def _renamed(rows: pa.Table, pack: str) -> pa.Table:
+    shard = pc.replace_substring(rows["shard"], packs.NUMBER, pack)
+    return rows.set_column(0, INDEX.field("shard"), shard)
 
 
 def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
@@ -129,7 +130,7 @@ def write_members(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]
                 tar.add(f"{key}.{kind}", members[kind])
             rows.append({"key": key, "offset": start, "size": tar.end - start})
     with path.open("rb") as tar_file:  # read in the order they lie in
-        return [{**row, "sha256": hashlib.sha256(tar_file.read(row["size"])).hexdigest()} for row in rows]
+        return [{**row, "sha256": hashlib.sha256(tar_file.read(row["size"])).digest()} for row in rows]
 
 
 def _named(key: str) -> str:

@@ -4,6 +4,7 @@ Legend: B batch, C channels, h w latent cells, L tokens, D features.
 """
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from instdiff import atomic, recipes, stage
 from instdiff.data.batches import Batch, Batches, Feed
-from instdiff.data.from_shards import Store, last
+from instdiff.data.from_shards import ShardSet, last
 from instdiff.data.samples import Source
-from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
+from instdiff.data.source import SampleParams, identity, refuse_without_instances, samples, stores
 from instdiff.drawing import Drawing, Sampler
 from instdiff.model.conditions import Conditions
 from instdiff.model.noise_schedule import eps_loss, noised
@@ -127,15 +128,14 @@ def run(
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
-    refuse_without_instances(where[0])
-    inputs = (fingerprint(shards, params.data), encoding(embeddings, params.data), unet)
-    scratch = resume.folder(resume.digest(__name__, params, *inputs))
+    refuse_without_instances(where)
+    scratch = resume.folder(resume.digest(__name__, params, *identity(where, params.data), unet))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
     drawing = Drawing(**params.drawing.model_dump(), masked_attention=params.masked_attention)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u, drawing=drawing)
     start(model, params.start)
-    probe = None if params.probe is None else probe_of(params, params.probe, where[0], processes, scratch / PICTURES)
+    probe = None if params.probe is None else probe_of(params, params.probe, where, processes, scratch / PICTURES)
     steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)
     processes.gather(model)
     merge(model)
@@ -146,9 +146,9 @@ def run(
     return metrics
 
 
-def probe_of(params: Params, how: ProbeParams, shards: Store, engine: Accelerated, pictures: Path) -> Probe:
+def probe_of(params: Params, how: ProbeParams, where: Sequence[ShardSet], engine: Accelerated, pictures: Path) -> Probe:
     """The probe, drawing as the layers are trained."""
-    layouts = last(shards, how.layouts)
+    layouts = last(where, how.layouts)
     masked, compat = params.masked_attention, params.compat
     return Probe(how, layouts, engine, pictures, masked_attention=masked, compat=compat)
 

@@ -13,7 +13,7 @@ from instdiff import device
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
-from instdiff.data.from_shards import Store
+from instdiff.data.from_shards import ShardSet, Store
 from instdiff.data.samples import Source
 from instdiff.layouts.prompts import Prompts
 
@@ -42,7 +42,7 @@ def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> P
 def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int = 12) -> Source:
     data = {"source": kind, "workers": 2, "encoders": Encoders(text=root / "text", vae=root / "vae", batch_size=3)}
     params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16, "max_instances": slots})
-    return train.samples((Store(root / "shards"), Store(embeddings)), params, torch.device("cpu"))
+    return train.samples([ShardSet(Store(root / "shards"), Store(embeddings))], params, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, LISTED])
