@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from instdiff.checkpoints import official
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.unet import InstanceUNet

@@ -240,10 +240,10 @@ def judges(clock: Clock, small: bool) -> Iterator[Row]:
     """Pictures a second of detector, judge and Inception, with random weights of the real classes."""
     from transformers import CLIPConfig, CLIPModel
 
-    from instdiff.device import PLAIN
     from instdiff.networks import inception
     from instdiff.networks.clip import Clip
     from instdiff.networks.detector import Detector, private_settings, yolo
+    from instdiff.networks.device import PLAIN
 
     where = PLAIN.model_copy(update={"name": str(clock.device)})
     count, side = (2, 64) if small else (64, 512)
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")) / "gpu.json")
     given = parser.parse_args()
     os.environ["INSTDIFF_BENCH"] = "small" if given.small else "full"
-    from instdiff.device import resolve
+    from instdiff.networks.device import resolve
 
     clock = Clock(resolve(given.device), given.budget)
     halves = (torch.float32,) if given.small else (torch.float16, torch.bfloat16)

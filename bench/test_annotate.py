@@ -12,7 +12,7 @@ from segment_anything import SamPredictor
 
 from data_prep.annotators.blip import Blip
 from data_prep.annotators.crops import ModelParams
-from instdiff import config
+from instdiff.config import compose
 from instdiff.foundation import blip as small
 from instdiff.layouts import geometry
 from instdiff.networks import sam as networks
@@ -81,7 +81,7 @@ def test_segment_in_batches() -> None:
 
 def test_caption_in_batches(tmp_path: Path) -> None:
     """One at a time: the same processor and model, a crop a call; random weights, so every caption is as long."""
-    page = yaml.safe_load(config.composed(["experiment=annotators"], ROOT / "configs"))
+    page = yaml.safe_load(compose.composed(["experiment=annotators"], ROOT / "configs"))
     sizes = small.Params.model_validate(page["blip"])
     small.build(sizes).save_pretrained(tmp_path)
     small.new_processor(sizes.image_size).save_pretrained(tmp_path)

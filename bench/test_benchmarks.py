@@ -15,10 +15,10 @@ from PIL import Image
 
 from eval.answerers.store import ANSWERS
 from eval.benchmarks import layoutsam, pictures, registry
-from eval.benchmarks.evidence import MASKS
+from eval.benchmarks.judge_outputs import MASKS
 from eval.inputs import detections
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
 
 NUM_MIG, NUM_SAM = 800, 5000

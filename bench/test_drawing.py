@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from tiny_pipeline import SIZES
 
-from instdiff import tables
-from instdiff.device import PLAIN
+from instdiff.files import tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.table_rows import TableRow
 from instdiff.model.unet import LayersConfig
+from instdiff.networks.device import PLAIN
 from instdiff.sampling import generate
-from instdiff.table_rows import TableRow
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work.parts import Work
 from instdiff.work.workers import Workers
 

@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from eval.inputs.detections import Annotation, Detections
+from eval.inputs.detections import DetectionRecord, Detections
 from eval.inputs.ground_truth import GroundTruth, joined
 from eval.inputs.pictures import Pictures
 from eval.metrics import matching, points_in_mask
-from eval.metrics.points_in_mask import Picture
+from eval.metrics.points_in_mask import PictureMasks
 from eval.scoring import score_row
-from eval.scoring.row import Inputs, Params, Recipe
-from instdiff.device import PLAIN
+from eval.scoring.row import DistanceParams, Inputs, Params
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Rle
 from instdiff.work.parts import Work
 from instdiff.work.workers import Workers
@@ -48,11 +48,11 @@ def blob(rng: np.random.Generator, near: tuple[float, ...] | None = None) -> tup
     return shape, {"size": [SIZE, SIZE], "counts": rle["counts"].decode()}
 
 
-def plainly(pictures: Sequence[Picture]) -> tuple[float, list[np.ndarray]]:
+def plainly(pictures: Sequence[PictureMasks]) -> tuple[float, list[np.ndarray]]:
     """The reference's form: every mask decoded, every pair compared pixel by pixel, instance by instance."""
     means, overlaps = [], []
     for picture in pictures:
-        given = [coco.decode(one).astype(bool) for one in picture.given]
+        given = [coco.decode(one).astype(bool) for one in picture.instances]
         detected = [coco.decode(one).astype(bool) for one in picture.detected]
         iou_DG = np.zeros((len(detected), len(given)))
         for d, one in enumerate(detected):
@@ -76,13 +76,13 @@ def plainly(pictures: Sequence[Picture]) -> tuple[float, list[np.ndarray]]:
     return sum(means) / len(means), overlaps
 
 
-def ours(pictures: Sequence[Picture]) -> tuple[float, list[np.ndarray]]:
+def ours(pictures: Sequence[PictureMasks]) -> tuple[float, list[np.ndarray]]:
     """The same by run lengths."""
-    overlaps = [matching.mask_ious(one.detected, one.given) for one in pictures]
+    overlaps = [matching.mask_ious(one.detected, one.instances) for one in pictures]
     return points_in_mask.paper(pictures).value, overlaps
 
 
-def crowded(count: int) -> list[Picture]:
+def crowded(count: int) -> list[PictureMasks]:
     """Pictures of 7 instances and 30 detections each, with scribbles of 20 points."""
     rng = np.random.default_rng(0)
     made = []
@@ -90,11 +90,11 @@ def crowded(count: int) -> list[Picture]:
         given = [blob(rng) for _ in range(7)]
         found = [blob(rng, given[place % 7][0])[1] for place in range(30)]
         strokes = [np.clip(rng.normal((x, y), r / 2, (20, 2)) / SIZE, 0, 1) for (x, y, r, _), _ in given]
-        made.append(Picture([rle for _, rle in given], found, strokes))
+        made.append(PictureMasks([rle for _, rle in given], found, strokes))
     return made
 
 
-def golden() -> list[Picture]:
+def golden() -> list[PictureMasks]:
     """The golden predictions of tests/, with the points of the reference."""
     content = json.loads(GOLDEN.read_text())
     made = []
@@ -103,7 +103,9 @@ def golden() -> list[Picture]:
         corners = [[x, y, x + w, y, x + w, y + h, x, y + h] for x, y, w, h in boxes]
         given = [coco.merge(coco.frPyObjects([one], SIZE, SIZE)) for one in corners]
         found = [one["segmentation"] for one in content["predictions"] if one["image_id"] == image]
-        made.append(Picture(given, found, [points_in_mask.paper_point(matching.run_lengths(one)) for one in given]))
+        made.append(
+            PictureMasks(given, found, [points_in_mask.paper_point(matching.run_lengths(one)) for one in given])
+        )
     return made
 
 
@@ -131,7 +133,7 @@ def row() -> Inputs:
     """As many layouts, instances and detections as COCO's validation set asks for."""
     rng = np.random.default_rng(1)
     given: list[Record] = []
-    found: list[Annotation] = []
+    found: list[DetectionRecord] = []
     shapes = []
     for number in range(NUM_INSTANCES):
         place, category = int(rng.integers(NUM_PICTURES)), int(rng.integers(NUM_CLASSES))
@@ -147,7 +149,7 @@ def row() -> Inputs:
         place, category, shape = shapes[number % NUM_INSTANCES]
         (x, y, r, _), rle = blob(rng, shape)
         found.append(
-            Annotation(
+            DetectionRecord(
                 image_id=place + 1,
                 category_id=category + 1 if rng.random() < 0.6 else int(rng.integers(1, NUM_CLASSES + 1)),
                 bbox=[x - r, y - r, 2 * r, 2 * r],
@@ -179,7 +181,7 @@ def test_a_row_as_large_as_coco() -> None:
         words={},
         templates={},
         batch_size=1,
-        sets=Recipe(features="judge", beside=(), num_resamples=1, kid_subsets=1, kid_subset_size=2),
+        sets=DistanceParams(features="judge", beside=(), num_resamples=1, kid_subsets=1, kid_subset_size=2),
         preferences=(),
         device=PLAIN,
         work=Work(part_size=1, retry=(), workers=Workers(executor="here", processes=1, slurm=None, dask=None)),
@@ -188,6 +190,6 @@ def test_a_row_as_large_as_coco() -> None:
     scores, metrics, *_ = score_row.score("box", inputs, None, params)
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\n{len(scores)} instances, {len(inputs.found.annotations)} detections, {len(metrics)} metrics:")
+    print(f"\n{len(scores)} instances, {len(inputs.detections.annotations)} detections, {len(metrics)} metrics:")
     print(f"{wall:.0f} s, {cpu:.0f} s of CPU, {memory:.1f} GB")
     assert len(scores) == NUM_INSTANCES

@@ -17,13 +17,13 @@ import train_world as world
 from data_world import picture, prepared
 
 from data_prep.shard import write_members
-from instdiff import atomic
 from instdiff.data import embeddings, index
 from instdiff.data.batches import Batches
 from instdiff.data.embeddings import Embedded, Empty
 from instdiff.data.from_shards import FromShards, ShardSet, Store
 from instdiff.data.index import INDEX, INDEX_FILE
 from instdiff.data.shards import Sample, encode
+from instdiff.files import atomic
 from instdiff.schema import Box, Instance, Layout
 
 PER_SHARD = 4000

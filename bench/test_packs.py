@@ -20,8 +20,8 @@ from data_world import INGEST, WORK, ingested, ledger, tables
 from data_prep import annotate, caption, ground, segment, shard, sketch
 from data_prep.columns import GIVEN, PICTURES
 from data_prep.sources import packing
-from instdiff import config
-from instdiff import tables as parquet
+from instdiff.config import compose
+from instdiff.files import tables as parquet
 from instdiff.work.pictures import pictures_of_pack
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def repeated(painted: Path, root: Path, places: range) -> None:
 
 def stages(root: Path) -> dict[str, Callable[[], object]]:
     """Each stage of the training pictures, with the values of the default run, in this process."""
-    page = yaml.safe_load(config.composed(["work.workers.executor=here"], ROOT / "configs"))
+    page = yaml.safe_load(compose.composed(["work.workers.executor=here"], ROOT / "configs"))
     pictures = {"pictures": root / "pictures" / "train"}
     names = {
         "ground": ("images", "given", "instances"),
@@ -110,4 +110,4 @@ def test_memory_does_not_grow_with_packs_and_an_addition_costs_what_it_adds(tmp_
             wall, cpu, _ = alone(run)
             print(f"{packs * PACK} pictures and {more * PACK} more: {name} {wall:.1f} s ({cpu:.1f} s of the processor)")
     after = data_world.contents(root / "shards")
-    assert {name for name in before if before[name] != after[name]} == {"index.parquet"}
+    assert {name for name in before if before[name] != after[name]} == {"index.arrow"}

@@ -28,7 +28,7 @@ from instdiff.model.grounding import Grounding
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.sampling import guidance, multi_instance
-from instdiff.sampling.solvers import Plms
+from instdiff.sampling.plms import Plms
 from instdiff.schema import Box, Instance, Layout
 
 FULL = os.environ.get("INSTDIFF_BENCH") == "full"

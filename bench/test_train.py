@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from instdiff import config
+from instdiff.config import compose
 from instdiff.data.batches import Batch
 from instdiff.data.samples import laid_out
 from instdiff.model.noise_schedule import noised
@@ -35,7 +35,7 @@ STEPS, BATCH, TEXT = 20, 2, 64
 
 def params(*overrides: str) -> train.Params:
     """The miniature's recipe with a small batch."""
-    values = yaml.safe_load(config.composed([f"train.batch_size={BATCH}", *overrides], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed([f"train.batch_size={BATCH}", *overrides], ROOT / "configs"))
     return train.Params.model_validate(values["train"])
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
-from instdiff import config
+from instdiff.config import compose
 
 ROOT = Path(__file__).parents[1]
 PICTURES, PART = 1920, 160
@@ -32,7 +32,7 @@ MODULES = {
 def params(processes: int) -> dict[str, Any]:
     """Of each stage: scenes, the miniature's small SAM and BLIP, and so many processes (0: the caller does it all)."""
     values = ["experiment=annotators", f"ingest.num_train={PICTURES}"]
-    composed = yaml.safe_load(config.composed(values, ROOT / "configs"))
+    composed = yaml.safe_load(compose.composed(values, ROOT / "configs"))
     workers = data_world.WORKERS.model_copy(
         update={"executor": "processes" if processes else "here", "processes": max(1, processes)}
     )

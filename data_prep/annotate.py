@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, STROKES
-from instdiff import stage, tables
-from instdiff.formats import Format
+from instdiff import stage
+from instdiff.files import tables
 from instdiff.layouts import masks as run_lengths
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.formats import Format
 from instdiff.layouts.geometry import clamp
 from instdiff.schema import Box, Rle, Share, Strict
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
@@ -54,7 +55,7 @@ def run(
     makes = [(pack.name, pack.digest, partial(annotate, parts=pack.parts, params=params)) for pack in its]
     to = Outputs({"annotated": annotated}, ledger, packs.place(annotated))
     none = {"instances": 0, "kept": 0, "dropped": 0, "pictures_without_instances": 0}
-    return {**none, **packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}
+    return {**none, **packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}
 
 
 def annotate(folder: Path, _before: Path | None, *, parts: Mapping[str, Path], params: Params) -> tuple[Ledger, Counts]:

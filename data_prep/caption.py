@@ -5,20 +5,22 @@ from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import PositiveInt, field_validator
 
-from data_prep.annotators.crops import Crops, ModelParams, Subject
-from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES, PICTURES
-from instdiff import stage, tables
-from instdiff.provenance import fingerprint
-from instdiff.schema import Box, Strict
+from data_prep.annotators import instances as instances_of
+from data_prep.annotators.crops import Crops, ModelParams
+from data_prep.annotators.instances import Instance, WithInstances
+from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
+from instdiff.schema import Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.packs import Pack
-from instdiff.work.parts import Answer, Execution, Output
-from instdiff.work.pictures import Picture, pictures_of_pack
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer, Execution
 
 WORDS = ("colour", "texture", "category")
 
@@ -44,21 +46,9 @@ class Params(Strict):
 class Captioner(Protocol):
     """Whoever describes instances: a template, the source, BLIP, BLIP-2, LAVIS, ..."""
 
-    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+    def caption(self, batch: Sequence[Instance]) -> list[tuple[str, str] | Failure]:
         """A phrase for each instance and who says it: the backend with its revision."""
         ...
-
-
-class Described(NamedTuple):
-    """A picture and its instances."""
-
-    picture: Picture
-    subjects: tuple[Subject, ...]
-
-    @property
-    def key(self) -> str:
-        """The picture's."""
-        return self.picture.key
 
 
 class Template:
@@ -69,13 +59,13 @@ class Template:
         self._needs = [name for _, name, _, _ in Formatter().parse(template) if name]
         self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
 
-    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+    def caption(self, batch: Sequence[Instance]) -> list[tuple[str, str] | Failure]:
         """The template, filled for each instance."""
-        return [self._filled(subject) for subject in batch]
+        return [self._filled(instance) for instance in batch]
 
-    def _filled(self, subject: Subject) -> tuple[str, str] | Failure:
-        row: dict[Any, Any] = self._rows.get((subject.picture.key, subject.index), {})
-        words = {"colour": row.get("colour"), "texture": row.get("texture"), "category": subject.category}
+    def _filled(self, instance: Instance) -> tuple[str, str] | Failure:
+        row: dict[Any, Any] = self._rows.get((instance.picture.key, instance.index), {})
+        words = {"colour": row.get("colour"), "texture": row.get("texture"), "category": instance.category}
         for name in self._needs:
             if words[name] is None:
                 return Failure(f"no_{name}", f"the template needs a {name} and the source gives none")
@@ -89,9 +79,9 @@ class FromSource:
         rows = tables.read(given, GIVEN_CAPTIONED).to_dict("records")
         self._captions = {(row["key"], row["index"]): row["caption"] for row in rows}
 
-    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+    def caption(self, batch: Sequence[Instance]) -> list[tuple[str, str] | Failure]:
         """The source's caption of each instance."""
-        texts = [self._captions.get((subject.picture.key, subject.index)) for subject in batch]
+        texts = [self._captions.get((instance.picture.key, instance.index)) for instance in batch]
         return [Failure("no_caption", "the source gives none") if text is None else (text, "given") for text in texts]
 
 
@@ -120,48 +110,17 @@ def _model(params: Params, _digest: str) -> Captioner:
     return Crops(Blip(params.model), params.model)
 
 
-def caption(todo: Sequence[Described], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+def caption(todo: Sequence[WithInstances], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
     """The captions of each picture's instances, null where none could be made."""
-    subjects = [subject for one in todo for subject in one.subjects]
-    done = outcomes(subjects, captioner(params, given, digest).caption, params.batch_size)
-    for key, its in groupby(done, lambda one: one[0].picture.key):
-        rows: list[dict[str, Any]] = []
-        failures: list[tuple[int, Failure]] = []
-        for subject, caption_or_failure in its:
-            if isinstance(caption_or_failure, Failure):
-                failures.append((subject.index, caption_or_failure))
-                text, backend = None, None
-            else:
-                text, backend = caption_or_failure
-            rows.append({"key": key, "index": subject.index, "caption": text, "backend": backend})
-        yield Answer(key, rows, failures)
+    subjects = [instance for picture in todo for instance in picture.instances]
+    captions = outcomes(subjects, captioner(params, pack.parts["given"], digest).caption, params.batch_size)
+    for key, of_picture in groupby(captions, lambda pair: pair[0].picture.key):
+        results = [(instance.index, _columns(caption)) for instance, caption in of_picture]
+        yield instances_of.answer(key, results, {"caption": None, "backend": None})
 
 
-def described(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Described]:
-    """The pictures that have instances, with these."""
-    return [
-        Described(
-            picture,
-            tuple(
-                Subject(picture, row["index"], row["category"], Box(*map(float, row["box"])))
-                for row in instances[picture.key]
-            ),
-        )
-        for picture in pictures
-        if picture.key in instances
-    ]
-
-
-def described_in(pack: Pack, pictures: Path) -> list[Described]:
-    """The pictures of a pack that have instances, with these."""
-    images = tables.read(pack.parts["images"], PICTURES)
-    instances = tables.rows_of(tables.read(pack.parts["instances"], INSTANCES))
-    return described(pictures_of_pack(pictures / f"{pack.name}.tar", images), instances)
-
-
-def caption_pack(todo: Sequence[Described], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
-    """The captions of a pack's instances."""
-    return caption(todo, pack.parts["given"], params, digest)
+def _columns(caption: tuple[str, str] | Failure) -> dict[str, Any] | Failure:
+    return caption if isinstance(caption, Failure) else {"caption": caption[0], "backend": caption[1]}
 
 
 def run(
@@ -171,7 +130,7 @@ def run(
     its = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
     digest = resume.digest(__name__, params, *weights)
-    todo, annotate = partial(described_in, pictures=pictures), partial(caption_pack, params=params, digest=digest)
+    todo, annotate = partial(instances_of.of_pack, pictures=pictures), partial(caption, params=params, digest=digest)
     return packs.annotated(its, todo, annotate, Output(captions, CAPTIONS, ledger, "caption"), digest, params.work)
 
 

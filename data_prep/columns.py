@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-from instdiff.tables import BOX, IMAGES, INSTANCE_KEY, POINT, POINTS, with_columns
+from instdiff.files.tables import with_columns
+from instdiff.layouts.columns import BOX, IMAGES, INSTANCE_KEY, POINT, POINTS
 
 PICTURES = with_columns(  # IMAGES, and where each file lies
     IMAGES,

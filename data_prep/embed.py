@@ -20,11 +20,11 @@ from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, w
 from instdiff.data.encoders import Texts, latents, pixels
 from instdiff.data.index import INDEX_FILE, Index
 from instdiff.data.shards import Sample, read_one
-from instdiff.device import Place
+from instdiff.files.provenance import fingerprint
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import TextEncoder, load_text
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import Place
 from instdiff.schema import Strict
 from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger
@@ -73,7 +73,12 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, 
         make = partial(embed_shard, index=index, number=number, load=load, params=params)
         makes.append((Path(name).stem, content(index, number), make))
     to = Outputs({"embeddings": embeddings}, ledger, packs.place(embeddings))
-    return {"shards": 0, "samples": 0, "instances": 0, **packs.made(packs.jobs(makes, digest, to), to, params.work)}
+    return {
+        "shards": 0,
+        "samples": 0,
+        "instances": 0,
+        **packs.update(packs.jobs(makes, digest, to), to, params.work),
+    }
 
 
 def content(index: Index, shard: int) -> str:
@@ -126,8 +131,8 @@ def embed(samples: Sequence[Sample], vae: AutoencoderKL, prompts: Texts, phrases
         latent_mean_SVChw=mean,
         latent_std_SVChw=std,
         prompt_SLD=prompts([prompt(sample.layout, params.prompts) for sample in samples]),
-        phrase_ID=phrases(["", *(one.phrase for one in instances)])[1:],
-        category_ID=phrases(["", *(one.category or one.phrase for one in instances)])[1:],
+        phrase_ID=phrases(["", *(instance.phrase for instance in instances)])[1:],
+        category_ID=phrases(["", *(instance.category or instance.phrase for instance in instances)])[1:],
         start_S=torch.tensor([0, *np.cumsum(counts)]),
     )
 

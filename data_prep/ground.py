@@ -7,16 +7,17 @@ from typing import Literal, Protocol
 
 from pydantic import PositiveInt
 
-from data_prep.annotators.grounded import Found
+from data_prep.annotators.grounded import ScoredBox
 from data_prep.annotators.tags import DetectorParams
 from data_prep.columns import GIVEN, INSTANCES, PICTURES
-from instdiff import stage, tables
-from instdiff.provenance import fingerprint
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
 from instdiff.schema import Box, Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.packs import Pack
-from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer, Execution
 from instdiff.work.pictures import Picture, pictures_of_pack
 
 
@@ -32,7 +33,7 @@ class Params(Strict):
 class Grounder(Protocol):
     """Whoever finds instances: given tables, GroundingDINO, ..."""
 
-    def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
+    def ground(self, batch: Sequence[Picture]) -> list[list[ScoredBox] | Failure]:
         """What is found in each picture of the batch, in an order of its own."""
         ...
 
@@ -43,17 +44,17 @@ class FromSource:
     def __init__(self, given: Path) -> None:
         self._rows = tables.rows_of(tables.read(given, GIVEN))
 
-    def ground(self, batch: Sequence[Picture]) -> list[list[Found] | Failure]:
+    def ground(self, batch: Sequence[Picture]) -> list[list[ScoredBox] | Failure]:
         """The boxes the source gave, in its order, each with score 1."""
-        return [self._found(picture.key) for picture in batch]
+        return [self._boxes(picture.key) for picture in batch]
 
-    def _found(self, key: str) -> list[Found] | Failure:
+    def _boxes(self, key: str) -> list[ScoredBox] | Failure:
         rows = sorted(self._rows.get(key, []), key=lambda row: row["index"])
         if not rows:
             return Failure("nothing_found", "the source names no instance")
         if any(row["box"] is None for row in rows) or [row["index"] for row in rows] != list(range(len(rows))):
             return Failure("bad_given", "the source's instances are not numbered 0, 1, ... or one has no box")
-        return [Found(row["category"], Box(*map(float, row["box"])), 1.0) for row in rows]
+        return [ScoredBox(row["category"], Box(*map(float, row["box"])), 1.0) for row in rows]
 
 
 def grounder(params: Params, given: Path, digest: str) -> Grounder:
@@ -71,24 +72,19 @@ def _model(params: Params, _digest: str) -> Grounder:
     return GroundingDino(params.detector)
 
 
-def ground(pictures: Sequence[Picture], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+def ground(todo: Sequence[Picture], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
     """What is in each picture; a picture in which nothing was found is a failure."""
-    for picture, found in outcomes(pictures, grounder(params, given, digest).ground, params.batch_size):
-        if isinstance(found, Failure):
-            yield Answer(picture.key, [], [(-1, found)])
-        elif not found:
+    for picture, boxes in outcomes(todo, grounder(params, pack.parts["given"], digest).ground, params.batch_size):
+        if isinstance(boxes, Failure):
+            yield Answer(picture.key, [], [(-1, boxes)])
+        elif not boxes:
             yield Answer(picture.key, [], [(-1, Failure("nothing_found", "no box above the threshold"))])
         else:
             rows = [
-                {"key": picture.key, "index": index, "category": one.category, "box": list(one.box), "score": one.score}
-                for index, one in enumerate(found)
+                {"key": picture.key, "index": index, "category": box.category, "box": list(box.box), "score": box.score}
+                for index, box in enumerate(boxes)
             ]
             yield Answer(picture.key, rows, [])
-
-
-def ground_pack(todo: Sequence[Picture], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
-    """What is in each picture of a pack."""
-    return ground(todo, pack.parts["given"], params, digest)
 
 
 def pictures_of(pack: Pack, pictures: Path) -> list[Picture]:
@@ -101,7 +97,7 @@ def run(*, pictures: Path, images: Path, given: Path, instances: Path, ledger: P
     its = packs.of(images=images, given=given)
     weights = [] if params.detector is None else [fingerprint(path) for path in params.detector.weight_paths()]
     digest = resume.digest(__name__, params, *weights)
-    todo, annotate = partial(pictures_of, pictures=pictures), partial(ground_pack, params=params, digest=digest)
+    todo, annotate = partial(pictures_of, pictures=pictures), partial(ground, params=params, digest=digest)
     to = Output(instances, INSTANCES, ledger)
     return {"pictures": packs.num_rows(images), **packs.annotated(its, todo, annotate, to, digest, params.work)}
 

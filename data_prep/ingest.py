@@ -1,39 +1,32 @@
 """ingest: turn a source into pictures, and tables of what the source knows of them."""
 
 import hashlib
-import io
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
 from pydantic import Field, NonNegativeInt, RootModel
 
-from data_prep.columns import GIVEN, GIVEN_CAPTIONED, PICTURES
+from data_prep.columns import GIVEN, GIVEN_CAPTIONED
 from data_prep.sources import instances as regions
 from data_prep.sources import lists, packing
+from data_prep.sources import scenes as painted_scenes
 from data_prep.sources.admission import Limits, admit
 from data_prep.sources.records import File, Label, Member, Record
-from instdiff import atomic, stage, tables
-from instdiff.layouts import masks
-from instdiff.randomness import derive, generator
+from data_prep.sources.storing import store
+from instdiff import stage
+from instdiff.files import atomic
+from instdiff.files.texts import is_text
+from instdiff.randomness import generator
 from instdiff.schema import Share, Strict
-from instdiff.texts import is_text
-from instdiff.work import packs, parts, resume
-from instdiff.work.ledger import Ledger
+from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure
 from instdiff.work.packs import Job, Outputs
 from instdiff.work.parts import Annotate, Answer, Keyed, Work
-from instdiff.world import scenes
-from instdiff.world.arrangements import GROUPS
 
 
 class Scenes(Strict):
@@ -97,16 +90,6 @@ class Params(RootModel[Annotated[Scenes | Captioned | Coco | Labelled, Field(dis
     """The source, and how much of it."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """One scene to paint."""
-
-    key: str
-    group: str
-    index: int
-    seed: int
-
-
 class Listed(NamedTuple):
     """One record of a source."""
 
@@ -127,9 +110,9 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
     for split, contents in _contents(source).items():
         folders = {"pictures": pictures / split, "images": images / split, "given": given / split}
         to[split] = Outputs(folders, ledger / split, packs.place(images) / split)
-        store = partial(_stored, schema=schema, tar=split == "train", retry=source.work.retry)
+        stored = partial(store, schema=schema, tar=split == "train", retry=source.work.retry)
         makes = [
-            (packs.number(place), identity, partial(store, items=items, answer=answer))
+            (packs.number(place), identity, partial(stored, items=items, answer=answer))
             for place, (identity, items, answer) in enumerate(contents)
         ]
         todo[split] = packs.jobs(makes, f"{digest} {split}", to[split])
@@ -195,7 +178,7 @@ def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Co
     size = source.work.part_size
     if isinstance(source, Scenes):
         groups = {"train": {"mixed": source.num_train}, "val": source.val_groups}
-        return {split: _scenes(split, wanted, source.seed, size) for split, wanted in groups.items()}
+        return {split: scenes_of(split, wanted, source.seed, size) for split, wanted in groups.items()}
     listed = {"train": keyed(_records(source.train))}
     if source.val is not None:
         listed["val"] = keyed(_records(source.val))
@@ -214,10 +197,11 @@ def _contents(source: Scenes | Captioned | Coco | Labelled) -> dict[str, list[Co
     }
 
 
-def _scenes(split: str, groups: dict[str, int], seed: int, size: int) -> list[Content]:
-    _known_groups(groups)
+def scenes_of(split: str, groups: Mapping[str, int], seed: int, size: int) -> list[Content]:
+    """The packs of the scenes that are to be painted."""
+    painted_scenes.refuse_unknown(groups)
     return [
-        (f"{split} {seed} {spans}", partial(orders_of, split, spans, seed), paint)
+        (f"{split} {seed} {spans}", partial(painted_scenes.orders_of, split, spans, seed), painted_scenes.paint)
         for spans in packing.spans(groups, size)
     ]
 
@@ -242,83 +226,6 @@ def _size(record: Record) -> int | None:
         return None if not url or "://" in url else Path(url).stat().st_size
     except (OSError, ValueError):  # a name that no file can have
         return None
-
-
-def _stored(
-    folder: Path,
-    before: Path | None,
-    *,
-    items: Callable[[], Sequence[Keyed]],
-    answer: Annotate,
-    schema: pa.Schema,
-    tar: bool,
-    retry: tuple[str, ...],
-) -> tuple[Ledger, dict[str, int]]:
-    """Write a pack's pictures, one at a time, and its rows of both tables."""
-    listed = items()
-    known = {} if before is None else _known(listed, before)
-    rows: list[dict[str, Any]] = []
-    given: list[dict[str, Any]] = []
-    failed = Ledger()
-    with _Pictures(folder / "pictures", tar=tar) as pictures:
-        for one in parts.resumed(listed, answer, known, retry):
-            for row in one.rows:
-                ((file, encoded),) = one.files or ((row["file"], _again(before, row)),)
-                rows.append({**row, "offset": pictures.add(file, encoded), "length": len(encoded)})
-                given += row["given"]
-            for index, failure in one.failures:
-                failed.add(one.key, index, failure)
-    converted = Counter(f"converted_{row['converted']}" for row in rows if row["converted"] is not None)
-    counts = {
-        "pictures": tables.write(folder / "images" / f"{packs.NUMBER}.parquet", _flat(rows), PICTURES),
-        "instances": tables.write(folder / "given" / f"{packs.NUMBER}.parquet", given, schema),
-    }
-    return failed, {**counts, **dict(sorted(converted.items())), **failed.counts()}
-
-
-class _Pictures:
-    """Where a pack's pictures go: into one tar, or a file each."""
-
-    def __init__(self, folder: Path, *, tar: bool) -> None:
-        self._folder, self._stack, self._tar = folder, ExitStack(), tar
-
-    def __enter__(self) -> Self:
-        if self._tar:
-            stream = self._stack.enter_context((self._folder / f"{packs.NUMBER}.tar").open("wb"))
-            self._to = self._stack.enter_context(closing(packing.Tar(stream)))
-        return self
-
-    def add(self, file: str, encoded: bytes) -> int | None:
-        """Write a picture; the place of its first byte in the tar."""
-        if self._tar:
-            return self._to.add(file, encoded)
-        (self._folder / file).write_bytes(encoded)
-        return None
-
-    def __exit__(self, *raised: object) -> None:
-        self._stack.close()
-
-
-def _known(listed: Sequence[Keyed], before: Path) -> dict[str, Answer]:
-    """The answers of an earlier run, whose pictures are read when their turn comes."""
-    answers = {item.key: Answer(item.key, [], []) for item in listed}
-    file = f"{packs.NUMBER}.parquet"
-    for row in pq.read_table(before / "images" / file).to_pylist():
-        answers[row["key"]].rows.append({**row, "given": []})
-    for row in pq.read_table(before / "given" / file).to_pylist():
-        answers[row["key"]].rows[0]["given"].append(row)
-    for row in pq.read_table(before / packs.LEDGER_FILE).to_pylist():
-        answers[row["key"]].failures.append((row["index"], Failure(row["reason"], row["detail"])))
-    return answers
-
-
-def _again(before: Path | None, row: dict[str, Any]) -> bytes:
-    assert before is not None
-    return packing.stored(before / "pictures" / f"{packs.NUMBER}.tar", row["offset"], row["length"], row["file"])
-
-
-def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
-    return [{name: row[name] for name in PICTURES.names} for row in rows]
 
 
 def _records(part: CaptionedList | CocoFiles | str) -> Sequence[Record]:
@@ -378,61 +285,9 @@ def admitted(job: Listed, limits: Limits) -> Answer:
         "caption": loaded.caption,
         "sha256": picture.sha256,
     }
-    rows, failures = regions.given(loaded.annotations, key, picture.height, picture.width)
-    kept = {**image, "given": rows, "converted": picture.converted}
-    return Answer(key, [kept], failures, ((str(image["file"]), picture.encoded),))
-
-
-def _known_groups(groups: Mapping[str, int]) -> None:
-    unknown = sorted(set(groups) - set(GROUPS))
-    if unknown:
-        raise ValueError(f"ingest: no such group of scenes: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
-
-
-def orders_of(split: str, spans: Sequence[tuple[str, range]], seed: int) -> list[Order]:
-    """The scenes of a split with these numbers of their groups; no two splits share a seed."""
-    return [
-        Order(f"{split}-{group}-{index:06d}", group, index, derive(seed, split))
-        for group, numbers in spans
-        for index in numbers
-    ]
-
-
-def paint(listed: Sequence[Order]) -> Iterator[Answer]:
-    """Paint each scene."""
-    for order in listed:
-        yield painted(order)
-
-
-def painted(order: Order) -> Answer:
-    """One scene, painted and described."""
-    scene = scenes.scene(order.seed, order.index, order.group)
-    stream = io.BytesIO()
-    Image.fromarray(scene.picture).save(stream, "png")
-    encoded, file = stream.getvalue(), f"{order.key}.png"
-    height, width = scene.picture.shape[:2]
-    image = {
-        "key": order.key,
-        "group": order.group,
-        "file": file,
-        "width": width,
-        "height": height,
-        "caption": scene.caption,
-        "sha256": hashlib.sha256(encoded).hexdigest(),
-    }
-    given = [
-        {
-            "key": order.key,
-            "index": index,
-            "category": one.category,
-            "box": [float(edge) for edge in one.box],
-            "mask": masks.encode(one.mask).counts,
-            "colour": one.colour,
-            "texture": one.texture,
-        }
-        for index, one in enumerate(scene.instances)
-    ]
-    return Answer(order.key, [{**image, "given": given, "converted": None}], [], ((file, encoded),))
+    rows, failures = regions.rows_of(loaded.annotations, key, picture.height, picture.width)
+    row = {**image, "given": rows, "converted": picture.converted}
+    return Answer(key, [row], failures, ((str(image["file"]), picture.encoded),))
 
 
 if __name__ == "__main__":

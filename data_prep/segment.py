@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from data_prep.columns import GIVEN, INSTANCES, MASKS, PICTURES
-from instdiff import stage, tables
-from instdiff.device import Place
+from data_prep.annotators import instances as instances_of
+from data_prep.annotators.instances import Instance, WithInstances
+from data_prep.columns import GIVEN, MASKS
+from instdiff import stage
+from instdiff.files import tables
+from instdiff.files.provenance import fingerprint
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import Place
 from instdiff.schema import Box, Rle, Strict
 from instdiff.work import packs, resume
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.packs import Pack
-from instdiff.work.parts import Answer, Execution, Output
-from instdiff.work.pictures import Picture, pictures_of_pack
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer, Execution
 
 Pixels = NDArray[np.uint8]
 
@@ -36,19 +38,6 @@ class Params(Strict):
     work: Execution
 
 
-class Prompted(NamedTuple):
-    """A picture and the boxes of its instances."""
-
-    picture: Picture
-    indices: list[int]
-    boxes: list[Box]
-
-    @property
-    def key(self) -> str:
-        """The picture's."""
-        return self.picture.key
-
-
 class Segment(NamedTuple):
     """One mask: its run lengths at the picture's size."""
 
@@ -59,7 +48,7 @@ class Segment(NamedTuple):
 class Segmenter(Protocol):
     """Whoever fills boxes with masks: given tables, the boxes themselves, SAM, ..."""
 
-    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+    def segment(self, batch: Sequence[WithInstances]) -> list[list[Segment | Failure] | Failure]:
         """A mask for each box of each picture."""
         ...
 
@@ -70,16 +59,14 @@ class FromSource:
     def __init__(self, given: Path) -> None:
         self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
 
-    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+    def segment(self, batch: Sequence[WithInstances]) -> list[list[Segment | Failure] | Failure]:
         """The source's mask of each instance, if it gave one with that box."""
-        return [
-            [self._one(one.picture, index, box) for index, box in zip(one.indices, one.boxes, strict=True)]
-            for one in batch
-        ]
+        return [[self._mask(instance) for instance in picture.instances] for picture in batch]
 
-    def _one(self, picture: Picture, index: int, box: Box) -> Segment | Failure:
-        row: dict[Any, Any] | None = self._rows.get((picture.key, index))
-        if row is None or row["box"] is None or tuple(row["box"]) != box:
+    def _mask(self, instance: Instance) -> Segment | Failure:
+        picture = instance.picture
+        row: dict[Any, Any] | None = self._rows.get((picture.key, instance.index))
+        if row is None or row["box"] is None or tuple(row["box"]) != instance.box:
             return Failure("not_given", "the source has no instance with this number and box")
         if row["mask"] is None:
             return Failure("no_mask", "the source gives no mask")
@@ -93,14 +80,16 @@ class FromSource:
 class FilledBoxes:
     """Takes the whole box for the instance."""
 
-    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+    def segment(self, batch: Sequence[WithInstances]) -> list[list[Segment | Failure] | Failure]:
         """Each box, filled."""
-        return [[self._filled(one.picture, box) for box in one.boxes] for one in batch]
+        return [[_filled(instance) for instance in picture.instances] for picture in batch]
 
-    def _filled(self, picture: Picture, box: Box) -> Segment:
-        mask_HW = np.zeros((picture.height, picture.width), dtype=np.bool_)
-        mask_HW[geometry.rows(box, picture.height), geometry.columns(box, picture.width)] = True
-        return Segment(masks.encode(mask_HW).counts, 1.0)
+
+def _filled(instance: Instance) -> Segment:
+    height, width = instance.picture.height, instance.picture.width
+    mask_HW = np.zeros((height, width), dtype=np.bool_)
+    mask_HW[geometry.rows(instance.box, height), geometry.columns(instance.box, width)] = True
+    return Segment(masks.encode(mask_HW).counts, 1.0)
 
 
 class BoxFiller(Protocol):
@@ -117,10 +106,10 @@ class SamSegmenter:
     def __init__(self, model: BoxFiller) -> None:
         self._model = model
 
-    def segment(self, batch: Sequence[Prompted]) -> list[list[Segment | Failure] | Failure]:
+    def segment(self, batch: Sequence[WithInstances]) -> list[list[Segment | Failure] | Failure]:
         """A mask for each box; the pictures of the batch are embedded together, and their boxes decoded."""
-        filled = self._model.fill([one.picture.pixels() for one in batch], [one.boxes for one in batch])
-        return [[Segment(masks.encode(mask).counts, score) for mask, score in one] for one in filled]
+        filled = self._model.fill([each.picture.pixels() for each in batch], [each.boxes for each in batch])
+        return [[Segment(masks.encode(mask).counts, score) for mask, score in of_picture] for of_picture in filled]
 
 
 def segmenter(params: Params, given: Path, digest: str) -> Segmenter:
@@ -152,45 +141,19 @@ def _model(backend: str, weights: Path, max_boxes: int, where: Place) -> BoxFill
     return Sam2(weights, max_boxes, where)
 
 
-def prompted(pictures: Sequence[Picture], instances: dict[str, list[dict[str, Any]]]) -> list[Prompted]:
-    """The pictures that have instances, with these."""
-    return [
-        Prompted(
-            picture,
-            [row["index"] for row in instances[picture.key]],
-            [Box(*map(float, row["box"])) for row in instances[picture.key]],
-        )
-        for picture in pictures
-        if picture.key in instances
-    ]
-
-
-def segment(todo: Sequence[Prompted], given: Path, params: Params, digest: str) -> Iterator[Answer]:
+def segment(todo: Sequence[WithInstances], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
     """The masks of each picture's instances, null where none could be made."""
-    for one, result in outcomes(todo, segmenter(params, given, digest).segment, params.batch_size):
-        segments = [result] * len(one.indices) if isinstance(result, Failure) else result
-        rows: list[dict[str, object]] = []
-        failures: list[tuple[int, Failure]] = []
-        for index, segment in zip(one.indices, segments, strict=True):
-            place = {"key": one.key, "index": index}
-            if isinstance(segment, Failure):
-                failures.append((index, segment))
-                rows.append({**place, "mask": None, "score": None})
-            else:
-                rows.append({**place, "mask": segment.counts, "score": segment.score})
-        yield Answer(one.key, rows, failures)
+    segments = outcomes(todo, segmenter(params, pack.parts["given"], digest).segment, params.batch_size)
+    for picture, result in segments:
+        of_picture = [result] * len(picture.instances) if isinstance(result, Failure) else result
+        results = [
+            (instance.index, _columns(segment)) for instance, segment in zip(picture.instances, of_picture, strict=True)
+        ]
+        yield instances_of.answer(picture.key, results, {"mask": None, "score": None})
 
 
-def prompted_in(pack: Pack, pictures: Path) -> list[Prompted]:
-    """The pictures of a pack that have instances, with these."""
-    images = tables.read(pack.parts["images"], PICTURES)
-    instances = tables.rows_of(tables.read(pack.parts["instances"], INSTANCES))
-    return prompted(pictures_of_pack(pictures / f"{pack.name}.tar", images), instances)
-
-
-def segment_pack(todo: Sequence[Prompted], pack: Pack, params: Params, digest: str) -> Iterator[Answer]:
-    """The masks of a pack's instances."""
-    return segment(todo, pack.parts["given"], params, digest)
+def _columns(segment: Segment | Failure) -> dict[str, Any] | Failure:
+    return segment if isinstance(segment, Failure) else {"mask": segment.counts, "score": segment.score}
 
 
 def run(
@@ -200,7 +163,7 @@ def run(
     its = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.weights is None else [fingerprint(params.weights)]
     digest = resume.digest(__name__, params, *weights)
-    todo, annotate = partial(prompted_in, pictures=pictures), partial(segment_pack, params=params, digest=digest)
+    todo, annotate = partial(instances_of.of_pack, pictures=pictures), partial(segment, params=params, digest=digest)
     return packs.annotated(its, todo, annotate, Output(masks, MASKS, ledger, "mask"), digest, params.work)
 
 

@@ -18,13 +18,14 @@ from pydantic import PositiveInt
 
 from data_prep.columns import PICTURES
 from data_prep.sources.packing import Tar
-from instdiff import stage, tables
+from instdiff import stage
 from instdiff.data import index
 from instdiff.data.index import INDEX, INDEX_FILE
 from instdiff.data.shards import Sample, encode
+from instdiff.files import tables
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED
 from instdiff.schema import Layout, Strict
-from instdiff.tables import ANNOTATED
 from instdiff.work import packs, resume
 from instdiff.work.ledger import Ledger
 from instdiff.work.packs import Counts, Outputs
@@ -60,7 +61,7 @@ def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, ledger: 
         for pack in its
     ]
     to = Outputs({"shards": shards}, ledger, packs.place(shards))
-    counts = packs.made(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)
+    counts = packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)
     return {"shards": 0, "samples": 0, "instances": 0, "without_instances": 0, **counts}
 
 

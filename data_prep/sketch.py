@@ -8,16 +8,17 @@ from typing import Any, Literal, NamedTuple
 from pydantic import PositiveInt
 
 from data_prep.columns import MASKS, STROKES
-from instdiff import stage, tables
+from instdiff import stage
+from instdiff.files import tables
 from instdiff.layouts import masks as run_lengths
+from instdiff.layouts.columns import IMAGES
 from instdiff.layouts.masks import Mask
 from instdiff.layouts.strokes import Points, box_centre, inner_centre, outline, scribble
 from instdiff.randomness import generator
 from instdiff.schema import Rle, Strict
-from instdiff.tables import IMAGES
 from instdiff.work import packs, resume
-from instdiff.work.packs import Pack
-from instdiff.work.parts import Answer, Execution, Output
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer, Execution
 
 POINTS = {"box_centre": box_centre, "inside": inner_centre}
 
@@ -46,11 +47,11 @@ def run(*, images: Path, masks: Path, strokes: Path, ledger: Path, params: Param
     to = Output(strokes, STROKES, ledger)
     digest = resume.digest(__name__, params)
     sketch_packs = partial(sketch_pack, params=params)
-    counts = packs.annotated(its, masked_in, sketch_packs, to, digest, params.work, count=drawn)
-    return {**drawn([]), **{name: count for name, count in counts.items() if name != "failed"}}
+    counts = packs.annotated(its, masked_in, sketch_packs, to, digest, params.work, count=with_strokes)
+    return {**with_strokes([]), **{name: count for name, count in counts.items() if name != "failed"}}
 
 
-def drawn(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+def with_strokes(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """How many of the rows have strokes of each kind."""
     return {f"with_{name}": sum(row[name] is not None for row in rows) for name in ("point", "scribble", "outline")}
 
@@ -65,8 +66,8 @@ def masked_in(pack: Pack) -> list[Masked]:
 
 def sketch_pack(todo: Sequence[Masked], pack: Pack, params: Params) -> Iterator[Answer]:
     """The strokes of each picture's instances; ValueError names a mask that is none."""
-    for one in todo:
-        yield Answer(one.key, [_row(row, one.size, pack.parts["masks"], params) for row in one.rows], [])
+    for masked in todo:
+        yield Answer(masked.key, [_row(row, masked.size, pack.parts["masks"], params) for row in masked.rows], [])
 
 
 def sketch(mask_HW: Mask, key: str, index: int, params: Params) -> dict[str, Points | None]:
@@ -87,7 +88,7 @@ def _row(row: dict[str, Any], size: tuple[int, int], masks: Path, params: Params
     except ValueError as error:
         raise ValueError(f"{masks}: mask of {row['key']} {row['index']}: {error}") from error
     points = sketch(mask_HW, row["key"], row["index"], params)
-    return {**place, **{name: None if drawn is None else drawn.ravel() for name, drawn in points.items()}}
+    return {**place, **{kind: None if of_kind is None else of_kind.ravel() for kind, of_kind in points.items()}}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from instdiff.checkpoints.assemble import pipeline
+from instdiff.app.pipeline import pipeline
 from instdiff.layouts import files
 from instdiff.layouts.overlay import SIDE, overlay
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel
 
-from instdiff.device import Place
-from instdiff.table_rows import TableRow
+from instdiff.layouts.table_rows import TableRow
+from instdiff.networks.device import Place
 from instdiff.work.parts import Work
 
 ROOT = Path(__file__).parents[1]

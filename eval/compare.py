@@ -27,9 +27,9 @@ from eval.inputs import pictures
 from eval.pages import figures
 from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
-from instdiff import atomic
+from instdiff.files import atomic
+from instdiff.files.picture_files import SUFFIXES
 from instdiff.options import SEED, Parser, whole
-from instdiff.picture_files import SUFFIXES
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
 SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")
@@ -48,19 +48,19 @@ Rows = dict[str, list[Seed]]  # by name
 Folders = tuple[Path, Path]  # of pictures, A and B
 
 
-class Compared(NamedTuple):
+class ComparedRow(NamedTuple):
     """One row on both sides, and where its pictures lie (None: not at hand)."""
 
     name: str
-    one: Side
-    other: Side
+    a: Side
+    b: Side
     pictures: list[Folders] | None  # by seed
     metrics: list[Difference]
     changed: pd.DataFrame
-    told: list[str]  # what a reader must know
+    notes: list[str]  # what a reader must know
 
 
-class Arranged(NamedTuple):
+class SortedDifferences(NamedTuple):
     """Metrics of a row in the order in which a reader wants them."""
 
     first: list[Difference]  # those whose interval leaves out 0, then the other paired ones
@@ -68,70 +68,74 @@ class Arranged(NamedTuple):
     same: int  # how many are equal on both sides
 
 
-def arranged(metrics: Sequence[Difference]) -> Arranged:
-    """What changed first; what did not is counted alone."""
-    moved = [one for one in metrics if one.value != 0 or (one.paired and (one.low, one.high) != (0, 0))]
-    first = sorted((one for one in moved if one.paired or one.certain), key=lambda one: not one.certain)
-    folded = [one for one in moved if not one.paired and not one.certain]
-    return Arranged(first, folded, len(metrics) - len(moved))
+def sorted_differences(metrics: Sequence[Difference]) -> SortedDifferences:
+    """The metrics that changed, the certain ones first; those that are equal on both sides are only counted."""
+    moved = [
+        metric for metric in metrics if metric.value != 0 or (metric.paired and (metric.low, metric.high) != (0, 0))
+    ]
+    first = sorted(
+        (metric for metric in moved if metric.paired or metric.certain), key=lambda metric: not metric.certain
+    )
+    folded = [metric for metric in moved if not metric.paired and not metric.certain]
+    return SortedDifferences(first, folded, len(metrics) - len(moved))
 
 
 def main(arguments: Sequence[str]) -> None:
     """Compare two results, row by row."""
-    given = parser().parse_args(arguments)
-    with _side(given.a, given.row) as one, _side(given.b, given.row) as other:
-        rows = [_compared(name, a, b, given) for name, a, b in _paired(one, other)]
+    args = parser().parse_args(arguments)
+    with _side(args.a, args.row) as rows_a, _side(args.b, args.row) as rows_b:
+        rows = [_compared(name, a, b, args) for name, a, b in _paired(rows_a, rows_b)]
         for compared in rows:
-            show(compared, whole=given.all)
-        if given.html is not None:
-            with atomic.file(given.html) as part:
-                part.write_text(page(rows, given.a, given.b), encoding="utf-8")
-        if given.plots is not None:
-            with atomic.folder(given.plots) as part:
+            show(compared, whole=args.all)
+        if args.html is not None:
+            with atomic.file(args.html) as part:
+                part.write_text(page(rows, args.a, args.b), encoding="utf-8")
+        if args.plots is not None:
+            with atomic.folder(args.plots) as part:
                 write_plots(part, rows)
 
 
-def show(compared: Compared, whole: bool = False) -> None:
+def show(compared: ComparedRow, whole: bool = False) -> None:
     """Print the differences of a row, and the instances that changed most."""
     console = Console()
-    shown = Table(title=f"row {compared.name}", title_justify="left", box=None, padding=(0, 1))
+    table = Table(title=f"row {compared.name}", title_justify="left", box=None, padding=(0, 1))
     for column in ("metric", "A", "B", "B - A", "95% of B - A"):
-        shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    shown.add_column("", justify="right")  # gives way to the numbers
-    first, folded, same = arranged(compared.metrics)
-    for one in [*first, *(folded if whole else [])]:
-        shown.add_row(*_cells(one))
-    console.print(shown if shown.row_count else f"row {compared.name}: no metric changed")
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    table.add_column("", justify="right")  # gives way to the numbers
+    first, folded, same = sorted_differences(compared.metrics)
+    for metric in [*first, *(folded if whole else [])]:
+        table.add_row(*_cells(metric))
+    console.print(table if table.row_count else f"row {compared.name}: no metric changed")
     if folded and not whole:
         console.print(f"{len(folded)} more differ within bounds that hold 0: --all shows them")
     if same:
         console.print(f"{same} metrics are the same on both sides")
-    for sentence in compared.told:
+    for sentence in compared.notes:
         console.print(f"[yellow]{sentence}[/yellow]")
     for record in compared.changed.to_dict("records"):
         console.print(f"  {record['change']:+.2f}  {_place(compared, record)}: {record['category']}")
 
 
-def page(rows: Sequence[Compared], a: str, b: str) -> str:
+def page(rows: Sequence[ComparedRow], a: str, b: str) -> str:
     """One self-contained page."""
     loader = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined)
     sections = [
         {
-            "name": one.name,
-            "told": one.told,
-            "metrics": _lines(arranged(one.metrics).first),
-            "folded": _lines(arranged(one.metrics).folded),
-            "same": arranged(one.metrics).same,
+            "name": compared.name,
+            "notes": compared.notes,
+            "metrics": _lines(sorted_differences(compared.metrics).first),
+            "folded": _lines(sorted_differences(compared.metrics).folded),
+            "same": sorted_differences(compared.metrics).same,
             "changed": [
                 {
-                    "what": f"{record['category']}, {_place(one, record)}",
+                    "what": f"{record['category']}, {_place(compared, record)}",
                     "change": f"{record['change']:+.2f}",
-                    "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(one, record)],
+                    "sides": [figures.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(compared, record)],
                 }
-                for record in one.changed.to_dict("records")
+                for record in compared.changed.to_dict("records")
             ],
         }
-        for one in rows
+        for compared in rows
     ]
     return loader.get_template(TEMPLATE.name).render(a=a, b=b, rows=sections)
 
@@ -140,80 +144,80 @@ def _lines(metrics: Sequence[Difference]) -> list[tuple[list[str], bool]]:
     return [(_cells(metric), metric.certain) for metric in metrics]
 
 
-def write_plots(folder: Path, rows: Sequence[Compared]) -> None:
+def write_plots(folder: Path, rows: Sequence[ComparedRow]) -> None:
     """`<row>.json`, a record a metric, and `<row>/<place>.png`, A left and B right: `dvc plots show` draws both."""
-    for one in rows:
+    for compared in rows:
         records = [
-            {"metric": m.name, "a": m.one, "b": m.other, "difference": m.value, "low": m.low, "high": m.high}
-            for m in one.metrics
+            {"metric": m.name, "a": m.a, "b": m.b, "difference": m.value, "low": m.low, "high": m.high}
+            for m in compared.metrics
         ]
-        (folder / f"{one.name}.json").write_text(json.dumps(records, indent=2) + "\n")
-        for place, record in enumerate(one.changed.to_dict("records")):
-            sides = _side_by_side(one, record)
+        (folder / f"{compared.name}.json").write_text(json.dumps(records, indent=2) + "\n")
+        for place, record in enumerate(compared.changed.to_dict("records")):
+            sides = _side_by_side(compared, record)
             if sides:
-                (folder / one.name).mkdir(exist_ok=True)
-                name = "-".join(_place(one, record).split())
-                _joined(sides).save(folder / one.name / f"{place:02d}-{name}.png")
+                (folder / compared.name).mkdir(exist_ok=True)
+                name = "-".join(_place(compared, record).split())
+                _joined(sides).save(folder / compared.name / f"{place:02d}-{name}.png")
 
 
-def _compared(name: str, a: Sequence[Seed], b: Sequence[Seed], given: argparse.Namespace) -> Compared:
-    one, other = (difference.read([seed.scores for seed in seeds]) for seeds in (a, b))
-    differing = difference.checked(one, other)
-    told = [f"not the same on both sides, and numbers may differ for it: {', '.join(differing)}"] if differing else []
-    if one.source["pictures"] == other.source["pictures"]:
-        told.append("both sides judged the very same pictures")
-    if len(a) > 1:
-        names = [", ".join(seed.name or str(seed.scores) for seed in seeds) for seeds in (a, b)]
-        told.append(f"means over {len(a)} seeds; {names[0]} of A against {names[1]} of B, in this order")
-    drawn = [
-        (given.pictures[0] / left.name, given.pictures[1] / right.name)
-        if given.pictures
+def _compared(name: str, seeds_a: Sequence[Seed], seeds_b: Sequence[Seed], args: argparse.Namespace) -> ComparedRow:
+    side_a, side_b = (difference.read([seed.scores for seed in seeds]) for seeds in (seeds_a, seeds_b))
+    differing = difference.checked(side_a, side_b)
+    notes = [f"not the same on both sides, and numbers may differ for it: {', '.join(differing)}"] if differing else []
+    if side_a.source["pictures"] == side_b.source["pictures"]:
+        notes.append("both sides judged the very same pictures")
+    if len(seeds_a) > 1:
+        names = [", ".join(seed.name or str(seed.scores) for seed in seeds) for seeds in (seeds_a, seeds_b)]
+        notes.append(f"means over {len(seeds_a)} seeds; {names[0]} of A against {names[1]} of B, in this order")
+    folders_of_seeds = [
+        (args.pictures[0] / left.name, args.pictures[1] / right.name)
+        if args.pictures
         else (left.pictures, right.pictures)
-        for left, right in zip(a, b, strict=True)
+        for left, right in zip(seeds_a, seeds_b, strict=True)
     ]
-    return Compared(
+    return ComparedRow(
         name,
-        one,
-        other,
-        drawn if all(folder.is_dir() for folders in drawn for folder in folders) else None,
-        difference.of_metrics(one, other, given.resamples, given.seed),
-        difference.most_changed(one, other, given.count),
-        told,
+        side_a,
+        side_b,
+        folders_of_seeds if all(folder.is_dir() for folders in folders_of_seeds for folder in folders) else None,
+        difference.of_metrics(side_a, side_b, args.resamples, args.seed),
+        difference.most_changed(side_a, side_b, args.count),
+        notes,
     )
 
 
-def _place(compared: Compared, record: Mapping[Hashable, Any]) -> str:
+def _place(compared: ComparedRow, record: Mapping[Hashable, Any]) -> str:
     """Key and index of an instance, and the number of its seed where there are several."""
-    seed = f" seed {record['seed'] + 1}" if len(compared.one.folders) > 1 else ""
+    seed = f" seed {record['seed'] + 1}" if len(compared.a.folders) > 1 else ""
     return f"{record['key']} {record['index']}{seed}"
 
 
-def _paired(one: Rows, other: Rows) -> Iterator[tuple[str, list[Seed], list[Seed]]]:
+def _paired(rows_a: Rows, rows_b: Rows) -> Iterator[tuple[str, list[Seed], list[Seed]]]:
     """Rows of both sides: those of one name or, where each side is a single row, these two."""
-    if len(one) == len(other) == 1:
-        (name, a), (_, b) = *one.items(), *other.items()
+    if len(rows_a) == len(rows_b) == 1:
+        (name, a), (_, b) = *rows_a.items(), *rows_b.items()
         yield name, a, b
         return
-    names = [name for name in one if name in other]
+    names = [name for name in rows_a if name in rows_b]
     if not names:
-        raise ValueError(f"no row stands on both sides: {', '.join(one)} and {', '.join(other)}")
+        raise ValueError(f"no row stands on both sides: {', '.join(rows_a)} and {', '.join(rows_b)}")
     for name in names:
-        yield name, one[name], other[name]
+        yield name, rows_a[name], rows_b[name]
 
 
 @contextmanager
-def _side(given: str, only: str | None) -> Iterator[Rows]:
+def _side(argument: str, only: str | None) -> Iterator[Rows]:
     """The rows of A or B, each with its seeds."""
     with ExitStack() as stack:
         rows: Rows = {}
-        for where in [given] if Path(given).exists() else given.split(","):
-            for name, seeds in stack.enter_context(_found(where, only)).items():
+        for where in [argument] if Path(argument).exists() else argument.split(","):
+            for name, seeds in stack.enter_context(_rows_at(where, only)).items():
                 rows.setdefault(name, []).extend(seeds)
         yield rows
 
 
 @contextmanager
-def _found(where: str, only: str | None) -> Iterator[Rows]:
+def _rows_at(where: str, only: str | None) -> Iterator[Rows]:
     """The rows of one folder or revision."""
     folder = Path(where)
     if (folder / "metrics.json").is_file():
@@ -235,9 +239,9 @@ def _found(where: str, only: str | None) -> Iterator[Rows]:
 def _rows(folders: Sequence[tuple[str, Path, Path]]) -> Rows:
     """Folders by name, with their scores and pictures, as rows with seeds."""
     rows: Rows = {}
-    for full, scores, shown in folders:
+    for full, scores, pictures_folder in folders:
         name, _, seed = full.partition(row.SEED)
-        rows.setdefault(name, []).append(Seed(seed, scores, shown))
+        rows.setdefault(name, []).append(Seed(seed, scores, pictures_folder))
     return rows
 
 
@@ -260,36 +264,43 @@ def _of_revision(revision: str, path: Path, scratch: Path, name: str = "scores")
     return target
 
 
-def _side_by_side(compared: Compared, record: Mapping[Hashable, Any]) -> list[Image.Image]:
+def _side_by_side(compared: ComparedRow, record: Mapping[Hashable, Any]) -> list[Image.Image]:
     """The picture on both sides with the instance's box; none where the pictures are not at hand."""
     if compared.pictures is None:
         return []
-    shown = []
+    sides = []
     for folder in compared.pictures[int(record["seed"])]:
-        found = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in SUFFIXES]
-        if not found:
+        files = [path for path in sorted(folder.glob(f"{record['key']}.*")) if path.suffix.lower() in SUFFIXES]
+        if not files:
             return []
-        picture = Image.fromarray(pictures.read(found[0]))
+        picture = Image.fromarray(pictures.read(files[0]))
         x0, y0, x1, y1 = (float(edge) for edge in record["box"])
         width, height = picture.size
         edges = [x0 * width, y0 * height, max(x0 * width, x1 * width - 1), max(y0 * height, y1 * height - 1)]
         ImageDraw.Draw(picture).rectangle(edges, outline=LINE)
-        shown.append(picture)
-    return shown
+        sides.append(picture)
+    return sides
 
 
 def _joined(sides: Sequence[Image.Image]) -> Image.Image:
-    canvas = Image.new("RGB", (sum(one.width for one in sides) + 4, max(one.height for one in sides)), "white")
+    canvas = Image.new("RGB", (sum(side.width for side in sides) + 4, max(side.height for side in sides)), "white")
     canvas.paste(sides[0], (0, 0))
     canvas.paste(sides[1], (sides[0].width + 4, 0))
     return canvas
 
 
-def _cells(one: Difference) -> list[str]:
-    kind = "" if one.paired else "bounds"
-    said = "differs" if one.certain else ""
-    interval = f"{one.low:+.3f} to {one.high:+.3f}"
-    return [one.name, f"{one.one:.3f}", f"{one.other:.3f}", f"{one.value:+.3f}", interval, f"{kind} {said}".strip()]
+def _cells(metric: Difference) -> list[str]:
+    kind = "" if metric.paired else "bounds"
+    verdict = "differs" if metric.certain else ""
+    interval = f"{metric.low:+.3f} to {metric.high:+.3f}"
+    return [
+        metric.name,
+        f"{metric.a:.3f}",
+        f"{metric.b:.3f}",
+        f"{metric.value:+.3f}",
+        interval,
+        f"{kind} {verdict}".strip(),
+    ]
 
 
 def parser() -> Parser:

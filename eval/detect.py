@@ -1,6 +1,6 @@
 """detect: find instances in the pictures of one row.   pictures -> detections
 
-Each batch is kept once it is done, whoever does it: a kill costs the batches in flight.
+Each batch is stored as soon as it is done, by whichever executor: a kill costs the batches in flight.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,15 @@ import pyarrow as pa
 from pydantic import PositiveInt
 
 from eval.finders import choice
-from eval.finders.choice import Choice, Vocabulary
+from eval.finders.choice import Choice, DetectionVocabulary
 from eval.finders.finder import Detection, Finder
 from eval.inputs import detections, ground_truth
 from eval.inputs.pictures import Pictures, Pixels, Size, find, read
-from instdiff import provenance, stage, tables
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import provenance, tables
 from instdiff.layouts import masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks.device import Place
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
@@ -45,8 +46,8 @@ class Params(Choice):
     work: Work
 
 
-class Shown(NamedTuple):
-    """A picture to look at, and what is looked for in it."""
+class PictureQuery(NamedTuple):
+    """A picture, and the phrases to search for in it."""
 
     key: str
     path: Path
@@ -60,7 +61,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class ChosenFinder:
-    """The finder that params choose, which a process loads when it first looks; it can be sent to other processes."""
+    """The finder that params choose, loaded by each process that needs it, so that it can be sent to others."""
 
     digest: str  # of all weights and settings
     params: Params = field(compare=False)
@@ -69,10 +70,10 @@ class ChosenFinder:
     @property
     def classes(self) -> Sequence[str] | None:
         """All it can find, where that is a fixed list."""
-        return _loaded(self).classes
+        return choice.classes(self.params, self.detector)
 
     def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> Sequence[Sequence[Detection]]:
-        """What is seen of each picture's phrases."""
+        """The detections of each picture's phrases."""
         return _loaded(self).find(pictures, phrases)
 
 
@@ -88,16 +89,16 @@ class Search:
     finder: Finder
     classes: tuple[str, ...]
 
-    def __call__(self, batch: Sequence[Shown]) -> Iterator[Answer]:
+    def __call__(self, batch: Sequence[PictureQuery]) -> Iterator[Answer]:
         """A row a detection."""
         ids = {name: place + 1 for place, name in enumerate(self.classes)}
-        pixels = [shown.pixels() for shown in batch]
-        seen = self.finder.find(pixels, [shown.phrases for shown in batch])
-        for shown, picture, detections_D in zip(batch, pixels, seen, strict=True):
+        pixels = [query.pixels() for query in batch]
+        seen = self.finder.find(pixels, [query.phrases for query in batch])
+        for query, picture, detections_D in zip(batch, pixels, seen, strict=True):
             height, width = picture.shape[:2]
             rows = [
                 {
-                    "key": shown.key,
+                    "key": query.key,
                     "category_id": ids[each.category],
                     "bbox": list(ground_truth.xywh(each.box, height, width)),
                     "score": float(each.score),
@@ -105,18 +106,18 @@ class Search:
                 }
                 for each in detections_D
             ]
-            yield Answer(shown.key, rows, [])
+            yield Answer(query.key, rows, [])
 
 
 def annotations(
-    finder: Finder, pictures: Pictures, vocabulary: Vocabulary, params: Params, scratch: Path
+    finder: Finder, pictures: Pictures, vocabulary: DetectionVocabulary, params: Params, scratch: Path
 ) -> list[dict[str, Any]]:
     """COCO results of every picture, in order; finished batches lie in `scratch`."""
-    shown = [
-        Shown(*each)
+    queries = [
+        PictureQuery(*each)
         for each in zip(pictures.keys, pictures.paths, pictures.stated, vocabulary.of_pictures, strict=True)
     ]
-    batches = [shown[start : start + params.batch_size] for start in range(0, len(shown), params.batch_size)]
+    batches = [queries[start : start + params.batch_size] for start in range(0, len(queries), params.batch_size)]
     done = parts.cut_into(batches, Search(finder, vocabulary.classes), scratch, DETECTIONS, params.work)
     parts.make_all(done, params.work)
     place_of = {key: place for place, key in enumerate(pictures.keys)}
@@ -132,7 +133,7 @@ def write(
     path: Path,
     finder: Finder,
     pictures: Pictures,
-    vocabulary: Vocabulary,
+    vocabulary: DetectionVocabulary,
     made_by: dict[str, object],
     params: Params,
 ) -> dict[str, int]:

@@ -16,12 +16,12 @@ from eval.inputs.pictures import find
 
 def main(arguments: Sequence[str]) -> None:
     """Detect, write the file, and say how much was found."""
-    given = parser().parse_args(arguments)
-    params = choice.with_options(evaluate.read_settings(given.params, given.size).detect, given)
-    truth = ground_truth_files.read(given.layouts, given.images, given.size)
-    pictures = find(given.pictures, truth.images, params.square)
-    counts = detect.detected(given.out, pictures, truth.instances, given.detector, params)
-    print(f"{given.out}: {counts['detections']} detections in {counts['pictures']} pictures")
+    args = parser().parse_args(arguments)
+    params = choice.with_options(evaluate.read_settings(args.params, args.size).detect, args)
+    truth = ground_truth_files.read(args.layouts, args.images, args.size)
+    pictures = find(args.pictures, truth.images, params.square)
+    counts = detect.detected(args.out, pictures, truth.instances, args.detector, params)
+    print(f"{args.out}: {counts['detections']} detections in {counts['pictures']} pictures")
 
 
 def parser() -> argparse.ArgumentParser:

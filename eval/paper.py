@@ -14,15 +14,16 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import PositiveFloat, PositiveInt
 
-from eval.benchmarks.published import CELLS, COLUMNS, Cell
+from eval.benchmarks.published import CELLS, COLUMNS, PaperCell
 from eval.metrics import bootstrap
 from eval.scoring.columns import SCORES
 from eval.scoring.row import REAL
-from instdiff import atomic, provenance, stage, tables
-from instdiff.formats import RELEASED
+from instdiff import stage
+from instdiff.files import atomic, provenance, tables
+from instdiff.files.texts import read_json
+from instdiff.layouts.formats import RELEASED
+from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Strict
-from instdiff.table_rows import TableRow
-from instdiff.texts import read_json
 
 TEMPLATE = Path(__file__).parent / "pages" / "paper.html.j2"
 STAGES = ("generate", "detect", "score")
@@ -38,7 +39,7 @@ class Params(Strict):
     rows: dict[str, TableRow]
 
 
-class Metric(NamedTuple):
+class PaperMetric(NamedTuple):
     """A value and its 95% interval, as the paper prints it."""
 
     value: float
@@ -46,17 +47,17 @@ class Metric(NamedTuple):
     high: float
 
 
-class Line(NamedTuple):
+class PaperLine(NamedTuple):
     """One cell of the paper's, and ours by one reading of it."""
 
-    cell: Cell
+    cell: PaperCell
     reading: str
     row: str  # of ours, with its ground truth
-    ours: Metric | None
+    ours: PaperMetric | None
     verdict: str
 
 
-class Scored(NamedTuple):
+class PaperRow(NamedTuple):
     """A row of ours."""
 
     truth: str
@@ -66,27 +67,27 @@ class Scored(NamedTuple):
     source: dict[str, Any]
 
 
-def read(scores: Path) -> dict[tuple[str, str], Scored]:
+def read(scores: Path) -> dict[tuple[str, str], PaperRow]:
     """Every row that was scored, by ground truth and name."""
-    found = {}
+    rows = {}
     for path in sorted(scores.glob("*/*/metrics.json")):
         folder = path.parent
         truth, row = folder.parent.name, folder.name
         instances = tables.read(folder / "instances.parquet", SCORES)
-        found[truth, row] = Scored(truth, row, read_json(path), instances, read_json(folder / "provenance.json"))
-    return found
+        rows[truth, row] = PaperRow(truth, row, read_json(path), instances, read_json(folder / "provenance.json"))
+    return rows
 
 
-def of_cell(cell: Cell, scored: Scored) -> Metric | None:
+def of_cell(cell: PaperCell, scored: PaperRow) -> PaperMetric | None:
     """Our value of a cell, None where nothing was measured."""
     if cell.metric is None or cell.metric not in scored.metrics:
         return None
     metric = per_picture(cell.metric, scored) if cell.per_picture else scored.metrics[cell.metric]
     factor = COLUMNS[cell.column][1]
-    return Metric(*(factor * metric[end] for end in ("value", "low", "high")))
+    return PaperMetric(*(factor * metric[end] for end in ("value", "low", "high")))
 
 
-def per_picture(metric: str, scored: Scored) -> dict[str, float]:
+def per_picture(metric: str, scored: PaperRow) -> dict[str, float]:
     """A mean over the first instances of each picture, then over pictures, as the reference's script takes it."""
     instances = scored.instances[scored.instances["index"] < RELEASED.max_instances]
     words = PER_PICTURE[metric]
@@ -97,7 +98,7 @@ def per_picture(metric: str, scored: Scored) -> dict[str, float]:
     return bootstrap.mean(np.asarray(means_I, np.float64), np.arange(len(means_I)), draws)._asdict()
 
 
-def verdict(cell: Cell, ours: Metric | None, comparable: bool) -> str:
+def verdict(cell: PaperCell, ours: PaperMetric | None, comparable: bool) -> str:
     """Where our value lies: by the band, and where there is none by our own interval."""
     if cell.metric is None:
         return "the paper does not define it"
@@ -112,47 +113,49 @@ def verdict(cell: Cell, ours: Metric | None, comparable: bool) -> str:
     return "in the band" if low <= ours.value <= high else "below the band" if ours.value < low else "above the band"
 
 
-def lines(scored: Mapping[tuple[str, str], Scored], comparable: bool) -> list[Line]:
+def lines(scored: Mapping[tuple[str, str], PaperRow], comparable: bool) -> list[PaperLine]:
     """Every cell of the paper's by every reading of it that was drawn."""
-    found = []
+    paper_lines = []
     for cell in CELLS:
         if not cell.rows:
-            found.append(Line(cell, "", "", None, verdict(cell, None, comparable)))
+            paper_lines.append(PaperLine(cell, "", "", None, verdict(cell, None, comparable)))
         for reading, truth, row in cell.rows:
             if (truth, row) in scored:
                 ours = of_cell(cell, scored[truth, row])
-                found.append(Line(cell, reading, f"{truth}/{row}", ours, verdict(cell, ours, comparable)))
-    return found
+                paper_lines.append(PaperLine(cell, reading, f"{truth}/{row}", ours, verdict(cell, ours, comparable)))
+    return paper_lines
 
 
-def alarms(scored: Mapping[tuple[str, str], Scored]) -> list[str]:
+def alarms(scored: Mapping[tuple[str, str], PaperRow]) -> list[str]:
     """One sentence for everything that makes the tables suspicious."""
-    said = []
+    sentences = []
     for (truth, row), each in scored.items():
         values = [round(100 * each.metrics[name]["value"], 1) for name in ("box_ap", "mask_ap") if name in each.metrics]
         if row != REAL and tuple(values) == STOLEN:
-            said.append(f"{truth}/{row} has box AP 49.9 and mask AP 40.8, which is the score of the real pictures.")
+            sentences.append(
+                f"{truth}/{row} has box AP 49.9 and mask AP 40.8, which is the score of the real pictures."
+            )
     weights = {json.dumps(each.source["drawn_by"]["weights"]) for each in scored.values() if each.source["drawn_by"]}
     if len(weights) > 1:
-        said.append("The rows were not all drawn by the same weights.")
-    return said
+        sentences.append("The rows were not all drawn by the same weights.")
+    return sentences
 
 
 def costs(seconds: Mapping[str, float], params: Params) -> dict[str, dict[str, float]]:
     """Of each row: seconds of each stage, hours of all, and their price."""
-    found: dict[str, dict[str, float]] = {}
+    by_row: dict[str, dict[str, float]] = {}
     for name, taken in seconds.items():
         step, _, row = name.partition("@")
         if step in STAGES and row:
-            found.setdefault(row.replace("-", "/", 1), {})[step] = taken
-    for own in found.values():
+            by_row.setdefault(row.replace("-", "/", 1), {})[step] = taken
+    for own in by_row.values():
         own["hours"] = sum(own.values()) / 3600
         if params.gpu_hour is not None:
             own["price"] = own["hours"] * params.gpus * params.gpu_hour
-    return found
+    return by_row
 
 
-def numbers(found: Sequence[Line]) -> dict[str, dict[str, Any]]:
+def numbers(paper_lines: Sequence[PaperLine]) -> dict[str, dict[str, Any]]:
     """The lines as records by table, method, column and reading, for `dvc metrics`."""
     return {
         f"{line.cell.method} | {line.cell.column} | {line.reading}": {
@@ -162,7 +165,7 @@ def numbers(found: Sequence[Line]) -> dict[str, dict[str, Any]]:
             **({} if line.ours is None else line.ours._asdict()),
             "verdict": line.verdict,
         }
-        for line in found
+        for line in paper_lines
     }
 
 
@@ -182,12 +185,12 @@ def run(
     if not scored:
         raise ValueError(f"{scores}: no row was scored")
     info = read_json(truth).get("info", {})
-    found = lines(scored, bool(info.get("comparable", False)))
+    paper_lines = lines(scored, bool(info.get("comparable", False)))
     recipes = {path.parent.relative_to(weights).as_posix(): path for path in sorted(weights.rglob("recipe.json"))}
     loader = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined)
     text = loader.get_template(TEMPLATE.name).render(
-        lines=found,
-        tables=list(dict.fromkeys(line.cell.table for line in found)),
+        lines=paper_lines,
+        tables=list(dict.fromkeys(line.cell.table for line in paper_lines)),
         scored=list(scored.values()),
         rows=params.rows,
         columns=COLUMNS,
@@ -199,11 +202,11 @@ def run(
         files={name: read_json(path)["params"]["files"] for name, path in recipes.items()},
         versions=provenance.versions(),
     )
-    for path, content in ((table, json.dumps(numbers(found), indent=2) + "\n"), (page, text)):
+    for path, content in ((table, json.dumps(numbers(paper_lines), indent=2) + "\n"), (page, text)):
         with atomic.file(path) as part:
             part.write_text(content, encoding="utf-8")
-    outside = sum(line.verdict.startswith(("below", "above")) for line in found)
-    return {"rows": len(scored), "cells": len(found), "outside_the_band": outside}
+    outside = sum(line.verdict.startswith(("below", "above")) for line in paper_lines)
+    return {"rows": len(scored), "cells": len(paper_lines), "outside_the_band": outside}
 
 
 if __name__ == "__main__":

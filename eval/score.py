@@ -8,13 +8,14 @@ instance is an error. `annotated` may be COCO's annotations, as `instdiff coco` 
 from pathlib import Path
 
 from eval.inputs import coco, ground_truth
-from eval.inputs import detections as detected
-from eval.inputs import pictures as shown
-from eval.scoring.features import look
+from eval.inputs import detections as detection_files
+from eval.inputs import pictures as picture_folders
+from eval.scoring.features import load_judges
 from eval.scoring.headline import HEADLINE
 from eval.scoring.row import Inputs, Params, checked, sources
 from eval.scoring.score_row import score, write
-from instdiff import provenance, stage
+from instdiff import stage
+from instdiff.files import provenance
 
 
 def run(
@@ -32,12 +33,12 @@ def run(
     """Detections + annotated + pictures -> scores"""
     is_table = annotated.is_dir() or annotated.suffix == ".parquet"
     truth = ground_truth.load(images, annotated) if is_table else coco.ground_truth(annotated)
-    judged = shown.find(pictures, truth.images, params.square)
-    found = detected.read(detections, judged.sizes)
-    inputs = checked(row, Inputs(truth, judged, shown.find(real, truth.images, None), found))
-    eyes = look(judge, provenance.of_folder(judge), params)
-    scored = score(row, inputs, eyes, params)
-    write(scores, scored, sources(row, inputs, eyes.digest, params))
+    judged = picture_folders.find(pictures, truth.images, params.square)
+    detected = detection_files.read(detections, judged.sizes)
+    inputs = checked(row, Inputs(truth, judged, picture_folders.find(real, truth.images, None), detected))
+    judges = load_judges(judge, provenance.of_folder(judge), params)
+    scored = score(row, inputs, judges, params)
+    write(scores, scored, sources(row, inputs, judges.digest, params))
     return {"pictures": len(truth.images), "instances": len(scored.instances)} | {
         name: scored.metrics[name].value for name in HEADLINE if name in scored.metrics
     }

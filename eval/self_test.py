@@ -11,7 +11,8 @@ from eval import detect
 from eval.inputs import coco, detections, ground_truth
 from eval.inputs.pictures import find
 from eval.metrics import average_precision
-from instdiff import atomic, provenance, stage
+from instdiff import stage
+from instdiff.files import atomic, provenance
 from instdiff.schema import Share, Strict
 
 KINDS: dict[str, average_precision.Kind] = {"box_ap": "bbox", "mask_ap": "segm"}
@@ -25,14 +26,14 @@ class Params(Strict):
     detect: detect.Params
 
 
-def measured(truth: ground_truth.GroundTruth, found: detections.Detections) -> dict[str, float]:
+def measured(truth: ground_truth.GroundTruth, detected: detections.Detections) -> dict[str, float]:
     """Average precision of boxes and masks, without intervals."""
     sizes = [(int(row["height"]), int(row["width"])) for row in truth.images.to_dict("records")]
-    given = ground_truth.coco_annotations(truth, sizes, found.classes)
-    images, categories = ground_truth.coco_images(sizes), ground_truth.coco_categories(found.classes)
+    annotations = ground_truth.coco_annotations(truth, sizes, detected.classes)
+    images, categories = ground_truth.coco_images(sizes), ground_truth.coco_categories(detected.classes)
     values = {}
     for name, kind in KINDS.items():
-        matched = average_precision.matched(images, categories, given, found.in_coco, kind)
+        matched = average_precision.matched(images, categories, annotations, detected.in_coco, kind)
         values[name] = average_precision.summary(matched).ap
     return values
 
@@ -50,10 +51,10 @@ def verdict(values: dict[str, float], params: Params) -> str | None:
 def run(*, pictures: Path, annotations: Path, detector: Path, result: Path, params: Params) -> dict[str, float]:
     """COCO's own pictures -> average precision of the detector, or a sentence"""
     truth = coco.ground_truth(annotations)
-    shown = find(pictures, truth.images, None)
+    real_pictures = find(pictures, truth.images, None)
     scratch = result.with_name("self-test-detections.json")
-    detect.detected(scratch, shown, truth.instances, detector, params.detect)
-    values = measured(truth, detections.read(scratch, shown.sizes))
+    detect.detected(scratch, real_pictures, truth.instances, detector, params.detect)
+    values = measured(truth, detections.read(scratch, real_pictures.sizes))
     scratch.unlink()
     fault = verdict(values, params)
     if fault is not None:
@@ -64,7 +65,7 @@ def run(*, pictures: Path, annotations: Path, detector: Path, result: Path, para
     with atomic.file(result) as part:
         record = {"measured": values, "expected": params.expected, "detector": provenance.of_folder(detector)}
         part.write_text(json.dumps(record) + "\n")
-    return {"pictures": len(shown.keys), **values}
+    return {"pictures": len(real_pictures.keys), **values}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instdiff import atomic
+from instdiff.files import atomic
 from instdiff.stage import PARAMS_FILE
 
 START, END = "<!-- table -->", "<!-- /table -->"
@@ -28,13 +28,13 @@ Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]  # row -> metric -> va
 def table(metrics: Metrics) -> Table:
     """One line a row, each number with the half width of its 95% interval; a dash where nothing was measured."""
     names = list(dict.fromkeys(name for row in metrics.values() for name in row))
-    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    shown.add_column("row", overflow="fold", min_width=NARROWEST)
+    printed = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    printed.add_column("row", overflow="fold", min_width=NARROWEST)
     for name in names:
-        shown.add_column(name.replace("_accuracy", "").replace("_", "\n"), justify="right", no_wrap=True)
+        printed.add_column(name.replace("_accuracy", "").replace("_", "\n"), justify="right", no_wrap=True)
     for row, values in metrics.items():
-        shown.add_row(row, *(number(values[name]) if name in values else "-" for name in names))
-    return shown
+        printed.add_row(row, *(number(values[name]) if name in values else "-" for name in names))
+    return printed
 
 
 def number(metric: Mapping[str, float]) -> str:

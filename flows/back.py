@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from dvc.repo import Repo
 
-from instdiff import config
+from instdiff.config import compose
 
 
 def missing(lock: dict[str, Any], cache: Path) -> Iterator[str]:
@@ -31,7 +31,7 @@ def _cached(md5: str, cache: Path) -> bool:
     if not path.is_file():
         return False
     inside = json.loads(path.read_text(encoding="utf-8")) if md5.endswith(".dir") else []
-    return all((cache / one["md5"][:2] / one["md5"][2:]).is_file() for one in inside)
+    return all((cache / entry["md5"][:2] / entry["md5"][2:]).is_file() for entry in inside)
 
 
 def _in_git(path: str) -> bool:
@@ -40,15 +40,15 @@ def _in_git(path: str) -> bool:
 
 def unsaved(status: dict[str, Any]) -> list[str]:
     """Outputs that were changed by hand or left by a stage that did not end, which no cache has."""
-    changes = [change for one in status.values() for change in one if isinstance(change, dict)]
+    changes = [change for reasons in status.values() for change in reasons if isinstance(change, dict)]
     outs = {path: how for change in changes for path, how in change.get("changed outs", {}).items()}
     return sorted(path for path, how in outs.items() if how in ("modified", "new") and not _in_git(path))
 
 
 def main() -> None:
     """Go back, or say why not and what to do."""
-    shown = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, check=False)
-    lock = yaml.safe_load(shown.stdout) or {}
+    lock_of_head = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, check=False)
+    lock = yaml.safe_load(lock_of_head.stdout) or {}
     with Repo() as repo:
         status, cache = repo.status(), Path(repo.cache.local.path)
     if changed := unsaved(status):
@@ -56,7 +56,7 @@ def main() -> None:
             f"nothing was done: no stage finished {', '.join(changed)}; `make repro` does, `dvc commit` keeps it so"
         )
     if absent := sorted(set(missing(lock, cache))):
-        config.compile_params([])
+        compose.compile_params([])
         sys.exit(
             f"params.yaml has the values of configs/ again. Data stay as they are: of the last commit's outputs "
             f"{len(absent)} are not in DVC's cache here ({absent[0]}, ...); `dvc pull` fetches them where a remote has "

@@ -20,7 +20,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Column, Table
 
-from flows.metrics import Change, Metric
+from flows.results.metrics import Change, Metric
 from instdiff.options import Parser
 from instdiff.schema import Strict
 
@@ -67,20 +67,26 @@ def command(name: str, variant: Variant) -> list[str]:
 
 def queue(name: str, grid: Grid) -> None:
     """Queue every experiment of a grid; ValueError names the first that DVC refuses."""
-    for one, variant in grid.variants.items():
-        if subprocess.run(command(f"{name}-{one}", variant), check=False).returncode:
-            raise ValueError(f"{name}-{one} was not queued; those above it were (dvc queue status)")
+    for variant_name, variant in grid.variants.items():
+        if subprocess.run(command(f"{name}-{variant_name}", variant), check=False).returncode:
+            raise ValueError(f"{name}-{variant_name} was not queued; those above it were (dvc queue status)")
     print(f"run them: dvc exp run --run-all; look at them: instdiff grid {name} --show, dvc exp show")
 
 
 def lines(name: str, grid: Grid) -> Iterator[Line]:
     """Every row that an experiment of the grid changed, each after the same row of HEAD, which they started from."""
-    ran = {one: variant for one, variant in grid.variants.items() if f"{name}-{one}" in experiments()}
-    runs = {"HEAD": DVCFileSystem(rev="HEAD")} | {one: DVCFileSystem(rev=f"{name}-{one}") for one in ran}
+    ran = {
+        variant_name: variant
+        for variant_name, variant in grid.variants.items()
+        if f"{name}-{variant_name}" in experiments()
+    }
+    runs = {"HEAD": DVCFileSystem(rev="HEAD")} | {
+        variant_name: DVCFileSystem(rev=f"{name}-{variant_name}") for variant_name in ran
+    }
     scores = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["vars"][0]["path"]["scores"]
     rows = dict.fromkeys(row for variant in ran.values() for row in variant.rows)
     for row in rows:
-        for run in ["HEAD", *(one for one, variant in ran.items() if row in variant.rows)]:
+        for run in ["HEAD", *(variant_name for variant_name, variant in ran.items() if row in variant.rows)]:
             yield Line(row, run, json.loads(runs[run].read_text(f"{scores}/{row}/metrics.json")))
 
 
@@ -96,27 +102,31 @@ def experiments() -> set[str]:
     """Names of the experiments that started from HEAD."""
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return {one.rpartition("/")[2] for one in found if one.startswith(f"refs/exps/{head[:2]}/{head[2:]}/")}
+    references = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {
+        reference.rpartition("/")[2]
+        for reference in references
+        if reference.startswith(f"refs/exps/{head[:2]}/{head[2:]}/")
+    }
 
 
-def table(found: Sequence[Line], metrics: Sequence[str]) -> Table:
+def table(table_lines: Sequence[Line], metrics: Sequence[str]) -> Table:
     """Each value with half of its 95% interval; marked where it leaves the interval that HEAD gave it."""
     heads = (name.replace("_accuracy", "").replace("_", " ") for name in metrics)
-    shown = Table("row", Column("run", no_wrap=True), *heads, box=MARKDOWN)
+    printed = Table("row", Column("run", no_wrap=True), *heads, box=MARKDOWN)
     before: dict[str, Metric] = {}
-    for line in found:
+    for line in table_lines:
         if line.run == "HEAD":
             before = line.metrics
         cells = (number(Change(line.row, name, before[name], line.metrics[name])) for name in metrics)
-        shown.add_row(line.row, line.run, *cells)
-    return shown
+        printed.add_row(line.row, line.run, *cells)
+    return printed
 
 
-def number(one: Change) -> str:
+def number(change: Change) -> str:
     """A value, its interval and a mark: `.57±.03 worse`."""
-    value, half = one.after["value"], (one.after["high"] - one.after["low"]) / 2
-    return f"{value:.3f}±{half:.3f}{' worse' if one.fell else ' better' if one.rose else ''}"
+    value, half = change.after["value"], (change.after["high"] - change.after["low"]) / 2
+    return f"{value:.3f}±{half:.3f}{' worse' if change.fell else ' better' if change.rose else ''}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -127,10 +137,10 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     grid = read(GRIDS / f"{chosen.grid}.yaml")
     if chosen.show:
-        found = list(lines(chosen.grid, grid))
-        if not found:
+        table_lines = list(lines(chosen.grid, grid))
+        if not table_lines:
             print(nothing(chosen.grid, grid))
             return
-        Console(width=WIDTH).print(table(found, grid.metrics))
+        Console(width=WIDTH).print(table(table_lines, grid.metrics))
     else:
         queue(chosen.grid, grid)

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flows import dag, repro
-from instdiff import atomic, config, values
+from flows import repro
+from flows.graph import dag
+from instdiff.config import compose, values
+from instdiff.files import atomic
 
 DRAWING = Path(__file__).with_name("paper.yaml")
 GRAPH = Path("dvc.yaml")
@@ -65,29 +67,29 @@ class Coco(NamedTuple):
 
 def coco_files(folder: Path) -> Coco:
     """COCO's validation set in a folder, unpacked as it comes; ValueError says all that is not there."""
-    found = Coco(folder / "val2017", *(folder / "annotations" / name for name in ANNOTATIONS))
-    lacking = [path.relative_to(folder).as_posix() for path in found if not path.exists()]
+    files = Coco(folder / "val2017", *(folder / "annotations" / name for name in ANNOTATIONS))
+    lacking = [path.relative_to(folder).as_posix() for path in files if not path.exists()]
     if lacking:
         raise ValueError(
             f"{folder}: {', '.join(lacking)} not there; val2017.zip and annotations_trainval2017.zip, unpacked there,"
             " hold them"
         )
-    return found
+    return files
 
 
 def weight_files(folder: Path, features: str) -> dict[str, Path]:
     """The published files by the option that brings them in; ValueError says all that are not there."""
-    found = {}
+    by_option = {}
     lacking = []
     for kind in KINDS:
         there = [folder / name for name in kind.names if (folder / name / kind.holds).exists()]
         if there:
-            found[kind.option] = there[0]
+            by_option[kind.option] = there[0]
         elif kind.option not in OPTIONAL and not (kind.option == "inception" and features == "judge"):
             lacking.append(" or ".join(kind.names))
     if lacking:
         raise ValueError(f"{folder}: not there: {', '.join(lacking)}")
-    return found
+    return by_option
 
 
 def workers(text: str | None) -> list[str]:
@@ -103,7 +105,7 @@ def workers(text: str | None) -> list[str]:
     raise ValueError(f"WORKERS={text}: neither a number of processes, nor slurm, nor a scheduler's tcp:// address")
 
 
-def drawn(rows: Sequence[str], with_attributes: Sequence[str]) -> dict[str, dict[str, str]]:
+def rows_to_draw(rows: Sequence[str], with_attributes: Sequence[str]) -> dict[str, dict[str, str]]:
     """Every row on the plain ground truth, and some with a colour, and with a texture, in each phrase."""
     pairs = [("plain", row) for row in rows] + [(t, row) for t in ("colour", "texture") for row in with_attributes]
     return {f"{truth}-{row}": {"truth": truth, "row": row} for truth, row in pairs}
@@ -116,39 +118,41 @@ def prepare(
     if not out.resolve().is_relative_to(Path.cwd()) or out.resolve() == Path.cwd():
         raise ValueError(f"{out}: must be a folder within {Path.cwd()}, where DVC keeps what it knows")
     of_coco = Coco(*(path.resolve() for path in coco_files(coco)))
-    text = config.composed(["experiment=sd15", "+paper=default", *workers(executor), *overrides])
-    found = yaml.safe_load(text)
-    values.check(found)
-    files = {name: path.resolve() for name, path in weight_files(weights, found["score"]["sets"]["features"]).items()}
-    benchmark = found.pop("benchmark")
-    unknown = [row for row in benchmark["attribute_rows"] if row not in found["rows"]]
+    text = compose.composed(["experiment=sd15", "+paper=default", *workers(executor), *overrides])
+    composed = yaml.safe_load(text)
+    values.check(composed)
+    files = {
+        name: path.resolve() for name, path in weight_files(weights, composed["score"]["sets"]["features"]).items()
+    }
+    benchmark = composed.pop("benchmark")
+    unknown = [row for row in benchmark["attribute_rows"] if row not in composed["rows"]]
     if unknown:
-        raise ValueError(f"benchmark.attribute_rows: no row {unknown[0]!r}; there are {', '.join(found['rows'])}")
+        raise ValueError(f"benchmark.attribute_rows: no row {unknown[0]!r}; there are {', '.join(composed['rows'])}")
     part = [] if subset is None else ["--subset", str(subset)]
-    asked = ["--size", str(benchmark["size"]), "--seed", str(benchmark["seed"]), "--compat", "reference", *part]
-    found["here"] = {
+    options = ["--size", str(benchmark["size"]), "--seed", str(benchmark["seed"]), "--compat", "reference", *part]
+    composed["here"] = {
         "weights": shlex.join(word for name, path in files.items() for word in (f"--{name}", str(path))),
         "coco": shlex.join(["--instances", str(of_coco.instances), "--captions", str(of_coco.captions)]),
         "pictures": shlex.quote(str(of_coco.pictures)),
         "annotations": shlex.quote(str(of_coco.instances)),
         "truths": {
-            name: shlex.join([*asked, *(["--attributes", name] if name != "plain" else [])])
+            name: shlex.join([*options, *(["--attributes", name] if name != "plain" else [])])
             for name in ("plain", "colour", "texture")
         },
-        "drawn": drawn(list(found["rows"]), benchmark["attribute_rows"]),
+        "drawn": rows_to_draw(list(composed["rows"]), benchmark["attribute_rows"]),
     }
     page = drawing(of_coco, files, os.path.relpath(Path.cwd(), out.resolve()))
     out.mkdir(parents=True, exist_ok=True)
-    written(out / "params.yaml", yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
+    written(out / "params.yaml", yaml.safe_dump(composed, sort_keys=False, allow_unicode=True))
     written(out / "dvc.yaml", yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=120))
 
 
 def drawing(coco: Coco, weights: Mapping[str, Path], root: str) -> dict[str, Any]:
     """The page of stages, each with the files given and its code, seen from a folder `root` below this one."""
     page: dict[str, Any] = yaml.safe_load(DRAWING.read_text(encoding="utf-8"))
-    known = yaml.safe_load(GRAPH.read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load(GRAPH.read_text(encoding="utf-8"))["stages"]
     annotations = [str(coco.instances), str(coco.captions)]
-    given = {
+    inputs = {
         "weights": [str(path) for path in weights.values()],
         "real": [*annotations, str(coco.pictures)],
         "truth": annotations,
@@ -156,10 +160,10 @@ def drawing(coco: Coco, weights: Mapping[str, Path], root: str) -> dict[str, Any
     }
     for name, entry in page["stages"].items():
         stage = entry.get("do", entry)
-        of_graph = known.get(name, {})
+        of_graph = stages.get(name, {})
         deps = [str(dep) for dep in of_graph.get("do", of_graph).get("deps", [])]
         code = CODE.get(name, tuple(dep for dep in deps if dep.partition("/")[0] in PACKAGES))
-        stage["deps"] = [*stage.get("deps", []), *given.get(name, []), *(f"{root}/{dep}" for dep in code)]
+        stage["deps"] = [*stage.get("deps", []), *inputs.get(name, []), *(f"{root}/{dep}" for dep in code)]
     return page
 
 
@@ -173,8 +177,8 @@ def written(path: Path, text: str) -> None:
 def timed(out: Path, took: Mapping[str, float]) -> None:
     """Add how long stages took to what is known, for the page."""
     path = out / SECONDS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    written(path, json.dumps(known | {name: round(taken, 1) for name, taken in took.items()}, indent=1) + "\n")
+    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    written(path, json.dumps(seconds | {name: round(taken, 1) for name, taken in took.items()}, indent=1) + "\n")
 
 
 def halves(out: Path) -> Iterator[dag.Graph]:
@@ -195,14 +199,14 @@ def make(out: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check what is given, then draw, judge and write the page; one sentence where something is wrong."""
-    given = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
-        prepare(given.coco, given.weights, given.subset, given.workers, given.overrides, given.out)
+        prepare(args.coco, args.weights, args.subset, args.workers, args.overrides, args.out)
     except ValueError as error:
         sys.exit(f"paper: {error}")
-    status = make(given.out)
+    status = make(args.out)
     if status == 0:
-        print(f"the paper's table: {(given.out / 'paper.html').resolve()}")
+        print(f"the paper's table: {(args.out / 'paper.html').resolve()}")
     sys.exit(status)
 
 

@@ -10,10 +10,12 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows import confine, paper, pipeline, tree
-from flows.nursery import Nursery
+from flows import paper, pipeline
+from flows.graph import tree
+from flows.graph.nursery import Nursery
 from flows.pipeline import ENVIRONMENT, GOOD, MAX_THREADS, Jobs, Row
-from instdiff import config
+from flows.serving import confine
+from instdiff.config import compose
 
 Subset = Annotated[int, Field(ge=1)] | None
 
@@ -64,4 +66,4 @@ def confined(coco: str, weights: str, out: str, workers: str | None, overrides: 
     allowed = confine.allowed()
     confine.check(yaml.safe_dump({"coco": coco, "weights": weights, "out": out}), "{}", allowed)
     base = ["experiment=sd15", "+paper=default"]
-    confine.check(config.composed([*base, *paper.workers(workers), *overrides]), config.composed(base), allowed)
+    confine.check(compose.composed([*base, *paper.workers(workers), *overrides]), compose.composed(base), allowed)

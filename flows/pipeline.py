@@ -24,10 +24,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows import artifacts, dag, experiments, gpus, metrics, parameters, server, settings, tree
-from flows.nursery import ClosedError, Nursery
-from flows.progress import Progress
-from instdiff import config
+from flows.graph import dag, tree
+from flows.graph.nursery import ClosedError, Nursery
+from flows.results import artifacts, experiments, metrics
+from flows.results.progress import Progress
+from flows.serving import gpus, parameters, server, settings
+from instdiff.config import compose
 from instdiff.options import Parser, whole
 from instdiff.progress import TAG
 
@@ -38,7 +40,7 @@ RETRY_DELAY = 5.0  # seconds before the first retry of a stage, twice as long be
 if TYPE_CHECKING:
     Experiment = str
 else:  # what the form of the UI offers, and all that the server accepts
-    Experiment = Literal[("default", *sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")))]
+    Experiment = Literal[("default", *sorted(path.stem for path in (compose.CONFIGS / "experiment").glob("*.yaml")))]
 
 Jobs = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None  # of an experiment: part of a Git reference
@@ -64,8 +66,8 @@ def pipeline(
         name: keep the run as a DVC experiment of this name; one is made up for a run of a deployment.
     """
     log = get_run_logger()
-    given = parameters.words(experiment, overrides)
-    log.info("Values: %s", shlex.join(given) or "configs/ as they are")
+    words = parameters.words(experiment, overrides)
+    log.info("Values: %s", shlex.join(words) or "configs/ as they are")
     try:
         chosen, kept_as = settings.read(), experiments.named(name)
         values = parameters.composed(experiment, overrides, by_form=runtime.deployment.name is not None)
@@ -74,18 +76,18 @@ def pipeline(
     with (
         tree.held(str(runtime.flow_run.name), waiting) as lock,
         Nursery(ENVIRONMENT, jobs, [lock]) as nursery,
-        parameters.way_on(given, log.warning),
+        parameters.way_on(words, log.warning),
     ):
         under_name("Running")
-        config.write(values)
+        compose.write(values)
         graph = dag.upto(dag.load(), targets) if targets else dag.load()
-        files = artifacts.shown(graph)
+        files = artifacts.shown_files(graph)
         last = metrics.read(files["metrics"]) if "metrics" in files else {}
         rows = run(graph, nursery)
         create_table_artifact(rows, key="stages", description="How each stage ended")
-        bad = [one["stage"] for one in rows if one["how"] not in GOOD]
+        bad = [outcome["stage"] for outcome in rows if outcome["how"] not in GOOD]
         if bad:
-            log.warning(parameters.going_on(given))
+            log.warning(parameters.going_on(words))
             return Failed(message=f"{len(bad)} of {len(rows)} stages did not complete: {', '.join(bad)}")
         changed = artifacts.publish(files, last)
         if kept_as and changed_something(rows):
@@ -111,7 +113,7 @@ def under_name(name: str, message: str | None = None) -> None:
 
 def changed_something(rows: Sequence[Row]) -> bool:
     """Whether a run did more than to see that all is up to date."""
-    return any(one["how"] != "Skipped" for one in rows)
+    return any(outcome["how"] != "Skipped" for outcome in rows)
 
 
 def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
@@ -124,9 +126,9 @@ def run(graph: dag.Graph, nursery: Nursery, page: str = "") -> list[Row]:
         )
         upstream, num_gpus = [runs[each] for each in node.upstream if each in runs], node.meta.get("gpus", 0)
         runs[name] = retried.submit(name, node.stale, num_gpus, nursery, page, wait_for=upstream, return_state=False)
-    for one in runs.values():
-        one.wait()
-    return [row(name, one.state) for name, one in runs.items()]
+    for future in runs.values():
+        future.wait()
+    return [row(name, future.state) for name, future in runs.items()]
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc.lock is the only cache

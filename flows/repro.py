@@ -17,30 +17,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from flows import dag
-from instdiff import atomic
+from flows.graph import dag
+from instdiff.files import atomic
 from instdiff.progress import TAG
 
 SECONDS = Path("runs/seconds.json")  # stage -> seconds it took the last time it ran
 OUTPUT = Path("runs/output")
 BETWEEN = 30.0  # seconds between two lines within a stage
-SHOWN = 30  # lines of a failed stage
+MAX_LINES = 30  # lines of a failed stage
 _BEGINS = re.compile(r"Running stage '([^']+)'")
 _CACHED = re.compile(r"Stage '([^']+)' is cached - skipping run")
 
 
 class Account:
-    """What is said of a run, from the lines that DVC and its stages print."""
+    """What to report of a run, from the lines that DVC and its stages print."""
 
     def __init__(
         self,
         stale: Sequence[str],
-        known: Mapping[str, float],
+        seconds_before: Mapping[str, float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Count the `stale` stages; `known` are the seconds each took before."""
+        """Count the `stale` stages, which took `seconds_before` in an earlier run."""
         self.left, self.total = list(stale), len(stale)
-        self.known, self.clock = dict(known), clock
+        self.seconds_before, self.clock = dict(seconds_before), clock
         self.took: dict[str, float] = {}  # in this run
         self.stage: str | None = None
         self.output: list[str] = []
@@ -51,7 +51,7 @@ class Account:
         if begins := _BEGINS.search(text):
             yield from self.end()
             self.stage, self.output, self.within = begins[1], [], ""
-            self.began = self.said = self.clock()
+            self.began = self.last_line = self.clock()
         elif cached := _CACHED.search(text):
             yield from self.end()
             self._done(cached[1])
@@ -67,8 +67,8 @@ class Account:
 
     def tick(self) -> Iterator[str]:
         """What to say when time has passed."""
-        if self.stage is not None and self.clock() - self.said >= BETWEEN:
-            self.said = self.clock()
+        if self.stage is not None and self.clock() - self.last_line >= BETWEEN:
+            self.last_line = self.clock()
             yield f"{self._place(self.stage, here=1)}{self.within}, {spoken(self.clock() - self.began)} so far"
 
     def end(self) -> Iterator[str]:
@@ -84,7 +84,7 @@ class Account:
 
     def rest(self) -> float | None:
         """About how many seconds the stages take that are left; None where nothing is known of any."""
-        seconds = self.known | self.took
+        seconds = self.seconds_before | self.took
         if not seconds:
             return None
         usual = sum(seconds.values()) / len(seconds)
@@ -127,7 +127,7 @@ def timed(stream: IO[str]) -> Iterator[str | None]:
         yield line
 
 
-def told(account: Account, lines: Iterable[str | None]) -> Iterator[str]:
+def report(account: Account, lines: Iterable[str | None]) -> Iterator[str]:
     """What to say, line by line; a stage's own output is written down when it ends."""
     for line in lines:
         stage = account.stage
@@ -150,22 +150,22 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
     `stale` are the stages that are to be counted.
     """
     seconds = folder / SECONDS
-    known = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
-    account = Account(stale, known)
+    seconds_before = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
+    account = Account(stale, seconds_before)
     environment = os.environ | {"INSTDIFF_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dvc", "repro", *words]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
         assert process.stdout is not None
-        for line in told(account, timed(process.stdout)):
+        for line in report(account, timed(process.stdout)):
             print(line, flush=True)
     if process.returncode and account.stage is not None:
         path = keep(account.stage, account.output)
-        print(f"{account.stage} failed; its output is in {path} and ends:", *account.output[-SHOWN:], sep="\n")
+        print(f"{account.stage} failed; its output is in {path} and ends:", *account.output[-MAX_LINES:], sep="\n")
     elif process.returncode:
-        print(*account.output[-SHOWN:], sep="\n")
+        print(*account.output[-MAX_LINES:], sep="\n")
     with atomic.file(seconds) as part:
-        part.write_text(json.dumps(known | account.took), encoding="utf-8")
+        part.write_text(json.dumps(seconds_before | account.took), encoding="utf-8")
     return process.returncode, account.took
 
 

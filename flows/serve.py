@@ -1,7 +1,7 @@
 """A Prefect server on loopback and the deployments it can start: `python -m flows.serve`, or `make ui`.
 
 The server keeps its database in .prefect/, so that history survives a restart and nothing leaves the repository. Who
-may ask it: flows/server.py.
+may ask it: flows/serving/server.py.
 """
 
 import fcntl
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from flows import confine, pages, parameters, server, settings
-from flows.server import Access
-from instdiff import values
+from flows.serving import confine, pages, parameters, server, settings
+from flows.serving.server import Access
+from instdiff.files import value_faults
 from instdiff.options import PORT, Parser
 
 HOME = Path(".prefect")
@@ -53,13 +53,13 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            there = known()
+            there = last_access()
             where = f"already runs at {there.entrance}" if there else "another one is just starting"
             raise RuntimeError(f"make ui: {where}") from None
         yield
 
 
-def known() -> Access | None:
+def last_access() -> Access | None:
     """The server that was started in this tree last, whether or not it still runs."""
     return Access(*ACCESS.read_text(encoding="utf-8").split()) if ACCESS.is_file() else None
 
@@ -73,7 +73,7 @@ def written(access: Access) -> None:
 
 def choose(port: int) -> tuple[Access, bool]:
     """The server that a kill of the last `make ui` left behind, or a new one to start; whether it runs already."""
-    left = known()
+    left = last_access()
     if left is not None and left.port == port and server.answers(left, "/api/admin/version"):
         return left, True
     return server.new(port), False
@@ -86,12 +86,12 @@ def check(wanted: settings.Settings) -> None:
         ValueError: a deployment names what is not there.
     """
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name, one in wanted.deployments.items():
+    for name, entry in wanted.deployments.items():
         try:
-            parameters.composed(one.experiment, one.overrides, by_form=True)
-            for target in one.targets:
+            parameters.composed(entry.experiment, entry.overrides, by_form=True)
+            for target in entry.targets:
                 if target.partition("@")[0] not in stages:
-                    raise ValueError(f"{target}: no such stage{values.suggestion(target, stages)}")
+                    raise ValueError(f"{target}: no such stage{value_faults.suggestion(target, stages)}")
         except ValueError as error:
             raise ValueError(f"{settings.PATH}: {name}: {error}") from error
 
@@ -101,20 +101,20 @@ def deployments(wanted: settings.Settings) -> None:
     from prefect import serve  # reads its settings from the environment when imported
     from prefect.schedules import Cron
 
-    from flows import gpus
     from flows.pipeline import pipeline
+    from flows.serving import gpus
 
     # Prefect 3.8 does not await it when it is asked to end, and ends all the same.
     warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
     gpus.create_limit()
     crash_dead_runs()
     served = []
-    for name, one in wanted.deployments.items():
+    for name, entry in wanted.deployments.items():
         deployment = pipeline.to_deployment(
             name,
-            description=f"Brings {', '.join(one.targets) or 'every stage'} up to date, with all it rests on.",
-            parameters={"experiment": one.experiment, "overrides": one.overrides, "targets": one.targets},
-            schedule=Cron(one.schedule, timezone=one.timezone) if one.schedule else None,
+            description=f"Brings {', '.join(entry.targets) or 'every stage'} up to date, with all it rests on.",
+            parameters={"experiment": entry.experiment, "overrides": entry.overrides, "targets": entry.targets},
+            schedule=Cron(entry.schedule, timezone=entry.timezone) if entry.schedule else None,
             tags=["dvc"],
         )
         assert not isinstance(deployment, Coroutine)  # no event loop runs here
@@ -153,11 +153,11 @@ def main() -> None:
     parser = Parser(prog="make ui", description="A local Prefect server and the deployments of this pipeline.")
     parser.add_argument("--port", type=PORT, default=4200, help="the server's; reports are served at the next one")
     parser.add_argument("--allow", action="append", default=[], help="a folder outside that the form's values may name")
-    given = parser.parse_args()
-    port = given.port
-    os.environ[confine.ALLOWED] = os.pathsep.join(str(Path(one).resolve()) for one in given.allow)
-    for asked in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends the server too, as by Ctrl-C
-        signal.signal(asked, signal.default_int_handler)
+    args = parser.parse_args()
+    port = args.port
+    os.environ[confine.ALLOWED] = os.pathsep.join(str(Path(folder).resolve()) for folder in args.allow)
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends the server too, as by Ctrl-C
+        signal.signal(signal_number, signal.default_int_handler)
     try:
         with alone():
             access, there = choose(port)

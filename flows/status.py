@@ -23,11 +23,11 @@ Changes = Sequence[Any]  # of one stage, as `dvc status` gives them
 
 def words(changes: Changes) -> Iterator[str]:
     """Each reason why a stage is out of date."""
-    for one in changes:
-        if isinstance(one, str):
-            yield {"changed command": "its command changed"}.get(one, one)
+    for change in changes:
+        if isinstance(change, str):
+            yield {"changed command": "its command changed"}.get(change, change)
             continue
-        for kind, files in one.items():
+        for kind, files in change.items():
             for path, how in files.items():
                 yield _word(kind, path, how)
 
@@ -43,10 +43,10 @@ def _word(kind: str, path: str, how: object) -> str:
 def in_words_alone(stage: str, changes: Changes) -> str | None:
     """Why a stage cannot be committed as it is, or None where only comments and docstrings of its code changed."""
     recorded = {dep["path"]: dep["md5"] for dep in locked().get(stage, {}).get("deps", []) if "md5" in dep}
-    for one in changes:
-        files = one.get("changed deps") if isinstance(one, Mapping) and len(one) == 1 else None
+    for change in changes:
+        files = change.get("changed deps") if isinstance(change, Mapping) and len(change) == 1 else None
         if files is None:
-            return next(words([one]))
+            return next(words([change]))
         for path, how in files.items():
             if isinstance(how, Mapping) or how != "modified" or not path.endswith(".py"):
                 return _word("changed deps", path, how)
@@ -61,8 +61,8 @@ def in_words_alone(stage: str, changes: Changes) -> str | None:
 @cache
 def locked() -> dict[str, Any]:
     """The stages of dvc.lock."""
-    found = yaml.safe_load(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else None
-    stages: dict[str, Any] = (found or {}).get("stages", {})
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else None
+    stages: dict[str, Any] = (lock or {}).get("stages", {})
     return stages
 
 
@@ -71,9 +71,9 @@ def version(path: str, md5: str) -> str | None:
     """The version of a file that has this hash, from Git's history; None where there is none."""
     history = subprocess.run(["git", "log", "--format=%H", "--", path], capture_output=True, text=True, check=True)
     for commit in history.stdout.split():
-        shown = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True, check=False)
-        if not shown.returncode and hashlib.md5(shown.stdout, usedforsecurity=False).hexdigest() == md5:
-            return shown.stdout.decode()
+        source = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True, check=False)
+        if not source.returncode and hashlib.md5(source.stdout, usedforsecurity=False).hexdigest() == md5:
+            return source.stdout.decode()
     return None
 
 

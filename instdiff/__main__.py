@@ -31,11 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module, what it does
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command named first; a fault in what was given is one sentence and exit code 2."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in {"-h", "--help"}:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
         print(usage())
         return
-    name, rest = _named(given)
+    name, rest = _named(words)
     if name not in COMMANDS:
         sys.exit(f"instdiff: there is no command {name!r}\n\n{usage()}")
     try:
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _named(given: Sequence[str]) -> tuple[str, Sequence[str]]:
+def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The command, of two words or one, and its arguments."""
-    words = 2 if " ".join(given[:2]) in COMMANDS else 1
-    return " ".join(given[:words]), given[words:]
+    length = 2 if " ".join(words[:2]) in COMMANDS else 1
+    return " ".join(words[:length]), words[length:]
 
 
 def usage() -> str:

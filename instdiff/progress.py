@@ -76,8 +76,8 @@ def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str]
     for done, item in enumerate(items, start=1):
         yield item
         if done % every == 0 or done == total:
-            said = {"note": note()} if note is not None else {}
-            print(TAG + json.dumps({"done": done, "total": total, "unit": unit, **said}), flush=True)
+            details = {"note": note()} if note is not None else {}
+            print(TAG + json.dumps({"done": done, "total": total, "unit": unit, **details}), flush=True)
 
 
 def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:

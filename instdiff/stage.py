@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from instdiff import atomic, values
+from instdiff.config import values
+from instdiff.files import atomic, value_faults
 from instdiff.schema import Strict
 
 Run = Callable[..., Mapping[str, float]]
@@ -122,15 +123,15 @@ def load_params(run: Run) -> Strict:
     Raises:
         ValueError: a sentence for each value that is wrong, of whichever stage.
     """
-    name, found = section(run), yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
-    if name not in found:
+    name, sections = section(run), yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    if name not in sections:
         raise ValueError(f"{PARAMS_FILE} has no section {name}; `python -m instdiff.config` writes it")
-    own = values.section(found, name)
+    own = values.section(sections, name)
     try:
         params: Strict = sys.modules[run.__module__].Params.model_validate(own)
     except ValidationError as error:
-        raise ValueError(f"{PARAMS_FILE}: {'; '.join(values.explained(error, name, own))}") from None
-    values.check(found, but=name)
+        raise ValueError(f"{PARAMS_FILE}: {'; '.join(value_faults.explained(error, name, own))}") from None
+    values.check(sections, but=name)
     return params
 
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
-from instdiff import config, stage
-from instdiff import values as values_of
+from instdiff import stage
+from instdiff.config import compose
+from instdiff.config import values as values_of
 from instdiff.work import resume
 
 ROOT = Path(__file__).parents[1]
@@ -49,13 +50,13 @@ def declared(name: str, kind: str) -> list[str]:
 
 
 def test_params_yaml_is_compiled_from_configs() -> None:
-    assert (ROOT / "params.yaml").read_text() == config.composed([], ROOT / "configs")
+    assert (ROOT / "params.yaml").read_text() == compose.composed([], ROOT / "configs")
 
 
 def test_dvc_exp_run_would_write_the_same_params(tmp_path: Path) -> None:
     overrides = ["experiment=smoke", "seed=7"]
     compose_and_dump(tmp_path / "params.yaml", str(ROOT / "configs"), None, "config", str(tmp_path), overrides)
-    assert (tmp_path / "params.yaml").read_text() == config.composed(overrides, ROOT / "configs")
+    assert (tmp_path / "params.yaml").read_text() == compose.composed(overrides, ROOT / "configs")
 
 
 @each_stage
@@ -77,7 +78,7 @@ def test_a_section_without_a_stage_is_one_that_stages_share() -> None:
 
 @pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
 def test_the_values_of_every_experiment_fit_the_stages(experiment: str | None) -> None:
-    values = yaml.safe_load(config.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
     for name in STAGES:
         params = module(name).Params
         params.model_validate(values_of.section(values, name))
@@ -107,6 +108,17 @@ def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> N
     written = set(declared(name, "outs") + declared(name, "metrics") + declared(name, "plots"))
     assert read | written == given
     assert not read & written
+
+
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+def test_no_value_leads_a_stage_to_what_another_writes(experiment: str | None) -> None:
+    """Such a path is an argument, which the graph sees."""
+    values = yaml.safe_load(compose.composed([f"experiment={experiment}"] if experiment else [], ROOT / "configs"))
+    written = [Path(place) for place in PAGES[0]["vars"][0]["path"].values()]
+    for name in STAGES:
+        for value_name, value in compose.leaves(values[name]):
+            within = isinstance(value, str) and any(Path(value).is_relative_to(place) for place in written)
+            assert not within, f"{name}.{value_name}: {value}"
 
 
 @each_stage

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_prep.annotators.crops import ModelParams, Pixels
-from instdiff.device import resolve
+from instdiff.files.provenance import fingerprint
 from instdiff.networks import loading
-from instdiff.provenance import fingerprint
+from instdiff.networks.device import resolve
 from instdiff.work.outcomes import Failure
 
 
@@ -34,5 +34,5 @@ class Blip:
         ids = self._model.generate(
             **inputs, num_beams=self._params.num_beams, max_new_tokens=self._params.max_tokens, do_sample=False
         )
-        said = self._processor.batch_decode(ids, skip_special_tokens=True)
-        return [" ".join(one.split()).removeprefix(prompt.lower().strip()).strip() for one in said]
+        texts = self._processor.batch_decode(ids, skip_special_tokens=True)
+        return [" ".join(text.split()).removeprefix(prompt.lower().strip()).strip() for text in texts]

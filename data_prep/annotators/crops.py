@@ -1,7 +1,6 @@
 """Captions from pixels: what a model says of the crop of each instance, batched across pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -9,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
+from data_prep.annotators.instances import Instance
 from instdiff.layouts import geometry
-from instdiff.schema import Box, Strict
+from instdiff.schema import Strict
 from instdiff.work.outcomes import Failure
-from instdiff.work.pictures import Picture
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 
@@ -31,16 +30,6 @@ class ModelParams(Strict):
     device: str  # auto, cpu, cuda, cuda:N or mps; of transformers (lavis takes the GPU that it sees)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One instance to describe."""
-
-    picture: Picture
-    index: int
-    category: str | None
-    box: Box
-
-
 class Describer(Protocol):
     """A model that looks at pixels; `name` says which, with its revision."""
 
@@ -57,33 +46,33 @@ class Crops:
     def __init__(self, describer: Describer, params: ModelParams) -> None:
         self._describer, self._params = describer, params
 
-    def caption(self, batch: Sequence[Subject]) -> list[tuple[str, str] | Failure]:
+    def caption(self, batch: Sequence[Instance]) -> list[tuple[str, str] | Failure]:
         """What the model says of each; of a crop too small to see, its category, as in the released training data."""
-        captions: list[tuple[str, str] | Failure] = [self._by_category(subject) for subject in batch]
-        large = [place for place, subject in enumerate(batch) if area(subject) >= self._params.min_area]
+        captions: list[tuple[str, str] | Failure] = [self._by_category(instance) for instance in batch]
+        large = [place for place, instance in enumerate(batch) if area(instance) >= self._params.min_area]
         if not large:
             return captions
-        pixels = {subject.picture.key: subject.picture for subject in (batch[place] for place in large)}
+        pixels = {instance.picture.key: instance.picture for instance in (batch[place] for place in large)}
         decoded = {key: picture.pixels() for key, picture in pixels.items()}
         crops = [geometry.crop(decoded[batch[place].picture.key], batch[place].box) for place in large]
-        for place, said in zip(large, self._describer.describe(crops), strict=True):
-            captions[place] = said if isinstance(said, Failure) else self._named(said, batch[place].category)
+        for place, text in zip(large, self._describer.describe(crops), strict=True):
+            captions[place] = text if isinstance(text, Failure) else self._named(text, batch[place].category)
         return captions
 
-    def _by_category(self, subject: Subject) -> tuple[str, str] | Failure:
-        if subject.category is None:
+    def _by_category(self, instance: Instance) -> tuple[str, str] | Failure:
+        if instance.category is None:
             return Failure("no_category", f"smaller than {self._params.min_area} pixels and without a category")
-        return subject.category, "category"
+        return instance.category, "category"
 
-    def _named(self, said: str, category: str | None) -> tuple[str, str] | Failure:
-        if not said:
+    def _named(self, text: str, category: str | None) -> tuple[str, str] | Failure:
+        if not text:
             return Failure("no_words", f"{self._describer.name} said nothing")
-        if self._params.name_category and category is not None and category.lower() not in said.lower():
-            said = f"{category}. {said}"
-        return said, self._describer.name
+        if self._params.name_category and category is not None and category.lower() not in text.lower():
+            text = f"{category}. {text}"
+        return text, self._describer.name
 
 
-def area(subject: Subject) -> int:
+def area(instance: Instance) -> int:
     """Of the box, in pixels, its sides cut to whole ones."""
-    down, across = geometry.sides(subject.box, subject.picture.height, subject.picture.width)
+    down, across = geometry.sides(instance.box, instance.picture.height, instance.picture.width)
     return down * across

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from instdiff.schema import Box
 
 
-class Found(NamedTuple):
+class ScoredBox(NamedTuple):
     """One instance that a grounder sees."""
 
     category: str | None

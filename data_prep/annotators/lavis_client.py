@@ -8,8 +8,8 @@ from pathlib import Path
 
 from data_prep.annotators import lavis_worker
 from data_prep.annotators.crops import ModelParams, Pixels
+from instdiff.files.provenance import fingerprint
 from instdiff.isolated.line_worker import LineWorker, base64_png
-from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 
 

@@ -36,8 +36,8 @@ class Model:
         """What each crop shows."""
         from PIL import Image
 
-        pictures = [Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB") for one in question["crops"]]
-        pixels = self.torch.stack([self.see(one) for one in pictures]).to(self.device, self.dtype)
+        pictures = [Image.open(io.BytesIO(base64.b64decode(crop))).convert("RGB") for crop in question["crops"]]
+        pixels = self.torch.stack([self.see(picture) for picture in pictures]).to(self.device, self.dtype)
         if question["prompt"]:
             self.model.prompt = question["prompt"]  # BLIP looks nowhere else; how BLIP-2 takes one differs by version
         with self.torch.no_grad():

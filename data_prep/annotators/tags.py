@@ -110,8 +110,9 @@ class Vocabulary:
         self._processor = CLIPProcessor.from_pretrained(tags.clip, local_files_only=True)
         self._model = loading.from_folder(CLIPModel, tags.clip, dtype="auto")
         self._model.to(device)
-        said = [tags.template.format(word=word) for word in self.words]
-        inputs = self._processor(text=said, return_tensors="pt", padding=True, truncation=True).to(self._model.device)
+        prompts = [tags.template.format(word=word) for word in self.words]
+        inputs = self._processor(text=prompts, return_tensors="pt", padding=True, truncation=True)
+        inputs = inputs.to(self._model.device)
         with torch.no_grad():
             text_WD = self._model.text_projection(self._model.text_model(**inputs).pooler_output)
         self._text_WD = text_WD / text_WD.norm(dim=-1, keepdim=True)
@@ -127,9 +128,9 @@ class Vocabulary:
         likeliest = logits_BW.softmax(-1).topk(min(self._params.most, len(self.words)))
         return [
             tuple(
-                self.words[place] for place, chance in zip(*one, strict=True) if chance >= self._params.min_probability
+                self.words[place] for place, chance in zip(*pair, strict=True) if chance >= self._params.min_probability
             )
-            for one in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+            for pair in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
         ]
 
 
@@ -156,10 +157,10 @@ class Ram:
         """RAM's English tags of each picture."""
         from PIL import Image
 
-        pixels_BCHW = self._torch.stack([self._transform(Image.fromarray(one.pixels())) for one in batch])
+        pixels_BCHW = self._torch.stack([self._transform(Image.fromarray(picture.pixels())) for picture in batch])
         with self._torch.no_grad():
             english, _ = self._model.generate_tag(pixels_BCHW.to(self._device))
-        return [tuple(tag.strip() for tag in said.split("|") if tag.strip()) for said in english]
+        return [tuple(tag.strip() for tag in line.split("|") if tag.strip()) for line in english]
 
 
 def tagger(tags: FixedTags | CaptionTags | VocabularyTags | RamTags, device: Any = "cpu") -> Tagger:
@@ -179,10 +180,10 @@ def words(path: Path | None) -> tuple[str, ...]:
     """The words of a list, one a line, without comments; ValueError when there are none."""
     source = files("data_prep.annotators") / "vocabulary.txt" if path is None else path
     text = source.read_text("utf-8-sig")
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if not found:
+    words = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not words:
         raise ValueError(f"{path}: a vocabulary without words")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(words))
 
 
 def noun_phrases(caption: str) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from instdiff import atomic
 from instdiff.data.index import INDEX_FILE, Index
 from instdiff.data.shards import Sample, read
-from instdiff.formats import RELEASED
+from instdiff.files import atomic
 from instdiff.layouts import geometry
+from instdiff.layouts.formats import RELEASED
 from instdiff.networks.clip import load_text
 from instdiff.options import Parser
 from instdiff.progress import track
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("shards", type=Path, help="what the stage shard wrote")
     options.add_argument("text", type=Path, help="a CLIP text encoder: the reference's trainer needs that of SD 1.5")
     options.add_argument("folder", type=Path, help="where the files go; it must not exist")
-    given = options.parse_args(arguments)
-    if given.folder.exists():
-        raise ValueError(f"{given.folder}: exists already")
-    print(f"{given.folder}: {export(given.shards, load_text(given.text).pooled, given.folder)} pictures")
+    args = options.parse_args(arguments)
+    if args.folder.exists():
+        raise ValueError(f"{args.folder}: exists already")
+    print(f"{args.folder}: {export(args.shards, load_text(args.text).pooled, args.folder)} pictures")
 
 
 def export(shards: Path, features: Features, folder: Path) -> int:
@@ -51,9 +51,9 @@ def export(shards: Path, features: Features, folder: Path) -> int:
 
 def label(sample: Sample, features: Features) -> dict[str, Any]:
     """The content of one file. Instances without box and mask cannot be told in it and are left out."""
-    whole = [one for one in sample.layout.instances if one.box is not None and one.mask is not None]
-    texts = [*(_category(one) for one in whole), *(one.phrase for one in whole)]
-    encoded = [_encoded(one) for one in features(texts)] if texts else []
+    whole = [instance for instance in sample.layout.instances if instance.box is not None and instance.mask is not None]
+    texts = [*(_category(instance) for instance in whole), *(instance.phrase for instance in whole)]
+    encoded = [_encoded(feature) for feature in features(texts)] if texts else []
     return {
         "image": base64.b64encode(sample.picture).decode("ascii"),
         "caption": sample.layout.prompt,
@@ -62,7 +62,8 @@ def label(sample: Sample, features: Features) -> dict[str, Any]:
         "dataset_name": "instdiff",
         "data_id": 1,
         "annos": [
-            _anno(number, one, encoded[number], encoded[len(whole) + number]) for number, one in enumerate(whole)
+            _anno(number, instance, encoded[number], encoded[len(whole) + number])
+            for number, instance in enumerate(whole)
         ],
     }
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import fsspec
 
-from instdiff import provenance
 from instdiff.data.index import INDEX_FILE, Index
+from instdiff.files import provenance
 from instdiff.options import Parser
 from instdiff.progress import track
 
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str]) -> None:
     options = Parser(prog="instdiff push-shards", description=__doc__)
     options.add_argument("folder", type=Path, help="what the stage shard wrote")
     options.add_argument("url", help="s3://bucket/folder, or any address that fsspec knows")
-    given = options.parse_args(arguments)
-    sent = push(given.folder, given.url)
-    print(f"{given.url}: {sent} files sent")
+    args = options.parse_args(arguments)
+    sent = push(args.folder, args.url)
+    print(f"{args.url}: {sent} files sent")
 
 
 def push(folder: Path, url: str) -> int:

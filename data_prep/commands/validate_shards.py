@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from instdiff.data.shards import Sample, read_index, read_one
-from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import masks
+from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.options import Parser
 from instdiff.progress import track
 from instdiff.schema import Instance
@@ -23,15 +23,15 @@ def main(arguments: Sequence[str]) -> None:
     options = Parser(prog="instdiff validate shards", description=__doc__)
     options.add_argument("folder", type=Path, help="what the stage shard wrote")
     folder = options.parse_args(arguments).folder
-    found = list(faults(folder))
-    for fault in found:
+    sentences = list(faults(folder))
+    for fault in sentences:
         print(fault)
     index = read_index(folder)
     print(
         f"{folder}: {index['shard'].nunique()} shards, {len(index)} samples, {index['num_instances'].sum()} instances, "
-        f"{len(found)} faults"
+        f"{len(sentences)} faults"
     )
-    if found:
+    if sentences:
         sys.exit(1)
 
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from pydantic import NonNegativeInt, PositiveInt
 
-from instdiff.picture_files import FORMATS, ORIENTATION, UPRIGHT, rgb, upright
+from instdiff.files.picture_files import FORMATS, ORIENTATION, UPRIGHT, rgb, upright
 from instdiff.schema import Strict
 from instdiff.work.outcomes import Failure
 
-KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # MPO: a JPEG with more pictures behind it
+SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # MPO: a JPEG with more pictures behind it
 
 
 class Limits(Strict):
@@ -74,7 +74,7 @@ def _admitted(encoded: bytes, size: tuple[int, int] | None, limits: Limits) -> A
         turned = upright(image, size) if why == "rotated" else image
         if size is not None and size != turned.size:
             return Failure("size_mismatch", f"{turned.width}x{turned.height}, but annotated at {size[0]}x{size[1]}")
-        kind = "png" if why else KEPT[str(image.format)]
+        kind = "png" if why else SUFFIXES[str(image.format)]
         stored = _png(turned) if why else encoded
     return Admitted(stored, kind, *turned.size, hashlib.sha256(stored).hexdigest(), why)
 
@@ -82,7 +82,7 @@ def _admitted(encoded: bytes, size: tuple[int, int] | None, limits: Limits) -> A
 def _why_converted(image: Image.Image) -> str | None:
     if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
         return "rotated"
-    if image.format not in KEPT:
+    if image.format not in SUFFIXES:
         return "format"
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         return "animated"

@@ -6,15 +6,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_prep.sources.records import Annotation
+from instdiff.files.texts import first_fault, is_text
 from instdiff.layouts import coco, geometry
 from instdiff.schema import Box
-from instdiff.texts import first_fault, is_text
 from instdiff.work.outcomes import Failure
 
 Row = dict[str, Any]
 
 
-def given(
+def rows_of(
     annotations: Sequence[Annotation | Failure], key: str, height: int, width: int
 ) -> tuple[list[Row], list[tuple[int, Failure]]]:
     """Rows of the GIVEN table, numbered 0, 1, ..., and why the others are none, by their place in the source.
@@ -24,46 +24,46 @@ def given(
     """
     rows: list[Row] = []
     failures: list[tuple[int, Failure]] = []
-    for place, one in enumerate(annotations):
-        if isinstance(one, Failure):
-            failures.append((place, one))
-        elif one.crowd:
-            failures.append((place, Failure("crowd", f"{one.name} marks a crowd, not an instance")))
+    for place, annotation in enumerate(annotations):
+        if isinstance(annotation, Failure):
+            failures.append((place, annotation))
+        elif annotation.crowd:
+            failures.append((place, Failure("crowd", f"{annotation.name} marks a crowd, not an instance")))
         else:
             try:
-                region = _region(one, height, width)
-                known = _known(one, region, height, width)
+                region = _region(annotation, height, width)
+                row = _row(annotation, region, height, width)
             except ValueError as error:
-                failures.append((place, Failure("bad_annotation", f"{one.name}: {error}")))
+                failures.append((place, Failure("bad_annotation", f"{annotation.name}: {error}")))
                 continue
             if region.stray:
-                detail = f"{one.name}: {region.stray} pieces of fewer than three points went, the instance stays"
+                detail = f"{annotation.name}: {region.stray} pieces of fewer than three points went, the instance stays"
                 failures.append((place, Failure("stray_polygon", detail)))
-            rows.append({"key": key, "index": len(rows), **known, "colour": None, "texture": None})
+            rows.append({"key": key, "index": len(rows), **row, "colour": None, "texture": None})
     return rows, failures
 
 
-def _region(one: Annotation, height: int, width: int) -> coco.Region:
+def _region(annotation: Annotation, height: int, width: int) -> coco.Region:
     """ValueError names the field that is wrong."""
     try:
-        region = coco.Region.model_validate({"bbox": one.bbox, "segmentation": one.segmentation or None})
+        region = coco.Region.model_validate({"bbox": annotation.bbox, "segmentation": annotation.segmentation or None})
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error
     coco.check(region, height, width)
     return region
 
 
-def _known(one: Annotation, region: coco.Region, height: int, width: int) -> Row:
-    for name, text in (("category", one.category), ("caption", one.caption)):
+def _row(annotation: Annotation, region: coco.Region, height: int, width: int) -> Row:
+    for name, text in (("category", annotation.category), ("caption", annotation.caption)):
         if text is not None and not is_text(text):
             raise ValueError(f"{name}: holds half a character (a lone surrogate)")
     rle = coco.run_lengths(region, height, width)
     mask = None if rle is None else rle.counts
     return {
-        "category": one.category,
+        "category": annotation.category,
         "box": list(_box(region.bbox, height, width)),
         "mask": mask,
-        "caption": one.caption,
+        "caption": annotation.caption,
     }
 
 

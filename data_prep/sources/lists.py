@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from data_prep.sources import tars
 from data_prep.sources.records import Annotation, Captioned, File, Label, Record, Wrong, read
+from instdiff.files.picture_files import SUFFIXES, UNREAD
+from instdiff.files.texts import decoded, json_of, one_line
 from instdiff.layouts import coco as coco_files
-from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import decoded, json_of, one_line
 from instdiff.work.outcomes import Failure
 
 _KINDS = "a folder, .json, .csv, .parquet or .tar"
@@ -44,13 +44,18 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
     Records that cannot be taken are records that say so: with their picture, or by themselves where they have none.
     """
     page = coco_files.read(_parsed(instances), instances, coco_files.Annotation)
-    names = {one.id: one.name for one in page.categories}
+    names = {category.id: category.name for category in page.categories}
     of_picture: dict[int, list[tuple[int, Annotation | Failure]]] = {}
-    for place, one in page.annotations.items():
-        found = Annotation(
-            f"annotation {one.id}", names[one.category_id], one.bbox, one.segmentation, None, bool(one.iscrowd)
+    for place, record in page.annotations.items():
+        annotation = Annotation(
+            f"annotation {record.id}",
+            names[record.category_id],
+            record.bbox,
+            record.segmentation,
+            None,
+            bool(record.iscrowd),
         )
-        of_picture.setdefault(one.image_id, []).append((place, found))
+        of_picture.setdefault(record.image_id, []).append((place, annotation))
     alone: list[Record] = []
     for fault in page.faults:
         failure = Failure(fault.reason, f"{instances}: {fault.place}: {fault.name}: {fault.detail}")
@@ -66,7 +71,7 @@ def coco(pictures: str, instances: str, captions: str | None) -> list[Record]:
             _join(pictures, image.file_name),
             texts.get(image.id, ""),
             (image.width, image.height),
-            tuple(one for _, one in sorted(of_picture.get(image.id, ()), key=lambda placed: placed[0])),
+            tuple(annotation for _, annotation in sorted(of_picture.get(image.id, ()), key=lambda placed: placed[0])),
         )
         for image in page.images
     ]
@@ -85,8 +90,8 @@ def _captions(path: str) -> tuple[dict[int, str], list[Record]]:
     """The caption of lowest id by image id, and a record for each that cannot be taken."""
     page, faults = coco_files.captions(_parsed(path), path)
     texts: dict[int, str] = {}
-    for one in sorted(page, key=lambda one: one.id):
-        texts.setdefault(one.image_id, (one.caption or "").strip())
+    for caption in sorted(page, key=lambda caption: caption.id):
+        texts.setdefault(caption.image_id, (caption.caption or "").strip())
     wrong = [
         Wrong(f"{path}: {fault.place}", Failure("bad_caption", f"{path}: {fault.place}: {fault.name}: {fault.detail}"))
         for fault in faults
@@ -185,8 +190,8 @@ def _files(path: str) -> list[str]:
     if not system.isdir(place):
         what = f"is a file, and not of a kind that is read ({_KINDS})" if system.exists(place) else "no such folder"
         raise ValueError(f"{path}: {what}")
-    found = (_named(system, one, path) for one in sorted(system.find(place)))
-    return [url for url in found if not _hidden(_relative(url, path))]
+    files = (_named(system, file, path) for file in sorted(system.find(place)))
+    return [url for url in files if not _hidden(_relative(url, path))]
 
 
 def _hidden(name: str) -> bool:
@@ -195,14 +200,14 @@ def _hidden(name: str) -> bool:
 
 def _matching(path: str) -> list[str]:
     system, place = fsspec.url_to_fs(path)
-    found = [_named(system, one, path) for one in sorted(system.glob(place))]
-    if not found:
+    files = [_named(system, file, path) for file in sorted(system.glob(place))]
+    if not files:
         raise ValueError(f"{path}: no such tar")
-    return found
+    return files
 
 
-def _named(system: Any, place: str, asked: str) -> str:
-    return str(system.unstrip_protocol(place)) if "://" in asked else place
+def _named(system: Any, place: str, url: str) -> str:
+    return str(system.unstrip_protocol(place)) if "://" in url else place
 
 
 def _relative(url: str, folder: str) -> str:

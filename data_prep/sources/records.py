@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import fsspec
 
-from instdiff.texts import decoded, json_of
+from instdiff.files.texts import decoded, json_of
 from instdiff.work.outcomes import Failure
 
 MAX_PICTURE = 1 << 30  # bytes of a compressed member, unpacked

@@ -14,8 +14,8 @@ from typing import IO, Any
 import fsspec
 
 from data_prep.sources.records import Member, Record, Wrong, text_of
-from instdiff.picture_files import SUFFIXES, UNREAD
-from instdiff.texts import decoded, json_of
+from instdiff.files.picture_files import SUFFIXES, UNREAD
+from instdiff.files.texts import decoded, json_of
 from instdiff.work.outcomes import Failure
 
 _MAX_TEXT = 1 << 20  # bytes of a caption, unpacked
@@ -83,7 +83,7 @@ def _records(url: str, sample: _Sample, seen: set[str]) -> Iterator[Record]:
         return
     for kind, head in zip(pictures, heads, strict=True):
         own = f"{name}.{head}" if len(pictures) > 1 and head else name
-        texts = {one: text for one, text in sample.texts.items() if len(pictures) == 1 or _head(one) == head}
+        texts = {name: text for name, text in sample.texts.items() if len(pictures) == 1 or _head(name) == head}
         yield _record(url, own, sample.members[kind], kind, texts)
 
 

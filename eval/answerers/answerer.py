@@ -70,7 +70,7 @@ class Answerer(Protocol):
     def settings(self) -> str:
         """All else that decides an answer, as JSON."""
 
-    def answer(self, shown: Sequence[Pixels], questions: Sequence[Question], /) -> list[str | Failure]:
+    def answer(self, pictures: Sequence[Pixels], questions: Sequence[Question], /) -> list[str | Failure]:
         """What the model says of each picture or part; AnswererLost where nobody answers."""
         ...
 

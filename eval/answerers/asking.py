@@ -42,7 +42,7 @@ def ask(
     failures: dict[Question, Failure] = {}
 
     def answered(batch: Sequence[Question]) -> Sequence[str | Failure]:
-        return answerer.answer([_shown(question, pixels_of) for question in batch], batch)
+        return answerer.answer([_visible_pixels(question, pixels_of) for question in batch], batch)
 
     try:
         starts = range(0, len(new), batch_size)
@@ -66,6 +66,6 @@ def key_of(question: Question, answerer: Answerer) -> Key:
     return (*question.key, answerer.judge, answerer.settings)
 
 
-def _shown(question: Question, pixels_of: Callable[[str], Pixels]) -> Pixels:
+def _visible_pixels(question: Question, pixels_of: Callable[[str], Pixels]) -> Pixels:
     whole = pixels_of(question.picture)
     return whole if question.region is None else crop(whole, question.region)

@@ -21,24 +21,24 @@ def add_options(options: argparse.ArgumentParser) -> None:
     add("--answers", type=Path, default=Path("answers"), help="the folder in which answers are kept")
 
 
-def load(given: argparse.Namespace) -> Answerer | None:
+def load(args: argparse.Namespace) -> Answerer | None:
     """The answerer of the command line, None where none is given; ValueError where the options do not fit."""
-    decoding = DECODINGS[given.decoding].model_copy(update={"seed": given.decoding_seed})
-    if given.answerer_address is not None:
-        if given.answerer is not None:
+    decoding = DECODINGS[args.decoding].model_copy(update={"seed": args.decoding_seed})
+    if args.answerer_address is not None:
+        if args.answerer is not None:
             raise ValueError("--answerer and --answerer-address: give one of the two")
         from eval.answerers.endpoint import Endpoint
 
-        return Endpoint(given.answerer_address, given.answerer_model, decoding, given.answerer_key)
-    if given.answerer is None:
-        if given.answerer_python is not None:
+        return Endpoint(args.answerer_address, args.answerer_model, decoding, args.answerer_key)
+    if args.answerer is None:
+        if args.answerer_python is not None:
             raise ValueError("--answerer-python: needs --answerer, the folder of the worker's weights")
         return None
-    if given.answerer_python is not None:
+    if args.answerer_python is not None:
         from eval.answerers import worker
 
-        script = given.answerer_worker or worker.SCRIPT
-        return worker.Worker(given.answerer_python, given.answerer, decoding, given.answerer_precision, script)
+        script = args.answerer_worker or worker.SCRIPT
+        return worker.Worker(args.answerer_python, args.answerer, decoding, args.answerer_precision, script)
     from eval.answerers.local import LocalModel
 
-    return LocalModel(given.answerer, decoding, given.answerer_precision)
+    return LocalModel(args.answerer, decoding, args.answerer_precision)

@@ -19,7 +19,7 @@ TRIES = 4  # of a request that the server is too busy for
 WAIT = 1.0  # seconds before the second try; each next waits twice as long
 TIMEOUT = 600.0  # seconds
 BUSY = (429, 500, 502, 503, 504)
-SHOWN = 200  # characters of what a server says
+MAX_CHARACTERS = 200  # characters of what a server says
 
 
 class Endpoint:
@@ -44,10 +44,10 @@ class Endpoint:
         self.judge = f"endpoint:{self._model}"
         self.settings = settings_of(decoding)
 
-    def answer(self, shown: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
+    def answer(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
         """What the model says of each picture or part; a question that the server refuses is a failure of its own."""
         with ThreadPoolExecutor(max(1, len(questions))) as pool:
-            return list(pool.map(self._answer, shown, questions))
+            return list(pool.map(self._answer, pictures, questions))
 
     def _answer(self, pixels: Pixels, question: Question) -> str | Failure:
         picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64_png(pixels)}"}}
@@ -86,7 +86,7 @@ class Endpoint:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:  # noqa: S310 - as above
                     return json.loads(reply.read())
             except urllib.error.HTTPError as error:
-                why = f"{error.code}: {' '.join(error.read().decode('utf-8', 'replace').split())[:SHOWN]}"
+                why = f"{error.code}: {' '.join(error.read().decode('utf-8', 'replace').split())[:MAX_CHARACTERS]}"
                 if error.code not in BUSY:
                     raise ValueError(f"the server refuses with {why}") from error
             except json.JSONDecodeError as error:

@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
+from instdiff.files.provenance import fingerprint
 from instdiff.networks import loading
-from instdiff.provenance import fingerprint
 from instdiff.work.outcomes import Failure
 
 Precision = Literal["float32", "bfloat16"]
@@ -33,20 +33,20 @@ class LocalModel:
         self.judge = f"{named}@{fingerprint(weights)}"
         self.settings = settings_of(decoding, precision=precision)
 
-    def answer(self, shown: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
+    def answer(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
         """What the model says of each picture or part."""
         if self._decoding.is_greedy:
-            return [*self._generated(shown, questions)]
+            return [*self._generated(pictures, questions)]
         answers: list[str | Failure] = []
-        for pixels, question in zip(shown, questions, strict=True):
+        for pixels, question in zip(pictures, questions, strict=True):
             with torch.random.fork_rng():
                 torch.manual_seed(_seed(self._decoding.seed, question))
                 answers += self._generated([pixels], [question])
         return answers
 
     @torch.no_grad()
-    def _generated(self, shown: Sequence[Pixels], questions: Sequence[Question]) -> list[str]:
-        conversations = [_conversation(pixels, each) for pixels, each in zip(shown, questions, strict=True)]
+    def _generated(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str]:
+        conversations = [_conversation(pixels, each) for pixels, each in zip(pictures, questions, strict=True)]
         inputs = self._processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,

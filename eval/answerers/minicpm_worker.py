@@ -29,8 +29,8 @@ class Model:
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """One answer a picture, one after the other as the benchmarks ask."""
-        asked = zip(question["pictures"], question["texts"], question["systems"])  # noqa: B905 - old Pythons
-        return {"answers": [self.chat(picture, text, system, question["decoding"]) for picture, text, system in asked]}
+        inputs = zip(question["pictures"], question["texts"], question["systems"])  # noqa: B905 - old Pythons
+        return {"answers": [self.chat(picture, text, system, question["decoding"]) for picture, text, system in inputs]}
 
     def chat(self, picture: str, text: str, system: str, decoding: dict[str, Any]) -> str:
         """The model's own method; it takes sampling's numbers by these names, and drops others."""

@@ -1,4 +1,4 @@
-"""What an answer says: yes or no, or a JSON value; None where it says neither, which is counted and never guessed."""
+"""Answers read as yes or no, or as a JSON value; None where an answer cannot be read, which is counted, not guessed."""
 
 import ast
 import json
@@ -57,13 +57,13 @@ def boxes(answer: str, categories: Sequence[str]) -> dict[str, list[tuple[float,
     value = json_object(answer)
     if value is None:
         return None
-    found: dict[str, list[tuple[float, float, float, float]]] = {category: [] for category in categories}
+    by_category: dict[str, list[tuple[float, float, float, float]]] = {category: [] for category in categories}
     for category, rows in value.items():
         if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
             return None
-        if category in found:
-            found[category] = [(float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in rows]
-    return found
+        if category in by_category:
+            by_category[category] = [(float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in rows]
+    return by_category
 
 
 def _value(text: str) -> Any:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from instdiff import tables
-from instdiff.tables import columns
+from instdiff.files import tables
+from instdiff.files.tables import columns
 from instdiff.work.ledger import utf8
 
 ANSWERS = columns(

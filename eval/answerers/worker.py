@@ -10,8 +10,8 @@ from pathlib import Path
 from eval.answerers import minicpm_worker
 from eval.answerers.answerer import Decoding, Pixels, Question, settings_of
 from eval.answerers.local import Precision
+from instdiff.files.provenance import fingerprint, of_file
 from instdiff.isolated.line_worker import LineWorker, WorkerDied, base64_png
-from instdiff.provenance import fingerprint, of_file
 from instdiff.work.outcomes import Failure
 
 SCRIPT = Path(minicpm_worker.__file__)
@@ -35,11 +35,11 @@ class Worker:
         versions = self._worker.hello.get("versions", {})
         self.settings = settings_of(decoding, precision=precision, worker=of_file(script)[:16], versions=versions)
 
-    def answer(self, shown: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
+    def answer(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
         """What the model says of each picture or part; RuntimeError when the worker says why not, or dies."""
         reply = self._worker.ask(
             {
-                "pictures": [base64_png(pixels) for pixels in shown],
+                "pictures": [base64_png(pixels) for pixels in pictures],
                 "texts": [question.text for question in questions],
                 "systems": [question.system for question in questions],
                 "decoding": self._decoding.model_dump(),

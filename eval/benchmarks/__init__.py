@@ -1,1 +1,1 @@
-"""Public benchmarks, one file each: what they ask for, who judges it, and their table. Open shape.py first."""
+"""Public benchmarks, one file each: what they ask for, who judges it, and their table. Open benchmark.py first."""

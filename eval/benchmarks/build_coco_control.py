@@ -13,16 +13,16 @@ from typing import Any
 from PIL import Image as Pillow
 
 from eval.benchmarks import coco_control
-from eval.benchmarks.coco_control import Picture, Request
+from eval.benchmarks.coco_control import ControlPicture, Request
 from eval.inputs import coco
-from instdiff import atomic, provenance, tables
+from instdiff.files import atomic, provenance, tables
+from instdiff.files.picture_files import opened
+from instdiff.files.texts import read_json
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.options import SEED, Parser, checked, whole
-from instdiff.picture_files import opened
 from instdiff.progress import track
-from instdiff.tables import ANNOTATED, IMAGES
-from instdiff.texts import read_json
 
 SIZE = 512
 STOCK_BYTES = {"instances_val2017.json": 19_987_840, "captions_val2017.json": 3_872_473}
@@ -30,27 +30,27 @@ Record = dict[str, Any]
 
 
 def write(
-    out: Path, made: Sequence[Picture], instances: coco.Instances, info: Record, request: Request
+    out: Path, pictures: Sequence[ControlPicture], instances: coco.Instances, info: Record, request: Request
 ) -> dict[str, int]:
     """Write the four files, all or none."""
     content: Record = {
         "info": info,
-        "images": [one.image for one in made],
-        "annotations": [annotation for one in made for annotation in one.annotations],
-        "categories": [one.model_dump() for one in instances.categories],
+        "images": [picture.image for picture in pictures],
+        "annotations": [annotation for picture in pictures for annotation in picture.annotations],
+        "categories": [category.model_dump() for category in instances.categories],
     }
-    names = {one.id: one.name for one in instances.categories}
+    names = {category.id: category.name for category in instances.categories}
     images, annotated = [], []
-    for one in track(made, len(made), "pictures"):
-        image, own = coco_control.rows(one, names, request.seed, request.compat)
+    for picture in track(pictures, len(pictures), "pictures"):
+        image, own = coco_control.rows(picture, names, request.seed, request.compat)
         images.append(image)
         annotated += own
     with atomic.folder(out) as to:
         (to / "annotations.json").write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
         tables.write(to / "images.parquet", images, IMAGES)
         tables.write(to / "annotated.parquet", annotated, ANNOTATED)
-        kept = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
-        layout_files.write(to / "layouts.json", from_tables.from_tables(*kept))
+        written = tables.read(to / "images.parquet", IMAGES), tables.read(to / "annotated.parquet", ANNOTATED)
+        layout_files.write(to / "layouts.json", from_tables.from_tables(*written))
     return {"pictures": len(images), "instances": len(content["annotations"]), "conditioned": len(annotated)}
 
 
@@ -64,40 +64,40 @@ def unchanged(out: Path, sources: Mapping[str, str]) -> None:
             raise ValueError(f"{out}: was built from another {' and another '.join(differing)}: name another --out")
 
 
-def warped(folder: Path, made: Sequence[Picture], out: Path) -> None:
+def warped(folder: Path, pictures: Sequence[ControlPicture], out: Path) -> None:
     """The real pictures at the benchmark's size, not keeping their shape, as the ground truth is: PNG, bicubic."""
     with atomic.folder(out) as to:
-        for one in track(made, len(made), "pictures"):
-            picture = opened(folder / one.image["file_name"], one.size)
-            side = (one.image["width"], one.image["height"])
-            picture.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(one.image['file_name']).stem}.png")
+        for picture in track(pictures, len(pictures), "pictures"):
+            image = opened(folder / picture.image["file_name"], picture.size)
+            side = (picture.image["width"], picture.image["height"])
+            image.resize(side, Pillow.Resampling.BICUBIC).save(to / f"{Path(picture.image['file_name']).stem}.png")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Build COCO's benchmark of instance control from its stock files."""
-    given = parser().parse_args(arguments)
-    job, num_jobs = given.job
-    request = Request(given.size, tuple(given.attributes), given.compat, given.seed, given.subset, (job, num_jobs))
-    instances = coco.read_instances(given.instances)
-    captions = None if given.captions is None else coco.read_captions(given.captions)
+    args = parser().parse_args(arguments)
+    job, num_jobs = args.job
+    request = Request(args.size, tuple(args.attributes), args.compat, args.seed, args.subset, (job, num_jobs))
+    instances = coco.read_instances(args.instances)
+    captions = None if args.captions is None else coco.read_captions(args.captions)
     try:
-        made = coco_control.built(instances, captions, request)
+        pictures = coco_control.built(instances, captions, request)
     except ValueError as error:
-        raise ValueError(f"{given.captions or given.instances}: {error}") from error
-    if not made:
+        raise ValueError(f"{args.captions or args.instances}: {error}") from error
+    if not pictures:
         raise ValueError(f"--job {job}/{num_jobs}: no picture falls to this job")
-    files = [path for path in (given.instances, given.captions) if path is not None]
+    files = [path for path in (args.instances, args.captions) if path is not None]
     changed = [path.name for path in files if path.stat().st_size != STOCK_BYTES.get(path.name, path.stat().st_size)]
     sources = {path.name: provenance.of_file(path) for path in files}
-    unchanged(given.out, sources)
-    info = {"sources": sources, "request": request._asdict(), "comparable": given.subset is None and not changed}
-    counts = write(given.out, made, instances, info, request)
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"written to {given.out}")
+    unchanged(args.out, sources)
+    info = {"sources": sources, "request": request._asdict(), "comparable": args.subset is None and not changed}
+    counts = write(args.out, pictures, instances, info, request)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"written to {args.out}")
     for name in changed:
         print(f"{name} is not COCO's own, which has {STOCK_BYTES[name]:,} bytes: not comparable to the table")
-    print(f"annotations.json: sha256 {provenance.of_file(given.out / 'annotations.json')}")
-    if given.pictures is not None:
-        warped(given.pictures, made, given.out.with_name(f"{given.out.name}-real"))
+    print(f"annotations.json: sha256 {provenance.of_file(args.out / 'annotations.json')}")
+    if args.pictures is not None:
+        warped(args.pictures, pictures, args.out.with_name(f"{args.out.name}-real"))
 
 
 def parser() -> Parser:

@@ -13,9 +13,9 @@ import numpy as np
 
 from eval.inputs import coco
 from eval.inputs.ground_truth import resized
-from instdiff.formats import RELEASED
 from instdiff.layouts import masks, strokes
 from instdiff.layouts.coco import Image, run_lengths
+from instdiff.layouts.formats import RELEASED
 from instdiff.randomness import generator
 from instdiff.schema import Rle
 
@@ -38,7 +38,7 @@ class Request(NamedTuple):
     job: tuple[int, int]  # this one, of how many
 
 
-class Picture(NamedTuple):
+class ControlPicture(NamedTuple):
     """One picture of the benchmark: its record and annotations in COCO's form, at the benchmark's size."""
 
     image: Record
@@ -48,7 +48,7 @@ class Picture(NamedTuple):
 
 def phrase(category: str, number: int, attributes: Sequence[str]) -> tuple[str, dict[str, str]]:
     """An annotation's phrase and the words in it: the texture stands before the colour, as in the reference."""
-    words = {one: choice[number % len(choice)] for one, choice in WORDS.items() if one in attributes}
+    words = {attribute: choice[number % len(choice)] for attribute, choice in WORDS.items() if attribute in attributes}
     return " ".join([*reversed(words.values()), category]), words
 
 
@@ -70,103 +70,105 @@ def subset(instances: coco.Instances, count: int, seed: int) -> list[int]:
     """Image ids of a sample with the whole's shares of pictures with 0, 1, 2, 3-4, 5-9 and more instances."""
     if not 0 < count <= len(instances.images):
         raise ValueError(f"--subset {count}: there are {len(instances.images)} pictures")
-    numbers = dict.fromkeys(sorted(one.id for one in instances.images), 0)
-    for one in instances.annotations.values():
-        numbers[one.image_id] += 1
+    numbers = dict.fromkeys(sorted(image.id for image in instances.images), 0)
+    for annotation in instances.annotations.values():
+        numbers[annotation.image_id] += 1
     stratum = {image: int(np.searchsorted([1, 2, 3, 5, 10], number, side="right")) for image, number in numbers.items()}
     shuffled = [int(image) for image in generator(seed, "subset").permutation(list(numbers))]
     ordered = sorted(shuffled, key=stratum.__getitem__)  # stable: strata one after the other, shuffled within
     return sorted(ordered[int(place)] for place in np.floor((np.arange(count) + 0.5) * len(ordered) / count))
 
 
-def built(instances: coco.Instances, captions: Mapping[int, str] | None, request: Request) -> list[Picture]:
+def built(instances: coco.Instances, captions: Mapping[int, str] | None, request: Request) -> list[ControlPicture]:
     """The pictures of a request, in the order of their ids; ValueError names an image without a caption."""
-    names = {one.id: one.name for one in instances.categories}
-    of_image: dict[int, list[coco.Instance]] = {}
-    for one in instances.annotations.values():
-        of_image.setdefault(one.image_id, []).append(one)
-    images = sorted(instances.images, key=lambda one: one.id)
+    names = {category.id: category.name for category in instances.categories}
+    of_image: dict[int, list[coco.CocoInstance]] = {}
+    for annotation in instances.annotations.values():
+        of_image.setdefault(annotation.image_id, []).append(annotation)
+    images = sorted(instances.images, key=lambda image: image.id)
     if request.subset is not None:
         chosen = set(subset(instances, request.subset, request.seed))
-        images = [one for one in images if one.id in chosen]
-    made = []
+        images = [image for image in images if image.id in chosen]
+    pictures = []
     for image in images[part(len(images), *request.job)]:
         if captions is not None and image.id not in captions:
             raise ValueError(f"image {image.id} has no caption")
-        annotations = [_annotation(image, one, names, request) for one in of_image.get(image.id, [])]
-        told = "" if captions is None else captions[image.id]
-        said = prompt(told, [one["phrase"] for one in annotations], request.compat)
+        annotations = [_annotation(image, annotation, names, request) for annotation in of_image.get(image.id, [])]
+        caption = "" if captions is None else captions[image.id]
+        full_prompt = prompt(caption, [annotation["phrase"] for annotation in annotations], request.compat)
         record = {"id": image.id, "file_name": image.file_name, "width": request.size, "height": request.size}
-        made.append(Picture(record | {"caption": said}, annotations, (image.width, image.height)))
-    return made
+        pictures.append(ControlPicture(record | {"caption": full_prompt}, annotations, (image.width, image.height)))
+    return pictures
 
 
-def rows(made: Picture, names: Mapping[int, str], seed: int, compat: Compat) -> tuple[Record, list[Record]]:
+def rows(picture: ControlPicture, names: Mapping[int, str], seed: int, compat: Compat) -> tuple[Record, list[Record]]:
     """A picture's row of IMAGES and the rows of ANNOTATED of its first instances, with strokes from (seed, key).
 
     The reference shows the model a picture's only mask as its uppermost row, repeated in every row.
     """
-    key, size = Path(made.image["file_name"]).stem, made.image["width"]
+    key, size = Path(picture.image["file_name"]).stem, picture.image["width"]
     image = {
         "key": key,
         "group": "mixed",
         "file": f"{key}.png",
         "width": size,
         "height": size,
-        "caption": made.image["caption"],
+        "caption": picture.image["caption"],
         "sha256": "",
     }
-    first = enumerate(made.annotations[: RELEASED.max_instances])
-    instances = [_row(key, place, one, names[one["category_id"]], size, seed) for place, one in first]
+    first = enumerate(picture.annotations[: RELEASED.max_instances])
+    instances = [
+        _row(key, place, annotation, names[annotation["category_id"]], size, seed) for place, annotation in first
+    ]
     if compat == "reference" and len(instances) == 1 and instances[0]["mask"] is not None:
         mask_HW = masks.decode(Rle(size=(size, size), counts=instances[0]["mask"]))
         instances[0]["mask"] = masks.encode(np.broadcast_to(mask_HW[:1], mask_HW.shape)).counts
     return image, instances
 
 
-def _annotation(image: Image, one: coco.Instance, names: Mapping[int, str], request: Request) -> Record:
+def _annotation(image: Image, annotation: coco.CocoInstance, names: Mapping[int, str], request: Request) -> Record:
     """An annotation at the benchmark's size, with its phrase; polygons and boxes are scaled, run lengths resampled."""
     across, down = request.size / image.width, request.size / image.height
-    said, words = phrase(names[one.category_id], one.id, request.attributes)
-    x, y, width, height = one.bbox
+    text, words = phrase(names[annotation.category_id], annotation.id, request.attributes)
+    x, y, width, height = annotation.bbox
     scaled: Record = {
-        "id": one.id,
-        "image_id": one.image_id,
-        "category_id": one.category_id,
-        "iscrowd": one.iscrowd,
+        "id": annotation.id,
+        "image_id": annotation.image_id,
+        "category_id": annotation.category_id,
+        "iscrowd": annotation.iscrowd,
         "bbox": _rounded([x * across, y * down, width * across, height * down]),
-        "segmentation": _scaled(image, one, request.size),
-        "phrase": said,
+        "segmentation": _scaled(image, annotation, request.size),
+        "phrase": text,
         **words,
     }
-    if one.area is not None:
-        scaled["area"] = round(one.area * across * down, 4)
-    if one.point is not None:
-        scaled["point"] = _rounded([one.point[0] * across, one.point[1] * down])
+    if annotation.area is not None:
+        scaled["area"] = round(annotation.area * across * down, 4)
+    if annotation.point is not None:
+        scaled["point"] = _rounded([annotation.point[0] * across, annotation.point[1] * down])
     return scaled
 
 
-def _scaled(image: Image, one: coco.Instance, size: int) -> object:
-    if isinstance(one.segmentation, list):
+def _scaled(image: Image, annotation: coco.CocoInstance, size: int) -> object:
+    if isinstance(annotation.segmentation, list):
         factors = size / image.width, size / image.height
-        return [_rounded(np.reshape(polygon, (-1, 2)) * factors) for polygon in one.segmentation]
+        return [_rounded(np.reshape(polygon, (-1, 2)) * factors) for polygon in annotation.segmentation]
     try:
-        rle = run_lengths(one, image.height, image.width)
+        rle = run_lengths(annotation, image.height, image.width)
     except ValueError as error:
-        raise ValueError(f"annotation {one.id}: {error}") from error
+        raise ValueError(f"annotation {annotation.id}: {error}") from error
     return None if rle is None else masks.encode(resized(masks.decode(rle), size, size)).model_dump()
 
 
-def _row(key: str, place: int, one: Record, category: str, size: int, seed: int) -> Record:
-    annotation = coco.Instance.model_validate(one)
+def _row(key: str, place: int, record: Record, category: str, size: int, seed: int) -> Record:
+    annotation = coco.CocoInstance.model_validate(record)
     rle = run_lengths(annotation, size, size)
     x, y, width, height = annotation.bbox
     point = annotation.point or [x + width / 2, y + height / 2]
-    drawn: dict[str, object] = {"scribble": None, "outline": None}
+    stroke_columns: dict[str, object] = {"scribble": None, "outline": None}
     num_scribble, num_outline = RELEASED.num_scribble_points, RELEASED.num_outline_points
     if rle is not None:
         mask_HW = masks.decode(rle)
-        drawn = {
+        stroke_columns = {
             "scribble": _flat(strokes.scribble(mask_HW, num_scribble, generator(seed, "scribble", key, place))),
             "outline": _flat(strokes.outline(mask_HW, num_outline, generator(seed, "outline", key, place))),
         }
@@ -177,12 +179,12 @@ def _row(key: str, place: int, one: Record, category: str, size: int, seed: int)
         "box": [x / size, y / size, (x + width) / size, (y + height) / size],
         "score": 1.0,
         "mask": None if rle is None else rle.counts,
-        "caption": one["phrase"],
+        "caption": record["phrase"],
         "backend": "coco",
         "point": [edge / size for edge in point],
-        **drawn,
-        "colour": one.get("colour"),
-        "texture": one.get("texture"),
+        **stroke_columns,
+        "colour": record.get("colour"),
+        "texture": record.get("texture"),
     }
 
 

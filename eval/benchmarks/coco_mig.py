@@ -8,14 +8,24 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from eval.benchmarks import records
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Text
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Published, Reading, Value
+from eval.benchmarks import benchmark_files
+from eval.benchmarks.benchmark import (
+    SIDE,
+    Benchmark,
+    Case,
+    ExpectedInstance,
+    Measure,
+    PictureName,
+    Published,
+    Reading,
+    Value,
+)
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.view import View
 from eval.metrics import hsv, mig
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 MIN_SCORE, MOST_OVERLAP = 0.25, 0.8
 YAML = {".yaml", ".yml"}
@@ -23,48 +33,48 @@ _LABEL = re.compile(rf"an? ({'|'.join(hsv.RANGES)}) (\S.*)")
 _NUMBERED = re.compile(r"(?:^|_)(\d+)$")
 
 
-class Segment(Record):
+class MigSegment(FileRecord):
     """An instance of mig_bench.json."""
 
     bbox: Edges
     label: Phrase
 
 
-class Sample(Record):
+class MigLayout(FileRecord):
     """A layout of mig_bench.json."""
 
     caption: Text
-    segment: tuple[Segment, ...]
+    segment: tuple[MigSegment, ...]
 
 
 def read(paths: Sequence[Path]) -> Reading:
     """The layouts of either form."""
-    path = records.one_file(paths, "COCO-MIG's list of layouts")
+    path = benchmark_files.one_file(paths, "COCO-MIG's list of layouts")
     if path.suffix.lower() in YAML:
-        content = records.named(records.read_yaml(path), str(path))
+        content = benchmark_files.named(benchmark_files.read_yaml(path), str(path))
         cases = [_of_yaml(prompt, entry, f"{path}: {prompt[:60]!r}") for prompt, entry in content.items()]
     else:
-        content = records.named(read_json(path), str(path))
+        content = benchmark_files.named(read_json(path), str(path))
         cases = [_of_json(number, sample, f"{path}: {number[:20]!r}") for number, sample in content.items()]
-    return Reading(records.checked(cases, path))
+    return Reading(benchmark_files.checked(cases, path))
 
 
 def _of_json(number: str, sample: object, where: str) -> Case:
-    checked = records.parsed(Sample, sample, where)
-    segments = [(one.label, one.bbox) for one in checked.segment]
+    checked = benchmark_files.parsed(MigLayout, sample, where)
+    segments = [(segment.label, segment.bbox) for segment in checked.segment]
     return _case(number, checked.caption, segments, where)
 
 
 def _of_yaml(prompt: str, entry: object, where: str) -> Case:
-    content = dict(records.named(entry, where))
+    content = dict(benchmark_files.named(entry, where))
     number = content.pop("coco_id", None)
     if not isinstance(number, str | int):
         raise ValueError(f"{where}: coco_id: the number of the sample is expected")
     segments = []
     for label, boxes in content.items():
-        for place, edges in enumerate(records.listed(boxes, f"{where}: {label}")):
-            one = records.parsed(Segment, {"label": label, "bbox": edges}, f"{where}: {label}.{place}")
-            segments.append((one.label, one.bbox))
+        for place, edges in enumerate(benchmark_files.listed(boxes, f"{where}: {label}")):
+            segment = benchmark_files.parsed(MigSegment, {"label": label, "bbox": edges}, f"{where}: {label}.{place}")
+            segments.append((segment.label, segment.bbox))
     return _case(str(number), prompt, segments, where)
 
 
@@ -81,11 +91,11 @@ def _case(number: str, prompt: str, segments: Sequence[tuple[str, Edges]], where
                 f"{where}: segment.{place}.label: {label[:40]!r} is not 'a <colour> <category>' with a colour of"
                 f" {', '.join(hsv.RANGES)}"
             )
-        box = records.box(edges, f"{where}: segment.{place}.bbox")
+        box = benchmark_files.box(edges, f"{where}: segment.{place}.bbox")
         colour, category = named.groups()
-        instances.append(Expected(phrase=label.strip(), category=category.strip(), box=box, colour=colour))
+        instances.append(ExpectedInstance(phrase=label.strip(), category=category.strip(), box=box, colour=colour))
     return Case(
-        key=records.key(number, where),
+        key=benchmark_files.key(number, where),
         prompt=prompt.strip(),
         instances=tuple(instances),
         height=SIDE,
@@ -98,14 +108,14 @@ def measure(case: Case, view: View) -> Iterable[Value]:
     """Place by the best box of the category, colour by the share of the mask in the given box, both by instance."""
     pixels = view.pixels() if view.has("masks") and not view.absent else None
     succeeded = []
-    for index, one in enumerate(case.instances):
-        overlap = place(view, one.text, one.place)
+    for index, instance in enumerate(case.instances):
+        overlap = place(view, instance.text, instance.place)
         yield Value("place_success", index, float(overlap >= mig.MIN_IOU))
         yield Value("place_miou", index, overlap)
         if not view.has("masks"):
             continue
         mask = view.mask(index) if overlap >= mig.MIN_IOU else None
-        right = pixels is not None and mask is not None and hsv.right(pixels, masks.decode(mask), str(one.colour))
+        right = pixels is not None and mask is not None and hsv.right(pixels, masks.decode(mask), str(instance.colour))
         succeeded.append(overlap >= mig.MIN_IOU and right)
         yield Value("success", index, float(succeeded[-1]))
         yield Value("miou", index, 0.0 if overlap >= mig.MIN_IOU and not right else overlap)
@@ -115,13 +125,13 @@ def measure(case: Case, view: View) -> Iterable[Value]:
 
 def place(view: View, text: str, box: Box) -> float:
     """The highest overlap of a box with what was found of a text, as MIG-Bench asks its finder."""
-    return view.found(text).above(MIN_SCORE).suppressed(MOST_OVERLAP).best(box)[0]
+    return view.detections_of(text).above(MIN_SCORE).suppressed(MOST_OVERLAP).best(box)[0]
 
 
-def named(path: PurePath) -> Named | None:
+def named(path: PurePath) -> PictureName | None:
     """A picture's name is the number of its sample, or ends with it."""
     number = _NUMBERED.search(path.stem)
-    return None if number is None or len(path.parts) > 1 else Named(str(int(number[1])), "")
+    return None if number is None or len(path.parts) > 1 else PictureName(str(int(number[1])), "")
 
 
 README, CONTEXTGEN = "MIG_Bench 063ec45, README", "ContextGen f22fa90, its paper's table 2"

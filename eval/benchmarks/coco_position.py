@@ -8,67 +8,67 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.benchmarks import coco_mig, precision, records
-from eval.benchmarks.coco_mig import MIN_SCORE, MOST_OVERLAP, Sample
-from eval.benchmarks.evidence import View
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
+from eval.benchmarks import benchmark_files, coco_mig, precision
+from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.coco_mig import MIN_SCORE, MOST_OVERLAP, MigLayout
+from eval.benchmarks.view import View
 from eval.metrics import average_precision, mig
-from eval.metrics.average_precision import Matched
-from instdiff.texts import read_json
+from eval.metrics.average_precision import CategoryMatches
+from instdiff.files.texts import read_json
 
 
 def read(paths: Sequence[Path]) -> Reading:
     """The layouts of coco_position.jsonl, which is one JSON object."""
-    path = records.one_file(paths, "COCO-Position's list of layouts")
-    content = records.named(read_json(path), str(path))
+    path = benchmark_files.one_file(paths, "COCO-Position's list of layouts")
+    content = benchmark_files.named(read_json(path), str(path))
     cases = [_case(number, sample, f"{path}: {number[:20]!r}") for number, sample in content.items()]
-    return Reading(records.checked(cases, path))
+    return Reading(benchmark_files.checked(cases, path))
 
 
 def _case(number: str, sample: object, where: str) -> Case:
-    checked = records.parsed(Sample, sample, where)
+    checked = benchmark_files.parsed(MigLayout, sample, where)
     if not number.isascii() or not number.isdecimal():
         raise ValueError(f"{where}: the number of a sample is expected as its name")
     if not checked.segment:
         raise ValueError(f"{where}: segment: holds no instance")
     instances = tuple(
-        Expected(
-            phrase=one.label.strip(),
-            category=records.without_article(one.label),
-            box=records.box(one.bbox, f"{where}: segment.{place}.bbox"),
+        ExpectedInstance(
+            phrase=segment.label.strip(),
+            category=benchmark_files.without_article(segment.label),
+            box=benchmark_files.box(segment.bbox, f"{where}: segment.{place}.bbox"),
         )
-        for place, one in enumerate(checked.segment)
+        for place, segment in enumerate(checked.segment)
     )
     prompt = checked.caption.strip()
-    return Case(key=records.key(number, where), prompt=prompt, instances=instances, height=SIDE, width=SIDE)
+    return Case(key=benchmark_files.key(number, where), prompt=prompt, instances=instances, height=SIDE, width=SIDE)
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Success and overlap of each instance's best box."""
     placed = []
-    for index, one in enumerate(case.instances):
-        overlap = coco_mig.place(view, one.text, one.place)
+    for index, instance in enumerate(case.instances):
+        overlap = coco_mig.place(view, instance.text, instance.place)
         placed.append(overlap >= mig.MIN_IOU)
         yield Value("success", index, float(placed[-1]))
         yield Value("miou", index, overlap)
     yield Value("pictures", -1, float(all(placed)))
 
 
-def matched(views: Sequence[View]) -> dict[str, list[Matched]]:
+def matched(views: Sequence[View]) -> dict[str, list[CategoryMatches]]:
     """The released script's AP: for each instance the box nearest to the given one, with the score of the surest."""
-    given: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     nearest: list[dict[str, object]] = []
     for image, view in enumerate(views, start=1):
-        for one in view.case.instances:
-            given.append(precision.annotation(len(given) + 1, image, 1, one.place, view.size))
-            found = view.found(one.text).above(MIN_SCORE).suppressed(MOST_OVERLAP)
-            _, box = found.best(one.place)
+        for instance in view.case.instances:
+            annotations.append(precision.annotation(len(annotations) + 1, image, 1, instance.place, view.size))
+            detections = view.detections_of(instance.text).above(MIN_SCORE).suppressed(MOST_OVERLAP)
+            _, box = detections.best(instance.place)
             if box is not None:
-                score = {"score": float(np.max(found.scores_N))}
+                score = {"score": float(np.max(detections.scores_N))}
                 nearest.append(precision.annotation(len(nearest) + 1, image, 1, box, view.size) | score)
     return {
         "nearest_ap": average_precision.matched(
-            precision.images(views), [{"id": 1, "name": "any"}], given, nearest, "bbox"
+            precision.images(views), [{"id": 1, "name": "any"}], annotations, nearest, "bbox"
         )
     }
 

@@ -10,35 +10,35 @@ from typing import Literal
 
 from pydantic import Field
 
-from eval.benchmarks import coco_mig, records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Text
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
+from eval.benchmarks import benchmark_files, coco_mig, replies
+from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.view import View
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 FITS = "fits"
 
 
-class Colour(Record):
+class Colour(FileRecord):
     """How many colours a person has."""
 
     num_colors: int = Field(default=1, ge=0)
 
 
-class Material(Record):
+class Material(FileRecord):
     """Whether an object has a material."""
 
     has_material: bool = False
 
 
-class Texture(Record):
+class Texture(FileRecord):
     """Whether an object has a texture."""
 
     has_texture: bool = False
 
 
-class Asked(Record):
+class JudgedAttributes(FileRecord):
     """What of an instance is judged."""
 
     color: Colour | None = None
@@ -46,14 +46,14 @@ class Asked(Record):
     texture: Texture | None = None
 
 
-class Info(Record):
+class Info(FileRecord):
     """Whether it is a person, and what of it is judged."""
 
     type: Literal["person", "object"]
-    eval_metrics: Asked
+    eval_metrics: JudgedAttributes
 
 
-class Described(Record):
+class DeigInstance(FileRecord):
     """An instance of the file."""
 
     category: Phrase
@@ -72,39 +72,39 @@ class Described(Record):
         return f"L{1 + material + 2 * texture}"
 
 
-class Picture(Record):
+class DeigLayout(FileRecord):
     """A layout of the file."""
 
     image_id: int
     file_name: Text
     caption: Text
-    instances: tuple[Described, ...] = Field(min_length=1)
+    instances: tuple[DeigInstance, ...] = Field(min_length=1)
 
 
 def read(paths: Sequence[Path]) -> Reading:
     """The layouts of deig_bench_coco.json."""
-    path = records.one_file(paths, "DEIG-Bench's list of layouts")
-    content = records.named(read_json(path), str(path))
-    results = records.listed(content.get("results"), f"{path}: results")
-    cases = [_case(one, f"{path}: results.{number}") for number, one in enumerate(results)]
-    return Reading(records.checked(cases, path))
+    path = benchmark_files.one_file(paths, "DEIG-Bench's list of layouts")
+    content = benchmark_files.named(read_json(path), str(path))
+    results = benchmark_files.listed(content.get("results"), f"{path}: results")
+    cases = [_case(record, f"{path}: results.{number}") for number, record in enumerate(results)]
+    return Reading(benchmark_files.checked(cases, path))
 
 
 def _case(record: object, where: str) -> Case:
-    checked = records.parsed(Picture, record, where)
+    checked = benchmark_files.parsed(DeigLayout, record, where)
     instances = tuple(
-        Expected(
-            phrase=one.description,
-            category=one.category,
-            box=records.box(one.bbox, f"{where}: instances.{place}.bbox"),
-            detail=one.description,
-            parts=(f"{one.eval_info.type}/{one.level}",),
+        ExpectedInstance(
+            phrase=instance.description,
+            category=instance.category,
+            box=benchmark_files.box(instance.bbox, f"{where}: instances.{place}.bbox"),
+            detail=instance.description,
+            parts=(f"{instance.eval_info.type}/{instance.level}",),
         )
-        for place, one in enumerate(checked.instances)
+        for place, instance in enumerate(checked.instances)
     )
     return Case(
-        key=records.key(PurePath(checked.file_name).stem, where),
-        prompt=", ".join(one.description for one in checked.instances),
+        key=benchmark_files.key(PurePath(checked.file_name).stem, where),
+        prompt=", ".join(instance.description for instance in checked.instances),
         instances=instances,
         height=SIDE,
         width=SIDE,
@@ -113,18 +113,18 @@ def _case(record: object, where: str) -> Case:
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Overlap of each instance's best box and, where somebody answers, whether place and description are right."""
-    for index, one in enumerate(case.instances):
-        overlap = coco_mig.place(view, one.text, one.place)
+    for index, instance in enumerate(case.instances):
+        overlap = coco_mig.place(view, instance.text, instance.place)
         yield Value("miou", index, overlap)
         yield Value("place_success", index, float(overlap >= mig.MIN_IOU))
         if view.has("answers"):
-            right = overlap >= mig.MIN_IOU and _fits(view, one)
-            kind = "human_maa" if one.parts[0].startswith("person") else "object_maa"
+            right = overlap >= mig.MIN_IOU and _fits(view, instance)
+            kind = "human_maa" if instance.parts[0].startswith("person") else "object_maa"
             yield Value(kind, index, float(right))
 
 
-def _fits(view: View, one: Expected) -> bool:
-    return replies.yes(view, view.ask(FITS, one.box, description=one.detail), ("yes",))
+def _fits(view: View, instance: ExpectedInstance) -> bool:
+    return replies.yes(view, view.ask(FITS, instance.box, description=instance.detail), ("yes",))
 
 
 _PUBLISHED = {  # human MAA, object MAA, mIoU

@@ -10,19 +10,19 @@ from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from eval.benchmarks import layoutsam, records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Side, Text
-from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Reading, Value
+from eval.benchmarks import benchmark_files, layoutsam, replies
+from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
+from eval.benchmarks.view import View
 from eval.metrics import mig
-from instdiff.texts import read_json
+from instdiff.files.texts import read_json
 
 MIN_SCORE = 0.35
 YES = ("Yes", "yes", "YES")
 IDS, PROMPTS, LISTS = ("id", "image_id"), ("prompt", "global_caption"), ("annos", "instance_info")
 
 
-class Annotation(Record):
+class DenseInstance(FileRecord):
     """An instance, by the names of the code or of the sample that its page shows."""
 
     bbox: Edges
@@ -30,47 +30,50 @@ class Annotation(Record):
     caption: Text = Field(validation_alias=AliasChoices("caption", "detail_description"))
 
 
-class Picture(Record):
+class DenseLayout(FileRecord):
     """A layout, by either names."""
 
     id: str | int = Field(validation_alias=AliasChoices(*IDS))
     width: Side
     height: Side
     prompt: Text = Field(validation_alias=AliasChoices(*PROMPTS))
-    annos: tuple[Annotation, ...] = Field(min_length=1, validation_alias=AliasChoices(*LISTS))
+    annos: tuple[DenseInstance, ...] = Field(min_length=1, validation_alias=AliasChoices(*LISTS))
 
 
 def read(paths: Sequence[Path]) -> Reading:
     """The layouts of the split `test`, as Parquet, a JSON list or JSON lines."""
     rows = [pair for path in paths for pair in _rows(path)]
-    return Reading(records.checked([_case(row, where) for where, row in rows], ", ".join(map(str, paths)) or "no file"))
+    return Reading(
+        benchmark_files.checked([_case(row, where) for where, row in rows], ", ".join(map(str, paths)) or "no file")
+    )
 
 
 def _rows(path: Path) -> list[tuple[str, Any]]:
     if path.suffix.lower() == ".parquet":
-        return list(records.parquet(path, ("width", "height"), (*IDS, *PROMPTS, *LISTS)))
-    listed = records.listed(read_json(path), str(path))
-    return [(f"{path}: {number}", one) for number, one in enumerate(listed)]
+        return list(benchmark_files.parquet(path, ("width", "height"), (*IDS, *PROMPTS, *LISTS)))
+    listed = benchmark_files.listed(read_json(path), str(path))
+    return [(f"{path}: {number}", record) for number, record in enumerate(listed)]
 
 
 def _case(row: Any, where: str) -> Case:
     if isinstance(row, Mapping):
         row = {
-            name: records.literal(value, f"{where}: {name}") if name in LISTS else value for name, value in row.items()
+            name: benchmark_files.literal(value, f"{where}: {name}") if name in LISTS else value
+            for name, value in row.items()
         }
-    checked = records.parsed(Picture, row, where)
+    checked = benchmark_files.parsed(DenseLayout, row, where)
     return Case(
-        key=records.key(str(checked.id), where),
+        key=benchmark_files.key(str(checked.id), where),
         prompt=checked.prompt,
         instances=tuple(
-            Expected(
-                phrase=one.caption if one.caption.strip() else one.category_name,
-                category=one.category_name,
-                short=one.category_name,
-                detail=one.caption,
-                box=records.box(one.bbox, f"{where}: annos.{place}.bbox", checked.width, checked.height),
+            ExpectedInstance(
+                phrase=annotation.caption if annotation.caption.strip() else annotation.category_name,
+                category=annotation.category_name,
+                short=annotation.category_name,
+                detail=annotation.caption,
+                box=benchmark_files.box(annotation.bbox, f"{where}: annos.{place}.bbox", checked.width, checked.height),
             )
-            for place, one in enumerate(checked.annos)
+            for place, annotation in enumerate(checked.annos)
         ),
         height=checked.height,
         width=checked.width,
@@ -82,18 +85,18 @@ def measure(case: Case, view: View) -> Iterable[Value]:
 
     A caption that only repeats the category has no attribute: left out here, 0 in the reference.
     """
-    for index, one in enumerate(case.instances):
-        overlap, box = view.found(one.text).above(MIN_SCORE).best(one.place)
+    for index, instance in enumerate(case.instances):
+        overlap, box = view.detections_of(instance.text).above(MIN_SCORE).best(instance.place)
         overlap = overlap if overlap >= mig.MIN_IOU else 0.0
         yield Value("spatial", index, overlap)
         if not view.has("answers"):
             continue
-        described = one.detail.strip() not in {"", one.category}
+        described = instance.detail.strip() not in {"", instance.category}
         for name in layoutsam.ATTRIBUTES:
             if not described:
                 yield Value(name, index, 0.0 if view.compat else None)
                 continue
-            right = overlap > 0 and replies.yes(view, view.ask(name, box, detail=one.detail), YES)
+            right = overlap > 0 and replies.yes(view, view.ask(name, box, detail=instance.detail), YES)
             yield Value(name, index, overlap if right else 0.0)
 
 

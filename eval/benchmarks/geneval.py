@@ -10,16 +10,27 @@ from pathlib import Path, PurePath
 import numpy as np
 from pydantic import Field
 
-from eval.benchmarks import records
-from eval.benchmarks.evidence import Found, View
-from eval.benchmarks.records import Phrase, Record
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Published, Reading, Value
+from eval.benchmarks import benchmark_files
+from eval.benchmarks.benchmark import (
+    SIDE,
+    Benchmark,
+    Case,
+    ExpectedInstance,
+    Measure,
+    PictureName,
+    Published,
+    Reading,
+    Value,
+)
+from eval.benchmarks.benchmark_files import FileRecord, Phrase
+from eval.benchmarks.judge_outputs import TextDetections
+from eval.benchmarks.view import View
 from eval.inputs.pictures import Pixels
 from eval.metrics import attributes
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.layouts.geometry import crop
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 MIN_SCORE = 0.3
 TAGS = ("colors", "color_attr")
@@ -28,7 +39,7 @@ TEMPLATES = ("a photo of a {colour} thing", "a photo of a {colour}-colored thing
 GREY = 0x99
 
 
-class Thing(Record):
+class Thing(FileRecord):
     """What must be in the picture, or must not be."""
 
     name: Phrase = Field(alias="class")
@@ -36,7 +47,7 @@ class Thing(Record):
     color: Phrase | None = None
 
 
-class Prompt(Record):
+class Prompt(FileRecord):
     """A line of evaluation_metadata.jsonl."""
 
     tag: Phrase
@@ -47,84 +58,86 @@ class Prompt(Record):
 
 def read(paths: Sequence[Path]) -> Reading:
     """The prompts about colours; their keys are their numbers among all."""
-    path = records.one_file(paths, "GenEval's list of prompts")
-    lines = records.listed(read_json(path), str(path))
-    prompts = [records.parsed(Prompt, line, f"{path}: {number}") for number, line in enumerate(lines)]
-    cases = [_case(number, one, path) for number, one in enumerate(prompts) if one.tag in TAGS]
-    others = sum(one.tag not in TAGS for one in prompts)
+    path = benchmark_files.one_file(paths, "GenEval's list of prompts")
+    lines = benchmark_files.listed(read_json(path), str(path))
+    prompts = [benchmark_files.parsed(Prompt, line, f"{path}: {number}") for number, line in enumerate(lines)]
+    cases = [_case(number, prompt, path) for number, prompt in enumerate(prompts) if prompt.tag in TAGS]
+    others = sum(prompt.tag not in TAGS for prompt in prompts)
     remarks = (f"{others} prompts of other tags than {', '.join(TAGS)} are not scored here",) if others else ()
-    return Reading(records.checked(cases, path), remarks)
+    return Reading(benchmark_files.checked(cases, path), remarks)
 
 
-def _case(number: int, one: Prompt, path: Path) -> Case:
-    if not one.include:
+def _case(number: int, prompt: Prompt, path: Path) -> Case:
+    if not prompt.include:
         raise ValueError(f"{path}: {number}: include: holds nothing")
-    unknown = [thing.color for thing in one.include if thing.color not in {None, *COLOURS}]
+    unknown = [thing.color for thing in prompt.include if thing.color not in {None, *COLOURS}]
     if unknown:
         raise ValueError(f"{path}: {number}: include: {unknown[0]!r} is none of {', '.join(COLOURS)}")
     wanted = tuple(
-        Expected(
+        ExpectedInstance(
             phrase=f"{thing.color} {thing.name}" if thing.color else thing.name,
             category=thing.name,
             colour=thing.color,
             count=thing.count,
         )
-        for thing in one.include
+        for thing in prompt.include
     )
     return Case(
         key=f"{number:05d}",
-        prompt=one.prompt,
+        prompt=prompt.prompt,
         instances=wanted,
         height=SIDE,
         width=SIDE,
-        parts=(f"tag/{one.tag}",),
-        excluded=tuple(Expected(phrase=thing.name, category=thing.name, count=thing.count) for thing in one.exclude),
+        parts=(f"tag/{prompt.tag}",),
+        excluded=tuple(
+            ExpectedInstance(phrase=thing.name, category=thing.name, count=thing.count) for thing in prompt.exclude
+        ),
     )
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Whether everything is there often enough and in its colour, and nothing that must not be."""
-    right = all(_right(view, one) for one in case.instances)
-    for one in case.excluded:
-        right &= len(view.found(one.text).above(MIN_SCORE).scores_N) < one.count
+    right = all(_right(view, instance) for instance in case.instances)
+    for thing in case.excluded:
+        right &= len(view.detections_of(thing.text).above(MIN_SCORE).scores_N) < thing.count
     yield Value("correct", -1, float(right))
 
 
-def _right(view: View, one: Expected) -> bool:
-    found = view.found(one.text).above(MIN_SCORE)
-    if len(found.scores_N) < one.count:
+def _right(view: View, instance: ExpectedInstance) -> bool:
+    detections = view.detections_of(instance.text).above(MIN_SCORE)
+    if len(detections.scores_N) < instance.count:
         return False
-    if one.colour is None:
+    if instance.colour is None:
         return True
-    return colours(view, found, one.count, one.text).count(one.colour) >= one.count
+    return colours(view, detections, instance.count, instance.text).count(instance.colour) >= instance.count
 
 
-def colours(view: View, found: Found, count: int, name: str) -> list[str]:
+def colours(view: View, detections: TextDetections, count: int, name: str) -> list[str]:
     """The judge's word for each of the surest detections, all but their masks grey."""
     pixels = view.pixels()
-    crops = [_cut(pixels, found, place) for place in range(count)]
+    crops = [_cut(pixels, detections, place) for place in range(count)]
     features = np.asarray(view.judge.image_features(crops), np.float64)
     templates = [template.replace("thing", name) for template in TEMPLATES]
     directions = attributes.directions(view.judge, "colour", templates, {"colour": COLOURS})
     return attributes.judged(features, directions, COLOURS)
 
 
-def _cut(pixels: Pixels, found: Found, place: int) -> Pixels:
-    box = Box(*found.boxes_N4[place].tolist())
-    mask = found.masks[place] if found.masks else None
+def _cut(pixels: Pixels, detections: TextDetections, place: int) -> Pixels:
+    box = Box(*detections.boxes_N4[place].tolist())
+    mask = detections.masks[place] if detections.masks else None
     if mask is None:
         return crop(pixels, box)
     inside = masks.decode(mask)[..., None]
     return crop(np.where(inside, pixels, np.uint8(GREY)), box)
 
 
-def named(path: PurePath) -> Named | None:
+def named(path: PurePath) -> PictureName | None:
     """`<number>/samples/<which>.png`."""
     match path.parts:
         case (number, "samples", _) if number.isascii() and number.isdecimal():
-            return Named(f"{int(number):05d}", path.stem)
+            return PictureName(f"{int(number):05d}", path.stem)
         case (_,):
-            return Named(path.stem, "")
+            return PictureName(path.stem, "")
     return None
 
 

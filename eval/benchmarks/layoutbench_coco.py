@@ -9,20 +9,20 @@ from pathlib import Path, PurePath
 
 from pydantic import Field
 
-from eval.benchmarks import precision, records
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Text
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Published, Reading, Value
+from eval.benchmarks import benchmark_files, precision
+from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.view import View
 from eval.metrics import average_precision
-from eval.metrics.average_precision import Matched
+from eval.metrics.average_precision import CategoryMatches
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SKILLS = ("number", "position", "size", "combination")
 WORDS = {"count": "number", "number": "number", "position": "position", "size": "size", "combination": "combination"}
 
 
-class Item(Record):
+class Item(FileRecord):
     """A layout of a list."""
 
     caption: Text
@@ -37,7 +37,7 @@ def read(paths: Sequence[Path]) -> Reading:
     cases: dict[str, Case] = {}
     for path in paths:
         skill = next((name for word, name in WORDS.items() if word in path.stem.lower()), None)
-        for number, record in enumerate(records.listed(read_json(path), str(path))):
+        for number, record in enumerate(benchmark_files.listed(read_json(path), str(path))):
             where = f"{path}: {number}"
             case = _case(record, skill, where)
             before = cases.get(case.key)
@@ -45,11 +45,11 @@ def read(paths: Sequence[Path]) -> Reading:
                 raise ValueError(f"{where}: the picture {case.key!r} stands twice, with other boxes")
             if before is None or not before.parts:
                 cases[case.key] = case
-    return Reading(records.checked(list(cases.values()), ", ".join(map(str, paths)) or "no file"))
+    return Reading(benchmark_files.checked(list(cases.values()), ", ".join(map(str, paths)) or "no file"))
 
 
 def _case(record: object, skill: str | None, where: str) -> Case:
-    item = records.parsed(Item, record, where)
+    item = benchmark_files.parsed(Item, record, where)
     name = item.file_name if item.file_name is not None else item.id
     if name is None:
         raise ValueError(f"{where}: file_name: it or id is needed")
@@ -57,13 +57,13 @@ def _case(record: object, skill: str | None, where: str) -> Case:
         counts = f"{len(item.boxes_normalized)} boxes and {len(item.box_captions)} captions"
         raise ValueError(f"{where}: box_captions: there are {counts}")
     return Case(
-        key=records.key(PurePath(str(name)).stem if item.file_name is not None else str(name), where),
+        key=benchmark_files.key(PurePath(str(name)).stem if item.file_name is not None else str(name), where),
         prompt=item.caption,
         instances=tuple(
-            Expected(
+            ExpectedInstance(
                 phrase=caption,
-                category=records.without_article(caption),
-                box=records.box(edges, f"{where}: boxes_normalized.{place}"),
+                category=benchmark_files.without_article(caption),
+                box=benchmark_files.box(edges, f"{where}: boxes_normalized.{place}"),
             )
             for place, (edges, caption) in enumerate(zip(item.boxes_normalized, item.box_captions, strict=True))
         ),
@@ -75,27 +75,29 @@ def _case(record: object, skill: str | None, where: str) -> Case:
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Beside average precision: the overlap of each instance's best detection of its category."""
-    for index, one in enumerate(case.instances):
-        yield Value("miou", index, view.found(one.text).best(one.place)[0])
+    for index, instance in enumerate(case.instances):
+        yield Value("miou", index, view.detections_of(instance.text).best(instance.place)[0])
 
 
-def matched(views: Sequence[View]) -> dict[str, list[Matched]]:
+def matched(views: Sequence[View]) -> dict[str, list[CategoryMatches]]:
     """What COCO's average precision counts, over the categories that the layouts have."""
-    names = sorted({one.text for view in views for one in view.case.instances})
+    names = sorted({instance.text for view in views for instance in view.case.instances})
     ids = {name: place for place, name in enumerate(names, start=1)}
-    given: list[dict[str, object]] = []
-    found: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    detected: list[dict[str, object]] = []
     for image, view in enumerate(views, start=1):
-        for one in view.case.instances:
-            given.append(precision.annotation(len(given) + 1, image, ids[one.text], one.place, view.size))
-        for name in sorted({one.text for one in view.case.instances} | set(view.texts)):
+        for instance in view.case.instances:
+            annotations.append(
+                precision.annotation(len(annotations) + 1, image, ids[instance.text], instance.place, view.size)
+            )
+        for name in sorted({instance.text for instance in view.case.instances} | set(view.texts)):
             if name in ids:
-                detections = view.found(name)
+                detections = view.detections_of(name)
                 for box, score in zip(detections.boxes_N4.tolist(), detections.scores_N.tolist(), strict=True):
-                    record = precision.annotation(len(found) + 1, image, ids[name], Box(*box), view.size)
-                    found.append(record | {"score": score})
+                    record = precision.annotation(len(detected) + 1, image, ids[name], Box(*box), view.size)
+                    detected.append(record | {"score": score})
     categories = [{"id": number, "name": name} for name, number in ids.items()]
-    return {"ap": average_precision.matched(precision.images(views), categories, given, found, "bbox")}
+    return {"ap": average_precision.matched(precision.images(views), categories, annotations, detected, "bbox")}
 
 
 _PUBLISHED = {  # AP in % by skill

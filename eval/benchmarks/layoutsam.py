@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.benchmarks import records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Side, Text
-from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Published, Reading, Value
+from eval.benchmarks import benchmark_files, replies
+from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
+from eval.benchmarks.view import View
 
 LITERALS = ("region_captions", "detail_region_captions", "bbox_list")
 COLUMNS = ("file_name", "width", "height", "global_caption", *LITERALS)
@@ -20,7 +20,7 @@ ATTRIBUTES = ("colour", "texture", "shape")
 YES = ("Yes", "yes")
 
 
-class Picture(Record):
+class LayoutSamRow(FileRecord):
     """A row of the table, its three lists read."""
 
     file_name: Phrase
@@ -34,27 +34,27 @@ class Picture(Record):
 
 def read(paths: Sequence[Path]) -> Reading:
     """The layouts of the Parquet files of the split `test`."""
-    cases = [_case(row, where) for path in paths for where, row in records.parquet(path, COLUMNS)]
-    return Reading(records.checked(cases, ", ".join(map(str, paths)) or "no file"))
+    cases = [_case(row, where) for path in paths for where, row in benchmark_files.parquet(path, COLUMNS)]
+    return Reading(benchmark_files.checked(cases, ", ".join(map(str, paths)) or "no file"))
 
 
 def _case(row: Mapping[str, Any], where: str) -> Case:
-    lists = {name: records.literal(row[name], f"{where}: {name}") for name in LITERALS}
-    checked = records.parsed(Picture, {**row, **lists}, where)
+    lists = {name: benchmark_files.literal(row[name], f"{where}: {name}") for name in LITERALS}
+    checked = benchmark_files.parsed(LayoutSamRow, {**row, **lists}, where)
     counts = {len(checked.region_captions), len(checked.detail_region_captions), len(checked.bbox_list)}
     if len(counts) > 1:
         raise ValueError(f"{where}: {', '.join(LITERALS)} have {', '.join(map(str, sorted(counts)))} entries")
     regions = zip(checked.region_captions, checked.detail_region_captions, checked.bbox_list, strict=True)
     return Case(
-        key=records.key(PurePath(checked.file_name).stem, where),
+        key=benchmark_files.key(PurePath(checked.file_name).stem, where),
         prompt=checked.global_caption,
         instances=tuple(
-            Expected(
+            ExpectedInstance(
                 phrase=detail,
                 category=short,
                 short=short,
                 detail=detail,
-                box=records.box(edges, f"{where}: bbox_list.{place}", checked.width, checked.height),
+                box=benchmark_files.box(edges, f"{where}: bbox_list.{place}", checked.width, checked.height),
             )
             for place, (short, detail, edges) in enumerate(regions)
         ),
@@ -65,11 +65,11 @@ def _case(row: Mapping[str, Any], where: str) -> Case:
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Four values an instance, from the crop of its given box."""
-    for index, one in enumerate(case.instances):
-        there = replies.yes(view, view.ask("spatial", one.box, short=one.short), YES)
+    for index, instance in enumerate(case.instances):
+        there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
         yield Value("spatial", index, float(there))
         for name in ATTRIBUTES:
-            right = there and replies.yes(view, view.ask(name, one.box, detail=one.detail), YES)
+            right = there and replies.yes(view, view.ask(name, instance.box, detail=instance.detail), YES)
             yield Value(name, index, float(right))
 
 

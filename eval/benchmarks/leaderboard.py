@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from eval.benchmarks.shape import Benchmark, Published
-from instdiff.texts import read_json
+from eval.benchmarks.benchmark import Benchmark, Published
+from instdiff.files.texts import read_json
 
 TEMPLATE = Path(__file__).parent / "leaderboard.html.j2"
 
 
-class Result(NamedTuple):
+class BenchmarkResult(NamedTuple):
     """A result of ours, read."""
 
     row: str
@@ -20,7 +20,7 @@ class Result(NamedTuple):
     source: Mapping[str, Any]
 
 
-class Cell(NamedTuple):
+class LeaderboardCell(NamedTuple):
     """A number as it is shown; `notes` say what differs in its setting, or where it is from."""
 
     text: str
@@ -29,13 +29,13 @@ class Cell(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Row(NamedTuple):
+class ModelRow(NamedTuple):
     """A model's line, its cells by column."""
 
     model: str
     measured: bool
     about: tuple[str, ...]
-    cells: dict[str, Cell]
+    cells: dict[str, LeaderboardCell]
 
 
 class Column(NamedTuple):
@@ -48,79 +48,81 @@ class Column(NamedTuple):
     better: str
 
 
-def results(folder: Path) -> list[Result]:
-    """Every result below a folder; ValueError names a file that is none."""
-    found = []
+def results(folder: Path) -> list[BenchmarkResult]:
+    """Every result below a folder; ValueError names a file that is no result."""
+    results = []
     for path in sorted(folder.glob("*/*/metrics.json")):
         metrics, source = read_json(path), read_json(path.with_name("provenance.json"))
         numbers = isinstance(metrics, dict) and all(
-            isinstance(one, dict)
-            and all(isinstance(one.get(end), int | float) for end in ("value", "low", "high", "n"))
-            for one in metrics.values()
+            isinstance(metric, dict)
+            and all(isinstance(metric.get(end), int | float) for end in ("value", "low", "high", "n"))
+            for metric in metrics.values()
         )
         if not numbers or not isinstance(source, dict) or not isinstance(source.get("benchmark"), str):
             raise ValueError(f"{path}: not the result of a benchmark")
-        found.append(Result(path.parent.name, metrics, source))
-    return found
+        results.append(BenchmarkResult(path.parent.name, metrics, source))
+    return results
 
 
-def render(benchmarks: Sequence[Benchmark], found: Sequence[Result]) -> str:
+def render(benchmarks: Sequence[Benchmark], results: Sequence[BenchmarkResult]) -> str:
     """One self-contained page."""
     sections = [
-        section(one, [result for result in found if result.source["benchmark"] == one.name]) for one in benchmarks
+        section(benchmark, [result for result in results if result.source["benchmark"] == benchmark.name])
+        for benchmark in benchmarks
     ]
     loader = FileSystemLoader(TEMPLATE.parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template(TEMPLATE.name).render(sections=[one for one in sections if one["rows"]])
+    return environment.get_template(TEMPLATE.name).render(sections=[section for section in sections if section["rows"]])
 
 
-def section(benchmark: Benchmark, found: Sequence[Result]) -> dict[str, Any]:
-    """A benchmark's table."""
-    shown = columns(benchmark)
-    rows = [_measured(one, shown) for one in found]
-    rows += [_published(model, source, ones) for (model, source), ones in _by_model(benchmark.published).items()]
-    return {"benchmark": benchmark, "columns": shown, "rows": rows}
+def section(benchmark: Benchmark, results: Sequence[BenchmarkResult]) -> dict[str, Any]:
+    """A benchmark's table: the columns in which any row has a number."""
+    table_columns = columns(benchmark)
+    rows = [_measured(result, table_columns) for result in results]
+    rows += [_published(model, source, numbers) for (model, source), numbers in _by_model(benchmark.published).items()]
+    filled = [column for column in table_columns if any(column.name in row.cells for row in rows)]
+    return {"benchmark": benchmark, "columns": filled, "rows": rows}
 
 
 def columns(benchmark: Benchmark) -> list[Column]:
     """The headline measures, and the parts of which numbers are published."""
     heads = [name for name, measure in benchmark.measures.items() if measure.headline]
-    parts = list(dict.fromkeys(one.measure for one in benchmark.published if "/" in one.measure))
+    parts = list(dict.fromkeys(number.measure for number in benchmark.published if "/" in number.measure))
     ordered = [name for head in heads for name in (head, *(part for part in parts if part.startswith(f"{head}/")))]
-    found = []
+    table_columns = []
     for name in ordered:
         head, _, part = name.partition("/")
         measure = benchmark.measures[head]
-        found.append(Column(name, measure.label, part.rpartition("/")[2], measure.meaning, measure.better))
-    return found
+        table_columns.append(Column(name, measure.label, part.rpartition("/")[2], measure.meaning, measure.better))
+    return table_columns
 
 
 def _by_model(published: Sequence[Published]) -> dict[tuple[str, str], list[Published]]:
     models: dict[tuple[str, str], list[Published]] = {}
-    for one in published:
-        models.setdefault((one.model, one.source), []).append(one)
+    for number in published:
+        models.setdefault((number.model, number.source), []).append(number)
     return models
 
 
-def _measured(one: Result, shown: Sequence[Column]) -> Row:
+def _measured(result: BenchmarkResult, table_columns: Sequence[Column]) -> ModelRow:
     cells = {}
-    for column in shown:
-        metric = one.metrics.get(column.name)
+    for column in table_columns:
+        metric = result.metrics.get(column.name)
         if metric is not None:
             cells[column.name] = _cell(metric)
-    return Row(one.row, True, tuple(_setting(one.source)), cells)
+    return ModelRow(result.row, True, tuple(_setting(result.source)), cells)
 
 
-def _cell(metric: Mapping[str, Any]) -> Cell:
+def _cell(metric: Mapping[str, Any]) -> LeaderboardCell:
     interval = f"{metric['low']:.3f} \u2013 {metric['high']:.3f}"
     beside = [
         f"{'counted our' if way == 'ours' else 'its own'} way: {metric[way]['value']:.3f}"
         for way in ("ours", "reference")
         if way in metric
     ]
-    return Cell(f"{metric['value']:.3f}", float(metric["value"]), interval, tuple(beside))
+    return LeaderboardCell(f"{metric['value']:.3f}", float(metric["value"]), interval, tuple(beside))
 
 
 def _setting(source: Mapping[str, Any]) -> list[str]:
@@ -143,8 +145,11 @@ def _as_stated(value: float) -> str:
     return text.removesuffix("0")
 
 
-def _published(model: str, source: str, ones: Sequence[Published]) -> Row:
+def _published(model: str, source: str, numbers: Sequence[Published]) -> ModelRow:
     cells = {
-        one.measure: Cell(_as_stated(one.value), one.value, "", (one.setting,) if one.setting else ()) for one in ones
+        number.measure: LeaderboardCell(
+            _as_stated(number.value), number.value, "", (number.setting,) if number.setting else ()
+        )
+        for number in numbers
     }
-    return Row(model, False, (source,), cells)
+    return ModelRow(model, False, (source,), cells)

@@ -11,20 +11,30 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.benchmarks import records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Edges, Phrase, Record, Text
-from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Named, Published, Reading, Relation, Value
+from eval.benchmarks import benchmark_files, replies
+from eval.benchmarks.benchmark import (
+    Benchmark,
+    Case,
+    ExpectedInstance,
+    Measure,
+    PictureName,
+    Published,
+    Reading,
+    Relation,
+    Value,
+)
+from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.view import View
 from eval.metrics import matching, overlap
+from instdiff.files.texts import read_json
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 SIDE = 1024  # pixels of the square that its boxes are on
 SPLITS = {"simple": "simple", "regular": "regular", "medium": "regular", "complex": "complex", "hard": "complex"}
 PAIRINGS = ("", "_hungarian")  # by falling overlap as the code has it, and as the page says
 
 
-class Described(Record):
+class OverlapInstance(FileRecord):
     """An instance."""
 
     bbox: Edges
@@ -32,22 +42,22 @@ class Described(Record):
     local_prompts: Text = ""
 
 
-class Overlap(Record):
+class Overlap(FileRecord):
     """Two instances that overlap, by their places."""
 
     overlap_box: tuple[int, int]
 
 
-class Annotation(Record):
+class OverlapLayout(FileRecord):
     """A layout."""
 
     caption: Text
-    annotations: dict[Phrase, Described] = Field(min_length=1)
+    annotations: dict[Phrase, OverlapInstance] = Field(min_length=1)
     relations: dict[Text, Text] = Field(default_factory=dict)
     valid_overlap: tuple[Overlap, ...] = ()
 
 
-class Row(Record):
+class OverlapRow(FileRecord):
     """A row of the table."""
 
     image_id: str | int
@@ -63,7 +73,7 @@ def read(paths: Sequence[Path]) -> Reading:
             cases.append(_case(row, split, where))
         if not split:
             remarks.append(f"{path}: neither its name nor its folder's is a split ({', '.join(SPLITS)})")
-    return Reading(records.checked(cases, ", ".join(map(str, paths)) or "no file"), tuple(remarks))
+    return Reading(benchmark_files.checked(cases, ", ".join(map(str, paths)) or "no file"), tuple(remarks))
 
 
 def _split(path: Path) -> str:
@@ -77,36 +87,38 @@ def _split(path: Path) -> str:
 
 def _rows(path: Path) -> list[tuple[str, Any]]:
     if path.suffix.lower() == ".parquet":
-        return list(records.parquet(path, ("image_id", "annotation")))
-    listed = records.listed(read_json(path), str(path))
-    return [(f"{path}: {number}", one) for number, one in enumerate(listed)]
+        return list(benchmark_files.parquet(path, ("image_id", "annotation")))
+    listed = benchmark_files.listed(read_json(path), str(path))
+    return [(f"{path}: {number}", record) for number, record in enumerate(listed)]
 
 
 def _case(record: Any, split: str, where: str) -> Case:
-    row = records.parsed(Row, record, where)
-    annotation = records.literal(row.annotation, f"{where}: annotation")
-    checked = records.parsed(Annotation, annotation, f"{where}: annotation")
+    row = benchmark_files.parsed(OverlapRow, record, where)
+    annotation = benchmark_files.literal(row.annotation, f"{where}: annotation")
+    checked = benchmark_files.parsed(OverlapLayout, annotation, f"{where}: annotation")
     count = len(checked.annotations)
     pairs = []
-    for place, one in enumerate(checked.valid_overlap):
-        a, b = one.overlap_box
+    for place, pair in enumerate(checked.valid_overlap):
+        a, b = pair.overlap_box
         if not (0 <= a < count and 0 <= b < count and a != b):
             raise ValueError(
                 f"{where}: annotation: valid_overlap.{place}: {a} and {b} are not two of {count} instances"
             )
         pairs.append((a, b))
     return Case(
-        key=records.key(f"{split}-{row.image_id}" if split else str(row.image_id), where),
+        key=benchmark_files.key(f"{split}-{row.image_id}" if split else str(row.image_id), where),
         prompt=checked.caption,
         instances=tuple(
-            Expected(
-                phrase=one.local_prompts if one.local_prompts.strip() else one.category,
-                category=one.category,
+            ExpectedInstance(
+                phrase=instance.local_prompts if instance.local_prompts.strip() else instance.category,
+                category=instance.category,
                 short=name,
-                detail=one.local_prompts,
-                box=records.box(one.bbox, f"{where}: annotation: annotations.{name[:40]}.bbox", SIDE, SIDE),
+                detail=instance.local_prompts,
+                box=benchmark_files.box(
+                    instance.bbox, f"{where}: annotation: annotations.{name[:40]}.bbox", SIDE, SIDE
+                ),
             )
-            for name, one in checked.annotations.items()
+            for name, instance in checked.annotations.items()
         ),
         height=SIDE,
         width=SIDE,
@@ -121,27 +133,27 @@ def measure(case: Case, view: View) -> Iterable[Value]:
     seen = _boxes(case, view)
     for suffix in PAIRINGS:
         matched = _paired(case, seen, hungarian=bool(suffix))
-        for index, (one, box) in enumerate(zip(case.instances, matched, strict=True)):
-            yield Value(f"miou{suffix}", index, 0.0 if box is None else _iou(one.place, box))
+        for index, (instance, box) in enumerate(zip(case.instances, matched, strict=True)):
+            yield Value(f"miou{suffix}", index, 0.0 if box is None else _iou(instance.place, box))
         for index, (a, b) in enumerate(case.pairs):
-            given = case.instances[a].place, case.instances[b].place
-            yield Value(f"o_miou{suffix}", index, overlap.pair_iou(given, (matched[a], matched[b])))
+            boxes = case.instances[a].place, case.instances[b].place
+            yield Value(f"o_miou{suffix}", index, overlap.pair_iou(boxes, (matched[a], matched[b])))
     if view.has("answers"):
         entities = replies.by_name(view, view.ask("entities", entities=_entities(case)))
-        for index, one in enumerate(case.instances):
-            yield Value("sr_e", index, _share(view, entities, one.short))
+        for index, instance in enumerate(case.instances):
+            yield Value("sr_e", index, _share(view, entities, instance.short))
         if case.relations:
-            listed = json.dumps({one.name: one.text for one in case.relations}, ensure_ascii=False)
-            held = replies.by_name(view, view.ask("relations", relations=listed, entities=_entities(case)))
+            listed = json.dumps({relation.name: relation.text for relation in case.relations}, ensure_ascii=False)
+            verdicts = replies.by_name(view, view.ask("relations", relations=listed, entities=_entities(case)))
             for index, relation in enumerate(case.relations):
-                yield Value("sr_r", index, _share(view, held, relation.name))
+                yield Value("sr_r", index, _share(view, verdicts, relation.name))
 
 
 def _boxes(case: Case, view: View) -> dict[str, list[Box]]:
     """What is seen of each category: by a finder where there is one, else by the answerer."""
-    categories = sorted({one.text for one in case.instances})
+    categories = sorted({instance.text for instance in case.instances})
     if view.has("detections"):
-        return {name: [Box(*box) for box in view.found(name).boxes_N4.tolist()] for name in categories}
+        return {name: [Box(*box) for box in view.detections_of(name).boxes_N4.tolist()] for name in categories}
     listed = replies.by_name(view, view.ask("boxes", categories=", ".join(categories)))
     return {name: replies.boxes(view, listed[name]) if name in listed else [] for name in categories}
 
@@ -150,42 +162,42 @@ def _paired(case: Case, seen: Mapping[str, Sequence[Box]], *, hungarian: bool) -
     """The box of each instance, within its category; extra ones cost nothing."""
     paired: list[Box | None] = [None] * len(case.instances)
     for category, boxes in seen.items():
-        members = [place for place, one in enumerate(case.instances) if one.category == category]
-        given_G4 = matching.corners([case.instances[place].place for place in members])
-        iou_DG = matching.corner_ious(matching.corners(boxes), given_G4)
+        members = [place for place, instance in enumerate(case.instances) if instance.category == category]
+        instances_G4 = matching.corners([case.instances[place].place for place in members])
+        iou_DG = matching.corner_ious(matching.corners(boxes), instances_G4)
         pairing = matching.hungarian(iou_DG) if hungarian else matching.one_to_one(iou_DG, iou_DG >= 0)
         for place, detection in zip(members, pairing, strict=True):
             paired[place] = boxes[detection] if detection >= 0 else None
     return paired
 
 
-def _iou(one: Box, other: Box) -> float:
-    return float(matching.corner_ious(matching.corners([one]), matching.corners([other]))[0, 0])
+def _iou(a: Box, b: Box) -> float:
+    return float(matching.corner_ious(matching.corners([a]), matching.corners([b]))[0, 0])
 
 
 def _entities(case: Case) -> str:
     """Name, box on the square, and description of each instance, as JSON."""
     listed = {
-        one.short: {"box": [round(edge * SIDE) for edge in one.place], "description": one.detail}
-        for one in case.instances
+        instance.short: {"box": [round(edge * SIDE) for edge in instance.place], "description": instance.detail}
+        for instance in case.instances
     }
     return json.dumps(listed, ensure_ascii=False)
 
 
-def _share(view: View, held: Mapping[str, Any], name: str) -> float:
+def _share(view: View, verdicts: Mapping[str, Any], name: str) -> float:
     """1 for yes; what the answer does not name is a no, and counted."""
-    if name not in held:
+    if name not in verdicts:
         view.fault()
-    return float(replies.is_yes(held.get(name)))
+    return float(replies.is_yes(verdicts.get(name)))
 
 
-def named(path: PurePath) -> Named | None:
+def named(path: PurePath) -> PictureName | None:
     """`<split>/<seed>/<image_id>.png`, or one folder of pictures by key."""
     match path.parts:
         case (split, seed, _) if split in SPLITS:
-            return Named(f"{SPLITS[split]}-{path.stem}", seed)
+            return PictureName(f"{SPLITS[split]}-{path.stem}", seed)
         case (_,):
-            return Named(path.stem, "")
+            return PictureName(path.stem, "")
     return None
 
 

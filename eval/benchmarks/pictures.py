@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from eval.benchmarks.shape import Benchmark, Case
-from eval.inputs.pictures import SHOWN, Pictures, digest_of, of_files, read
-from instdiff import provenance
-from instdiff.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
-from instdiff.texts import one_line
+from eval.benchmarks.benchmark import Benchmark, Case
+from eval.inputs.pictures import MAX_NAMES, Pictures, digest_of, of_files, read
+from instdiff.files import provenance
+from instdiff.files.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
+from instdiff.files.texts import one_line
 
 TURNED = range(5, 9)  # orientations of EXIF that exchange height and width
 
 
-class Shown(NamedTuple):
+class ExpectedPicture(NamedTuple):
     """A picture that a benchmark expects; its path is None where it is missing, and its size that of the case."""
 
     case: Case
@@ -38,12 +38,12 @@ class Shown(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """What a finder is asked of it, each once."""
-        asked = (*self.case.instances, *self.case.excluded)
-        return list(dict.fromkeys(one.category for one in asked if one.category is not None))
+        """The texts that a finder searches for in it, each once."""
+        instances = (*self.case.instances, *self.case.excluded)
+        return list(dict.fromkeys(instance.category for instance in instances if instance.category is not None))
 
 
-def find(folder: Path, cases: Sequence[Case], benchmark: Benchmark) -> list[Shown]:
+def find(folder: Path, cases: Sequence[Case], benchmark: Benchmark) -> list[ExpectedPicture]:
     """Every picture expected, case by case; ValueError names the files that are of no case or of the same one."""
     if not folder.is_dir():
         what = "is a file, where a folder of pictures is expected" if folder.exists() else "no such folder of pictures"
@@ -69,35 +69,39 @@ def find(folder: Path, cases: Sequence[Case], benchmark: Benchmark) -> list[Show
     repeats = sorted({repeat for _, repeat in files})
     repeats += [f"missing-{number}" for number in range(len(repeats), benchmark.repeats)]
     return [
-        _shown(case, place, repeat, files.get((case.key, repeat)))
+        _case_picture(case, place, repeat, files.get((case.key, repeat)))
         for place, case in enumerate(cases)
         for repeat in repeats
     ]
 
 
-def whole(shown: Sequence[Shown]) -> Pictures:
+def whole(expected: Sequence[ExpectedPicture]) -> Pictures:
     """Those that are there, read and hashed, in the form that detectors are given."""
-    there = [(one, one.path) for one in shown if one.path is not None]
-    return of_files([one.name for one, _ in there], [path for _, path in there], [one.size for one, _ in there])
+    present = [(picture, picture.path) for picture in expected if picture.path is not None]
+    return of_files(
+        [picture.name for picture, _ in present],
+        [path for _, path in present],
+        [picture.size for picture, _ in present],
+    )
 
 
-def digest(shown: Sequence[Shown]) -> str:
+def digest(expected: Sequence[ExpectedPicture]) -> str:
     """Identifies the whole set by the files."""
-    lines = [f"{one.name} {provenance.of_file(one.path)}" for one in shown if one.path is not None]
+    lines = [f"{picture.name} {provenance.of_file(picture.path)}" for picture in expected if picture.path is not None]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def identities(shown: Sequence[Shown]) -> dict[str, str]:
-    """The hash of size and pixels of each picture that is there; read in threads, since decoding waits for no one."""
-    there = [(one.name, one.path, one.size) for one in shown if one.path is not None]
+def identities(expected: Sequence[ExpectedPicture]) -> dict[str, str]:
+    """The hash of size and pixels of each picture that is there, read in threads: decoding releases Python's lock."""
+    present = [(picture.name, picture.path, picture.size) for picture in expected if picture.path is not None]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        digests = threads.map(lambda one: digest_of(read(one[1], one[2])), there)
-        return {name: each for (name, _, _), each in zip(there, digests, strict=True)}
+        digests = threads.map(lambda named: digest_of(read(named[1], named[2])), present)
+        return {name: each for (name, _, _), each in zip(present, digests, strict=True)}
 
 
-def _shown(case: Case, place: int, repeat: str, path: Path | None) -> Shown:
+def _case_picture(case: Case, place: int, repeat: str, path: Path | None) -> ExpectedPicture:
     size = (case.height, case.width) if path is None else _size(path)
-    return Shown(case, place, repeat, path, size)
+    return ExpectedPicture(case, place, repeat, path, size)
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -113,5 +117,5 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _refuse(folder: Path, what: str, names: Sequence[str]) -> None:
     if names:
-        more = ", ..." if len(names) > SHOWN else ""
-        raise ValueError(f"{folder}: {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
+        more = ", ..." if len(names) > MAX_NAMES else ""
+        raise ValueError(f"{folder}: {len(names)} {what}: {', '.join(names[:MAX_NAMES])}{more}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eval.benchmarks.evidence import View
+from eval.benchmarks.view import View
 from instdiff.layouts.geometry import in_pixels
 from instdiff.schema import Box
 

@@ -8,7 +8,7 @@ AP, AR and PiM are in hundredths, CLIP scores and FID as they are.
 from typing import NamedTuple
 
 
-class Cell(NamedTuple):
+class PaperCell(NamedTuple):
     """One number of the paper's tables."""
 
     table: str
@@ -82,20 +82,20 @@ def _cells(
     reference: str | None,
     *,
     per_picture: bool = False,
-) -> list[Cell]:
+) -> list[PaperCell]:
     """The cells of one row of the paper's tables, and which rows of ours are held against them."""
     rows = [(OURS, truth, ours), *([] if reference is None else [(REFERENCE, truth, reference)])]
     return [
-        Cell(table, method, column, COLUMNS[column][0], value, band, tuple(rows), per_picture)
+        PaperCell(table, method, column, COLUMNS[column][0], value, band, tuple(rows), per_picture)
         for column, (value, band) in columns.items()
     ]
 
 
-CELLS: tuple[Cell, ...] = (  # the reference's file for masks keeps boxes and points, and is its README's hybrid
+CELLS: tuple[PaperCell, ...] = (  # the reference's file for masks keeps boxes and points, and is its README's hybrid
     *_cells(TABLE_1, "real images", "plain", REAL, "real", None),
     *_cells(TABLE_1, "InstanceDiffusion, boxes", "plain", BOX, "box", "reference_box"),
     *_cells(TABLE_1, "InstanceDiffusion, masks", "plain", MASK, "mask", "reference_mask"),
-    Cell(TABLE_1, "InstanceDiffusion, masks", "IoU", None, 61.6, None, ()),
+    PaperCell(TABLE_1, "InstanceDiffusion, masks", "IoU", None, 61.6, None, ()),
     *_cells(TABLE_1, "InstanceDiffusion, points", "plain", POINT, "point", "reference_point"),
     *_cells(TABLE_1, "InstanceDiffusion, scribbles", "plain", SCRIBBLE, "scribble", None),
     *_cells(TABLE_1, "InstanceDiffusion (hybrid)", "plain", HYBRID, "hybrid", "reference_mask"),

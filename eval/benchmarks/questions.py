@@ -9,16 +9,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from eval.benchmarks import records
-from eval.benchmarks.records import Phrase, Record, Text
-from eval.benchmarks.shape import Benchmark
-from instdiff import provenance
-from instdiff.texts import read_json
+from eval.benchmarks import benchmark_files
+from eval.benchmarks.benchmark import Benchmark
+from eval.benchmarks.benchmark_files import FileRecord, Phrase, Text
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 
 FIELD = re.compile(r"\{([a-z]+)\}")
 
 
-class Wording(Record):
+class Wording(FileRecord):
     """A file of questions."""
 
     source: Phrase
@@ -30,11 +30,11 @@ def read(benchmark: Benchmark, path: Path | None) -> tuple[Mapping[str, str], di
     """The questions by id, and what provenance says of them; ValueError names an id that is unknown, or its field."""
     if path is None:
         return benchmark.questions, {"source": "this repository's wording", "questions": dict(benchmark.questions)}
-    wording = records.parsed(Wording, read_json(path), str(path))
+    wording = benchmark_files.parsed(Wording, read_json(path), str(path))
     for name, text in wording.questions.items():
         if name not in benchmark.questions:
-            known = ", ".join(benchmark.questions) or "none"
-            raise ValueError(f"{path}: questions.{name[:40]}: {benchmark.name} has no such question, but {known}")
+            names = ", ".join(benchmark.questions) or "none"
+            raise ValueError(f"{path}: questions.{name[:40]}: {benchmark.name} has no such question, but {names}")
         lacking = set(FIELD.findall(benchmark.questions[name])) - set(FIELD.findall(text))
         if lacking:
             raise ValueError(f"{path}: questions.{name}: {{{sorted(lacking)[0]}}} is missing in it")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from importlib import import_module
 
-from eval.benchmarks.shape import Benchmark
+from eval.benchmarks import clip_columns
+from eval.benchmarks.benchmark import Benchmark
 
 MODULES: Mapping[str, str] = {  # in the order of the leaderboard
     "coco-mig": "coco_mig",
@@ -21,12 +22,12 @@ MODULES: Mapping[str, str] = {  # in the order of the leaderboard
 
 
 def load(name: str) -> Benchmark:
-    """A benchmark; ValueError when there is none of this name."""
+    """A benchmark, with the CLIP scores that every one may have; ValueError when there is none of this name."""
     if name not in MODULES:
         raise ValueError(f"there is no benchmark {name!r}; there are {', '.join(MODULES)}")
     benchmark = import_module(f"eval.benchmarks.{MODULES[name]}").BENCHMARK
     assert isinstance(benchmark, Benchmark)
-    return benchmark
+    return clip_columns.added(benchmark)
 
 
 def every() -> list[Benchmark]:

@@ -1,10 +1,10 @@
-"""What an answer says: yes or no, boxes, yes or no by name. What says nothing is counted, and never a yes."""
+"""Answers read as yes or no, as boxes, or as yes or no by name; one that cannot be read is counted, and never a yes."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from eval.answerers import parsing
-from eval.benchmarks.evidence import View
+from eval.benchmarks.view import View
 from instdiff.schema import Box
 
 MOST_BOXES = 1000  # of one category in one answer
@@ -53,13 +53,13 @@ def boxes(view: View, value: object) -> list[Box]:
         height, width = map(float, view.size)
     elif view.boxes_in == "thousandths":
         height = width = 1000.0
-    found = []
+    parsed = []
     for edges in value[:MOST_BOXES]:
         if isinstance(edges, list) and len(edges) == 4 and all(_is_number(edge) for edge in edges):
-            found.append(Box(edges[0] / width, edges[1] / height, edges[2] / width, edges[3] / height))
+            parsed.append(Box(edges[0] / width, edges[1] / height, edges[2] / width, edges[3] / height))
         else:
             view.fault()
-    return found
+    return parsed
 
 
 def probability(view: View, answer: str) -> float:

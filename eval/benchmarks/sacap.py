@@ -10,20 +10,20 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.benchmarks import layoutsam, records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.records import Phrase, Record, Side, Text
-from eval.benchmarks.shape import Benchmark, Case, Expected, Reading, Value
+from eval.benchmarks import benchmark_files, layoutsam, replies
+from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Reading, Value
+from eval.benchmarks.benchmark_files import FileRecord, Phrase, Side, Text
+from eval.benchmarks.view import View
+from instdiff.files.texts import read_json
 from instdiff.layouts import masks
 from instdiff.schema import Rle
-from instdiff.texts import read_json
 
 COLUMNS = ("imagename", "caption", "segments_info")
 YES = ("Yes", "yes", "YES")
 UNSAID = "unsaid"
 
 
-class Segment(Record):
+class SacapSegment(FileRecord):
     """An instance: the mask's id in SA-1B's file, and what it is called."""
 
     anno_id: int
@@ -31,33 +31,33 @@ class Segment(Record):
     short_caption: Text | None = None
 
 
-class Row(Record):
+class SacapRow(FileRecord):
     """A row of the table."""
 
     imagename: Phrase
     caption: Text
-    segments_info: tuple[Segment, ...] = Field(min_length=1)
+    segments_info: tuple[SacapSegment, ...] = Field(min_length=1)
 
 
-class Mask(Record):
+class Sa1bMask(FileRecord):
     """An annotation of SA-1B's file."""
 
     id: int
     segmentation: Rle
 
 
-class Image(Record):
+class Sa1bImage(FileRecord):
     """The picture of SA-1B's file."""
 
     width: Side
     height: Side
 
 
-class Masks(Record):
+class Sa1bFile(FileRecord):
     """SA-1B's file of one picture."""
 
-    image: Image
-    annotations: tuple[Mask, ...]
+    image: Sa1bImage
+    annotations: tuple[Sa1bMask, ...]
 
 
 def read(paths: Sequence[Path]) -> Reading:
@@ -66,46 +66,50 @@ def read(paths: Sequence[Path]) -> Reading:
     tables = [path for path in paths if not path.is_dir()]
     if not folders:
         raise ValueError("SACap-Eval: give the folder of SA-1B's JSON files, too: the masks are in them")
-    rows = [pair for path in tables for pair in records.parquet(path, COLUMNS)]
-    return Reading(records.checked([_case(row, folders, where) for where, row in rows], ", ".join(map(str, tables))))
+    rows = [pair for path in tables for pair in benchmark_files.parquet(path, COLUMNS)]
+    return Reading(
+        benchmark_files.checked([_case(row, folders, where) for where, row in rows], ", ".join(map(str, tables)))
+    )
 
 
 def _case(row: Mapping[str, Any], folders: Sequence[Path], where: str) -> Case:
-    segments = records.literal(row["segments_info"], f"{where}: segments_info")
-    checked = records.parsed(Row, {**row, "segments_info": segments}, where)
-    stem = records.key(PurePath(checked.imagename).stem, where)
+    segments = benchmark_files.literal(row["segments_info"], f"{where}: segments_info")
+    checked = benchmark_files.parsed(SacapRow, {**row, "segments_info": segments}, where)
+    stem = benchmark_files.key(PurePath(checked.imagename).stem, where)
     path = next((folder / f"{stem}.json" for folder in folders if (folder / f"{stem}.json").is_file()), None)
     if path is None:
         raise ValueError(f"{where}: imagename: no {stem}.json in {', '.join(map(str, folders))}")
-    content = records.parsed(Masks, read_json(path), str(path))
-    by_id = {one.id: one.segmentation for one in content.annotations}
+    content = benchmark_files.parsed(Sa1bFile, read_json(path), str(path))
+    by_id = {annotation.id: annotation.segmentation for annotation in content.annotations}
     instances = [
-        _instance(one, by_id, f"{where}: segments_info.{place}", path)
-        for place, one in enumerate(checked.segments_info)
+        _instance(segment, by_id, f"{where}: segments_info.{place}", path)
+        for place, segment in enumerate(checked.segments_info)
     ]
     size = content.image
     return Case(key=stem, prompt=checked.caption, instances=tuple(instances), height=size.height, width=size.width)
 
 
-def _instance(one: Segment, by_id: Mapping[int, Rle], where: str, path: Path) -> Expected:
-    mask = by_id.get(one.anno_id)
+def _instance(segment: SacapSegment, by_id: Mapping[int, Rle], where: str, path: Path) -> ExpectedInstance:
+    mask = by_id.get(segment.anno_id)
     if mask is None:
-        raise ValueError(f"{where}: anno_id: {path} has no annotation {one.anno_id}")
+        raise ValueError(f"{where}: anno_id: {path} has no annotation {segment.anno_id}")
     try:
         box = masks.box_of(masks.decode(mask))
     except ValueError as error:
-        raise ValueError(f"{path}: annotation {one.anno_id}: {error}") from error
-    short = one.short_caption if one.short_caption and one.short_caption.strip() else one.caption
-    return Expected(phrase=one.caption, category=short, short=short, detail=one.caption, box=box, mask=mask)
+        raise ValueError(f"{path}: annotation {segment.anno_id}: {error}") from error
+    short = segment.short_caption if segment.short_caption and segment.short_caption.strip() else segment.caption
+    return ExpectedInstance(
+        phrase=segment.caption, category=short, short=short, detail=segment.caption, box=box, mask=mask
+    )
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """As LayoutSAM-Eval; an attribute that the caption does not say is left out."""
-    for index, one in enumerate(case.instances):
-        there = replies.yes(view, view.ask("spatial", one.box, short=one.short), YES)
+    for index, instance in enumerate(case.instances):
+        there = replies.yes(view, view.ask("spatial", instance.box, short=instance.short), YES)
         yield Value("spatial", index, float(there))
         for name in layoutsam.ATTRIBUTES:
-            answer = view.ask(name, one.box, detail=one.detail) if there else "no"
+            answer = view.ask(name, instance.box, detail=instance.detail) if there else "no"
             unsaid = UNSAID in answer.lower()
             yield Value(name, index, None if unsaid else float(there and replies.yes(view, answer, YES)))
 

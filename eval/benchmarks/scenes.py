@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks import coco_mig, records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.shape import Benchmark, Case, Expected, Measure, Reading, Value
+from eval.benchmarks import benchmark_files, coco_mig, replies
+from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
+from eval.benchmarks.view import View
 from eval.metrics import mig, overlap
-from instdiff import tables
-from instdiff.layouts.from_tables import instance
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.files import tables
+from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 
 YES = ("yes", "Yes")
 
@@ -25,44 +25,46 @@ def read(paths: Sequence[Path]) -> Reading:
     images, annotated = tables.read(paths[0], IMAGES), tables.read(paths[1], ANNOTATED)
     rows = tables.rows_of(annotated)
     cases = [_case(image, rows.get(image["key"], []), paths[1]) for image in images.to_dict("records")]
-    return Reading(records.checked(cases, paths[0]))
+    return Reading(benchmark_files.checked(cases, paths[0]))
 
 
 def _case(image: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]], path: Path) -> Case:
     instances = []
-    for row in sorted(rows, key=lambda one: int(one["index"])):
-        placed = instance(dict(row), image["height"], image["width"])
+    for row in sorted(rows, key=lambda row: int(row["index"])):
+        placed = from_tables.instance(dict(row), image["height"], image["width"])
         if placed.box is None or placed.category is None:
             raise ValueError(f"{path}: instance {row['index']} of {image['key']!r} has no box or no category")
-        records.box(placed.box, f"{path}: instance {row['index']} of {image['key']!r}")
-        instances.append(Expected(**dict(placed), short=placed.category, detail=placed.phrase, colour=row["colour"]))
+        benchmark_files.box(placed.box, f"{path}: instance {row['index']} of {image['key']!r}")
+        instances.append(
+            ExpectedInstance(**dict(placed), short=placed.category, detail=placed.phrase, colour=row["colour"])
+        )
     return Case(
-        key=records.key(image["key"], str(path)),
+        key=benchmark_files.key(image["key"], str(path)),
         prompt=image["caption"],
         instances=tuple(instances),
         height=image["height"],
         width=image["width"],
         parts=(f"group/{image['group']}",),
-        pairs=tuple(overlap.pairs([one.place for one in instances])),
+        pairs=tuple(overlap.pairs([instance.place for instance in instances])),
     )
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """Overlap and success of the best box, the overlap of overlapping pairs, and whether it is as described."""
     seen = []
-    for index, one in enumerate(case.instances):
-        best, box = view.found(one.text).above(coco_mig.MIN_SCORE).best(one.place)
+    for index, instance in enumerate(case.instances):
+        best, box = view.detections_of(instance.text).above(coco_mig.MIN_SCORE).best(instance.place)
         seen.append(box)
         yield Value("miou", index, best)
         right = best >= mig.MIN_IOU
         if view.has("answers"):
-            asked = replies.yes(view, view.ask("fits", one.box, description=one.detail), YES)
-            right &= asked
-            yield Value("fits", index, float(asked))
+            fits = replies.yes(view, view.ask("fits", instance.box, description=instance.detail), YES)
+            right &= fits
+            yield Value("fits", index, float(fits))
         yield Value("success", index, float(right))
     for index, (a, b) in enumerate(case.pairs):
-        given = case.instances[a].place, case.instances[b].place
-        yield Value("o_miou", index, overlap.pair_iou(given, (seen[a], seen[b])))
+        boxes = case.instances[a].place, case.instances[b].place
+        yield Value("o_miou", index, overlap.pair_iou(boxes, (seen[a], seen[b])))
 
 
 BENCHMARK = Benchmark(

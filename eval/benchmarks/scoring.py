@@ -1,4 +1,4 @@
-"""From cases and what is known of their pictures to the numbers of a benchmark, by two ways of counting.
+"""From cases and the outputs of judges to the numbers of a benchmark, by two ways of counting.
 
 Ours: a picture that is missing fails, and no fault of the benchmark's script is repeated. The reference's: as the
 benchmark counts itself; where that stops at a missing picture, it has no number then. Every value is kept, so that
@@ -16,14 +16,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from eval.benchmarks.evidence import Evidence, Question, View
-from eval.benchmarks.pictures import Shown
-from eval.benchmarks.shape import Benchmark, Case, Measure, Value
+from eval.benchmarks.benchmark import Benchmark, Case, Measure, Value
+from eval.benchmarks.judge_outputs import JudgeOutputs, PendingQuestion
+from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from eval.metrics import average_precision, bootstrap, overlap
-from eval.metrics.average_precision import Matched
+from eval.metrics.average_precision import CategoryMatches
 from eval.metrics.bootstrap import Metric
 from eval.scoring import ap_matches
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -40,12 +41,12 @@ VALUES = tables.with_columns(
 PART_RESAMPLES = 200
 
 
-class Scored(NamedTuple):
-    """What is known of a set of pictures once it is scored; metrics by way of counting."""
+class BenchmarkScores(NamedTuple):
+    """A scored set of pictures: every value, and metrics by way of counting."""
 
     values: pd.DataFrame
     metrics: dict[str, dict[str, Metric]]
-    matches: dict[str, list[Matched]]
+    matches: dict[str, list[CategoryMatches]]
     faults: int  # answers that say nothing
 
 
@@ -56,56 +57,60 @@ class Draws(NamedTuple):
     parts_RI: Counts
 
 
-def pending(benchmark: Benchmark, shown: Sequence[Shown], evidence: Evidence) -> list[Question]:
-    """The questions that the measures ask next and nobody has answered, each once."""
-    asked: dict[Question, None] = {}
-    for view in _views(shown, evidence):
+def pending(benchmark: Benchmark, expected: Sequence[ExpectedPicture], outputs: JudgeOutputs) -> list[PendingQuestion]:
+    """The questions that the measures ask next and that have no answer yet, each once."""
+    questions: dict[PendingQuestion, None] = {}
+    for view in _views(expected, outputs):
         for _ in benchmark.measure(view.case, view):
             pass
-        asked.update(dict.fromkeys(view.pending))
-    return list(asked)
+        questions.update(dict.fromkeys(view.pending))
+    return list(questions)
 
 
-def score(benchmark: Benchmark, shown: Sequence[Shown], evidence: Evidence, resamples: int, seed: int) -> Scored:
+def score(
+    benchmark: Benchmark, expected: Sequence[ExpectedPicture], outputs: JudgeOutputs, resamples: int, seed: int
+) -> BenchmarkScores:
     """Every number; ValueError when a question has no answer, or nothing is measured."""
-    ours, theirs = ([View(one, evidence, compat) for one in shown] for compat in (False, True))
-    table = _table(benchmark, shown, ours, theirs)
+    ours, theirs = ([View(picture, outputs, compat) for picture in expected] for compat in (False, True))
+    table = _table(benchmark, expected, ours, theirs)
     unanswered = [question for view in (*ours, *theirs) for question in view.pending]
     if unanswered:
         first = unanswered[0]
         raise ValueError(
             f"{len(set(unanswered))} questions have no answer; the first is of picture {first.name!r}:"
-            f" {first.question[:200]!r}"
+            f" {first.text[:200]!r}"
         )
-    cases = len({one.place for one in shown})
+    cases = len({picture.place for picture in expected})
     draws = bootstrap.draws(cases, resamples, seed)
     both = Draws(draws, draws[:PART_RESAMPLES])
     metrics = {way: summary(benchmark, table, way, both) for way in (OURS, REFERENCE)}
     matches = benchmark.matched(ours) if benchmark.matched is not None else {}
     for name, matched in matches.items():
-        _add_precision(benchmark, metrics, name, matched, shown, both)
+        _add_precision(benchmark, metrics, name, matched, expected, both)
     if not metrics[OURS]:
         raise ValueError(f"nothing was measured: {benchmark.name} needs {', '.join(sorted(benchmark.needs))}")
-    if benchmark.absent == "refused" and any(one.path is None for one in shown):
+    if benchmark.absent == "refused" and any(picture.path is None for picture in expected):
         metrics[REFERENCE] = {}
-    return Scored(table, metrics, matches, sum(view.faults for view in ours))
+    return BenchmarkScores(table, metrics, matches, sum(view.faults for view in ours))
 
 
 def summary(benchmark: Benchmark, table: pd.DataFrame, way: str, draws: Draws) -> dict[str, Metric]:
     """The means of one way of counting, whole and by part: "success", "success/level/L2"."""
-    found = {}
+    metrics = {}
     for name, measure in benchmark.measures.items():
         rows = table[(table["measure"] == name) & table[way].notna()]
         if not len(rows):
             continue
         parts = by_part(rows["parts"])
-        found[name] = number(rows, measure, way, draws.whole_RI, parts)
+        metrics[name] = number(rows, measure, way, draws.whole_RI, parts)
         for part in sorted(parts):
-            found[f"{name}/{part}"] = number(rows.iloc[parts[part]], measure, way, draws.parts_RI, {})
-    return found
+            metrics[f"{name}/{part}"] = number(rows.iloc[parts[part]], measure, way, draws.parts_RI, {})
+    return metrics
 
 
-def write(folder: Path, benchmark: Benchmark, scored: Scored, chosen: str, source: Mapping[str, object]) -> None:
+def write(
+    folder: Path, benchmark: Benchmark, scored: BenchmarkScores, chosen: str, source: Mapping[str, object]
+) -> None:
     """The files of a result, all or none; where both ways of counting differ, the other one's number stands beside."""
     other = REFERENCE if chosen == OURS else OURS
     if not scored.metrics[chosen]:
@@ -126,28 +131,34 @@ def write(folder: Path, benchmark: Benchmark, scored: Scored, chosen: str, sourc
 
 def parts_of(case: Case) -> list[tuple[str, ...]]:
     """The parts of the table that each instance counts in: its own, its picture's, and how much it overlaps others."""
-    placed = [place for place, one in enumerate(case.instances) if one.box is not None]
-    names = overlap.strata([one.box for one in case.instances if one.box is not None])
+    placed = [place for place, instance in enumerate(case.instances) if instance.box is not None]
+    names = overlap.strata([instance.box for instance in case.instances if instance.box is not None])
     crowding = {place: (f"overlap/{name}",) for place, name in zip(placed, names, strict=True)}
-    return [(*case.parts, *one.parts, *crowding.get(place, ())) for place, one in enumerate(case.instances)]
+    return [(*case.parts, *instance.parts, *crowding.get(place, ())) for place, instance in enumerate(case.instances)]
 
 
-def _views(shown: Sequence[Shown], evidence: Evidence) -> Iterable[View]:
-    return (View(one, evidence, compat) for one in shown if one.path is not None for compat in (False, True))
+def _views(expected: Sequence[ExpectedPicture], outputs: JudgeOutputs) -> Iterable[View]:
+    return (
+        View(picture, outputs, compat) for picture in expected if picture.path is not None for compat in (False, True)
+    )
 
 
-def _table(benchmark: Benchmark, shown: Sequence[Shown], ours: Sequence[View], theirs: Sequence[View]) -> pd.DataFrame:
+def _table(
+    benchmark: Benchmark, expected: Sequence[ExpectedPicture], ours: Sequence[View], theirs: Sequence[View]
+) -> pd.DataFrame:
     """One row a value; the reference leaves out what is missing."""
     rows: list[tuple[object, ...]] = []
-    for one, own, other in zip(shown, ours, theirs, strict=True):
-        missing = one.path is None
-        instances = parts_of(one.case)
+    for picture, own, other in zip(expected, ours, theirs, strict=True):
+        missing = picture.path is None
+        instances = parts_of(picture.case)
         values = _in_order(benchmark, own)
         reference = {} if missing else {(name, index): value for name, index, value in _in_order(benchmark, other)}
         for name, index, value in values:
-            parts = instances[index] if benchmark.measures[name].of == "instance" else one.case.parts
+            parts = instances[index] if benchmark.measures[name].of == "instance" else picture.case.parts
             beside = reference.get((name, index))
-            rows.append((name, one.case.key, one.repeat, index, missing, one.place, value, beside, list(parts)))
+            rows.append(
+                (name, picture.case.key, picture.repeat, index, missing, picture.place, value, beside, list(parts))
+            )
     table = pd.DataFrame(rows, columns=[*VALUES.names])
     return table.astype({"ours": "float64", "reference": "float64"})
 
@@ -155,7 +166,7 @@ def _table(benchmark: Benchmark, shown: Sequence[Shown], ours: Sequence[View], t
 def _in_order(benchmark: Benchmark, view: View) -> list[Value]:
     """The values of one picture; a measure that is not declared is a fault of ours."""
     values = list(benchmark.measure(view.case, view))
-    assert all(one.measure in benchmark.measures for one in values)
+    assert all(value.measure in benchmark.measures for value in values)
     return values
 
 
@@ -165,7 +176,7 @@ def by_part(parts: pd.Series) -> dict[str, NDArray[np.intp]]:
     for place, names in enumerate(parts):
         for name in names:
             places.setdefault(name, []).append(place)
-    return {name: np.array(ones, np.intp) for name, ones in places.items()}
+    return {name: np.array(part_places, np.intp) for name, part_places in places.items()}
 
 
 def number(
@@ -203,21 +214,21 @@ def _add_precision(
     benchmark: Benchmark,
     metrics: dict[str, dict[str, Metric]],
     name: str,
-    matched: list[Matched],
-    shown: Sequence[Shown],
+    matched: list[CategoryMatches],
+    expected: Sequence[ExpectedPicture],
     draws: Draws,
 ) -> None:
     """Average precision of both ways and of each part of the pictures; each picture is drawn as its case is."""
-    place_S = np.array([one.place for one in shown])
-    there_S = np.array([one.path is not None for one in shown])
-    names = sorted({part for one in shown for part in one.case.parts})
-    chosen = {name: np.ones(len(shown), bool)} | {
-        f"{name}/{part}": np.array([part in one.case.parts for one in shown]) for part in names
+    place_S = np.array([picture.place for picture in expected])
+    there_S = np.array([picture.path is not None for picture in expected])
+    names = sorted({part for picture in expected for part in picture.case.parts})
+    chosen = {name: np.ones(len(expected), bool)} | {
+        f"{name}/{part}": np.array([part in picture.case.parts for picture in expected]) for part in names
     }
     for number, part_S in chosen.items():
-        drawn_RI = draws.whole_RI if number == name else draws.parts_RI
+        draws_RI = draws.whole_RI if number == name else draws.parts_RI
         for way, counted_S in ((OURS, part_S), (REFERENCE, part_S & there_S)):
-            if any(one.instances_I[counted_S].any() for one in matched):
-                drawn_RS = drawn_RI[:, place_S[counted_S]]
-                metrics[way][number] = average_precision.metrics(matched, drawn_RS, counted_S)["ap"]
+            if any(category.instances_I[counted_S].any() for category in matched):
+                draws_RS = draws_RI[:, place_S[counted_S]]
+                metrics[way][number] = average_precision.metrics(matched, draws_RS, counted_S)["ap"]
     assert benchmark.measures[name].whole

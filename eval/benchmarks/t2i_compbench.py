@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from eval.benchmarks import records, replies
-from eval.benchmarks.evidence import View
-from eval.benchmarks.shape import SIDE, Benchmark, Case, Expected, Measure, Named, Reading, Value
-from instdiff.texts import decoded, is_text, read_json
+from eval.benchmarks import benchmark_files, replies
+from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, PictureName, Reading, Value
+from eval.benchmarks.view import View
+from instdiff.files.texts import decoded, is_text, read_json
 
 KINDS = {"color": "colour", "shape": "shape", "texture": "texture"}
 MOST_CHUNKS = 8
@@ -35,7 +35,9 @@ def read(paths: Sequence[Path]) -> Reading:
             cases += _of_kind(path, kind, chunks)
     lacking = sum(case.prompt not in chunks for case in cases)
     remark = f"{lacking} prompts were split at commas and 'and', not by spaCy: not comparable"
-    return Reading(records.checked(cases, ", ".join(map(str, paths)) or "no file"), (remark,) if lacking else ())
+    return Reading(
+        benchmark_files.checked(cases, ", ".join(map(str, paths)) or "no file"), (remark,) if lacking else ()
+    )
 
 
 def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list[Case]:
@@ -50,11 +52,11 @@ def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list
             pieces = list(chunks.get(prompt, [])) or [piece for piece in _APART.split(prompt.strip(" .")) if piece]
             if not pieces:
                 raise ValueError(f"{path}: line {number + 1}: {prompt[:40]!r} names nothing")
-            instances = tuple(Expected(phrase=piece, short=piece) for piece in pieces[:MOST_CHUNKS])
+            instances = tuple(ExpectedInstance(phrase=piece, short=piece) for piece in pieces[:MOST_CHUNKS])
             part = (f"kind/{kind}",)
             cases.append(
                 Case(
-                    key=records.key(slug(prompt), f"{path}: line {number + 1}"),
+                    key=benchmark_files.key(slug(prompt), f"{path}: line {number + 1}"),
                     prompt=prompt,
                     instances=instances,
                     height=SIDE,
@@ -66,26 +68,28 @@ def _of_kind(path: Path, kind: str, chunks: Mapping[str, Sequence[str]]) -> list
 
 
 def _chunks(paths: Sequence[Path]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    chunks: dict[str, list[str]] = {}
     for path in paths:
-        for prompt, pieces in records.named(read_json(path), str(path)).items():
-            if not isinstance(pieces, list) or not all(isinstance(one, str) and one and is_text(one) for one in pieces):
+        for prompt, pieces in benchmark_files.named(read_json(path), str(path)).items():
+            if not isinstance(pieces, list) or not all(
+                isinstance(piece, str) and piece and is_text(piece) for piece in pieces
+            ):
                 raise ValueError(f"{path}: {prompt[:40]!r}: a list of texts is expected")
-            found[prompt] = pieces
-    return found
+            chunks[prompt] = pieces
+    return chunks
 
 
 def measure(case: Case, view: View) -> Iterable[Value]:
     """The product of the probabilities of yes."""
-    held = [replies.probability(view, view.ask("chunk", chunk=one.short)) for one in case.instances]
-    yield Value("binding", -1, math.prod(held))
+    probabilities = [replies.probability(view, view.ask("chunk", chunk=instance.short)) for instance in case.instances]
+    yield Value("binding", -1, math.prod(probabilities))
 
 
-def named(path: PurePath) -> Named | None:
+def named(path: PurePath) -> PictureName | None:
     """`<prompt>_<6 digits>.png`, or the key."""
     if len(path.parts) > 1:
         return None
-    return Named(slug(_SUFFIX.sub("", path.stem)), path.stem[-6:] if _SUFFIX.search(path.stem) else "")
+    return PictureName(slug(_SUFFIX.sub("", path.stem)), path.stem[-6:] if _SUFFIX.search(path.stem) else "")
 
 
 def slug(prompt: str) -> str:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from eval.finders.finder import Finder
 from eval.finders.params import Finders, MarkerParams
-from instdiff import provenance
-from instdiff.device import PLAIN, Place
+from instdiff.files import provenance
+from instdiff.networks import detector as yolo
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Strict
 
 Name = Literal["yolo", "grounding_dino", "owlv2"]
@@ -54,7 +55,7 @@ class Choice(Strict):
 OPTIONS = ("finder", "finder_weights", "phrases", "marker", "marker_weights")
 
 
-class Vocabulary(NamedTuple):
+class DetectionVocabulary(NamedTuple):
     """The classes of a file of detections, and what is looked for in each picture."""
 
     classes: tuple[str, ...]
@@ -73,23 +74,28 @@ def load(choice: Choice, detector: Path, where: Place = PLAIN) -> Finder:
         return finder
     from eval.finders import marked
 
-    return marked.Marked(finder, marked.load(choice.marker, where))
+    return marked.MarkedFinder(finder, marked.load(choice.marker, where))
+
+
+def classes(choice: Choice, detector: Path) -> tuple[str, ...] | None:
+    """All that the finder can find, without loading it; None where it looks for any phrase."""
+    return yolo.classes(detector) if choice.finder == "yolo" else None
 
 
 def vocabulary(
     classes: Sequence[str] | None, keys: Sequence[str], instances: pd.DataFrame, choice: Choice
-) -> Vocabulary:
+) -> DetectionVocabulary:
     """What is looked for: a closed finder's classes, or the categories of the instances (columns key, category)."""
     if classes is not None:
-        return Vocabulary(tuple(classes), (tuple(classes),) * len(keys))
-    known = instances[instances["category"].notna()]
-    every = tuple(sorted(set(known["category"])))
+        return DetectionVocabulary(tuple(classes), (tuple(classes),) * len(keys))
+    with_category = instances[instances["category"].notna()]
+    every = tuple(sorted(set(with_category["category"])))
     if not every:
         raise ValueError(f"{choice.finder}: no instance has a category, so there is nothing to look for")
     if choice.phrases == "all":
-        return Vocabulary(every, (every,) * len(keys))
-    own = {str(key): tuple(sorted(set(names))) for key, names in known.groupby("key")["category"]}
-    return Vocabulary(every, tuple(own.get(key, ()) for key in keys))
+        return DetectionVocabulary(every, (every,) * len(keys))
+    own = {str(key): tuple(sorted(set(names))) for key, names in with_category.groupby("key")["category"]}
+    return DetectionVocabulary(every, tuple(own.get(key, ()) for key in keys))
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
@@ -106,28 +112,28 @@ def add_options(options: argparse.ArgumentParser) -> None:
 Chosen = TypeVar("Chosen", bound=Choice)
 
 
-def is_given(given: argparse.Namespace) -> bool:
+def is_given(args: argparse.Namespace) -> bool:
     """Whether the command line says anything of who finds or marks, YOLO's folder aside."""
-    return any(vars(given)[name] is not None for name in OPTIONS)
+    return any(vars(args)[name] is not None for name in OPTIONS)
 
 
-def with_options(choice: Chosen, given: argparse.Namespace) -> Chosen:
+def with_options(choice: Chosen, args: argparse.Namespace) -> Chosen:
     """The choice with what the command line says in place of its own; ValueError where the two do not fit."""
     changes: dict[str, object] = {
-        name: vars(given)[name] for name in ("finder", "phrases") if vars(given)[name] is not None
+        name: vars(args)[name] for name in ("finder", "phrases") if vars(args)[name] is not None
     }
     finder = changes.get("finder", choice.finder)
-    if given.phrases is not None and finder == "yolo":
+    if args.phrases is not None and finder == "yolo":
         raise ValueError("--phrases: yolo reports all of its classes")
-    if given.finder_weights is not None:
+    if args.finder_weights is not None:
         if finder == "yolo":
             raise ValueError("--finder-weights: yolo's folder is given by --detector")
-        own = getattr(choice.finders, str(finder)).model_copy(update={"weights": given.finder_weights})
+        own = getattr(choice.finders, str(finder)).model_copy(update={"weights": args.finder_weights})
         changes["finders"] = choice.finders.model_copy(update={str(finder): own})
-    if given.marker == "none":
+    if args.marker == "none":
         changes["marker"] = None
-    elif given.marker is not None or given.marker_weights is not None:
-        changes["marker"] = _marker(choice.marker, given.marker, given.marker_weights)
+    elif args.marker is not None or args.marker_weights is not None:
+        changes["marker"] = _marker(choice.marker, args.marker, args.marker_weights)
     return choice.model_copy(update=changes)
 
 
@@ -145,15 +151,14 @@ MAX_BOXES = 64  # of a marker that only a command line names; it decides memory 
 
 def _finder(choice: Choice, detector: Path, where: Place) -> Finder:
     if choice.finder == "yolo":
-        from eval.finders.closed import Closed
-        from instdiff.networks import detector as yolo
+        from eval.finders.closed import ClosedFinder
 
-        return Closed(yolo.load(detector, where))
+        return ClosedFinder(yolo.load(detector, where))
     from eval.finders import open_vocabulary
 
     if choice.finder == "grounding_dino":
-        return open_vocabulary.GroundingDino(choice.finders.grounding_dino, where)
-    return open_vocabulary.Owlv2(choice.finders.owlv2, where)
+        return open_vocabulary.GroundingDinoFinder(choice.finders.grounding_dino, where)
+    return open_vocabulary.Owlv2Finder(choice.finders.owlv2, where)
 
 
 def _sum(path: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 from eval.finders.finder import Detection, Pixels
 
 
-class Detector(Protocol):
+class ClosedDetector(Protocol):
     """A network that reports all it knows."""
 
     @property
@@ -18,10 +18,10 @@ class Detector(Protocol):
         ...
 
 
-class Closed:
-    """Reports what the detector sees of the classes that were asked for."""
+class ClosedFinder:
+    """Reports the detector's detections of the phrases that are searched for."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: ClosedDetector) -> None:
         self._detector = detector
         self.classes = tuple(detector.classes)
 
@@ -31,4 +31,4 @@ class Closed:
         if unknown:
             raise ValueError(f"the detector does not know {unknown[0]!r}; it knows {', '.join(self.classes)}")
         pairs = zip(self._detector.detect(pictures), phrases, strict=True)
-        return [[one for one in seen if one.category in wanted] for seen, wanted in pairs]
+        return [[detection for detection in seen if detection.category in wanted] for seen, wanted in pairs]

@@ -35,7 +35,7 @@ class Detection(Protocol):
         """Where, at the picture's size; None of a finder of boxes."""
 
 
-class Labelled(NamedTuple):
+class LabelledBox(NamedTuple):
     """A detection of a finder of boxes, or one that a marker has given its mask."""
 
     category: str

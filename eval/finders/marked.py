@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from eval.finders.finder import Detection, Finder, Labelled, Marker, Pixels
+from eval.finders.finder import Detection, Finder, LabelledBox, Marker, Pixels
 from eval.finders.params import MarkerParams
-from instdiff.device import PLAIN, Place
+from instdiff.networks.device import PLAIN, Place
 
 
-class Marked:
+class MarkedFinder:
     """A finder whose boxes a marker fills."""
 
     def __init__(self, finder: Finder, marker: Marker) -> None:
@@ -21,10 +21,14 @@ class Marked:
         places = [place for place, own in enumerate(detections) if own]  # SAM takes no picture without a box
         if not places:
             return marked
-        boxes = [[one.box for one in detections[place]] for place in places]
-        for place, filled in zip(places, self._marker.fill([pictures[one] for one in places], boxes), strict=True):
+        boxes = [[detection.box for detection in detections[place]] for place in places]
+        for place, filled in zip(
+            places, self._marker.fill([pictures[number] for number in places], boxes), strict=True
+        ):
             pairs = zip(detections[place], filled, strict=True)
-            marked[place] = [Labelled(one.category, one.score, one.box, mask) for one, (mask, _) in pairs]
+            marked[place] = [
+                LabelledBox(detection.category, detection.score, detection.box, mask) for detection, (mask, _) in pairs
+            ]
         return marked
 
 

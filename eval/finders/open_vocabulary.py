@@ -10,17 +10,17 @@ from collections.abc import Iterable, Sequence
 import torch
 from transformers import AutoProcessor, Owlv2ForObjectDetection, OwlViTForObjectDetection
 
-from eval.finders.finder import Labelled, Pixels
+from eval.finders.finder import LabelledBox, Pixels
 from eval.finders.params import GroundingDinoParams, Owlv2Params
-from instdiff.device import PLAIN, Place
 from instdiff.layouts.geometry import clamp, from_pixels
 from instdiff.networks import grounding_dino, loading
+from instdiff.networks.device import PLAIN, Place
 from instdiff.networks.grounding_dino import PhraseBox, without_repeats
 
 OWL = {"owlv2": Owlv2ForObjectDetection, "owlvit": OwlViTForObjectDetection}
 
 
-class GroundingDino:
+class GroundingDinoFinder:
     """Looks for phrases, together in a text or each alone."""
 
     classes = None
@@ -31,14 +31,14 @@ class GroundingDino:
             params.weights, params.box_threshold, params.text_threshold, where.device
         )
 
-    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Labelled]]:
+    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[LabelledBox]]:
         """The boxes of each picture's phrases, the surest first."""
         texts = self._model.texts if self._params.together else self._model.separate_texts
         boxes_of = self._model.find(pictures, [texts(each) for each in phrases], self._params.texts_at_once)
         return [by_label(boxes, self._params.nms_iou) for boxes in boxes_of]
 
 
-class Owlv2:
+class Owlv2Finder:
     """Looks for phrases, each a query of its own."""
 
     classes = None
@@ -52,14 +52,14 @@ class Owlv2:
         self._model = loading.from_folder(kind, params.weights)
         self._model.to(where.device)
 
-    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Labelled]]:
+    def find(self, pictures: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[LabelledBox]]:
         """The boxes of each picture's phrases, the surest first; pictures with the same phrases are seen together."""
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place, each in enumerate(phrases):
             places[tuple(each)].append(place)
-        boxes_of: list[list[Labelled]] = [[] for _ in pictures]
+        boxes_of: list[list[LabelledBox]] = [[] for _ in pictures]
         for searched, own in places.items():
-            for place, boxes in zip(own, self._boxes([pictures[one] for one in own], searched), strict=True):
+            for place, boxes in zip(own, self._boxes([pictures[number] for number in own], searched), strict=True):
                 boxes_of[place] = by_label(boxes, self._params.nms_iou)
         return boxes_of
 
@@ -91,13 +91,15 @@ class Owlv2:
         ]
 
 
-def by_label(boxes: Iterable[PhraseBox], nms_iou: float) -> list[Labelled]:
+def by_label(boxes: Iterable[PhraseBox], nms_iou: float) -> list[LabelledBox]:
     """The labelled boxes, the surest first, without those that repeat a surer one with their label."""
     labelled: dict[str, list[PhraseBox]] = defaultdict(list)
     for box in boxes:
         if box.phrase is not None and box.box.area > 0:
             labelled[box.phrase].append(box)
     rest = [
-        Labelled(label, box.score, box.box) for label, own in labelled.items() for box in without_repeats(own, nms_iou)
+        LabelledBox(label, box.score, box.box)
+        for label, own in labelled.items()
+        for box in without_repeats(own, nms_iou)
     ]
-    return sorted(rest, key=lambda one: -one.score)
+    return sorted(rest, key=lambda box: -box.score)

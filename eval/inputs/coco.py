@@ -14,14 +14,14 @@ import pandas as pd
 from pydantic import Field
 
 from eval.inputs.ground_truth import GroundTruth, joined
-from instdiff import provenance
+from instdiff.files import provenance
+from instdiff.files.texts import read_json
 from instdiff.layouts import coco
 from instdiff.layouts.coco import Annotation, Fault, Finite, Image, Page, Region
 from instdiff.schema import Box
-from instdiff.texts import read_json
 
 
-class Instance(Region, Annotation):
+class CocoInstance(Region, Annotation):
     """An annotation of instances_*.json.
 
     `point` and `scribble`, in pixels, are what the reference's own file adds; files of ours state the phrase, too.
@@ -35,25 +35,26 @@ class Instance(Region, Annotation):
     texture: str | None = None
 
 
-Instances = Page[Instance]
+Instances = Page[CocoInstance]
 
 
 def read_instances(path: Path) -> Instances:
     """Read and check instances_*.json; ValueError names the file, the record and the field."""
-    content = coco.read(read_json(path), str(path), Instance)
+    content = coco.read(read_json(path), str(path), CocoInstance)
     _refuse(path, content.faults)
     sizes = {image.id: (image.height, image.width) for image in content.images}
-    for place, one in content.annotations.items():
+    for place, annotation in content.annotations.items():
         try:
-            coco.check(one, *sizes[one.image_id])
+            coco.check(annotation, *sizes[annotation.image_id])
         except ValueError as error:
             raise ValueError(f"{path}: annotations.{place}: {error}") from error
-        if one.scribble is not None and len(one.scribble) % 2:
+        if annotation.scribble is not None and len(annotation.scribble) % 2:
             raise ValueError(
-                f"{path}: annotations.{place}: scribble has {len(one.scribble)} numbers: x, y, x, y, ... is meant"
+                f"{path}: annotations.{place}: scribble has {len(annotation.scribble)} numbers:"
+                " x, y, x, y, ... is meant"
             )
-    used = {one.category_id for one in content.annotations.values()}
-    _refuse_twice(path, "categories", "name", [one.name for one in content.categories if one.id in used])
+    used = {annotation.category_id for annotation in content.annotations.values()}
+    _refuse_twice(path, "categories", "name", [category.name for category in content.categories if category.id in used])
     return content
 
 
@@ -62,8 +63,8 @@ def read_captions(path: Path) -> dict[int, str]:
     records, faults = coco.captions(read_json(path), str(path))
     _refuse(path, faults)
     first: dict[int, str] = {}
-    for one in records:
-        first.setdefault(one.image_id, one.caption or "")
+    for record in records:
+        first.setdefault(record.image_id, record.caption or "")
     return first
 
 
@@ -83,30 +84,30 @@ def ground_truth(path: Path) -> GroundTruth:
     """COCO's annotations as ground truth; boxes are kept as they are, beyond the picture, too."""
     content = read_instances(path)
     _refuse_equal_names(path, content.images)
-    images = sorted(content.images, key=lambda one: one.id)
-    names = {one.id: one.name for one in content.categories}
-    of_image: dict[int, list[tuple[int, Instance]]] = {}
-    for place, one in content.annotations.items():
-        of_image.setdefault(one.image_id, []).append((place, one))
+    images = sorted(content.images, key=lambda image: image.id)
+    names = {category.id: category.name for category in content.categories}
+    of_image: dict[int, list[tuple[int, CocoInstance]]] = {}
+    for place, annotation in content.annotations.items():
+        of_image.setdefault(annotation.image_id, []).append((place, annotation))
     rows = []
     for image in images:
-        for index, (place, one) in enumerate(of_image.get(image.id, [])):
+        for index, (place, annotation) in enumerate(of_image.get(image.id, [])):
             try:
-                row = _row(image, one, names[one.category_id])
+                row = _row(image, annotation, names[annotation.category_id])
             except ValueError as error:
                 raise ValueError(f"{path}: annotations.{place}: {error}") from error
             rows.append({"key": image.key, "index": index, **row})
     pictures = [
         {
-            "key": one.key,
+            "key": image.key,
             "group": "mixed",
-            "file": one.file_name,
-            "width": one.width,
-            "height": one.height,
-            "caption": one.caption,
+            "file": image.file_name,
+            "width": image.width,
+            "height": image.height,
+            "caption": image.caption,
             "sha256": "",
         }
-        for one in images
+        for image in images
     ]
     if rows and all(row["crowd"] for row in rows):
         raise ValueError(
@@ -117,33 +118,37 @@ def ground_truth(path: Path) -> GroundTruth:
     return joined(pd.DataFrame(pictures), pd.DataFrame(rows), digests, path, _remarks(content.annotations))
 
 
-def _remarks(annotations: Mapping[int, Instance]) -> tuple[str, ...]:
-    stray = [one for one in annotations.values() if one.stray]
+def _remarks(annotations: Mapping[int, CocoInstance]) -> tuple[str, ...]:
+    stray = [annotation for annotation in annotations.values() if annotation.stray]
     if not stray:
         return ()
-    pieces = sum(one.stray for one in stray)
+    pieces = sum(annotation.stray for annotation in stray)
     return (
         f"{pieces} pieces of polygons with fewer than three points were left out, in {len(stray)} annotations"
         f" (the first is annotation {stray[0].id})",
     )
 
 
-def _row(image: Image, one: Instance, category: str) -> dict[str, object]:
-    x, y, width, height = one.bbox
-    rle = coco.run_lengths(one, image.height, image.width)
+def _row(image: Image, annotation: CocoInstance, category: str) -> dict[str, object]:
+    x, y, width, height = annotation.bbox
+    rle = coco.run_lengths(annotation, image.height, image.width)
     scale = (image.width, image.height)
     box = Box(x / image.width, y / image.height, (x + width) / image.width, (y + height) / image.height)
     return {
         "category": category,
         "box": list(box),
         "mask": None if rle is None else rle.counts,
-        "caption": category if one.phrase is None else one.phrase,
-        "colour": one.colour,
-        "texture": one.texture,
-        "point": list(box.centre) if one.point is None else [a / b for a, b in zip(one.point, scale, strict=True)],
-        "scribble": None if one.scribble is None else list((np.reshape(one.scribble, (-1, 2)) / scale).ravel()),
-        "crowd": bool(one.iscrowd),
-        "area": np.nan if one.area is None else one.area,
+        "caption": category if annotation.phrase is None else annotation.phrase,
+        "colour": annotation.colour,
+        "texture": annotation.texture,
+        "point": list(box.centre)
+        if annotation.point is None
+        else [a / b for a, b in zip(annotation.point, scale, strict=True)],
+        "scribble": None
+        if annotation.scribble is None
+        else list((np.reshape(annotation.scribble, (-1, 2)) / scale).ravel()),
+        "crowd": bool(annotation.iscrowd),
+        "area": np.nan if annotation.area is None else annotation.area,
     }
 
 

@@ -15,15 +15,15 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from eval.inputs import coco, detections
-from eval.inputs.detections import Annotation, Detections
+from eval.inputs.detections import DetectionRecord, Detections
 from eval.inputs.pictures import Pictures
-from instdiff import tables
-from instdiff.texts import first_fault, read_json
+from instdiff.files import tables
+from instdiff.files.texts import first_fault, read_json
 
 UNKNOWN = "unknown: a plain list of results does not say"
 
 
-class Result(Annotation):
+class ResultRecord(DetectionRecord):
     """One line of the list."""
 
     image_id: int | str  # type: ignore[assignment]
@@ -43,12 +43,12 @@ def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, imag
     if classes is None:
         raise ValueError(f"{path}: a plain list of results needs COCO's ground truth, which names its category ids")
     try:
-        results = TypeAdapter(list[Result]).validate_python(content)
+        results = TypeAdapter(list[ResultRecord]).validate_python(content)
     except ValidationError as error:
         raise ValueError(f"{path}: {first_fault(error)}") from error
     numbers = {number: place for place, number in enumerate(sorted(classes), start=1)}
     places = {name: place for place, name in enumerate(pictures.keys, start=1)}
-    annotations = [_placed(path, at, one, numbers, places, image_ids) for at, one in enumerate(results)]
+    annotations = [_placed(path, at, record, numbers, places, image_ids) for at, record in enumerate(results)]
     names = tuple(classes[number] for number in sorted(classes))
     return detections.checked(path, {"pictures": None, "detector": UNKNOWN}, names, annotations, pictures.sizes)
 
@@ -56,27 +56,27 @@ def read(path: Path, pictures: Pictures, classes: Mapping[int, str] | None, imag
 def _placed(
     path: Path,
     at: int,
-    one: Result,
+    record: ResultRecord,
     numbers: Mapping[int, int],
     places: Mapping[str, int],
     image_ids: Mapping[int, str],
-) -> Annotation:
+) -> DetectionRecord:
     """The record with our own numbers for its picture and its class."""
     try:
-        name = _name(one.image_id, places, image_ids)
+        name = _name(record.image_id, places, image_ids)
     except ValueError as error:
         raise ValueError(f"{path}: {at}: {error}") from error
-    if one.file_name is not None and PurePosixPath(one.file_name.replace("\\", "/")).stem != name:
+    if record.file_name is not None and PurePosixPath(record.file_name.replace("\\", "/")).stem != name:
         raise ValueError(
-            f"{path}: {at}: file_name {one.file_name!r} is not that of image_id {one.image_id!r}, {name!r}"
+            f"{path}: {at}: file_name {record.file_name!r} is not that of image_id {record.image_id!r}, {name!r}"
         )
-    if one.category_id not in numbers:
+    if record.category_id not in numbers:
         raise ValueError(
-            f"{path}: {at}: category_id {one.category_id} is not among the ground truth's categories"
+            f"{path}: {at}: category_id {record.category_id} is not among the ground truth's categories"
             f" ({min(numbers)} to {max(numbers)}, {len(numbers)} of them): are these positions instead of ids?"
         )
-    fields: dict[str, Any] = one.model_dump(exclude={"image_id", "category_id", "file_name"})
-    return Annotation(image_id=places[name], category_id=numbers[one.category_id], **fields)
+    fields: dict[str, Any] = record.model_dump(exclude={"image_id", "category_id", "file_name"})
+    return DetectionRecord(image_id=places[name], category_id=numbers[record.category_id], **fields)
 
 
 def _name(image_id: int | str, places: Mapping[str, int], image_ids: Mapping[int, str]) -> str:
@@ -101,7 +101,9 @@ def has_ids(path: Path) -> bool:
 
 def of_coco(content: coco.Instances) -> tuple[dict[int, str], dict[int, str]]:
     """Names by category id and keys by image id, as COCO's ground truth states them."""
-    return {one.id: one.name for one in content.categories}, {one.id: one.key for one in content.images}
+    return {category.id: category.name for category in content.categories}, {
+        image.id: image.key for image in content.images
+    }
 
 
 def subset(path: Path) -> bool:

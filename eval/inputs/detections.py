@@ -1,4 +1,4 @@
-"""The file of detections: COCO's results with, in the same file, what they were found on and by what.
+"""The file of detections: COCO's results with, in the same file, the pictures and the detector they come from.
 
 {"provenance": {"pictures": hash, "detector": hash, ...}, "categories": [{"id", "name"}],
  "annotations": [{"image_id", "category_id", "bbox": [x, y, width, height] in pixels, "score", "segmentation": RLE}]}
@@ -18,22 +18,22 @@ from typing import Annotated, Any
 from pycocotools import mask as coco
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from instdiff import atomic, provenance
+from instdiff.files import atomic, provenance
+from instdiff.files.texts import first_fault, read_json
 from instdiff.layouts import masks
 from instdiff.layouts.coco import Finite, Whole
 from instdiff.schema import Rle, Strict
-from instdiff.texts import first_fault, read_json
 
 
-class Category(Strict):
+class DetectorClass(Strict):
     """A class of the detector."""
 
     id: Whole
     name: str
 
 
-class Annotation(Strict):
-    """One detection. Other fields that COCO tools add are let be."""
+class DetectionRecord(Strict):
+    """One detection. Other fields that COCO's tools add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,23 +50,23 @@ class Detections:
 
     provenance: Mapping[str, Any]
     classes: tuple[str, ...]
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[DetectionRecord, ...]
     digest: str  # of the file
 
     @property
     def has_masks(self) -> bool:
-        """Whether the detector gave masks; of nothing found, it did."""
-        return all(one.segmentation is not None for one in self.annotations)
+        """Whether every detection has a mask; true where there is no detection."""
+        return all(annotation.segmentation is not None for annotation in self.annotations)
 
     @functools.cached_property
     def in_coco(self) -> list[dict[str, object]]:
         """COCO's annotations, numbered from 1, area that of the mask or, where there is none, of the box."""
-        return [_coco(number, one) for number, one in enumerate(self.annotations, start=1)]
+        return [_coco(number, annotation) for number, annotation in enumerate(self.annotations, start=1)]
 
 
 def write(path: Path, made_by: Mapping[str, object], classes: Sequence[str], annotations: Sequence[object]) -> None:
     """Write the file, one detection a line; `made_by` is its provenance."""
-    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in annotations)
+    lines = ",\n".join(json.dumps(annotation, separators=(",", ":")) for annotation in annotations)
     categories = [{"id": place + 1, "name": name} for place, name in enumerate(classes)]
     with atomic.file(path) as part:
         part.write_text(
@@ -85,8 +85,8 @@ def read(path: Path, sizes: Sequence[tuple[int, int]]) -> Detections:
         raise ValueError(f"{path}: must be an object with provenance, categories and annotations")
     if not isinstance(content["provenance"], dict):
         raise ValueError(f"{path}: provenance must be an object")
-    classes = _classes(path, _validated(path, "categories", list[Category], content["categories"]))
-    annotations = _validated(path, "annotations", list[Annotation], content["annotations"])
+    classes = _classes(path, _validated(path, "categories", list[DetectorClass], content["categories"]))
+    annotations = _validated(path, "annotations", list[DetectionRecord], content["annotations"])
     return checked(path, content["provenance"], classes, annotations, sizes)
 
 
@@ -94,25 +94,25 @@ def checked(
     path: Path,
     made_by: Mapping[str, Any],
     classes: tuple[str, ...],
-    annotations: Sequence[Annotation],
+    annotations: Sequence[DetectionRecord],
     sizes: Sequence[tuple[int, int]],
 ) -> Detections:
     """The detections of a file whose records have been read; ValueError names the record that is wrong."""
-    for place, one in enumerate(annotations):
+    for place, annotation in enumerate(annotations):
         try:
-            _check(one, len(classes), sizes)
+            _check(annotation, len(classes), sizes)
         except ValueError as error:
             raise ValueError(f"{path}: annotations.{place}: {error}") from error
-    without = sum(one.segmentation is None for one in annotations)
+    without = sum(annotation.segmentation is None for annotation in annotations)
     if 0 < without < len(annotations):
         raise ValueError(f"{path}: {without} of {len(annotations)} detections have no segmentation: all or none")
     return Detections(made_by, classes, tuple(sorted(annotations, key=_order)), provenance.of_file(path))
 
 
-def _order(one: Annotation) -> tuple[object, ...]:
+def _order(annotation: DetectionRecord) -> tuple[object, ...]:
     """What detections are sorted by: all they say, so that the order of a file's records changes no number."""
-    counts = "" if one.segmentation is None else one.segmentation.counts
-    return one.image_id, -one.score, one.category_id, one.bbox, counts
+    counts = "" if annotation.segmentation is None else annotation.segmentation.counts
+    return annotation.image_id, -annotation.score, annotation.category_id, annotation.bbox, counts
 
 
 def _validated(path: Path, field: str, kind: Any, value: object) -> Any:
@@ -122,41 +122,45 @@ def _validated(path: Path, field: str, kind: Any, value: object) -> Any:
         raise ValueError(f"{path}: {field}.{first_fault(error)}") from error
 
 
-def _classes(path: Path, categories: Sequence[Category]) -> tuple[str, ...]:
+def _classes(path: Path, categories: Sequence[DetectorClass]) -> tuple[str, ...]:
     """The names by id; the ids must be 1, 2, ... and the names distinct."""
-    names = tuple(one.name for one in sorted(categories, key=lambda one: one.id))
-    if [one.id for one in sorted(categories, key=lambda one: one.id)] != list(range(1, len(names) + 1)):
+    names = tuple(category.name for category in sorted(categories, key=lambda category: category.id))
+    if [category.id for category in sorted(categories, key=lambda category: category.id)] != list(
+        range(1, len(names) + 1)
+    ):
         raise ValueError(f"{path}: categories: ids must be 1 to {len(names)}, each once")
     if len(set(names)) != len(names):
         raise ValueError(f"{path}: categories: a name stands twice")
     return names
 
 
-def _check(one: Annotation, num_classes: int, sizes: Sequence[tuple[int, int]]) -> None:
-    if not 1 <= one.image_id <= len(sizes):
-        raise ValueError(f"image_id {one.image_id} is not one of the {len(sizes)} pictures")
-    if not 1 <= one.category_id <= num_classes:
-        raise ValueError(f"category_id {one.category_id} is not one of the {num_classes} categories")
-    if one.bbox[2] < 0 or one.bbox[3] < 0 or not math.isfinite(sum(one.bbox)):
+def _check(annotation: DetectionRecord, num_classes: int, sizes: Sequence[tuple[int, int]]) -> None:
+    if not 1 <= annotation.image_id <= len(sizes):
+        raise ValueError(f"image_id {annotation.image_id} is not one of the {len(sizes)} pictures")
+    if not 1 <= annotation.category_id <= num_classes:
+        raise ValueError(f"category_id {annotation.category_id} is not one of the {num_classes} categories")
+    if annotation.bbox[2] < 0 or annotation.bbox[3] < 0 or not math.isfinite(sum(annotation.bbox)):
         raise ValueError("bbox has a negative width or height")
-    if one.segmentation is None:
+    if annotation.segmentation is None:
         return
-    if one.segmentation.size != sizes[one.image_id - 1]:
-        raise ValueError(f"segmentation.size {one.segmentation.size} is not the picture's {sizes[one.image_id - 1]}")
-    masks.checked(one.segmentation)  # refuses run lengths that do not add up
+    if annotation.segmentation.size != sizes[annotation.image_id - 1]:
+        raise ValueError(
+            f"segmentation.size {annotation.segmentation.size} is not the picture's {sizes[annotation.image_id - 1]}"
+        )
+    masks.checked(annotation.segmentation)  # refuses run lengths that do not add up
 
 
-def _coco(number: int, one: Annotation) -> dict[str, object]:
+def _coco(number: int, annotation: DetectionRecord) -> dict[str, object]:
     record = {
         "id": number,
-        "image_id": one.image_id,
-        "category_id": one.category_id,
-        "bbox": one.bbox,
-        "score": one.score,
+        "image_id": annotation.image_id,
+        "category_id": annotation.category_id,
+        "bbox": annotation.bbox,
+        "score": annotation.score,
         "iscrowd": 0,
-        "area": one.bbox[2] * one.bbox[3],
+        "area": annotation.bbox[2] * annotation.bbox[3],
     }
-    if one.segmentation is None:
+    if annotation.segmentation is None:
         return record
-    segmentation = one.segmentation.model_dump()
+    segmentation = annotation.segmentation.model_dump()
     return record | {"segmentation": segmentation, "area": float(coco.area(segmentation))}

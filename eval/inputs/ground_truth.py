@@ -1,4 +1,4 @@
-"""What the pictures were asked to show, in the form the metrics and pycocotools want.
+"""Ground truth: what the pictures should show, in the form that the metrics and pycocotools take.
 
 Pictures may have another size than the layouts were drawn for; boxes and strokes are fractions, so only masks
 are resized. Image ids are the position in the images table + 1, category ids the position among the detector's
@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.geometry import in_pixels
 from instdiff.schema import Box, Rle
-from instdiff.tables import ANNOTATED, IMAGES
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is held against the pictures.
+    """What the pictures should show.
 
     `images` as IMAGES; `instances` as ANNOTATED, sorted by picture, with `picture`, the place in `images`, `crowd`,
     whether it is a region of many that average precision neither asks for nor counts against (COCO's iscrowd), and

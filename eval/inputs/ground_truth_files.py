@@ -1,4 +1,4 @@
-"""What was asked for, from any file people have: layouts (JSON), COCO's annotations (JSON) or our tables (Parquet)."""
+"""Ground truth from any file people have: layouts (JSON), COCO's annotations (JSON) or our tables (Parquet)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval.inputs import coco, ground_truth
 from eval.inputs.ground_truth import GroundTruth, joined
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import files, masks
 from instdiff.schema import Box, Instance, Layout
 
@@ -51,14 +51,14 @@ def written(path: Path, size: int | None) -> GroundTruth:
                 "sha256": "",
             }
         )
-        for index, one in enumerate(layout.instances):
-            rows.append({"key": layout.key, "index": index, **_row(one, f"{where}: instances.{index}")})
+        for index, instance in enumerate(layout.instances):
+            rows.append({"key": layout.key, "index": index, **_row(instance, f"{where}: instances.{index}")})
     return joined(pd.DataFrame(pictures), pd.DataFrame(rows), {"layouts": provenance.of_file(path)}, path)
 
 
 def _size(layout: Layout, size: int | None, where: str) -> tuple[int, int]:
     """Height and width: what all masks say, or the side given."""
-    stated = {one.mask.size for one in layout.instances if one.mask is not None}
+    stated = {instance.mask.size for instance in layout.instances if instance.mask is not None}
     if len(stated) > 1:
         raise ValueError(f"{where}: its masks are of different sizes: {', '.join(map(str, sorted(stated)))}")
     if stated:
@@ -68,22 +68,26 @@ def _size(layout: Layout, size: int | None, where: str) -> tuple[int, int]:
     return size, size
 
 
-def _row(one: Instance, where: str) -> dict[str, object]:
+def _row(instance: Instance, where: str) -> dict[str, object]:
     try:
-        box = one.box if one.box is not None or one.mask is None else masks.box_of(masks.decode(one.mask))
+        box = (
+            instance.box
+            if instance.box is not None or instance.mask is None
+            else masks.box_of(masks.decode(instance.mask))
+        )
     except ValueError as error:
         raise ValueError(f"{where}.mask: {error}") from error
-    if one.category is None:
+    if instance.category is None:
         raise ValueError(f"{where}.category: needed to judge the picture")
     if box is None:
         raise ValueError(f"{where}.box: needed, or a mask, to judge the picture")
     return {
-        "category": one.category,
+        "category": instance.category,
         "box": list(box),
-        "mask": None if one.mask is None else one.mask.counts,
-        "caption": one.phrase,
-        "point": list(one.point or Box(*box).centre),
-        "scribble": _flat(one.scribble),
+        "mask": None if instance.mask is None else instance.mask.counts,
+        "caption": instance.phrase,
+        "point": list(instance.point or Box(*box).centre),
+        "scribble": _flat(instance.scribble),
         "colour": None,
         "texture": None,
         "crowd": False,

@@ -15,14 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from instdiff.picture_files import SUFFIXES, opened
+from instdiff.files.picture_files import SUFFIXES, opened
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 Size = tuple[int, int]  # height, width
 
-SHOWN = 5  # names in a sentence
-LOOK = 16  # pixels a side
-ALIKE = 2.0  # levels of 255, mean over a look: JPEG and resizing stay below it, another picture of the layout does not
+MAX_NAMES = 5  # names in a sentence
+THUMBNAIL_SIDE = 16  # pixels a side
+SAME_PICTURE = 2.0  # levels of 255, mean over a thumbnail: JPEG and resizing stay below, other pictures do not
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pictures:
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width
     digests: tuple[str, ...]  # of sizes and pixels: a copy in another file format has the same one
-    looks: tuple[Pixels, ...]  # each made so small that compression and resizing hardly show: (LOOK, LOOK) greys
+    thumbnails: tuple[Pixels, ...]  # grey squares of THUMBNAIL_SIDE, which compression and resizing hardly change
     stated: tuple[Size, ...]  # by the images table: a picture that lies as stated is not turned by its EXIF tag
 
     @property
@@ -57,9 +57,9 @@ def find(folder: Path, images: pd.DataFrame, square: int | None) -> Pictures:
         raise ValueError("the images table is empty: nothing to evaluate")
     paths = _by_stem(folder, images["key"])
     stated = list(zip(images["height"].astype(int), images["width"].astype(int), strict=True))
-    found = of_files(list(images["key"]), paths, stated)
-    _check_sizes(folder, paths, found.sizes, stated, square)
-    return found
+    pictures = of_files(list(images["key"]), paths, stated)
+    _check_sizes(folder, paths, pictures.sizes, stated, square)
+    return pictures
 
 
 def of_files(keys: Sequence[str], paths: Sequence[Path], stated: Sequence[Size]) -> Pictures:
@@ -70,7 +70,7 @@ def of_files(keys: Sequence[str], paths: Sequence[Path], stated: Sequence[Size])
         paths=tuple(paths),
         sizes=tuple(size for size, _, _ in measured),
         digests=tuple(digest for _, digest, _ in measured),
-        looks=tuple(look for _, _, look in measured),
+        thumbnails=tuple(thumbnail for _, _, thumbnail in measured),
         stated=tuple(stated),
     )
 
@@ -80,15 +80,19 @@ def refuse_real(pictures: Pictures, real: Pictures) -> None:
 
     The second catches real pictures that were resized or compressed anew.
     """
-    known = set(real.digests)
-    same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if digest in known]
+    real_digests = set(real.digests)
+    same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if digest in real_digests]
     if same:
         raise ValueError(
             f"{len(same)} of {len(pictures.keys)} pictures are the real ones ({_names(same)}): "
             "real pictures are judged in the row 'real' only"
         )
-    pairs = zip(pictures.keys, pictures.looks, real.looks, strict=True)
-    alike = [key for key, one, other in pairs if np.abs(one.astype(float) - other).mean() < ALIKE]
+    pairs = zip(pictures.keys, pictures.thumbnails, real.thumbnails, strict=True)
+    alike = [
+        key
+        for key, thumbnail, real_thumbnail in pairs
+        if np.abs(thumbnail.astype(float) - real_thumbnail).mean() < SAME_PICTURE
+    ]
     if 2 * len(alike) > len(pictures.keys):
         raise ValueError(
             f"{len(alike)} of {len(pictures.keys)} pictures look like the real ones, resized or compressed"
@@ -96,7 +100,7 @@ def refuse_real(pictures: Pictures, real: Pictures) -> None:
         )
 
 
-def refuse_copies(pictures: Pictures) -> None:
+def refuse_duplicates(pictures: Pictures) -> None:
     """ValueError when one picture stands under two names: a model draws none twice, a failing script does."""
     counts = Counter(pictures.digests)
     same = [key for key, digest in zip(pictures.keys, pictures.digests, strict=True) if counts[digest] > 1]
@@ -121,13 +125,13 @@ def _by_stem(folder: Path, keys: Sequence[str] | pd.Series) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, where a folder of pictures is expected" if folder.exists() else "no such folder of pictures"
         raise ValueError(f"{folder}: {what}")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    wanted, stems = Counter(keys), Counter(path.stem for path in found)
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    wanted, stems = Counter(keys), Counter(path.stem for path in files)
     _refuse(folder, "keys that stand twice in the images table", [key for key, count in wanted.items() if count > 1])
-    _refuse(folder, "duplicate pictures", [path.name for path in found if stems[path.stem] > 1])
+    _refuse(folder, "duplicate pictures", [path.name for path in files if stems[path.stem] > 1])
     _refuse(folder, "missing pictures", [key for key in keys if key not in stems])
-    _refuse(folder, "extra pictures", [path.name for path in found if path.stem not in wanted])
-    by_stem = {path.stem: path for path in found}
+    _refuse(folder, "extra pictures", [path.name for path in files if path.stem not in wanted])
+    by_stem = {path.stem: path for path in files}
     return [by_stem[key] for key in keys]
 
 
@@ -153,13 +157,13 @@ def _refuse(folder: Path, what: str, names: Sequence[str]) -> None:
 
 
 def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
 
 
 def _measured(path: Path, stated: Size) -> tuple[Size, str, Pixels]:
-    """Height and width, the hash of size and pixels, and the look; the pixels themselves are let go."""
+    """Height and width, the hash of size and pixels, and the thumbnail; the pixels themselves are not kept."""
     pixels = read(path, stated)
     height, width = pixels.shape[:2]
     digest = digest_of(pixels)
-    look = Image.fromarray(pixels).convert("L").resize((LOOK, LOOK), Image.Resampling.BOX)
-    return (height, width), digest, np.asarray(look, np.uint8)
+    thumbnail = Image.fromarray(pixels).convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return (height, width), digest, np.asarray(thumbnail, np.uint8)

@@ -48,8 +48,8 @@ def directions(judge: Judge, attribute: str, templates: Sequence[str], words: Ma
     """(W, D): a unit vector a word of the attribute."""
     means = []
     for word in words[attribute]:
-        said = [phrase for template in templates for phrase in phrases(attribute, word, template, words)]
-        means.append(np.asarray(judge.text_features(said), np.float64).mean(0))
+        wordings = [phrase for template in templates for phrase in phrases(attribute, word, template, words)]
+        means.append(np.asarray(judge.text_features(wordings), np.float64).mean(0))
     return _unit(np.stack(means))
 
 

@@ -36,7 +36,7 @@ CHUNK = 500_000  # numbers of an array over detections and resamples: it stays i
 
 
 @dataclass(frozen=True)
-class Matched:
+class CategoryMatches:
     """What one category's detections, by falling score over all pictures, were matched to."""
 
     category: int
@@ -58,49 +58,52 @@ class Summary(NamedTuple):
 def matched(
     images: Sequence[Mapping[str, object]],
     categories: Sequence[Mapping[str, object]],
-    given: Sequence[Mapping[str, object]],
+    annotations: Sequence[Mapping[str, object]],
     detected: Sequence[Mapping[str, object]],
     kind: Kind,
-) -> list[Matched]:
+) -> list[CategoryMatches]:
     """Match per category; all four in COCO's form, image ids 1..I in the order of `images`.
 
     Annotations need id, image_id, category_id, iscrowd and area; bbox or segmentation by `kind`; detections score too.
     """
-    return matched_by_area(images, categories, given, detected, kind, {"any": ANY_AREA})["any"]
+    return matched_by_area(images, categories, annotations, detected, kind, {"any": ANY_AREA})["any"]
 
 
 def matched_by_area(
     images: Sequence[Mapping[str, object]],
     categories: Sequence[Mapping[str, object]],
-    given: Sequence[Mapping[str, object]],
+    annotations: Sequence[Mapping[str, object]],
     detected: Sequence[Mapping[str, object]],
     kind: Kind,
     areas: Mapping[str, tuple[float, float]],
-) -> dict[str, list[Matched]]:
+) -> dict[str, list[CategoryMatches]]:
     """`matched` for each range of areas in square pixels, both ends within; what lies outside does not count."""
-    found: dict[str, list[Matched]] = {name: [] for name in areas}
-    given_of, detected_of = _by_category(given), _by_category(detected)
+    by_area: dict[str, list[CategoryMatches]] = {name: [] for name in areas}
+    annotations_of, detections_of = _by_category(annotations), _by_category(detected)
     for category in categories:
         number = int(str(category["id"]))
-        own = given_of[number], detected_of[number]
-        places = sorted({int(str(one["image_id"])) - 1 for side in own for one in side})
+        own = annotations_of[number], detections_of[number]
+        places = sorted({int(str(record["image_id"])) - 1 for side in own for record in side})
         if not places:
-            for ones in found.values():
+            for ones in by_area.values():
                 ones.append(_of_category(number, [], [], len(images)))
             continue
         with contextlib.redirect_stdout(io.StringIO()):
             sides = [_indexed([images[place] for place in places], category, side) for side in own]
             evaluation = COCOeval(*sides, kind)
-            evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(one) for one in areas.values()], list(areas)
+            evaluation.params.areaRng, evaluation.params.areaRngLbl = (
+                [list(ends) for ends in areas.values()],
+                list(areas),
+            )
             evaluation.params.maxDets = [MAX_DETECTIONS]
             evaluation.evaluate()
         for number_of_area, name in enumerate(areas):
             per_picture = evaluation.evalImgs[number_of_area * len(places) : (number_of_area + 1) * len(places)]
-            found[name].append(_of_category(number, places, per_picture, len(images)))
-    return found
+            by_area[name].append(_of_category(number, places, per_picture, len(images)))
+    return by_area
 
 
-def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> Summary:
+def summary(categories: Sequence[CategoryMatches], weights_I: Counts | None = None) -> Summary:
     """AP over IoU .50:.95, AP50, AP75 and AR with 100 detections; ValueError when no instance has weight."""
     if weights_I is None:
         weights_I = np.ones_like(categories[0].instances_I)
@@ -110,32 +113,34 @@ def summary(categories: Sequence[Matched], weights_I: Counts | None = None) -> S
     return Summary(*map(float, values))
 
 
-def summaries(categories: Sequence[Matched], weights_RI: Counts) -> Floats:
+def summaries(categories: Sequence[CategoryMatches], weights_RI: Counts) -> Floats:
     """(R, 4): `summary` under each weighting; NaN where no instance has weight."""
     weights_IR = np.ascontiguousarray(weights_RI.T, np.int32)
     precision_TR, recall_TR = np.zeros((2, len(THRESHOLDS_T), len(weights_RI)))
-    found_R = np.zeros(len(weights_RI))
-    for one in categories:
-        size = max(1, CHUNK // max(1, len(one.picture_D)))
+    num_categories_R = np.zeros(len(weights_RI))
+    for category in categories:
+        size = max(1, CHUNK // max(1, len(category.picture_D)))
         for start in range(0, len(weights_RI), size):
             chunk = slice(start, start + size)
-            curves = _curves(one, weights_IR[:, chunk])
+            curves = _curves(category, weights_IR[:, chunk])
             precision_TR[:, chunk] += curves.precision_TR
             recall_TR[:, chunk] += curves.recall_TR
-        found_R += weights_RI @ one.instances_I > 0
+        num_categories_R += weights_RI @ category.instances_I > 0
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says nothing to find
-        precision_TR, recall_TR = precision_TR / found_R, recall_TR / found_R
+        precision_TR, recall_TR = precision_TR / num_categories_R, recall_TR / num_categories_R
     return np.stack([precision_TR.mean(0), precision_TR[0], precision_TR[5], recall_TR.mean(0)], axis=1)
 
 
-def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | None = None) -> dict[str, Metric]:
+def metrics(
+    categories: Sequence[CategoryMatches], draws_RI: Counts, chosen_I: Flags | None = None
+) -> dict[str, Metric]:
     """ap, ap50, ap75 and ar with intervals; `chosen_I` limits all to some pictures, which the draws are of."""
     if chosen_I is not None:
-        categories = [_limited(one, chosen_I) for one in categories]
+        categories = [_limited(category, chosen_I) for category in categories]
     values = summary(categories)
     resampled = summaries(categories, draws_RI)
     resampled = resampled[~np.isnan(resampled[:, 0])]
-    num_instances = int(sum(one.instances_I.sum() for one in categories))
+    num_instances = int(sum(category.instances_I.sum() for category in categories))
     return {
         name: Metric(value, num_instances, *interval(resampled[:, place]))
         for place, (name, value) in enumerate(zip(Summary._fields, values, strict=True))
@@ -143,13 +148,13 @@ def metrics(categories: Sequence[Matched], draws_RI: Counts, chosen_I: Flags | N
 
 
 def differences(
-    pairs: Sequence[tuple[Sequence[Matched], Sequence[Matched]]], draws_RI: Counts
+    pairs: Sequence[tuple[Sequence[CategoryMatches], Sequence[CategoryMatches]]], draws_RI: Counts
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval of other - one of ap, ap50, ap75 and ar, the mean over pairs (seeds).
+    """The 95% interval of b - a of ap, ap50, ap75 and ar, the mean over pairs (seeds).
 
     The same pictures are drawn again on both sides and in all pairs.
     """
-    apart_R4 = np.mean([summaries(other, draws_RI) - summaries(one, draws_RI) for one, other in pairs], axis=0)
+    apart_R4 = np.mean([summaries(b, draws_RI) - summaries(a, draws_RI) for a, b in pairs], axis=0)
     apart_R4 = apart_R4[~np.isnan(apart_R4[:, 0])]
     return {name: interval(apart_R4[:, place]) for place, name in enumerate(Summary._fields)}
 
@@ -159,17 +164,17 @@ class _Curves(NamedTuple):
     recall_TR: Floats
 
 
-def _curves(one: Matched, weights_IR: Small) -> _Curves:
-    """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 where none is asked for.
+def _curves(matches: CategoryMatches, weights_IR: Small) -> _Curves:
+    """COCOeval.accumulate for one category, each detection counted as often as its picture; 0 without an instance.
 
     Precision is highest where a detection is right, so that it is computed only there.
     """
     precision_TR, recall_TR = np.zeros((2, len(THRESHOLDS_T), weights_IR.shape[1]))
-    num_R = one.instances_I @ weights_IR
+    num_R = matches.instances_I @ weights_IR
     reached = _Reached(num_R)
-    weights_DR = weights_IR[one.picture_D]
+    weights_DR = weights_IR[matches.picture_D]
     seen_DR = np.cumsum(weights_DR, axis=0, dtype=np.int32)
-    for place, (true_D, false_D) in enumerate(zip(one.true_TD, one.false_TD, strict=True)):
+    for place, (true_D, false_D) in enumerate(zip(matches.true_TD, matches.false_TD, strict=True)):
         right_P = np.flatnonzero(true_D)
         if len(right_P):
             true_PR = np.cumsum(weights_DR[right_P], axis=0, dtype=np.int32)
@@ -199,9 +204,9 @@ class _Reached:
         self._starts_R = np.concatenate([[0], np.cumsum(num_R + 1)[:-1]])
         self._levels = np.concatenate([_levels(int(number)) for number in num_R])
 
-    def levels(self, found_PR: Small) -> Counts:
+    def levels(self, true_PR: Small) -> Counts:
         """(P, R): how many levels are reached with so many found."""
-        return np.asarray(self._levels[found_PR + self._starts_R])
+        return np.asarray(self._levels[true_PR + self._starts_R])
 
 
 @functools.cache
@@ -213,38 +218,44 @@ def _levels(num_instances: int) -> Counts:
 
 def _of_category(
     category: int, places: Sequence[int], per_picture: Sequence[Mapping[str, Any] | None], num_pictures: int
-) -> Matched:
+) -> CategoryMatches:
     """Join the pictures' detections and sort them by falling score, pictures in order among equals."""
-    found = [(place, one) for place, one in zip(places, per_picture, strict=True) if one is not None]
+    evaluated = [(place, result) for place, result in zip(places, per_picture, strict=True) if result is not None]
     instances_I = np.zeros(num_pictures, np.int64)
-    for place, one in found:
-        instances_I[place] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
-    scores_D = np.concatenate([np.zeros(0), *(np.asarray(one["dtScores"]) for _, one in found)])
-    picture_D = np.repeat([place for place, _ in found], [len(one["dtScores"]) for _, one in found])
-    matches_TD = np.concatenate([np.zeros((len(THRESHOLDS_T), 0)), *(one["dtMatches"] for _, one in found)], axis=1)
-    ignored_TD = np.concatenate([np.zeros((len(THRESHOLDS_T), 0)), *(one["dtIgnore"] for _, one in found)], axis=1)
+    for place, result in evaluated:
+        instances_I[place] = np.count_nonzero(np.asarray(result["gtIgnore"]) == 0)
+    scores_D = np.concatenate([np.zeros(0), *(np.asarray(result["dtScores"]) for _, result in evaluated)])
+    picture_D = np.repeat([place for place, _ in evaluated], [len(result["dtScores"]) for _, result in evaluated])
+    matches_TD = np.concatenate(
+        [np.zeros((len(THRESHOLDS_T), 0)), *(result["dtMatches"] for _, result in evaluated)], axis=1
+    )
+    ignored_TD = np.concatenate(
+        [np.zeros((len(THRESHOLDS_T), 0)), *(result["dtIgnore"] for _, result in evaluated)], axis=1
+    )
     order = np.argsort(-scores_D, kind="mergesort")
     hit_TD, counts_TD = (matches_TD != 0)[:, order], (ignored_TD == 0)[:, order]
-    return Matched(category, picture_D[order].astype(np.int64), hit_TD & counts_TD, ~hit_TD & counts_TD, instances_I)
+    return CategoryMatches(
+        category, picture_D[order].astype(np.int64), hit_TD & counts_TD, ~hit_TD & counts_TD, instances_I
+    )
 
 
 def _by_category(annotations: Sequence[Mapping[str, object]]) -> dict[int, list[Mapping[str, object]]]:
     split: dict[int, list[Mapping[str, object]]] = defaultdict(list)
-    for one in annotations:
-        split[int(str(one["category_id"]))].append(one)
+    for annotation in annotations:
+        split[int(str(annotation["category_id"]))].append(annotation)
     return split
 
 
-def _limited(one: Matched, chosen_I: Flags) -> Matched:
+def _limited(matches: CategoryMatches, chosen_I: Flags) -> CategoryMatches:
     """Only the chosen pictures, numbered anew."""
-    kept_D = chosen_I[one.picture_D]
+    chosen_D = chosen_I[matches.picture_D]
     place_I = np.cumsum(chosen_I) - 1
-    return Matched(
-        one.category,
-        place_I[one.picture_D[kept_D]],
-        one.true_TD[:, kept_D],
-        one.false_TD[:, kept_D],
-        one.instances_I[chosen_I],
+    return CategoryMatches(
+        matches.category,
+        place_I[matches.picture_D[chosen_D]],
+        matches.true_TD[:, chosen_D],
+        matches.false_TD[:, chosen_D],
+        matches.instances_I[chosen_I],
     )
 
 

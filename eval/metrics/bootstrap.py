@@ -50,8 +50,8 @@ def ratio(sums_I: Floats, counts_I: Counts, draws_RI: Counts) -> Metric:
     measured = int(counts_I.sum())
     if not measured:
         raise ValueError("nothing was measured: no instance counts for this metric")
-    drawn_R = draws_RI @ counts_I
-    resampled = (draws_RI @ sums_I)[drawn_R > 0] / drawn_R[drawn_R > 0]
+    counts_R = draws_RI @ counts_I
+    resampled = (draws_RI @ sums_I)[counts_R > 0] / counts_R[counts_R > 0]
     return Metric(float(sums_I.sum()) / measured, measured, *interval(resampled))
 
 

@@ -15,12 +15,12 @@ Floats = NDArray[np.float64]
 SIGMA, SCALE = 10.0, 1000.0
 
 
-def distance(one_ND: Floats, other_MD: Floats) -> float:
+def distance(a_ND: Floats, b_MD: Floats) -> float:
     """The biased estimate, times 1000; ValueError without a picture on a side."""
-    if not min(len(one_ND), len(other_MD)):
+    if not min(len(a_ND), len(b_MD)):
         raise ValueError("CMMD needs a picture or more on each side")
-    within = _kernel(one_ND, one_ND).mean() + _kernel(other_MD, other_MD).mean()
-    return float(SCALE * (within - 2 * _kernel(one_ND, other_MD).mean()))
+    within = _kernel(a_ND, a_ND).mean() + _kernel(b_MD, b_MD).mean()
+    return float(SCALE * (within - 2 * _kernel(a_ND, b_MD).mean()))
 
 
 def metric(pictures_ND: Floats, real_ND: Floats, draws_RN: Counts) -> Resampled:
@@ -37,6 +37,6 @@ def metric(pictures_ND: Floats, real_ND: Floats, draws_RN: Counts) -> Resampled:
     return Resampled(Metric(value, len(pictures_ND), max(0.0, low), high), moved_R)
 
 
-def _kernel(one_ND: Floats, other_MD: Floats) -> Floats:
-    squares_NM = (one_ND**2).sum(1)[:, None] + (other_MD**2).sum(1)[None] - 2 * one_ND @ other_MD.T
+def _kernel(a_ND: Floats, b_MD: Floats) -> Floats:
+    squares_NM = (a_ND**2).sum(1)[:, None] + (b_MD**2).sum(1)[None] - 2 * a_ND @ b_MD.T
     return np.asarray(np.exp(-np.maximum(squares_NM, 0.0) / (2 * SIGMA**2)))

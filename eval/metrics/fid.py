@@ -14,21 +14,21 @@ from eval.metrics.bootstrap import Counts, Metric, Resampled, interval
 Floats = NDArray[np.float64]
 
 
-def distance(one_ND: Floats, other_ND: Floats) -> float:
+def distance(a_ND: Floats, b_ND: Floats) -> float:
     """|mean - mean|^2 + trace(C + C' - 2 (C C')^1/2) of two feature sets; 2 pictures or more each."""
-    if min(len(one_ND), len(other_ND)) < 2:
+    if min(len(a_ND), len(b_ND)) < 2:
         raise ValueError("a Frechet distance needs two pictures or more on each side")
-    one_DD, other_DD = _root(one_ND), _root(other_ND)
+    a_DD, b_DD = _root(a_ND), _root(b_ND)
     # trace((C C')^1/2) is the sum of the singular values of R R'^T where C = R^T R and C' = R'^T R'
-    common = np.linalg.svd(one_DD @ other_DD.T, compute_uv=False).sum()
-    apart = ((one_ND.mean(0) - other_ND.mean(0)) ** 2).sum()
-    return max(0.0, float(apart + (one_DD**2).sum() + (other_DD**2).sum() - 2 * common))
+    common = np.linalg.svd(a_DD @ b_DD.T, compute_uv=False).sum()
+    apart = ((a_ND.mean(0) - b_ND.mean(0)) ** 2).sum()
+    return max(0.0, float(apart + (a_DD**2).sum() + (b_DD**2).sum() - 2 * common))
 
 
 def metric(pictures_ND: Floats, real_ND: Floats, draws_RN: Counts) -> Resampled:
     """The distance with its interval; both sets are resampled by the same draws, since they pair by layout."""
     value = distance(pictures_ND, real_ND)
-    chosen = [np.repeat(np.arange(len(drawn)), drawn) for drawn in draws_RN]
+    chosen = [np.repeat(np.arange(len(counts_N)), counts_N) for counts_N in draws_RN]
     resampled = np.array([distance(pictures_ND[rows], real_ND[rows]) for rows in chosen])
     moved_R = resampled - (resampled.mean() - value)
     low, high = interval(moved_R)

@@ -13,12 +13,12 @@ from eval.metrics.bootstrap import Metric, Resampled, interval
 Floats = NDArray[np.float64]
 
 
-def distance(one_ND: Floats, other_MD: Floats) -> float:
+def distance(a_ND: Floats, b_MD: Floats) -> float:
     """The unbiased estimate; ValueError with fewer than two pictures on a side."""
-    if min(len(one_ND), len(other_MD)) < 2:
+    if min(len(a_ND), len(b_MD)) < 2:
         raise ValueError("a kernel distance needs two pictures or more on each side")
-    across = _kernel(one_ND, other_MD).mean()
-    return float(_within(one_ND) + _within(other_MD) - 2 * across)
+    across = _kernel(a_ND, b_MD).mean()
+    return float(_within(a_ND) + _within(b_MD) - 2 * across)
 
 
 def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rng: np.random.Generator) -> Resampled:
@@ -29,26 +29,26 @@ def metric(pictures_ND: Floats, real_ND: Floats, num_subsets: int, size: int, rn
     with their own copies.
     """
     num = min(len(pictures_ND), len(real_ND))
-    kept = max(2, min(size, num // 2))
+    subset_size = max(2, min(size, num // 2))
     subsets_S = np.array(
         [
             distance(
-                pictures_ND[rng.choice(len(pictures_ND), kept, replace=False)],
-                real_ND[rng.choice(len(real_ND), kept, replace=False)],
+                pictures_ND[rng.choice(len(pictures_ND), subset_size, replace=False)],
+                real_ND[rng.choice(len(real_ND), subset_size, replace=False)],
             )
             for _ in range(num_subsets)
         ]
     )
     value = float(subsets_S.mean())
-    spread_S = (subsets_S - value) * np.sqrt(kept / max(1, num - kept) + 1 / num_subsets)
+    spread_S = (subsets_S - value) * np.sqrt(subset_size / max(1, num - subset_size) + 1 / num_subsets)
     return Resampled(Metric(value, len(pictures_ND), *interval(value + spread_S)), value + spread_S)
 
 
-def _kernel(one_ND: Floats, other_MD: Floats) -> Floats:
-    return np.asarray((one_ND @ other_MD.T / one_ND.shape[1] + 1) ** 3)
+def _kernel(a_ND: Floats, b_MD: Floats) -> Floats:
+    return np.asarray((a_ND @ b_MD.T / a_ND.shape[1] + 1) ** 3)
 
 
-def _within(one_ND: Floats) -> float:
+def _within(features_ND: Floats) -> float:
     """Mean of the kernel over pairs of different pictures."""
-    kernel = _kernel(one_ND, one_ND)
-    return float((kernel.sum() - np.trace(kernel)) / (len(one_ND) * (len(one_ND) - 1)))
+    kernel = _kernel(features_ND, features_ND)
+    return float((kernel.sum() - np.trace(kernel)) / (len(features_ND) * (len(features_ND) - 1)))

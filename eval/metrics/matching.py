@@ -20,14 +20,14 @@ Flags = NDArray[np.bool_]
 RunLengths = Sequence[Mapping[str, object]]  # pycocotools' form: size and counts
 
 
-def mask_ious(detected: RunLengths, given: RunLengths) -> Floats:
+def mask_ious(detected: RunLengths, instances: RunLengths) -> Floats:
     """(D, G): intersection over union of masks of one size."""
-    return _pairs(detected, given)
+    return _pairs(detected, instances)
 
 
-def box_ious(detected_D4: Floats, given_G4: Floats) -> Floats:
+def box_ious(detected_D4: Floats, instances_G4: Floats) -> Floats:
     """(D, G): intersection over union of boxes, each x, y, width, height in one unit."""
-    return _pairs(np.ascontiguousarray(detected_D4), np.ascontiguousarray(given_G4))
+    return _pairs(np.ascontiguousarray(detected_D4), np.ascontiguousarray(instances_G4))
 
 
 def corners(boxes: Sequence[Sequence[float]]) -> Floats:
@@ -35,12 +35,12 @@ def corners(boxes: Sequence[Sequence[float]]) -> Floats:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def corner_ious(one_N4: Floats, other_M4: Floats) -> Floats:
+def corner_ious(a_N4: Floats, b_M4: Floats) -> Floats:
     """(N, M): intersection over union of boxes, each left, top, right, bottom in one unit; 0 without an area."""
-    starts_NM2 = np.maximum(one_N4[:, None, :2], other_M4[None, :, :2])
-    ends_NM2 = np.minimum(one_N4[:, None, 2:], other_M4[None, :, 2:])
+    starts_NM2 = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])
+    ends_NM2 = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
     common_NM = np.clip(ends_NM2 - starts_NM2, 0, None).prod(2)
-    areas_N, areas_M = ((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1) for boxes in (one_N4, other_M4))
+    areas_N, areas_M = ((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1) for boxes in (a_N4, b_M4))
     union_NM = areas_N[:, None] + areas_M[None] - common_NM
     return np.asarray(common_NM / np.where(union_NM > 0, union_NM, 1.0), np.float64)
 
@@ -105,9 +105,9 @@ def in_order(iou_DG: Floats) -> Indices:
     return taken
 
 
-def _pairs(detected: object, given: object) -> Floats:
-    shape = (len(detected), len(given))  # type: ignore[arg-type]
+def _pairs(detected: object, instances: object) -> Floats:
+    shape = (len(detected), len(instances))  # type: ignore[arg-type]
     if not all(shape):
         return np.zeros(shape)
-    overlaps: Floats = coco.iou(detected, given, [0] * shape[1])
+    overlaps: Floats = coco.iou(detected, instances, [0] * shape[1])
     return overlaps

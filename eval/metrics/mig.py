@@ -28,6 +28,6 @@ def of_instances(box_iou_N: Floats, right_N: Flags) -> Flags:
 
 def of_pictures(succeeded_N: Flags, picture_N: NDArray[np.int64], num_pictures: int) -> Floats:
     """(I,): 1 where all instances of a picture succeed, 0 where one fails, NaN where it has none."""
-    asked_I = np.bincount(picture_N, minlength=num_pictures)
-    done_I = np.bincount(picture_N, weights=succeeded_N, minlength=num_pictures)
-    return np.where(asked_I > 0, (done_I == asked_I).astype(np.float64), np.nan)
+    num_I = np.bincount(picture_N, minlength=num_pictures)
+    num_succeeded_I = np.bincount(picture_N, weights=succeeded_N, minlength=num_pictures)
+    return np.where(num_I > 0, (num_succeeded_I == num_I).astype(np.float64), np.nan)

@@ -28,22 +28,22 @@ def pairs(boxes: Sequence[Box]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in candidates if intersection(boxes[a], boxes[b]).area > MIN_AREA]
 
 
-def pair_iou(given: tuple[Box, Box], matched: tuple[Box | None, Box | None]) -> float:
+def pair_iou(boxes: tuple[Box, Box], matched: tuple[Box | None, Box | None]) -> float:
     """Overlap IoU of one pair."""
     first, second = matched
     if first is None or second is None:
         return 0.0
-    common, kept = intersection(*given), intersection(first, second)
-    if kept.x1 <= kept.x0 or kept.y1 <= kept.y0:
+    common, matched_common = intersection(*boxes), intersection(first, second)
+    if matched_common.x1 <= matched_common.x0 or matched_common.y1 <= matched_common.y0:
         return 0.0
-    return iou(common, kept)
+    return iou(common, matched_common)
 
 
-def of_instances(given: Sequence[Box], matched: Sequence[Box | None]) -> Floats:
+def of_instances(boxes: Sequence[Box], matched: Sequence[Box | None]) -> Floats:
     """(G,): mean overlap IoU of the pairs that each instance is in; NaN where it is in none."""
-    sums_G, counts_G = np.zeros((2, len(given)))
-    for a, b in pairs(given):
-        value = pair_iou((given[a], given[b]), (matched[a], matched[b]))
+    sums_G, counts_G = np.zeros((2, len(boxes)))
+    for a, b in pairs(boxes):
+        value = pair_iou((boxes[a], boxes[b]), (matched[a], matched[b]))
         sums_G[[a, b]] += value
         counts_G[[a, b]] += 1
     return np.where(counts_G > 0, sums_G / np.maximum(counts_G, 1), np.nan)

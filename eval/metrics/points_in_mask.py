@@ -19,10 +19,10 @@ from instdiff.layouts import geometry, masks, strokes
 from instdiff.schema import Rle
 
 
-class Picture(NamedTuple):
+class PictureMasks(NamedTuple):
     """What PiM needs of one picture: masks of instances and detections, and each instance's stroke (None: has none)."""
 
-    given: RunLengths
+    instances: RunLengths
     detected: RunLengths
     strokes: Sequence[Floats | None]
 
@@ -39,25 +39,25 @@ def covered(mask: Rle, stroke_P2: Floats) -> float:
     return float(masks.holds(mask, *geometry.pixel(stroke_P2, *mask.size)).mean())
 
 
-def strict(picture: Picture, iou_DG: Floats, allowed_DG: Flags) -> Floats:
+def strict(picture: PictureMasks, iou_DG: Floats, allowed_DG: Flags) -> Floats:
     """(G,): share of each instance's stroke that its detection covers; NaN where the record has no stroke."""
     return np.array(_shares(picture, one_to_one(iou_DG, allowed_DG), unmatched=0.0), np.float64)
 
 
-def paper(pictures: Sequence[Picture]) -> PaperForm:
+def paper(pictures: Sequence[PictureMasks]) -> PaperForm:
     """PiM as the reference computes it; ValueError when no picture has a pair."""
-    overlaps = [mask_ious(one.detected, one.given) for one in pictures]
+    overlaps = [mask_ious(picture.detected, picture.instances) for picture in pictures]
     means = [mean for mean in map(paper_of_picture, pictures, overlaps) if not np.isnan(mean)]
     if not means:
         raise ValueError("no picture has an instance with a detection")
     return PaperForm(float(np.mean(means)), len(means))
 
 
-def paper_of_picture(picture: Picture, iou_DG: Floats) -> float:
+def paper_of_picture(picture: PictureMasks, iou_DG: Floats) -> float:
     """The reference's number of one picture; NaN when it has no pair."""
     shares = np.array(_shares(picture, in_order(iou_DG), unmatched=np.nan))
-    kept = shares[~np.isnan(shares)]
-    return float(kept.mean()) if len(kept) else float("nan")
+    counted = shares[~np.isnan(shares)]
+    return float(counted.mean()) if len(counted) else float("nan")
 
 
 def paper_point(mask: Rle) -> Floats | None:
@@ -77,7 +77,7 @@ def paper_scribble(mask: Rle, num_points: int, rng: np.random.Generator | np.ran
     return strokes.scribble(masks.decode(mask), num_points, rng)
 
 
-def _shares(picture: Picture, matched_G: Indices, unmatched: float) -> list[float]:
+def _shares(picture: PictureMasks, matched_G: Indices, unmatched: float) -> list[float]:
     """One share an instance; no mask is decoded."""
     shares = []
     for stroke, detection in zip(picture.strokes, matched_G, strict=True):

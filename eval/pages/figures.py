@@ -49,10 +49,10 @@ def data_uri(pixels: Pixels, max_side: int) -> str:
 def overlay(instances: Sequence[Instance]) -> Markup:
     """SVG groups `boxes`, `masks`, `points` and `scribbles`, for a viewBox of 0 0 1 1."""
     parts = {
-        "boxes": [_rectangle(one) for one in instances if one.box is not None],
-        "masks": [_outline(one) for one in instances if one.mask is not None],
-        "points": [_dots([one.point], 0.02) for one in instances if one.point is not None],
-        "scribbles": [_dots(one.scribble, 0.009) for one in instances if one.scribble is not None],
+        "boxes": [_rectangle(instance) for instance in instances if instance.box is not None],
+        "masks": [_outline(instance) for instance in instances if instance.mask is not None],
+        "points": [_dots([instance.point], 0.02) for instance in instances if instance.point is not None],
+        "scribbles": [_dots(instance.scribble, 0.009) for instance in instances if instance.scribble is not None],
     }
     return Markup("").join(Markup('<g class="{}">{}</g>').format(name, Markup("").join(p)) for name, p in parts.items())
 
@@ -78,22 +78,22 @@ def _curve(name: str, steps: pd.Series, values: pd.Series) -> Curve:
     return Curve(name, "M" + knots, *labels)
 
 
-def _rectangle(one: Instance) -> Markup:
-    assert one.box is not None
-    x0, y0, x1, y1 = one.box
+def _rectangle(instance: Instance) -> Markup:
+    assert instance.box is not None
+    x0, y0, x1, y1 = instance.box
     return Markup('<rect x="{}" y="{}" width="{}" height="{}"/>').format(*map(_short, (x0, y0, x1 - x0, y1 - y0)))
 
 
-def _outline(one: Instance) -> Markup:
+def _outline(instance: Instance) -> Markup:
     """The mask's contours: a frame of one pixel around it, and pixels' middles at a half, leave half a pixel."""
-    assert one.mask is not None
-    mask_HW = masks.decode(one.mask)
+    assert instance.mask is not None
+    mask_HW = masks.decode(instance.mask)
     height, width = mask_HW.shape
-    drawn = []
+    paths = []
     for contour in find_contours(np.pad(mask_HW, 1).astype(float), 0.5):
         knots = (approximate_polygon(contour, 0.3) - 0.5) / (height, width)
-        drawn.append("M" + " ".join(f"{_short(x)},{_short(y)}" for y, x in knots) + "Z")
-    return Markup('<path d="{}"/>').format("".join(drawn))
+        paths.append("M" + " ".join(f"{_short(x)},{_short(y)}" for y, x in knots) + "Z")
+    return Markup('<path d="{}"/>').format("".join(paths))
 
 
 def _dots(points: Sequence[tuple[float, float]] | None, radius: float) -> Markup:

@@ -15,14 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from eval.inputs import pictures as shown
+from eval.inputs import pictures as picture_folders
 from eval.inputs.ground_truth import GroundTruth
 from eval.pages import figures
 from eval.pages import sheet as samples_sheet
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import from_tables
 from instdiff.schema import Layout
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 SIZES = ("small", "medium", "large")
 MISPLACED = 0.5  # mask IoU below which an instance counts as misplaced
@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 CODE = ("*.py", "*.j2", "configs", "params.yaml", "dvc.yaml")  # changed, the commit is not the whole truth
 
 
-class Sample(NamedTuple):
+class SampleLayout(NamedTuple):
     """A layout that is shown; its pictures are in the page's atlas."""
 
     key: str
@@ -40,12 +40,12 @@ class Sample(NamedTuple):
     aspect: float  # width / height
 
 
-class Failure(NamedTuple):
+class FailedInstance(NamedTuple):
     """One instance of one row that went wrong."""
 
     row: str
     key: str
-    asked: str
+    phrase: str
     judged: str
     category: str
     colour: str
@@ -142,7 +142,7 @@ class Sources(NamedTuple):
 
     truth: GroundTruth
     layouts: Mapping[str, Layout]  # by key
-    pictures: Mapping[str, shown.Pictures]  # by row
+    pictures: Mapping[str, picture_folders.Pictures]  # by row
     max_side: int
 
     def aspect(self, key: str) -> float:
@@ -150,78 +150,84 @@ class Sources(NamedTuple):
         images = self.truth.images[self.truth.images["key"] == key]
         return float(images["width"].iloc[0] / images["height"].iloc[0])
 
-    def atlas(self, shown: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def atlas(self, needed: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """(row, key) -> data URI, each picture of the page once."""
         places = {key: place for place, key in enumerate(self.truth.images["key"])}
         return {
             (row, key): figures.data_uri(self.pictures[row].load(places[key]), self.max_side)
-            for row, key in sorted(shown)
+            for row, key in sorted(needed)
         }
 
 
 def sources(truth: GroundTruth, folders: Mapping[str, Path], square: int | None, max_side: int) -> Sources:
     """Find every row's pictures."""
-    by_key = {one.key: one for one in from_tables.from_tables(truth.images, truth.instances)}
-    return Sources(truth, by_key, {row: shown.find(at, truth.images, square) for row, at in folders.items()}, max_side)
+    by_key = {layout.key: layout for layout in from_tables.from_tables(truth.images, truth.instances)}
+    return Sources(
+        truth, by_key, {row: picture_folders.find(at, truth.images, square) for row, at in folders.items()}, max_side
+    )
 
 
-def sheet(of: Sources, rows: Sequence[str], count: int, side: int) -> Image.Image:
+def sheet(page_sources: Sources, rows: Sequence[str], count: int, side: int) -> Image.Image:
     """These rows as one picture, of the first layouts of each group in turn."""
-    keys = chosen(of.truth, count)
-    places = {key: place for place, key in enumerate(of.truth.images["key"])}
-    shown_rows = {row: [of.pictures[row].load(places[key]) for key in keys] for row in rows if row in of.pictures}
-    return samples_sheet.sheet(shown_rows, [of.layouts[key] for key in keys], side)
+    keys = chosen(page_sources.truth, count)
+    places = {key: place for place, key in enumerate(page_sources.truth.images["key"])}
+    pictures_of = {
+        row: [page_sources.pictures[row].load(places[key]) for key in keys]
+        for row in rows
+        if row in page_sources.pictures
+    }
+    return samples_sheet.sheet(pictures_of, [page_sources.layouts[key] for key in keys], side)
 
 
-def samples(of: Sources, keys: Sequence[str]) -> list[Sample]:
+def samples(page_sources: Sources, keys: Sequence[str]) -> list[SampleLayout]:
     """The grid: one line a layout, one picture a row."""
-    groups = of.truth.images.set_index("key")["group"]
+    groups = page_sources.truth.images.set_index("key")["group"]
     return [
-        Sample(
+        SampleLayout(
             key,
             groups[key],
-            of.layouts[key],
-            figures.overlay(of.layouts[key].instances),
-            of.aspect(key),
+            page_sources.layouts[key],
+            figures.overlay(page_sources.layouts[key].instances),
+            page_sources.aspect(key),
         )
         for key in keys
     ]
 
 
-def failures(of: Sources, row: str, instances: pd.DataFrame, count: int) -> list[Failure]:
+def failures(page_sources: Sources, row: str, instances: pd.DataFrame, count: int) -> list[FailedInstance]:
     """The worst instances of a row, each with what was asked and what was judged."""
-    return [_failure(of, row, record) for record in worst(instances, count).to_dict("records")]
+    return [_failure(page_sources, row, record) for record in worst(instances, count).to_dict("records")]
 
 
-def _failure(of: Sources, row: str, one: Mapping[Any, Any]) -> Failure:
-    instance = of.layouts[one["key"]].instances[one["place"]]
-    score = one["detection_score"]
-    return Failure(
+def _failure(page_sources: Sources, row: str, record: Mapping[Any, Any]) -> FailedInstance:
+    instance = page_sources.layouts[record["key"]].instances[record["place"]]
+    score = record["detection_score"]
+    return FailedInstance(
         row=row,
-        key=one["key"],
-        asked=instance.phrase,
-        judged=f"{one['judged_colour']} {one['judged_texture']} {one['judged_shape']}",
-        category=one["category"],
-        colour=one["colour"] or "",
-        size=one["size"],
-        group=one["group"],
-        faults=faults(one),
-        mask_iou=one["mask_iou"],
+        key=record["key"],
+        phrase=instance.phrase,
+        judged=f"{record['judged_colour']} {record['judged_texture']} {record['judged_shape']}",
+        category=record["category"],
+        colour=record["colour"] or "",
+        size=record["size"],
+        group=record["group"],
+        faults=faults(record),
+        mask_iou=record["mask_iou"],
         detection_score=None if pd.isna(score) else score,
         overlay=figures.overlay([instance]),
-        aspect=of.aspect(one["key"]),
+        aspect=page_sources.aspect(record["key"]),
     )
 
 
-def faults(one: Mapping[Any, Any]) -> list[str]:
+def faults(record: Mapping[Any, Any]) -> list[str]:
     """What went wrong with an instance, in words; empty when nothing did."""
-    said = []
-    if one["mask_iou"] == 0:
-        said.append("not found")
-    elif one["mask_iou"] < MISPLACED:
-        said.append("misplaced")
-    said += [f"wrong {name}" for name in ("colour", "texture", "shape") if one[f"wrong_{name}"]]
-    return said + (["neighbour's colour"] if one["leak"] is True else [])
+    words = []
+    if record["mask_iou"] == 0:
+        words.append("not found")
+    elif record["mask_iou"] < MISPLACED:
+        words.append("misplaced")
+    words += [f"wrong {name}" for name in ("colour", "texture", "shape") if record[f"wrong_{name}"]]
+    return words + (["neighbour's colour"] if record["leak"] is True else [])
 
 
 def render(content: Mapping[str, object]) -> str:

@@ -31,8 +31,8 @@ def sheet(rows: Mapping[str, Sequence[Pixels]], layouts: Sequence[Layout], side:
         _phrases(pen, layout, left, top - MARGIN, side, font)
         canvas.paste(boxes(layout, side), (left, top))
         for down, pictures in enumerate(rows.values(), start=1):
-            shown = Image.fromarray(np.asarray(pictures[across])).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(shown, (left, top + step * down))
+            picture = Image.fromarray(np.asarray(pictures[across])).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(picture, (left, top + step * down))
     return canvas
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from eval.metrics.average_precision import THRESHOLDS_T, Flags, Matched
-from instdiff import tables
+from eval.metrics.average_precision import THRESHOLDS_T, CategoryMatches, Flags
+from instdiff.files import tables
 
 FILE = "matches.parquet"
 MATCHES = pa.schema(
@@ -28,39 +28,43 @@ MATCHES = pa.schema(
 _BITS_T = 1 << np.arange(len(THRESHOLDS_T))
 
 
-def write(path: Path, matches: Mapping[str, Sequence[Matched]]) -> None:
+def write(path: Path, matches: Mapping[str, Sequence[CategoryMatches]]) -> None:
     """Write all kinds and categories."""
-    parts = [_lines(kind, one) for kind, ones in matches.items() for one in ones]
+    parts = [
+        _lines(kind, matches_of_category) for kind, categories in matches.items() for matches_of_category in categories
+    ]
     tables.write(path, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=MATCHES.names), MATCHES)
 
 
-def read(path: Path, num_pictures: int) -> dict[str, list[Matched]]:
+def read(path: Path, num_pictures: int) -> dict[str, list[CategoryMatches]]:
     """The matches by kind, each a category in order."""
-    found: dict[str, list[Matched]] = {}
+    by_kind: dict[str, list[CategoryMatches]] = {}
     for (kind, category), lines in tables.read(path, MATCHES).groupby(["kind", "category"], sort=False):
-        found.setdefault(str(kind), []).append(_matched(int(str(category)), lines, num_pictures))
-    return found
+        by_kind.setdefault(str(kind), []).append(_matched(int(str(category)), lines, num_pictures))
+    return by_kind
 
 
-def _lines(kind: str, one: Matched) -> pd.DataFrame:
-    asked = np.flatnonzero(one.instances_I)
-    nothing = np.zeros(len(asked), np.int64)
+def _lines(kind: str, matches: CategoryMatches) -> pd.DataFrame:
+    with_instances = np.flatnonzero(matches.instances_I)
+    nothing = np.zeros(len(with_instances), np.int64)
     columns = {
-        "picture": np.concatenate([one.picture_D, asked]),
-        "right": np.concatenate([_BITS_T @ one.true_TD, nothing]),
-        "wrong": np.concatenate([_BITS_T @ one.false_TD, nothing]),
-        "instances": np.concatenate([np.zeros(len(one.picture_D), np.int64), one.instances_I[asked]]),
+        "picture": np.concatenate([matches.picture_D, with_instances]),
+        "right": np.concatenate([_BITS_T @ matches.true_TD, nothing]),
+        "wrong": np.concatenate([_BITS_T @ matches.false_TD, nothing]),
+        "instances": np.concatenate([np.zeros(len(matches.picture_D), np.int64), matches.instances_I[with_instances]]),
     }
-    return pd.DataFrame({"kind": kind, "category": one.category, **columns})
+    return pd.DataFrame({"kind": kind, "category": matches.category, **columns})
 
 
-def _matched(category: int, lines: pd.DataFrame, num_pictures: int) -> Matched:
-    asked = lines[lines["instances"] > 0]
-    found = lines[lines["instances"] == 0]
+def _matched(category: int, lines: pd.DataFrame, num_pictures: int) -> CategoryMatches:
+    of_pictures = lines[lines["instances"] > 0]
+    of_detections = lines[lines["instances"] == 0]
     instances_I = np.zeros(num_pictures, np.int64)
-    instances_I[asked["picture"]] = asked["instances"]
-    picture_D = found["picture"].to_numpy(np.int64)
-    return Matched(category, picture_D, _flags(found["right"]), _flags(found["wrong"]), instances_I)
+    instances_I[of_pictures["picture"]] = of_pictures["instances"]
+    picture_D = of_detections["picture"].to_numpy(np.int64)
+    return CategoryMatches(
+        category, picture_D, _flags(of_detections["right"]), _flags(of_detections["wrong"]), instances_I
+    )
 
 
 def _flags(bits: pd.Series) -> Flags:

@@ -2,13 +2,14 @@
 
 import pyarrow as pa
 
-from instdiff.tables import BOX, columns, with_columns
+from instdiff.files.tables import columns, with_columns
+from instdiff.layouts.columns import BOX
 
 SCORES = with_columns(
     columns(row=pa.string(), key=pa.string(), index=pa.int32(), group=pa.string(), category=pa.string()),
     colour=pa.string(),
     texture=pa.string(),
-    box=BOX,  # as it was asked for
+    box=BOX,  # as the layout has it
     area=pa.float64(),  # share of the picture that the given mask covers, or the box where no mask is given
     box_iou=pa.float64(),  # with the best detection of the own category; 0: none
     mask_iou=pa.float64(),

@@ -21,7 +21,7 @@ from eval.metrics import average_precision, bootstrap
 from eval.metrics.bootstrap import Floats
 from eval.scoring import ap_matches, measures, paired, sanity_checks
 from eval.scoring.columns import SCORES
-from instdiff import tables
+from instdiff.files import tables
 
 MUST_AGREE = ("layouts", "images", "annotated")  # of two rows' provenance, for their instances to be the same ones
 COLUMNS = ("box_iou", "mask_iou", "pim_point", "pim_scribble", "clip_local")
@@ -42,8 +42,8 @@ class Difference(NamedTuple):
     """A metric on both sides, and B - A with its 95% interval; paired is False where it is only bounded."""
 
     name: str
-    one: float
-    other: float
+    a: float
+    b: float
     low: float
     high: float
     paired: bool
@@ -51,7 +51,7 @@ class Difference(NamedTuple):
     @property
     def value(self) -> float:
         """B - A."""
-        return self.other - self.one
+        return self.b - self.a
 
     @property
     def certain(self) -> bool:
@@ -62,27 +62,27 @@ class Difference(NamedTuple):
 def read(folders: Sequence[Path]) -> Side:
     """A row's folders, one a seed; ValueError names a file that is missing or unreadable, or what seeds differ in."""
     seeds = [_read(folder) for folder in folders]
-    for place, one in enumerate(seeds[1:], start=1):
-        differing = checked(seeds[0], one)
+    for place, seed in enumerate(seeds[1:], start=1):
+        differing = checked(seeds[0], seed)
         if differing:
             raise ValueError(f"{folders[0]} and {folders[place]} are no seeds of one row: their {differing[0]} differs")
-    pictures = [one.source["pictures"] for one in seeds]
+    pictures = [seed.source["pictures"] for seed in seeds]
     if len(set(pictures)) < len(pictures):
         raise ValueError(f"{', '.join(map(str, folders))}: two seeds judged the very same pictures")
     return Side(
         tuple(folders),
-        pd.concat([one.scores.assign(seed=place) for place, one in enumerate(seeds)], ignore_index=True),
+        pd.concat([seed.scores.assign(seed=place) for place, seed in enumerate(seeds)], ignore_index=True),
         {
-            name: {end: float(np.mean([one.metrics[name][end] for one in seeds])) for end in ("value", "low", "high")}
+            name: {end: float(np.mean([seed.metrics[name][end] for seed in seeds])) for end in ("value", "low", "high")}
             for name in seeds[0].metrics
-            if all(name in one.metrics for one in seeds)
+            if all(name in seed.metrics for seed in seeds)
         },
         seeds[0].source | {"pictures": pictures},
-        pd.concat([one.pictures.assign(seed=place) for place, one in enumerate(seeds)], ignore_index=True),
+        pd.concat([seed.pictures.assign(seed=place) for place, seed in enumerate(seeds)], ignore_index=True),
         {
-            name: np.mean([one.resampled[name] for one in seeds], axis=0)
+            name: np.mean([seed.resampled[name] for seed in seeds], axis=0)
             for name, values_R in seeds[0].resampled.items()
-            if all(name in one.resampled and len(one.resampled[name]) == len(values_R) for one in seeds)
+            if all(name in seed.resampled and len(seed.resampled[name]) == len(values_R) for seed in seeds)
         },
     )
 
@@ -99,80 +99,78 @@ def _read(folder: Path) -> Side:
     return Side((folder,), scores, metrics, source, paired.read_pictures(folder), paired.read_resampled(folder))
 
 
-def checked(one: Side, other: Side) -> list[str]:
-    """What else differs (detector, judge, settings); ValueError when the two were not asked for the same instances."""
-    if len(one.folders) != len(other.folders):
-        counts = f"{len(one.folders)} and {len(other.folders)} seeds"
-        raise ValueError(
-            f"{one.folders[0]} and {other.folders[0]} have {counts}: each needs another to be held against"
-        )
+def checked(a: Side, b: Side) -> list[str]:
+    """What else differs (detector, judge, settings); ValueError when the two are not of the same instances."""
+    if len(a.folders) != len(b.folders):
+        counts = f"{len(a.folders)} and {len(b.folders)} seeds"
+        raise ValueError(f"{a.folders[0]} and {b.folders[0]} have {counts}: each needs another to be held against")
     places = ["key", "index", "category"]
-    if not one.scores[places].equals(other.scores[places]):
-        raise ValueError(f"{one.folders[0]} and {other.folders[0]} are not of the same layouts: their instances differ")
-    return [name for name in sanity_checks.differences(one.source, other.source) if name not in MUST_AGREE]
+    if not a.scores[places].equals(b.scores[places]):
+        raise ValueError(f"{a.folders[0]} and {b.folders[0]} are not of the same layouts: their instances differ")
+    return [name for name in sanity_checks.differences(a.source, b.source) if name not in MUST_AGREE]
 
 
-def of_metrics(one: Side, other: Side, num_resamples: int, seed: int) -> list[Difference]:
+def of_metrics(a: Side, b: Side, num_resamples: int, seed: int) -> list[Difference]:
     """Every metric that both sides have, in the first side's order; paired wherever both have its instances."""
-    values = instance_values(one), instance_values(other)
-    codes, keys = pd.factorize(one.scores["key"])
+    values = instance_values(a), instance_values(b)
+    codes, keys = pd.factorize(a.scores["key"])
     draws = bootstrap.draws(len(keys), num_resamples, seed)
-    precision = of_precision(one, other, num_resamples, seed)
-    found = []
-    together = of_pictures(one, other, num_resamples, seed) | of_sets(one, other)
-    for name, metric in one.metrics.items():
-        if name not in other.metrics:
+    precision = of_precision(a, b, num_resamples, seed)
+    differences = []
+    together = of_pictures(a, b, num_resamples, seed) | of_sets(a, b)
+    for name, metric in a.metrics.items():
+        if name not in b.metrics:
             continue
         if name in values[0] and name in values[1]:
-            found.append(_paired(name, values[0][name], values[1][name], codes, draws))
+            differences.append(_paired(name, values[0][name], values[1][name], codes, draws))
         elif name in precision:
             low, high = precision[name]
-            found.append(Difference(name, metric["value"], other.metrics[name]["value"], low, high, True))
+            differences.append(Difference(name, metric["value"], b.metrics[name]["value"], low, high, True))
         elif name in together:
-            found.append(together[name])
+            differences.append(together[name])
         else:
-            found.append(_bounded(name, metric, other.metrics[name]))
-    return found
+            differences.append(_bounded(name, metric, b.metrics[name]))
+    return differences
 
 
-def of_pictures(one: Side, other: Side, num_resamples: int, seed: int) -> dict[str, Difference]:
+def of_pictures(a: Side, b: Side, num_resamples: int, seed: int) -> dict[str, Difference]:
     """Means over pictures that both sides have values of, on the pictures that count on both."""
     places = ["metric", "key", "seed"]
-    both = one.pictures.merge(other.pictures, on=places, suffixes=("_a", "_b"))
-    found = {}
+    both = a.pictures.merge(b.pictures, on=places, suffixes=("_a", "_b"))
+    differences = {}
     for name, own in both.groupby("metric", sort=False):
         codes, keys = pd.factorize(own["key"])
         draws = bootstrap.draws(len(keys), num_resamples, seed)
-        a, b = own["value_a"].reset_index(drop=True), own["value_b"].reset_index(drop=True)
-        found[str(name)] = _paired(str(name), a, b, codes, draws)
-    return found
+        values_a, values_b = own["value_a"].reset_index(drop=True), own["value_b"].reset_index(drop=True)
+        differences[str(name)] = _paired(str(name), values_a, values_b, codes, draws)
+    return differences
 
 
-def of_sets(one: Side, other: Side) -> dict[str, Difference]:
+def of_sets(a: Side, b: Side) -> dict[str, Difference]:
     """Distances of sets, draw by draw; nothing where the sides were not resampled alike."""
-    alike = all(one.source.get(name) == other.source.get(name) for name in ("settings", "num_pictures"))
-    found = {}
-    for name, values_R in one.resampled.items() if alike else ():
-        others_R = other.resampled.get(name)
-        if others_R is not None and len(others_R) == len(values_R) and name in one.metrics and name in other.metrics:
+    alike = all(a.source.get(name) == b.source.get(name) for name in ("settings", "num_pictures"))
+    differences = {}
+    for name, values_R in a.resampled.items() if alike else ():
+        others_R = b.resampled.get(name)
+        if others_R is not None and len(others_R) == len(values_R) and name in a.metrics and name in b.metrics:
             low, high = bootstrap.interval(others_R - values_R)
-            ends = one.metrics[name]["value"], other.metrics[name]["value"]
-            found[name] = Difference(name, *ends, low, high, True)
-    return found
+            ends = a.metrics[name]["value"], b.metrics[name]["value"]
+            differences[name] = Difference(name, *ends, low, high, True)
+    return differences
 
 
-def of_precision(one: Side, other: Side, num_resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+def of_precision(a: Side, b: Side, num_resamples: int, seed: int) -> dict[str, tuple[float, float]]:
     """The interval of B - A of average precision, by metric; nothing where a side does not hold what it counts."""
-    counted = [_matches(side) for side in (one, other)]
-    if one.source["num_pictures"] != other.source["num_pictures"]:
+    counted = [_matches(side) for side in (a, b)]
+    if a.source["num_pictures"] != b.source["num_pictures"]:
         return {}
-    draws = bootstrap.draws(int(one.source["num_pictures"]), num_resamples, seed)
-    found: dict[str, tuple[float, float]] = {}
+    draws = bootstrap.draws(int(a.source["num_pictures"]), num_resamples, seed)
+    intervals: dict[str, tuple[float, float]] = {}
     for kind in measures.KINDS:
         if all(kind in of_seed for seeds in counted for of_seed in seeds):
-            pairs = [(a[kind], b[kind]) for a, b in zip(*counted, strict=True)]
-            found |= {f"{kind}_{name}": ends for name, ends in average_precision.differences(pairs, draws).items()}
-    return found
+            pairs = [(seed_a[kind], seed_b[kind]) for seed_a, seed_b in zip(*counted, strict=True)]
+            intervals |= {f"{kind}_{name}": ends for name, ends in average_precision.differences(pairs, draws).items()}
+    return intervals
 
 
 def _matches(side: Side) -> list[measures.Matches]:
@@ -187,14 +185,14 @@ def instance_values(side: Side) -> dict[str, pd.Series]:
     return {name: column for name, column in values.items() if column.notna().any()}
 
 
-def most_changed(one: Side, other: Side, count: int) -> pd.DataFrame:
+def most_changed(a: Side, b: Side, count: int) -> pd.DataFrame:
     """The instances whose columns moved most, the greatest first: key, index, seed, category, both sides', `change`.
 
     The change is the sum of B - A over box IoU, mask IoU and PiM of points, a missing value counting as 0.
     """
-    table = one.scores[["key", "index", "seed", "category", "colour", "texture", "box"]].copy()
+    table = a.scores[["key", "index", "seed", "category", "colour", "texture", "box"]].copy()
     for column in COLUMNS:
-        table[f"{column}_a"], table[f"{column}_b"] = one.scores[column], other.scores[column]
+        table[f"{column}_a"], table[f"{column}_b"] = a.scores[column], b.scores[column]
     judged = ("box_iou", "mask_iou", "pim_point")
     table["change"] = sum(table[f"{name}_b"].fillna(0.0) - table[f"{name}_a"].fillna(0.0) for name in judged)
     order = table["change"].abs().sort_values(ascending=False, kind="stable").index[:count]
@@ -207,9 +205,9 @@ def _paired(name: str, a: pd.Series, b: pd.Series, codes: bootstrap.Counts, draw
     there = (a.notna() & b.notna()).to_numpy(bool)
     if not there.any():
         raise ValueError(f"{name}: no instance counts on both sides")
-    one, other = (side[there].to_numpy(np.float64) for side in (a, b))
-    metric = bootstrap.mean(other - one, codes[there], draws)
-    return Difference(name, float(one.mean()), float(other.mean()), metric.low, metric.high, True)
+    values_a, values_b = (side[there].to_numpy(np.float64) for side in (a, b))
+    metric = bootstrap.mean(values_b - values_a, codes[there], draws)
+    return Difference(name, float(values_a.mean()), float(values_b.mean()), metric.low, metric.high, True)
 
 
 def _bounded(name: str, a: dict[str, float], b: dict[str, float]) -> Difference:

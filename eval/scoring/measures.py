@@ -18,13 +18,13 @@ from eval.inputs import ground_truth
 from eval.metrics import average_precision, bootstrap, clip_score, cmmd, fid, kid, mig, overlap
 from eval.metrics.bootstrap import Counts, Floats, Metric, Resampled
 from eval.scoring import features, instance_table
-from eval.scoring.features import Eyes, Preference
-from eval.scoring.row import SCRIBBLE, SEED, Inputs, Params, Recipe
+from eval.scoring.features import Judges, PreferenceModel
+from eval.scoring.row import SCRIBBLE, SEED, DistanceParams, Inputs, Params
 from instdiff.randomness import generator
 
 Measured = dict[str, Metric]
 Places = NDArray[np.intp]
-Matches = dict[str, list[average_precision.Matched]]  # by kind: box, mask
+Matches = dict[str, list[average_precision.CategoryMatches]]  # by kind: box, mask
 
 KINDS: dict[str, average_precision.Kind] = {"box": "bbox", "mask": "segm"}
 ALL = "all"  # sizes of instances
@@ -59,7 +59,7 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
     }
     for stratum in overlap.STRATA:
         values[f"box_miou/overlap/{stratum}"] = scores["box_iou"].where(scores["overlap"] == stratum)
-    for attribute, column in instance_table.COLUMN_ASKED.items():
+    for attribute, column in instance_table.ATTRIBUTE_COLUMNS.items():
         judged = scores[f"judged_{attribute}"]
         right = (judged == scores[column]).astype("Float64")
         values[f"{attribute}_accuracy"] = right.where(scores[column].notna() & judged.notna())
@@ -67,7 +67,7 @@ def columns(row: str, scores: pd.DataFrame, leak_groups: Collection[str]) -> dic
 
 
 def of_instances(values: Mapping[str, pd.Series], picture: pd.Series, draws: Counts) -> Measured:
-    """Means over instances, without what nobody asked; `values` as `columns` gives them."""
+    """Means over instances, without metrics that no instance counts for; `values` as `columns` gives them."""
     return {name: _mean(column, picture, draws) for name, column in values.items() if column.notna().any()}
 
 
@@ -85,12 +85,12 @@ def of_pictures(values: Mapping[str, pd.Series], draws: Counts) -> Measured:
 
 
 def of_detections(
-    inputs: Inputs, given: instance_table.Records, draws: Counts, params: Params
+    inputs: Inputs, annotations: instance_table.Records, draws: Counts, params: Params
 ) -> tuple[Measured, Matches]:
     """Average precision and recall of boxes and masks (whole, by size, category, group of layouts); what they count."""
     images = ground_truth.coco_images(inputs.pictures.sizes)
-    categories = ground_truth.coco_categories(inputs.found.classes)
-    found = inputs.found.in_coco
+    categories = ground_truth.coco_categories(inputs.detections.classes)
+    detections = inputs.detections.in_coco
     few = draws[: params.num_resamples_parts]
     areas = {ALL: average_precision.ANY_AREA, **params.sizes}
     metrics: Measured = {}
@@ -98,70 +98,75 @@ def of_detections(
     for name, kind in KINDS.items():
         if kind == "segm" and not inputs.has_masks:
             continue
-        wanted = given if kind == "bbox" else _without_masks_ignored(given, inputs.pictures.sizes)
-        matched = average_precision.matched_by_area(images, categories, wanted, found, kind, areas)
+        wanted = annotations if kind == "bbox" else _without_masks_ignored(annotations, inputs.pictures.sizes)
+        matched = average_precision.matched_by_area(images, categories, wanted, detections, kind, areas)
         whole = matches[name] = matched.pop(ALL)
-        metrics |= {f"{name}_{part}": one for part, one in average_precision.metrics(whole, draws).items()}
-        parts = {f"size/{size}": ones for size, ones in matched.items()}
-        parts |= {f"category/{inputs.found.classes[one.category - 1]}": [one] for one in whole}
-        for part, ones in parts.items():
-            if any(one.instances_I.any() for one in ones):
-                metrics[f"{name}_ap/{part}"] = average_precision.metrics(ones, few)["ap"]
+        metrics |= {f"{name}_{part}": metric for part, metric in average_precision.metrics(whole, draws).items()}
+        parts = {f"size/{size}": of_categories for size, of_categories in matched.items()}
+        parts |= {
+            f"category/{inputs.detections.classes[matches_of_category.category - 1]}": [matches_of_category]
+            for matches_of_category in whole
+        }
+        for part, of_categories in parts.items():
+            if any(matches_of_category.instances_I.any() for matches_of_category in of_categories):
+                metrics[f"{name}_ap/{part}"] = average_precision.metrics(of_categories, few)["ap"]
         if name == "box":
             metrics |= _of_groups(inputs, whole, params)
     return metrics, matches
 
 
-def _without_masks_ignored(given: instance_table.Records, sizes: Sequence[tuple[int, int]]) -> list[dict[str, object]]:
-    """The instances for mask AP: one without a mask is neither asked for nor held against what is found in its box."""
-    annotations = []
-    for one in map(dict, given):
-        if "segmentation" not in one:
-            x, y, width, height = one["bbox"]
+def _without_masks_ignored(
+    annotations: instance_table.Records, sizes: Sequence[tuple[int, int]]
+) -> list[dict[str, object]]:
+    """The annotations for mask AP: an instance without a mask becomes a crowd region, its box, which is not counted."""
+    prepared = []
+    for annotation in map(dict, annotations):
+        if "segmentation" not in annotation:
+            x, y, width, height = annotation["bbox"]
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-            (inside,) = coco.frPyObjects([corners], *sizes[one["image_id"] - 1])
-            one |= {"segmentation": inside, "iscrowd": 1}
-        annotations.append(one)
-    return annotations
+            (inside,) = coco.frPyObjects([corners], *sizes[annotation["image_id"] - 1])
+            annotation |= {"segmentation": inside, "iscrowd": 1}
+        prepared.append(annotation)
+    return prepared
 
 
-def of_paper(inputs: Inputs, given: instance_table.Records, params: Params) -> dict[str, pd.Series]:
+def of_paper(inputs: Inputs, annotations: instance_table.Records, params: Params) -> dict[str, pd.Series]:
     """PiM in the paper's form for each picture; NaN where it has no pair."""
     if not inputs.has_masks:
         return {}
-    table = instance_table.paper_pim(inputs.truth, given, inputs.found.in_coco, params.seed)
+    table = instance_table.paper_pim(inputs.truth, annotations, inputs.detections.in_coco, params.seed)
     return {f"pim_paper_{stroke}": table[stroke] for stroke in ("point", "scribble")}
 
 
-def seen(inputs: Inputs, eyes: Eyes, draws: Counts, params: Params) -> OfPictures:
+def seen(inputs: Inputs, judges: Judges, draws: Counts, params: Params) -> OfPictures:
     """The global CLIP score and the preferences where there are prompts, distances where there are real pictures."""
-    own_ID = features.of_pictures(inputs.pictures, eyes.judge, eyes, params)
+    own_ID = features.of_pictures(inputs.pictures, judges.judge, judges, params)
     values: dict[str, pd.Series] = {}
     prompts = inputs.truth.images["caption"]
     written = np.flatnonzero(prompts.str.strip().astype(bool))
     if len(written):
         texts = list(prompts.iloc[written])
-        cosines = clip_score.cosines(own_ID[written], texts, eyes.judge)
+        cosines = clip_score.cosines(own_ID[written], texts, judges.judge)
         values["clip_global"] = _at(written, cosines, len(prompts))
-        for name, preference in eyes.preferences.items():
+        for name, preference in judges.preferences.items():
             liked = preferred(inputs, preference, written, texts, params.batch_size)
             values[name] = _at(written, liked, len(prompts))
     if inputs.real is None:
         return OfPictures(values, {})
-    if eyes.features is not eyes.judge:
-        own_ID = features.of_pictures(inputs.pictures, eyes.features, eyes, params)
-    real_ID = features.of_pictures(inputs.real, eyes.features, eyes, params)
+    if judges.features is not judges.judge:
+        own_ID = features.of_pictures(inputs.pictures, judges.features, judges, params)
+    real_ID = features.of_pictures(inputs.real, judges.features, judges, params)
     sets = of_sets(own_ID, real_ID, draws, params.sets, params.seed)
     few = draws[: params.sets.num_resamples]
-    for name, sight in eyes.beside.items():
+    for name, extractor in judges.beside.items():
         distance = cmmd.metric if name == "cmmd" else fid.metric
-        both = [features.of_pictures(each, sight, eyes, params, name) for each in (inputs.pictures, inputs.real)]
+        both = [features.of_pictures(each, extractor, judges, params, name) for each in (inputs.pictures, inputs.real)]
         sets[name] = distance(both[0], both[1], few)
     return OfPictures(values, sets)
 
 
 def preferred(
-    inputs: Inputs, preference: Preference, places: Places, prompts: Sequence[str], batch_size: int
+    inputs: Inputs, preference: PreferenceModel, places: Places, prompts: Sequence[str], batch_size: int
 ) -> Floats:
     """(N,): the preference for each of these pictures and its prompt."""
     starts = range(0, len(places), batch_size)
@@ -183,7 +188,7 @@ def _at(places: Places, values: Floats, count: int) -> pd.Series:
     return pd.Series(whole)
 
 
-def of_sets(own_ID: Floats, real_ID: Floats, draws: Counts, recipe: Recipe, seed: int) -> dict[str, Resampled]:
+def of_sets(own_ID: Floats, real_ID: Floats, draws: Counts, recipe: DistanceParams, seed: int) -> dict[str, Resampled]:
     """Frechet and kernel distance to the real pictures."""
     rng = generator(seed, "kid")
     return {
@@ -192,14 +197,14 @@ def of_sets(own_ID: Floats, real_ID: Floats, draws: Counts, recipe: Recipe, seed
     }
 
 
-def _of_groups(inputs: Inputs, matched: list[average_precision.Matched], params: Params) -> Measured:
+def _of_groups(inputs: Inputs, matched: list[average_precision.CategoryMatches], params: Params) -> Measured:
     """Box AP50 of each group of layouts."""
     metrics = {}
     groups = inputs.truth.images.groupby("group", sort=True).indices
     for group, members in groups.items() if len(groups) > 1 else ():
         chosen_I = np.zeros(len(inputs.pictures.keys), bool)
         chosen_I[members] = True
-        if any(one.instances_I[chosen_I].any() for one in matched):
+        if any(matches_of_category.instances_I[chosen_I].any() for matches_of_category in matched):
             draws = bootstrap.draws(len(members), params.num_resamples_parts, params.seed)
             metrics[f"box_ap50/{group}"] = average_precision.metrics(matched, draws, chosen_I)["ap50"]
     return metrics

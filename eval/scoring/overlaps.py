@@ -12,27 +12,35 @@ from instdiff.layouts.geometry import from_pixels
 from instdiff.schema import Box
 
 
-def of_instances(given: Records, found: Records, sizes: Sequence[tuple[int, int]], min_score: float) -> pd.DataFrame:
+def of_instances(
+    annotations: Records, detections: Records, sizes: Sequence[tuple[int, int]], min_score: float
+) -> pd.DataFrame:
     """Columns `overlap` and `overlap_iou`, one row an instance, in their order.
 
-    `given` and `found` in COCO's form, on pictures of these heights and widths; detections of the own category with
-    `min_score` or more, matched one to one.
+    `annotations` and `detections` in COCO's form, on pictures of these heights and widths; detections of the own
+    category with `min_score` or more, matched one to one.
     """
-    found_in = by_picture(found, len(sizes))
+    detections_of = by_picture(detections, len(sizes))
     parts = [
-        _of_picture(own, ones, size, min_score)
-        for own, ones, size in zip(by_picture(given, len(sizes)), found_in, sizes, strict=True)
+        _of_picture(own, own_detections, size, min_score)
+        for own, own_detections, size in zip(by_picture(annotations, len(sizes)), detections_of, sizes, strict=True)
         if own
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def _of_picture(given: Records, found: Records, size: tuple[int, int], min_score: float) -> pd.DataFrame:
-    boxes, seen = ([_box(one, size) for one in side] for side in (given, found))
+def _of_picture(annotations: Records, detections: Records, size: tuple[int, int], min_score: float) -> pd.DataFrame:
+    boxes, seen = ([_box(record, size) for record in side] for side in (annotations, detections))
     allowed_DG = np.array(
-        [[one["category_id"] == own["category_id"] and one["score"] >= min_score for own in given] for one in found],
+        [
+            [
+                detection["category_id"] == annotation["category_id"] and detection["score"] >= min_score
+                for annotation in annotations
+            ]
+            for detection in detections
+        ],
         bool,
-    ).reshape(len(found), len(given))
+    ).reshape(len(detections), len(annotations))
     iou_DG = matching.corner_ious(matching.corners(seen), matching.corners(boxes))
     paired = [None if place < 0 else seen[place] for place in matching.one_to_one(iou_DG, allowed_DG)]
     return pd.DataFrame({"overlap": overlap.strata(boxes), "overlap_iou": overlap.of_instances(boxes, paired)})

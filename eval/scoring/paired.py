@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from eval.metrics.bootstrap import Floats
-from instdiff import tables
-from instdiff.tables import columns
+from instdiff.files import tables
+from instdiff.files.tables import columns
 
 PICTURES_FILE, RESAMPLED_FILE = "pictures.parquet", "resampled.parquet"
 PICTURES = columns(key=pa.string(), metric=pa.string(), value=pa.float64())

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from pydantic import PositiveInt
 
 from eval.inputs import detections, ground_truth, pictures
-from instdiff import provenance
-from instdiff.device import Place
+from instdiff.files import provenance
+from instdiff.networks.device import Place
 from instdiff.schema import Share, Strict
 from instdiff.work.parts import Work
 
@@ -16,7 +16,7 @@ REAL = "real"
 NONE = "none"
 RECONSTRUCTED = "reconstructed"
 SEED = "@"  # between a row's name and that of one of its seeds
-SHOWN = 10  # sizes of pictures, in provenance
+MAX_SIZES = 10  # sizes of pictures, in provenance
 SCRIBBLE = "scribble"  # protocols that end so have their headline PiM from scribbles, the others from points
 
 
@@ -24,7 +24,7 @@ DISTANCES = ("fd_dinov2", "cmmd")
 PREFERENCES = ("pickscore", "hps")
 
 
-class Recipe(Strict):
+class DistanceParams(Strict):
     """How two sets of pictures are compared (fid, kid, ...); a number without it means nothing."""
 
     features: Literal["judge", "inception"]  # of fid and kid; inception: `inception.pth` in the judge's folder
@@ -47,7 +47,7 @@ class Params(Strict):
     words: dict[str, tuple[str, ...]]  # of colour, texture, shape: what the judge chooses from; one left out: unjudged
     templates: dict[str, tuple[str, ...]]  # phrases an attribute's words are judged by, e.g. "a {colour} {shape}"
     batch_size: PositiveInt  # crops or pictures the judge sees at once
-    sets: Recipe
+    sets: DistanceParams
     preferences: tuple[Literal["pickscore", "hps"], ...]  # columns by CLIPs in folders of these names in the judge's
     device: Place  # of the judge and of Inception
     work: Work
@@ -59,12 +59,12 @@ class Inputs(NamedTuple):
     truth: ground_truth.GroundTruth
     pictures: pictures.Pictures
     real: pictures.Pictures | None  # None: not at hand, so that nothing is compared with them
-    found: detections.Detections
+    detections: detections.Detections
 
     @property
     def has_masks(self) -> bool:
-        """Whether both what was asked and what was found have masks."""
-        return self.truth.has_masks and self.found.has_masks
+        """Whether both ground truth and detections have masks."""
+        return self.truth.has_masks and self.detections.has_masks
 
 
 def checked(row: str, inputs: Inputs) -> Inputs:
@@ -77,10 +77,10 @@ def checked(row: str, inputs: Inputs) -> Inputs:
         if inputs.real is not None and inputs.pictures.digest != inputs.real.digest:
             raise ValueError("row 'real' must judge the real pictures, and these are others")
     else:
-        pictures.refuse_copies(inputs.pictures)
+        pictures.refuse_duplicates(inputs.pictures)
         if inputs.real is not None and row != RECONSTRUCTED:
             pictures.refuse_real(inputs.pictures, inputs.real)
-    stated = inputs.found.provenance.get("pictures", "nothing")
+    stated = inputs.detections.provenance.get("pictures", "nothing")
     if stated is not None and stated != inputs.pictures.digest:
         raise ValueError("the detections were made on other pictures than these: run detect again")
     return inputs
@@ -96,8 +96,8 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
         "real_pictures": None if inputs.real is None else inputs.real.digest,
         **inputs.truth.digests,
         "remarks": list(inputs.truth.remarks),
-        "detections": inputs.found.digest,
-        "detected_by": dict(inputs.found.provenance),
+        "detections": inputs.detections.digest,
+        "detected_by": dict(inputs.detections.provenance),
         "judge": judge,
         "sets": _sets(inputs, params.sets),
         "settings": params.model_dump(mode="json", exclude={"work"}),
@@ -105,16 +105,16 @@ def sources(row: str, inputs: Inputs, judge: str | None, params: Params) -> dict
     }
 
 
-def _sets(inputs: Inputs, recipe: Recipe) -> Mapping[str, object] | None:
+def _sets(inputs: Inputs, recipe: DistanceParams) -> Mapping[str, object] | None:
     """What distances compare: features, counts, and formats and sizes on both sides, which move them."""
     if inputs.real is None:
         return None
     sides = {"pictures": inputs.pictures, "real": inputs.real}
     return {"features": recipe.features} | {
         name: {
-            "count": len(one.keys),
-            "formats": dict(sorted(Counter(path.suffix.lower() for path in one.paths).items())),
-            "sizes": {f"{width}x{height}": n for (height, width), n in sorted(Counter(one.sizes).items())[:SHOWN]},
+            "count": len(side.keys),
+            "formats": dict(sorted(Counter(path.suffix.lower() for path in side.paths).items())),
+            "sizes": {f"{width}x{height}": n for (height, width), n in sorted(Counter(side.sizes).items())[:MAX_SIZES]},
         }
-        for name, one in sides.items()
+        for name, side in sides.items()
     }

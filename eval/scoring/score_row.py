@@ -13,14 +13,14 @@ from eval.metrics import bootstrap
 from eval.metrics.bootstrap import Floats, Metric, Resampled
 from eval.scoring import ap_matches, features, instance_table, measures, overlaps, paired
 from eval.scoring.columns import SCORES
-from eval.scoring.features import Eyes
+from eval.scoring.features import Judges
 from eval.scoring.headline import HEADLINE, direction
 from eval.scoring.row import Inputs, Params
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 
 
-class Scored(NamedTuple):
-    """What is known of a row once it is judged."""
+class RowScores(NamedTuple):
+    """A judged row: its instances, its metrics, and what a later comparison resamples."""
 
     instances: pd.DataFrame
     metrics: dict[str, Metric]
@@ -29,55 +29,60 @@ class Scored(NamedTuple):
     resampled: dict[str, Floats]  # distances of sets -> their value in each resample, the same draws in every row
 
 
-def table(row: str, inputs: Inputs, given: instance_table.Records, eyes: Eyes | None, params: Params) -> pd.DataFrame:
-    """One row an instance, with the columns of SCORES; empty where nobody looked."""
+def table(
+    row: str, inputs: Inputs, annotations: instance_table.Records, judges: Judges | None, params: Params
+) -> pd.DataFrame:
+    """One row an instance, with the columns of SCORES; those that need a judge are empty without one."""
     truth = inputs.truth
     groups = truth.images.set_index("key")["group"]
-    asked = truth.instances[["key", "index", "category", "colour", "texture", "box"]].assign(
+    instances = truth.instances[["key", "index", "category", "colour", "texture", "box"]].assign(
         row=row,
         group=truth.instances["key"].map(groups),
-        area=[one["area"] / np.prod(inputs.pictures.sizes[one["image_id"] - 1]) for one in given],
+        area=[
+            annotation["area"] / np.prod(inputs.pictures.sizes[annotation["image_id"] - 1])
+            for annotation in annotations
+        ],
     )
-    found = inputs.found.in_coco
+    detections = inputs.detections.in_coco
     parts = [
-        asked,
-        instance_table.placed(truth, given, found, params.min_score),
-        overlaps.of_instances(given, found, inputs.pictures.sizes, params.min_score),
+        instances,
+        instance_table.placed(truth, annotations, detections, params.min_score),
+        overlaps.of_instances(annotations, detections, inputs.pictures.sizes, params.min_score),
     ]
-    if eyes is not None:
-        features_ND = features.of_crops(truth, inputs.pictures, eyes, params)
-        parts.append(instance_table.judged(truth, features_ND, eyes.judge, params.words, params.templates))
+    if judges is not None:
+        features_ND = features.of_crops(truth, inputs.pictures, judges, params)
+        parts.append(instance_table.judged(truth, features_ND, judges.judge, params.words, params.templates))
     complete: pd.DataFrame = pd.concat(parts, axis=1).reindex(columns=SCORES.names)
     return complete
 
 
-def score(row: str, inputs: Inputs, eyes: Eyes | None, params: Params) -> Scored:
-    """The table of instances and every metric of the row; without eyes, what the detections alone say."""
-    given = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.found.classes)
+def score(row: str, inputs: Inputs, judges: Judges | None, params: Params) -> RowScores:
+    """The table of instances and every metric of the row; without judges, those that need detections alone."""
+    annotations = ground_truth.coco_annotations(inputs.truth, inputs.pictures.sizes, inputs.detections.classes)
     draws = bootstrap.draws(len(inputs.pictures.keys), params.num_resamples, params.seed)
-    scores = table(row, inputs, given, eyes, params)
+    scores = table(row, inputs, annotations, judges, params)
     picture = inputs.truth.instances["picture"]
     values = measures.columns(row, scores, params.leak_groups)
     metrics = measures.of_instances(values, picture, draws)
-    of_detections, matched = measures.of_detections(inputs, given, draws, params)
+    of_detections, matched = measures.of_detections(inputs, annotations, draws, params)
     metrics |= of_detections
-    on_pictures = measures.successes(values, picture, draws.shape[1]) | measures.of_paper(inputs, given, params)
+    on_pictures = measures.successes(values, picture, draws.shape[1]) | measures.of_paper(inputs, annotations, params)
     sets: dict[str, Resampled] = {}
-    if eyes is not None:
-        seen = measures.seen(inputs, eyes, draws, params)
+    if judges is not None:
+        seen = measures.seen(inputs, judges, draws, params)
         on_pictures, sets = on_pictures | seen.values, seen.sets
-    metrics |= measures.of_pictures(on_pictures, draws) | {name: one.metric for name, one in sets.items()}
+    metrics |= measures.of_pictures(on_pictures, draws) | {name: distance.metric for name, distance in sets.items()}
     order = [*HEADLINE, *sorted(metrics.keys() - set(HEADLINE))]
-    return Scored(
+    return RowScores(
         scores,
         {name: metrics[name] for name in order if name in metrics},
         matched,
         paired.of_pictures(inputs.pictures.keys, on_pictures),
-        {name: one.values_R for name, one in sets.items()},
+        {name: distance.values_R for name, distance in sets.items()},
     )
 
 
-def write(folder: Path, scored: Scored, source: Mapping[str, object]) -> None:
+def write(folder: Path, scored: RowScores, source: Mapping[str, object]) -> None:
     """The files of a row, all or none."""
     with atomic.folder(folder) as part:
         tables.write(part / "instances.parquet", scored.instances, SCORES)

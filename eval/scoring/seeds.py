@@ -14,8 +14,8 @@ import pandas as pd
 from eval.metrics import average_precision, bootstrap
 from eval.scoring import measures
 from eval.scoring.row import Params
-from eval.scoring.score_row import Scored
-from instdiff import atomic
+from eval.scoring.score_row import RowScores
+from instdiff.files import atomic
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -31,34 +31,34 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def intervals(rows: Mapping[str, Scored], params: Params) -> dict[str, tuple[float, float]]:
+def intervals(rows: Mapping[str, RowScores], params: Params) -> dict[str, tuple[float, float]]:
     """The 95% interval of the mean over seeds, of means over instances and of average precision as a whole."""
     seeds = list(rows.values())
     keys = {key: place for place, key in enumerate(pd.unique(seeds[0].instances["key"]))}
     draws = bootstrap.draws(len(keys), params.num_resamples, params.seed)
-    columns = [measures.columns(row, one.instances, params.leak_groups) for row, one in rows.items()]
-    picture = pd.concat([one.instances["key"].map(keys) for one in seeds], ignore_index=True)
-    found = {}
+    columns = [measures.columns(row, scored.instances, params.leak_groups) for row, scored in rows.items()]
+    picture = pd.concat([seed.instances["key"].map(keys) for seed in seeds], ignore_index=True)
+    ends = {}
     for name in columns[0]:
         joined = pd.concat([of_seed[name] for of_seed in columns], ignore_index=True)
         there = joined.notna().to_numpy(bool)
         if there.any():
             values = joined[there].to_numpy(np.float64)
             metric = bootstrap.mean(values, picture[there].to_numpy(np.int64), draws)
-            found[name] = (metric.low, metric.high)
+            ends[name] = (metric.low, metric.high)
     for kind in seeds[0].matches:
-        if all(kind in one.matches for one in seeds):
-            found |= _of_precision(kind, [one.matches[kind] for one in seeds], params)
-    return found
+        if all(kind in seed.matches for seed in seeds):
+            ends |= _of_precision(kind, [seed.matches[kind] for seed in seeds], params)
+    return ends
 
 
-def write(path: Path, rows: Mapping[str, Scored], params: Params) -> None:
+def write(path: Path, rows: Mapping[str, RowScores], params: Params) -> None:
     """Write the spread of every metric that all seeds have, its interval where known, and which rows they are."""
-    measured = [one.metrics for one in rows.values()]
-    names = [name for name in measured[0] if all(name in one for one in measured)]
+    measured = [scored.metrics for scored in rows.values()]
+    names = [name for name in measured[0] if all(name in of_seed for of_seed in measured)]
     joint = intervals(rows, params)
     metrics = {
-        name: spread([one[name].value for one in measured])
+        name: spread([of_seed[name].value for of_seed in measured])
         | (dict(zip(("low", "high"), joint[name], strict=True)) if name in joint else {})
         for name in names
     }
@@ -67,10 +67,10 @@ def write(path: Path, rows: Mapping[str, Scored], params: Params) -> None:
 
 
 def _of_precision(
-    kind: str, seeds: Sequence[Sequence[average_precision.Matched]], params: Params
+    kind: str, seeds: Sequence[Sequence[average_precision.CategoryMatches]], params: Params
 ) -> dict[str, tuple[float, float]]:
     draws = bootstrap.draws(len(seeds[0][0].instances_I), params.num_resamples, params.seed)
-    means_R4 = np.mean([average_precision.summaries(one, draws) for one in seeds], axis=0)
+    means_R4 = np.mean([average_precision.summaries(of_seed, draws) for of_seed in seeds], axis=0)
     means_R4 = means_R4[~np.isnan(means_R4[:, 0])]
     return {
         f"{kind}_{name}": bootstrap.interval(means_R4[:, place])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from transformers import CLIPModel
 
-from instdiff import atomic, provenance, recipes
 from instdiff.checkpoints import assemble, open_clip, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes
+from instdiff.files import atomic, provenance, recipes
 from instdiff.networks import clip, detector, loading, weight_files
 from instdiff.options import Parser, whole
 from instdiff.schema import Strict
@@ -33,29 +33,29 @@ class Source(Strict):
 
 def main(arguments: Sequence[str], sizes: Sizes | None = None) -> None:
     """Bring in what was named; nothing is written unless every file is there and is what its name says."""
-    given = parser().parse_args(arguments)
-    asked = {name: vars(given)[name] for name in ("base", "tokenizer", "instance", "judge", "inception", "detector")}
-    named = {name: path for name, path in asked.items() if path is not None}
+    args = parser().parse_args(arguments)
+    paths = {name: vars(args)[name] for name in ("base", "tokenizer", "instance", "judge", "inception", "detector")}
+    named = {name: path for name, path in paths.items() if path is not None}
     if not named.keys() - {"tokenizer"}:
         raise ValueError("nothing to bring in: name --base, --judge, --detector")
-    if given.inception is not None and given.judge is None:
+    if args.inception is not None and args.judge is None:
         raise ValueError("--inception goes into the judge's folder: name --judge, too")
     if lacking := [f"--{name} {path}" for name, path in named.items() if not path.exists()]:
         raise ValueError(f"not there: {', '.join(lacking)}")
     sources = {name: Source(files=provenance.checked(path)) for name, path in named.items()}
     if "base" in named:
-        stable_diffusion(given.base, given.tokenizer, given.instance, given.out, sizes or Sizes(), sources)
+        stable_diffusion(args.base, args.tokenizer, args.instance, args.out, sizes or Sizes(), sources)
     if "judge" in named:
-        with atomic.folder(given.out / "clip" / "judge") as part:
-            judge(given.judge, given.tokenizer, part)
-            if given.inception is not None:
-                shutil.copy(given.inception, part / INCEPTION)
+        with atomic.folder(args.out / "clip" / "judge") as part:
+            judge(args.judge, args.tokenizer, part)
+            if args.inception is not None:
+                shutil.copy(args.inception, part / INCEPTION)
             _record(part, [sources[name] for name in ("judge", "tokenizer", "inception") if name in sources])
     if "detector" in named:
-        with atomic.folder(given.out / "detector") as part:
-            detector.imported(given.detector, part, {"image_size": given.image_size, **DETECTION})
+        with atomic.folder(args.out / "detector") as part:
+            detector.imported(args.detector, part, {"image_size": args.image_size, **DETECTION})
             _record(part, [sources["detector"]])
-    print(f"written to {given.out}: set `shipped: {given.out}` and the sources of clip, vae, unet, detector to import")
+    print(f"written to {args.out}: set `shipped: {args.out}` and the sources of clip, vae, unet, detector to import")
 
 
 def stable_diffusion(
@@ -128,5 +128,5 @@ def parser() -> Parser:
 
 
 def _record(folder: Path, sources: Sequence[Source]) -> None:
-    files = {name: digest for one in sources for name, digest in one.files.items()}
+    files = {name: digest for source in sources for name, digest in source.files.items()}
     recipes.record(folder, Source(files=files), {})

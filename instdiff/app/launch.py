@@ -18,10 +18,10 @@ import submitit
 import yaml
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from instdiff import values
+from instdiff.files import value_faults
+from instdiff.files.texts import one_line
 from instdiff.options import Parser
 from instdiff.schema import Strict
-from instdiff.texts import one_line
 
 Cluster = Literal["slurm", "local"]
 
@@ -66,7 +66,7 @@ def read(path: Path) -> Job:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Job.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: {'; '.join(values.explained(error, '', content))}") from error
+        raise ValueError(f"{path}: {'; '.join(value_faults.explained(error, '', content))}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable YAML file ({one_line(error)})") from error
 
@@ -87,7 +87,7 @@ def place() -> dict[str, str]:
 def submit(job: Job, command: Sequence[str]) -> Any:
     """Hand the command to the scheduler; return submitit's job."""
     executor = submitit.AutoExecutor(folder=job.folder, cluster=job.cluster, slurm_max_num_timeout=job.requeues)
-    asked = {"account": job.account, "partition": job.partition, "qos": job.qos}
+    account = {"account": job.account, "partition": job.partition, "qos": job.qos}
     executor.update_parameters(
         name="instdiff-train",
         timeout_min=job.minutes,
@@ -96,7 +96,7 @@ def submit(job: Job, command: Sequence[str]) -> Any:
         gpus_per_node=job.gpus_per_node,
         cpus_per_task=job.cpus_per_task,
         slurm_signal_delay_s=job.warning_seconds,
-        **{f"slurm_{name}": value for name, value in asked.items() if value is not None},
+        **{f"slurm_{name}": value for name, value in account.items() if value is not None},
     )
     return executor.submit(Stage(tuple(command)))
 
@@ -106,9 +106,9 @@ def main(arguments: Sequence[str]) -> None:
     options = Parser(prog="instdiff launch", description="Submit the train stage to SLURM.")
     options.add_argument("job", type=Path, help="a YAML file of the job's values, as configs/launch/slurm.yaml")
     options.add_argument("command", nargs=argparse.REMAINDER, help="arguments of python -m instdiff.training.train")
-    given = options.parse_args(arguments)
-    job = read(given.job)
-    submitted = submit(job, [sys.executable, "-m", "instdiff.training.train", *given.command])
+    args = options.parse_args(arguments)
+    job = read(args.job)
+    submitted = submit(job, [sys.executable, "-m", "instdiff.training.train", *args.command])
     print(f"{job.cluster} job {submitted.job_id}; its logs are in {job.folder}", flush=True)
     if job.cluster != "slurm":
         submitted.result()

@@ -1,7 +1,7 @@
 """instdiff page: a page on this machine where layouts are laid out by hand and their pictures appear.
 
-It answers its own pages alone (instdiff/gate.py), and draws for whoever has the address that is printed: what follows
-`#` there is a token that is made anew each time.
+It answers its own pages alone (gate.py), and draws for whoever has the address that is printed: what follows `#` there
+is a token that is made anew each time.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from instdiff import atomic
-from instdiff.app import generate, sketch
+from instdiff.app import generate, generate_options, sketch
+from instdiff.app.gate import Gate
 from instdiff.checkpoints import assemble
-from instdiff.formats import FORMATS
-from instdiff.gate import Gate
+from instdiff.files import atomic
+from instdiff.files.picture_files import opened
+from instdiff.files.texts import first_fault
 from instdiff.layouts import files, from_tables
+from instdiff.layouts.formats import FORMATS
 from instdiff.layouts.overlay import overlay
 from instdiff.options import PORT
-from instdiff.picture_files import opened
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Layout
-from instdiff.texts import first_fault
 from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
 
 LOOPBACK = "127.0.0.1"
@@ -56,10 +56,10 @@ _WORLD = 1000  # words: a tokenizer of fewer was learned on the captions of the 
 
 def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
-    parser = generate.parser("instdiff page", __doc__)
+    parser = generate_options.parser("instdiff page", __doc__)
     parser.add_argument("--port", type=PORT, default=7860)
-    options = generate.parsed(parser, arguments)
-    options, _ = generate.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
+    options = generate_options.parsed(parser, arguments)
+    options, _ = generate_options.settled(options, assemble.stated(options.ckpt, options.instance).drawing)
     path: Path | None = options.layout or options.input_json
     begun = None if path is None else files.read(path, compat=options.compat)[0]
     with listening(options.port) as listener:
@@ -125,7 +125,7 @@ class Page:
         side = self.pipeline.unet.config.sample_size * self.pipeline.scale
         values = {name: getattr(self.options, name) for name in sketch.Values.model_fields}
         values["width"], values["height"] = self.options.width or side, self.options.height or side
-        values["formats"] = generate.formats(self.options)
+        values["formats"] = generate_options.formats(self.options)
         begun = {"prompt": "", "instances": []} if self.begun is None else from_tables.to_json(self.begun)
         image = None if self.options.image is None else _uri(opened(self.options.image))
         return JSONResponse(
@@ -176,7 +176,7 @@ class Page:
         def work() -> None:
             with self._drawing_ends():
                 try:
-                    events.put(self.drawn(drawing, events.put))
+                    events.put(self.pictures_of(drawing, events.put))
                 except StoppedError:
                     events.put({"stopped": True})
                 except (ValueError, OSError) as error:
@@ -197,14 +197,14 @@ class Page:
         finally:
             self._drawing.release()
 
-    def drawn(self, drawing: sketch.Drawing, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def pictures_of(self, drawing: sketch.Drawing, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Draw and keep the pictures as the command does; each is shown followed by itself with the layout."""
         values, image = drawing.values, None
         checked = sketch.checked(drawing.sketch, (values.width, values.height), self.slots)
         (layout,) = checked.drawable()
         layout = layout.model_copy(update={"key": KEY})
         if drawing.image is not None:
-            image = self._kept(sketch.start_picture(drawing.image))
+            image = self._stored(sketch.start_picture(drawing.image))
             opened(image)
         options = argparse.Namespace(**{**vars(self.options), **values.model_dump(), "image": image})
         total = values.steps if image is None else int(values.steps * values.strength)
@@ -217,14 +217,14 @@ class Page:
 
         out = generate.target(options, Path(f"page-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"))
         written = generate.write(self.pipeline, [layout], options, out, after_step)
-        pictures = [_enlarged(opened(out / one["file"])) for one in written]
+        pictures = [_enlarged(opened(out / line["file"])) for line in written]
         return {
             "pictures": [[_uri(picture), _uri(overlay(picture, layout))] for picture in pictures],
             "folder": str(out),
             "remarks": checked.remarks,
         }
 
-    def _kept(self, content: bytes) -> Path:
+    def _stored(self, content: bytes) -> Path:
         """A picture to start from as a file, which the record of what was drawn names."""
         path: Path = self.options.output / "begun" / hashlib.sha256(content).hexdigest()[:16]
         if not path.exists():

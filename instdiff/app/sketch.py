@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from instdiff.drawing import MaskedAttention
-from instdiff.formats import Format
+from instdiff.files.picture_files import ERRORS, FORMATS
 from instdiff.layouts import files, from_tables, masks
+from instdiff.layouts.formats import Format
 from instdiff.layouts.masks import Mask
+from instdiff.model.drawing import MaskedAttention
 from instdiff.model.noise_schedule import NUM_TIMESTEPS
-from instdiff.picture_files import ERRORS, FORMATS
 from instdiff.schema import Box, Compat, Point, Rle, Share, Strict
 
 MAX_BYTES = 32 << 20  # of what is sent at once
@@ -77,7 +77,7 @@ class Drawing(Strict):
 
 def checked(sketch: Sketch, size: tuple[int, int], max_instances: int) -> files.Checked:
     """The layout, checked as a file is, and remarks; size is the picture's width and height."""
-    instances = [_written(one, size) for one in sketch.instances]
+    instances = [_written(sketched, size) for sketched in sketch.instances]
     content = json.dumps({"prompt": sketch.prompt, "instances": instances}).encode()
     return read(content, size, max_instances)
 
@@ -89,12 +89,14 @@ def read(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / (Path(name).name or NAME)
         path.write_bytes(content)
-        checked = files.check(path, max_instances=max_instances, compat=compat, drawn=(size[1], size[0]))
+        checked = files.check(path, max_instances=max_instances, compat=compat, shape=(size[1], size[0]))
         for sentences in (checked.faults, checked.remarks):
-            sentences[:] = [one.replace(f"{folder}/", "").removeprefix(f"{NAME}: record 0: ") for one in sentences]
+            sentences[:] = [
+                sentence.replace(f"{folder}/", "").removeprefix(f"{NAME}: record 0: ") for sentence in sentences
+            ]
     for layout in checked.layouts:
-        for number, one in enumerate(layout.instances):
-            if one.mask is not None and one.mask.size[0] * one.mask.size[1] > MAX_PIXELS:
+        for number, instance in enumerate(layout.instances):
+            if instance.mask is not None and instance.mask.size[0] * instance.mask.size[1] > MAX_PIXELS:
                 checked.faults.append(f"instances.{number}.mask: has more than {MAX_PIXELS} pixels")
     return checked
 
@@ -135,19 +137,19 @@ def moved(mask_HW: Mask, shift: Point) -> Mask:
     return moved_HW
 
 
-def _written(one: Sketched, size: tuple[int, int]) -> dict[str, Any]:
+def _written(sketched: Sketched, size: tuple[int, int]) -> dict[str, Any]:
     """The instance as our JSON has it."""
-    mask = one.mask
-    if one.ring is not None:
+    mask = sketched.mask
+    if sketched.ring is not None:
         share = MASK_SIDE / max(size)
         width, height = (max(1, round(side * share)) for side in size)
-        mask = masks.encode(enclosed(one.ring, (width, height)))
-    elif mask is not None and any(one.shift):
-        mask = masks.encode(moved(masks.decode(mask), one.shift))
-    fields = one.model_dump(exclude={"ring", "shift", "mask"}, exclude_none=True)
-    if one.scribble is not None:
-        fields["scribble"] = files.along(one.scribble)
-    return {**fields, "phrase": one.phrase.strip(), **({} if mask is None else {"mask": mask.model_dump()})}
+        mask = masks.encode(enclosed(sketched.ring, (width, height)))
+    elif mask is not None and any(sketched.shift):
+        mask = masks.encode(moved(masks.decode(mask), sketched.shift))
+    fields = sketched.model_dump(exclude={"ring", "shift", "mask"}, exclude_none=True)
+    if sketched.scribble is not None:
+        fields["scribble"] = files.along(sketched.scribble)
+    return {**fields, "phrase": sketched.phrase.strip(), **({} if mask is None else {"mask": mask.model_dump()})}
 
 
 def to_json(checked: files.Checked) -> dict[str, Any]:

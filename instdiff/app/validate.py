@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instdiff.formats import RELEASED
+from instdiff.files.texts import counted
 from instdiff.layouts import files, remarks
+from instdiff.layouts.formats import RELEASED
 from instdiff.options import Parser, whole
-from instdiff.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,21 +23,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--width", type=whole(1), default=512)
     parser.add_argument("--tokenizer", type=Path, help="folder of the text encoder's tokenizer, to count what it reads")
     options = parser.parse_args(arguments)
-    drawn, slots = (options.height, options.width), options.max_instances
+    size, slots = (options.height, options.width), options.max_instances
     if slots is None:
         slots = RELEASED.max_instances if options.instance is None else of_layers(options.instance)
-    checked = [files.check(path, max_instances=slots, drawn=drawn) for path in options.layouts]
+    checked = [files.check(path, max_instances=slots, shape=size) for path in options.layouts]
     tokens = remarks.words if options.tokenizer is None else tokenizer(options.tokenizer)
-    for path, one in zip(options.layouts, checked, strict=True):
-        for layout in one.layouts:
-            one.remarks += [f"{path}: {layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens)]
-    for one in checked:
-        for fault in one.faults:
+    for path, file in zip(options.layouts, checked, strict=True):
+        for layout in file.layouts:
+            file.remarks += [f"{path}: {layout.key}: {remark}" for remark in remarks.of_texts(layout, tokens)]
+    for file in checked:
+        for fault in file.faults:
             print(f"fault   {line(fault)}")
-        for remark in one.remarks:
+        for remark in file.remarks:
             print(f"remark  {line(remark)}")
-    faults = sum(len(one.faults) for one in checked)
-    print(f"{counted(sum(len(one.layouts) for one in checked), 'layout')} can be drawn, {counted(faults, 'fault')}")
+    faults = sum(len(file.faults) for file in checked)
+    print(f"{counted(sum(len(file.layouts) for file in checked), 'layout')} can be drawn, {counted(faults, 'fault')}")
     sys.exit(1 if faults else 0)
 
 

@@ -1,8 +1,4 @@
-"""A pipeline from the weights there are: read -> sizes -> build.
-
-    from instdiff.checkpoints.assemble import pipeline
-
-    pipe = pipeline("instancediffusion_sd15.pth", tokenizer="clip-vit-large-patch14")
+"""The networks of a pipeline from the weights there are: read -> sizes -> build.
 
 Instance layers come with the released file, the port and our own folder. A plain Stable Diffusion (a folder or a file,
 any fine-tune of 1.5) needs them from elsewhere: our training, a released file, or the three files of ComfyUI.
@@ -19,11 +15,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from instdiff.checkpoints import official, reading
 from instdiff.checkpoints.reading import Checkpoint
 from instdiff.checkpoints.sizes import Sizes, sizes
-from instdiff.drawing import SolverName
+from instdiff.model.noise_schedule import Prediction
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, loading
-from instdiff.sampling.pipeline import InstanceDiffusionPipeline
-from instdiff.sampling.solvers import Prediction, scheduler
 
 
 @dataclass(frozen=True)
@@ -37,25 +31,6 @@ class Networks:
     prediction: Prediction  # of the noise, or of velocity (Salimans and Ho 2022)
 
 
-def pipeline(
-    model: str | Path,
-    *,
-    instance: str | Path | None = None,
-    tokenizer: str | Path | None = None,
-    solver: SolverName | None = None,
-    dtype: torch.dtype = torch.float32,
-    file_sizes: Sizes | None = None,
-) -> InstanceDiffusionPipeline:
-    """The pipeline of a folder or file, in `dtype` on the CPU, drawing with `solver`, by default that of the layers.
-
-    `instance` is needed where `model` has no instance layers, `tokenizer` where it is a file; `file_sizes` are those of
-    a file that is no Stable Diffusion 1.5. ValueError says what the path seems to hold and what is missing.
-    """
-    parts = networks(model, instance=instance, tokenizer=tokenizer, dtype=dtype, file_sizes=file_sizes)
-    steps = scheduler(solver or parts.unet.drawing.solver, parts.prediction)
-    return InstanceDiffusionPipeline(parts.vae, parts.text_encoder, parts.tokenizer, parts.unet, steps)
-
-
 def networks(
     model: str | Path,
     *,
@@ -64,7 +39,11 @@ def networks(
     dtype: torch.dtype = torch.float32,
     file_sizes: Sizes | None = None,
 ) -> Networks:
-    """The networks of a folder or file with instance layers, frozen; arguments are those of `pipeline`."""
+    """The networks of a folder or file with instance layers, frozen, in `dtype` on the CPU.
+
+    `instance` is needed where `model` has no instance layers, `tokenizer` where it is a file; `file_sizes` are those of
+    a file that is no Stable Diffusion 1.5. ValueError says what the path seems to hold and what is missing.
+    """
     base = complete(reading.read(Path(model)))
     if instance is None and not base.layers:
         raise ValueError(f"{model}: a plain base without instance layers; say where they are (--instance)")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instdiff import atomic
 from instdiff.checkpoints import official as checkpoint
+from instdiff.files import atomic
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import loading, weight_files
 
@@ -61,8 +61,8 @@ def _fusers(official: Mapping[str, Tensor], num_heads: int) -> dict[str, dict[st
     """Sizes and weights of each fuser by way and block number, in the order of the forward pass."""
     ways: dict[str, dict[str, Any]] = {"input_blocks": {}, "middle_block": {}, "output_blocks": {}}
     for name, tensor in official.items():
-        if found := _FUSER.fullmatch(name):
-            ways[found[1]].setdefault(found[2], {})[found[3]] = tensor
+        if match := _FUSER.fullmatch(name):
+            ways[match[1]].setdefault(match[2], {})[match[3]] = tensor
     return {
         way: {
             number: {"params": _sizes(blocks[number], num_heads), "state": blocks[number]} for number in _rising(blocks)

@@ -73,8 +73,8 @@ class UNetShape:
 def shape_of(names: Iterable[str]) -> UNetShape:
     """The structure of a UNet, or of instance layers alone, as our names or the port's tell it."""
     names = list(names)
-    found = [re.match(r"up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", name) for name in names]
-    places = [(int(each[1]), each[2], int(each[3])) for each in found if each]
+    matches = [re.match(r"up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", name) for name in names]
+    places = [(int(each[1]), each[2], int(each[3])) for each in matches if each]
     attentive = frozenset(block for block, kind, _ in places if kind == "attentions")
     return UNetShape(max((layer for *_, layer in places), default=0), attentive)
 

@@ -10,9 +10,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
-from instdiff import atomic
 from instdiff.checkpoints import key_tables
-from instdiff.formats import RELEASED
+from instdiff.files import atomic
+from instdiff.layouts.formats import RELEASED
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.networks import loading, weight_files

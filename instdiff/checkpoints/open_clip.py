@@ -42,15 +42,15 @@ _IGNORED = {"attn_mask"}  # a triangle of ones
 def model(weights: Mapping[str, Tensor], tokenizer: CLIPTokenizer, source: str) -> CLIPModel:
     """The CLIP of these weights; ValueError says what is missing or not known, on both sides."""
     config = CLIPConfig(**sizes(weights, tokenizer, source))
-    made = CLIPModel(config)
+    model = CLIPModel(config)
     own = renamed(weights)
-    wanted = made.state_dict()
+    wanted = model.state_dict()
     loading.refuse_not_finite(own, source)
     missing, unknown = wanted.keys() - own.keys(), own.keys() - wanted.keys()
     if missing or unknown:
         raise ValueError(f"{source}: not an OpenCLIP: lacks {sorted(missing)[:5]}; not known: {sorted(unknown)[:5]}")
-    made.load_state_dict(own)
-    return made.requires_grad_(False).eval()
+    model.load_state_dict(own)
+    return model.requires_grad_(False).eval()
 
 
 def sizes(weights: Mapping[str, Tensor], tokenizer: CLIPTokenizer, source: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def sizes(weights: Mapping[str, Tensor], tokenizer: CLIPTokenizer, source: str) 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under transformers' names; a name that is not OpenCLIP's stays as it is."""
-    made: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         block = _BLOCK.fullmatch(name)
         if name in _IGNORED:
@@ -88,10 +88,10 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if block is None:
             outer, _, kind = name.rpartition(".")
             ours = _OUTER.get(name) or (f"{_OUTER[outer]}.{kind}" if outer in _OUTER else name)
-            made[ours] = tensor.T.contiguous() if name in {"visual.proj", "text_projection"} else tensor
+            renamed[ours] = tensor.T.contiguous() if name in {"visual.proj", "text_projection"} else tensor
         else:
-            made |= _inner(block, tensor)
-    return made
+            renamed |= _inner(block, tensor)
+    return renamed
 
 
 def _inner(block: re.Match[str], tensor: Tensor) -> dict[str, Tensor]:

@@ -13,12 +13,11 @@ from torch import Tensor
 from instdiff.checkpoints import comfyui, key_tables, sizes
 from instdiff.checkpoints.official import Weights, is_instance_layer
 from instdiff.checkpoints.sizes import Sizes
-from instdiff.drawing import AS_RELEASED, Drawing
-from instdiff.formats import RELEASED
-from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS
+from instdiff.layouts.formats import RELEASED
+from instdiff.model.drawing import AS_RELEASED, Drawing
+from instdiff.model.noise_schedule import BETA_END, BETA_START, NUM_TIMESTEPS, PREDICTIONS, Prediction
 from instdiff.model.unet import CONFIG_FILE, WEIGHTS_FILE, layers_config
 from instdiff.networks import loading, weight_files
-from instdiff.sampling.solvers import PREDICTIONS, Prediction
 
 INDEX = "model_index.json"
 _DIFFUSERS = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder", "tokenizer": "tokenizer"}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.model.conditions import Conditions
 from instdiff.schema import Share, Strict
 

@@ -6,9 +6,9 @@ Legend: B batch, V views, C channels, h w latent cells, L tokens, D features.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.embeddings import Empty
@@ -18,24 +18,24 @@ from instdiff.data.samples import Gathered, gathered
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.networks import clip, vae
-from instdiff.schema import Compat, Strict
+from instdiff.schema import Compat
 
 
-class Encoders(Strict):
-    """What turns texts and pictures into what the base reads."""
+class Encoders(NamedTuple):
+    """Folders of what turns texts and pictures into what the base reads."""
 
-    text: Path  # folder of the text encoder
-    vae: Path  # folder of the autoencoder
-    batch_size: PositiveInt  # texts at once
+    text: Path
+    vae: Path
 
 
 class FromPictures(ShardIndex):
-    """Pictures are read by `threads` at once; encoders run where the training runs."""
+    """Pictures are read by `threads` at once, texts encoded `batch_size` at once; encoders run where training runs."""
 
     def __init__(
         self,
         where: Sequence[ShardSet],
-        how: Encoders,
+        encoders: Encoders,
+        batch_size: int,
         prompts: Prompts,
         config: UniFusionConfig,
         compat: Compat | None,
@@ -44,12 +44,12 @@ class FromPictures(ShardIndex):
     ) -> None:
         super().__init__(where)
         self.prompts, self.config, self.compat = prompts, config, compat
-        encoder = clip.load_text(how.text)
+        encoder = clip.load_text(encoders.text)
         encoder.model.to(device)
         self.tokens, self.pooled = (
-            Texts(encode, how.batch_size, torch.float32) for encode in (encoder.tokens, encoder.pooled)
+            Texts(encode, batch_size, torch.float32) for encode in (encoder.tokens, encoder.pooled)
         )
-        self.vae = vae.load(how.vae).to(device)
+        self.vae = vae.load(encoders.vae).to(device)
         self.empty = Empty(self.tokens([""])[0], self.pooled([""])[0], prompts.rule)
         self.readers = ThreadPoolExecutor(max(1, threads))
 

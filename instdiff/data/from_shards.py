@@ -17,11 +17,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from instdiff import atomic
 from instdiff.data import embeddings, shards
 from instdiff.data.index import INDEX_FILE, Index
 from instdiff.data.order import SampleSet
 from instdiff.data.samples import Gathered, gathered
+from instdiff.files import atomic
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Layout
 

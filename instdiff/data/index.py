@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instdiff import atomic
-from instdiff.tables import columns
-from instdiff.texts import one_line
+from instdiff.files import atomic
+from instdiff.files.tables import columns
+from instdiff.files.texts import one_line
 
 INDEX_FILE = "index.arrow"
 INDEX = columns(  # bytes [offset, offset + size) of the tar, and their SHA-256

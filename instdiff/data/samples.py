@@ -59,13 +59,13 @@ def gathered(
     deviation, in the view of the picture that `mirrored_B` says.
     """
     stored = laid_out(layouts, captions, config, compat)
-    shown = conditions.where(mirrored_B, conditions.mirrored(stored), stored)
+    as_seen = conditions.where(mirrored_B, conditions.mirrored(stored), stored)
     category_BND = torch.zeros_like(stored.text_BND)
     for row, (layout, features_ID) in enumerate(zip(layouts, categories, strict=True)):
         places = fitting(layout, config.max_instances)
         category_BND[row, : len(places)] = features_ID[places].float()
     mean_BChw, std_BChw = latents
-    return Gathered(mean_BChw.float(), std_BChw.float(), prompt_BLD.float(), shown, category_BND)
+    return Gathered(mean_BChw.float(), std_BChw.float(), prompt_BLD.float(), as_seen, category_BND)
 
 
 def fitting(layout: Layout, slots: int) -> list[int]:
@@ -86,11 +86,11 @@ def laid_out(
         for layout, of_layout in zip(layouts, captions, strict=True)
         for instance, feature in zip(layout.instances, of_layout, strict=True)
     }
-    shown = [
+    fitted = [
         layout.model_copy(
             update={"instances": tuple(layout.instances[place] for place in fitting(layout, config.max_instances))}
         )
         for layout in layouts
     ]
-    completed = [complete(layout, config, compat) for layout in shown]
+    completed = [complete(layout, config, compat) for layout in fitted]
     return collate(completed, features or {"": torch.zeros(config.text_width)}, config)

@@ -30,8 +30,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instdiff.data.index import INDEX_FILE, Index
-from instdiff.formats import LOCATION_FORMATS
 from instdiff.layouts import from_tables
+from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.schema import Instance, Layout, Point
 
 LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"

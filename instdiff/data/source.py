@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from instdiff import provenance
 from instdiff.data import embeddings, shards
 from instdiff.data.batches import Recipe
 from instdiff.data.from_pictures import Encoders, FromPictures
@@ -16,6 +15,7 @@ from instdiff.data.in_memory import InMemory
 from instdiff.data.index import INDEX_FILE, Index
 from instdiff.data.order import SampleSet
 from instdiff.data.samples import Source
+from instdiff.files import provenance
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Layout, Strict
 
@@ -32,7 +32,7 @@ class Data(Strict):
 
     source: Literal["memory", "shards", "pictures"]  # "pictures" needs no embeddings: it encodes in every step
     workers: NonNegativeInt  # processes that make batches ahead, 0: between steps; for "pictures" threads that read
-    encoders: Encoders  # of source "pictures"
+    texts_at_once: PositiveInt  # that the text encoder is shown; of source "pictures"
     url: str | None  # of a folder with `shards` and `embeddings`, in the stage's place; an address needs `copies`
     copies: Path | None  # folder on a disk for what was read from the url
     copies_limit: int | None  # bytes that copies may take; the least used make room for others
@@ -81,11 +81,14 @@ def refuse_without_instances(where: Sequence[ShardSet]) -> None:
             )
 
 
-def samples(where: Sequence[ShardSet], params: SampleParams, device: torch.device) -> Source:
-    """The samples of these sets; ValueError where embeddings were made for other shards or by other rules."""
+def samples(where: Sequence[ShardSet], encoders: Encoders, params: SampleParams, device: torch.device) -> Source:
+    """The samples of these sets, encoded during training where data says so.
+
+    ValueError where embeddings were made for other shards or by other rules.
+    """
     data, sizes, prompts, compat = params.data, params.unifusion, params.prompts, params.compat
     if data.source == "pictures":
-        return FromPictures(where, data.encoders, prompts, sizes, compat, device, data.workers)
+        return FromPictures(where, encoders, data.texts_at_once, prompts, sizes, compat, device, data.workers)
     source = FromShards(where, sizes, compat) if data.source == "shards" else in_memory(where, sizes, compat)
     embedded, expected = source.empty.rule, prompts.rule
     if embedded != expected:
@@ -119,10 +122,10 @@ def fingerprint(folder: Path, data: Data) -> str:
     return "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in provenance.files(folder))
 
 
-def identity(where: Sequence[ShardSet], data: Data) -> list[str]:
+def identity(where: Sequence[ShardSet], encoders: Encoders, data: Data) -> list[Path | str]:
     """What a run's checkpoints belong to: what is in the folders that it reads; addresses are among its parameters."""
     here = [one for one in where if one.shards.url is None]
-    read = [fingerprint(one.shards.folder, data) for one in here]
+    read: list[Path | str] = [fingerprint(one.shards.folder, data) for one in here]
     if data.source == "pictures":
-        return [*read, provenance.of_folder(data.encoders.text) + provenance.of_folder(data.encoders.vae)]
+        return [*read, "\n".join(map(provenance.of_folder, encoders))]
     return [*read, *(fingerprint(one.embeddings.folder, data) for one in here)]

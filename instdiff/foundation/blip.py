@@ -20,9 +20,10 @@ from transformers import (
     BlipProcessor,
 )
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.layouts import geometry
+from instdiff.networks.device import Place
 from instdiff.randomness import generator
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Optimisation
@@ -92,11 +93,11 @@ def build(params: Params) -> BlipForConditionalGeneration:
 def crops(scenes: Sequence[Scene]) -> tuple[list[Picture], list[str]]:
     """The pixels that the box of each instance touches, and what it is called."""
     pixels = [
-        one.picture[geometry.rows(part.box, len(one.picture)), geometry.columns(part.box, len(one.picture))]
-        for one in scenes
-        for part in one.instances
+        scene.picture[geometry.rows(part.box, len(scene.picture)), geometry.columns(part.box, len(scene.picture))]
+        for scene in scenes
+        for part in scene.instances
     ]
-    return pixels, [part.caption for one in scenes for part in one.instances]
+    return pixels, [part.caption for scene in scenes for part in scene.instances]
 
 
 def seen(processor: BlipProcessor, pictures: Sequence[Picture]) -> Tensor:
@@ -146,11 +147,11 @@ def accuracies(folder: Path, scenes: Sequence[Scene]) -> dict[str, float]:
     pictures, captions = crops(scenes)
     pixels = seen(processor, pictures).float()
     ids = torch.cat([model.generate(pixel_values=part, max_new_tokens=6) for part in pixels.split(256)])
-    said = processor.batch_decode(ids, skip_special_tokens=True)
-    right = {name: [_word(one, words) == _word(true, words) for one, true in zip(said, captions, strict=True)]
+    texts = processor.batch_decode(ids, skip_special_tokens=True)
+    right = {name: [_word(text, words) == _word(true, words) for text, true in zip(texts, captions, strict=True)]
              for name, words in ATTRIBUTES.items()}  # fmt: skip
     both = np.logical_and(right["colour"], right["shape"])
-    return {f"{name}_accuracy": float(np.mean(one)) for name, one in right.items()} | {
+    return {f"{name}_accuracy": float(np.mean(are_right)) for name, are_right in right.items()} | {
         "colour_and_shape_accuracy": float(np.mean(both))
     }
 

@@ -23,12 +23,12 @@ def merges(sentences: Sequence[str]) -> list[Pair]:
     """
     counts = Counter(word for sentence in sentences for word in sentence.split())
     spelled = {word: [*word[:-1], word[-1] + WORD_END] for word in counts}
-    made: list[Pair] = []
+    merged: list[Pair] = []
     while pairs := _counted(spelled, counts):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        made.append(best)
+        merged.append(best)
         spelled = {word: _joined(pieces, best) for word, pieces in spelled.items()}
-    return made
+    return merged
 
 
 def _counted(spelled: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> Counter[Pair]:

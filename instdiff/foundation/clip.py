@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.foundation import byte_pairs
 from instdiff.layouts.geometry import crop
 from instdiff.networks.clip import Clip, resized
+from instdiff.networks.device import Place
 from instdiff.randomness import generator
 from instdiff.schema import Strict
 from instdiff.training.engine import Engine, Optimisation
@@ -92,16 +93,16 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
     tokenizer = new_tokenizer(params.max_tokens)
     clip = Clip(build(params, tokenizer).to(where.device), tokenizer)
     scenes = corpus.rendered(seed, params.num_scenes, GROUPS, params.workers).scenes
-    phrases = [(one.picture, part.box, part.caption) for one in scenes for part in one.instances]
+    phrases = [(scene.picture, part.box, part.caption) for scene in scenes for part in scene.instances]
 
     def loss(step: int) -> Tensor:
         draw = generator(seed, "clip", step)
         parts = [phrases[i] for i in draw.integers(len(phrases), size=params.crops)]
         whole = [scenes[i] for i in draw.integers(len(scenes), size=params.pictures)]
         crops = resized([crop(picture, box) for picture, box, _ in parts], params.image_size)
-        pictures = resized([one.picture for one in whole], params.image_size)
+        pictures = resized([scene.picture for scene in whole], params.image_size)
         return clip.contrast(crops, [text for _, _, text in parts]) + clip.contrast(
-            pictures, [one.caption for one in whole]
+            pictures, [scene.caption for scene in whole]
         )
 
     optimisation = params.optimisation.model_copy(update={"steps": params.steps[role]})
@@ -122,7 +123,7 @@ def train(params: Params, out: Path, role: str) -> dict[str, float]:
 
 def accuracies(clip: Clip, scenes: corpus.Corpus) -> dict[str, float]:
     """Share of crops whose colour, texture and shape the model names, each against the other seven."""
-    parts = [(crop(one.picture, part.box), part) for one in scenes.scenes for part in one.instances]
+    parts = [(crop(scene.picture, part.box), part) for scene in scenes.scenes for part in scene.instances]
     features_ND = clip.image_features([picture for picture, _ in parts])
     right = {}
     for attribute, words in ATTRIBUTES.items():

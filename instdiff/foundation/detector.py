@@ -12,9 +12,10 @@ from PIL import Image
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from skimage.measure import find_contours
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.networks.detector import CLASSES, WEIGHTS, Mask, private_settings, write_network, yolo
+from instdiff.networks.device import Place
 from instdiff.schema import Share, Strict
 from instdiff.world import corpus
 from instdiff.world.appearance import SHAPES
@@ -78,8 +79,8 @@ def train(params: Params, out: Path) -> dict[str, float]:
             verbose=False,
         )
         _keep_the_model(Path(scratch) / "run/weights/last.pt", out / WEIGHTS)
-    kept = {"classes": list(SHAPES), **params.model_dump(include={"image_size", "min_score", "nms_iou"})}
-    (out / CLASSES).write_text(json.dumps(kept, indent=2) + "\n")
+    settings = {"classes": list(SHAPES), **params.model_dump(include={"image_size", "min_score", "nms_iou"})}
+    (out / CLASSES).write_text(json.dumps(settings, indent=2) + "\n")
     metrics = {"pictures_seen": float(params.num_scenes * params.epochs)}
     recipes.record(out, params, metrics)
     return metrics
@@ -96,10 +97,10 @@ def _dataset(folder: Path, scenes: Sequence[Scene], size: int) -> Path:
     classes = list(SHAPES)
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
-    for number, one in enumerate(scenes):
-        picture = Image.fromarray(one.picture).resize((size, size), Image.Resampling.BICUBIC)
+    for number, scene in enumerate(scenes):
+        picture = Image.fromarray(scene.picture).resize((size, size), Image.Resampling.BICUBIC)
         picture.save(folder / f"images/{number:06d}.png", compress_level=1)
-        lines = [f"{classes.index(part.category)} {_polygon(part.mask)}" for part in one.instances]
+        lines = [f"{classes.index(part.category)} {_polygon(part.mask)}" for part in scene.instances]
         (folder / f"labels/{number:06d}.txt").write_text("\n".join(lines) + "\n")
     names = dict(enumerate(classes))
     data = folder / "data.yaml"

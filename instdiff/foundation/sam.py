@@ -15,9 +15,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.layouts import geometry
+from instdiff.networks.device import Place
 from instdiff.networks.sam import Sizes, build, decoded, load, save
 from instdiff.randomness import generator
 from instdiff.schema import Strict
@@ -48,25 +49,27 @@ def embedded(sam: Sam, pictures_BHW3: npt.NDArray[np.uint8]) -> Tensor:
     return features
 
 
-def _truth(one: Scene) -> tuple[Tensor, Tensor]:
+def _truth(scene: Scene) -> tuple[Tensor, Tensor]:
     """Boxes (N, 4) in pixels and masks (N, H, W) in {0, 1} of a scene."""
-    boxes = torch.tensor([geometry.in_pixels(part.box, SIZE, SIZE) for part in one.instances], dtype=torch.float32)
-    return boxes, torch.from_numpy(np.stack([part.mask for part in one.instances])).float()
+    boxes = torch.tensor([geometry.in_pixels(part.box, SIZE, SIZE) for part in scene.instances], dtype=torch.float32)
+    return boxes, torch.from_numpy(np.stack([part.mask for part in scene.instances])).float()
 
 
 def _filled(sam: Sam, scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits and exact masks (N, H, W) of all instances of some scenes, and the guessed IoU (N)."""
-    truths = [tuple(part.to(sam.device) for part in _truth(one)) for one in scenes]
-    embeddings = embedded(sam, np.stack([one.picture for one in scenes]))
-    answers = [decoded(sam, one[None], boxes) for one, (boxes, _) in zip(embeddings, truths, strict=True)]
-    logits = F.interpolate(torch.cat([one for one, _ in answers]), (SIZE, SIZE), mode="bilinear", align_corners=False)
+    truths = [tuple(part.to(sam.device) for part in _truth(scene)) for scene in scenes]
+    embeddings = embedded(sam, np.stack([scene.picture for scene in scenes]))
+    answers = [decoded(sam, embedding[None], boxes) for embedding, (boxes, _) in zip(embeddings, truths, strict=True)]
+    logits = F.interpolate(
+        torch.cat([mask_logits for mask_logits, _ in answers]), (SIZE, SIZE), mode="bilinear", align_corners=False
+    )
     return logits[:, 0], torch.cat([masks for _, masks in truths]), torch.cat([scores[:, 0] for _, scores in answers])
 
 
 def iou(logits_NHW: Tensor, masks_NHW: Tensor) -> Tensor:
     """Of the pixels above zero with the exact mask, (N)."""
-    found, true = logits_NHW > 0, masks_NHW > 0
-    return (found & true).sum((1, 2)) / (found | true).sum((1, 2)).clamp(min=1)
+    predicted, true = logits_NHW > 0, masks_NHW > 0
+    return (predicted & true).sum((1, 2)) / (predicted | true).sum((1, 2)).clamp(min=1)
 
 
 def objective(logits_NHW: Tensor, masks_NHW: Tensor, guessed_N: Tensor) -> Tensor:

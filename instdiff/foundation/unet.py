@@ -13,11 +13,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
 from instdiff.model.noise_schedule import eps_loss, noised, stratified_timesteps
 from instdiff.networks import clip, vae
 from instdiff.networks.base_unet import load
+from instdiff.networks.device import Place
 from instdiff.progress import track
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Share, Strict

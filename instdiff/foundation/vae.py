@@ -14,8 +14,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from instdiff import atomic, recipes, stage
-from instdiff.device import Place
+from instdiff import stage
+from instdiff.files import atomic, recipes
+from instdiff.networks.device import Place
 from instdiff.networks.vae import load, pixels
 from instdiff.randomness import generator, torch_generator
 from instdiff.schema import Strict

@@ -23,7 +23,7 @@ from PIL import Image
 from instdiff.isolated import line_server
 
 OTHERS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead the worker into our environment
-SHOWN = 300  # characters of a dead worker's last words
+LAST_CHARACTERS = 300  # characters of a dead worker's last words
 DEATHS = 3  # in a row, before the fault is taken to be the worker's and not an item's
 
 
@@ -106,7 +106,7 @@ class Process:
             return reply
         code = self._process.wait()
         self._log.seek(0)
-        last = " ".join(self._log.read().decode("utf-8", "replace").split())[-SHOWN:]
+        last = " ".join(self._log.read().decode("utf-8", "replace").split())[-LAST_CHARACTERS:]
         self.close()
         raise WorkerDied(f"the {self._name} worker ended with {code}: {last or 'without a word'}")
 

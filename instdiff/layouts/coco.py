@@ -14,9 +14,9 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pycocotools import mask as coco
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from instdiff.files.texts import first_fault, is_text
 from instdiff.layouts import masks
 from instdiff.schema import Rle, Strict
-from instdiff.texts import first_fault, is_text
 
 _CROWD = {"0": 0, "1": 1, "false": 0, "true": 1}
 
@@ -160,9 +160,11 @@ def read(content: Any, where: str, kind: type[Record]) -> Page[Record]:
     images = dict(_valid(lists["images"], "images", Image, faults))
     annotations = dict(_valid(lists["annotations"], "annotations", kind, faults))
     _refuse_twice(where, "images", {place: image.id for place, image in images.items()})
-    _refuse_twice(where, "annotations", {place: one.id for place, one in annotations.items()})
-    categories = _categories(lists["categories"], where, {one.category_id for one in annotations.values()})
-    pictures, names = {image.id for image in images.values()}, {one.id for one in categories}
+    _refuse_twice(where, "annotations", {place: annotation.id for place, annotation in annotations.items()})
+    categories = _categories(
+        lists["categories"], where, {annotation.category_id for annotation in annotations.values()}
+    )
+    pictures, names = {image.id for image in images.values()}, {category.id for category in categories}
     faults = [_belonging(fault, lists["annotations"], pictures) for fault in faults]
     for place, image in list(images.items()):
         if image.height * image.width > masks.MAX_PIXELS:
@@ -170,8 +172,8 @@ def read(content: Any, where: str, kind: type[Record]) -> Page[Record]:
             faults.append(Fault(f"images.{place}", f"image {image.id}", None, "bad_record", detail))
             pictures.discard(image.id)
             del images[place]
-    for place, one in list(annotations.items()):
-        if (fault := _homeless(place, one, pictures, names)) is not None:
+    for place, annotation in list(annotations.items()):
+        if (fault := _homeless(place, annotation, pictures, names)) is not None:
             faults.append(fault)
             del annotations[place]
     return Page(tuple(images.values()), annotations, categories, tuple(faults))
@@ -183,7 +185,7 @@ def captions(content: Any, where: str) -> tuple[list[Caption], list[Fault]]:
         raise ValueError(f"{where}: not COCO captions (an object is expected)")
     faults: list[Fault] = []
     records = _valid(_list(content, "annotations", where), "annotations", Caption, faults)
-    return [one for _, one in records if one.caption is not None], faults
+    return [caption for _, caption in records if caption.caption is not None], faults
 
 
 def check(region: Region, height: int, width: int) -> None:
@@ -230,8 +232,10 @@ def _pieces(value: Any) -> tuple[Any, int]:
         return value or None, 0
     if all(map(_is_number, value)) or (len(value) >= 3 and all(map(_is_pair, value))):
         value = [value]
-    pieces = [_flat(one) if isinstance(one, list) and one and all(map(_is_pair, one)) else one for one in value]
-    whole = [one for one in pieces if not (isinstance(one, list) and len(one) < 6 and len(one) % 2 == 0)]
+    pieces = [
+        _flat(piece) if isinstance(piece, list) and piece and all(map(_is_pair, piece)) else piece for piece in value
+    ]
+    whole = [piece for piece in pieces if not (isinstance(piece, list) and len(piece) < 6 and len(piece) % 2 == 0)]
     return whole or None, len(pieces) - len(whole)
 
 
@@ -276,28 +280,28 @@ def _belonging(fault: Fault, annotations: Sequence[Any], pictures: set[int]) -> 
     return fault._replace(image_id=number, reason="bad_annotation") if number in pictures else fault
 
 
-def _homeless(place: int, one: Annotation, pictures: set[int], names: set[int]) -> Fault | None:
+def _homeless(place: int, annotation: Annotation, pictures: set[int], names: set[int]) -> Fault | None:
     """The fault of an annotation whose picture or category the file does not have."""
-    where, name = f"annotations.{place}", f"annotation {one.id}"
-    if one.image_id not in pictures:
-        return Fault(where, name, None, "no_picture", f"image_id {one.image_id} is not among the images")
-    if one.category_id not in names:
-        detail = f"category_id {one.category_id} is not among the categories"
-        return Fault(where, name, one.image_id, "unknown_category", detail)
+    where, name = f"annotations.{place}", f"annotation {annotation.id}"
+    if annotation.image_id not in pictures:
+        return Fault(where, name, None, "no_picture", f"image_id {annotation.image_id} is not among the images")
+    if annotation.category_id not in names:
+        detail = f"category_id {annotation.category_id} is not among the categories"
+        return Fault(where, name, annotation.image_id, "unknown_category", detail)
     return None
 
 
 def _categories(records: Sequence[Any], where: str, used: set[int]) -> tuple[Category, ...]:
     """Categories by id; what is wrong with those that no annotation has stops nothing."""
     faults: list[Fault] = []
-    listed = [one for _, one in _valid(records, "categories", Category, faults)]
+    listed = [category for _, category in _valid(records, "categories", Category, faults)]
     for fault in faults:
         record = records[int(fault.place.partition(".")[2])]
         if isinstance(record, dict) and str(record.get("id")).strip() in set(map(str, used)):
             raise ValueError(f"{where}: {fault.place}: {fault.detail}")
     names: dict[int, set[str]] = {}
-    for one in listed:
-        names.setdefault(one.id, set()).add(one.name)
+    for category in listed:
+        names.setdefault(category.id, set()).add(category.name)
     for number, own in names.items():
         if len(own) > 1 and number in used:
             first, second = sorted(own)[:2]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instdiff.formats import BY_NAME, LOCATION_FORMATS, Format, LocationFormat, Slots
 from instdiff.layouts import geometry, masks, strokes
+from instdiff.layouts.formats import BY_NAME, LOCATION_FORMATS, Format, LocationFormat, Slots
 from instdiff.randomness import generator
 from instdiff.schema import Compat, Instance, Layout, Point
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from instdiff.formats import POINT_FORMATS, points_of
+from instdiff.files.texts import is_text
 from instdiff.layouts import masks
-from instdiff.layouts.remarks import shown
+from instdiff.layouts.formats import POINT_FORMATS, points_of
+from instdiff.layouts.remarks import rounded
 from instdiff.schema import Instance, Layout
-from instdiff.texts import is_text
 
 _FARTHEST = 10.0  # from the picture's border, in pictures: beyond it, pixels were meant
 
@@ -26,13 +26,13 @@ def of_places(instance: Instance) -> Iterator[tuple[str, str]]:
     """Field and fault of each box or point that is no place in a picture, such as one in pixels."""
     if instance.box is not None:
         if max(map(abs, instance.box)) > _FARTHEST:
-            yield "box", f"{shown(instance.box)} lies far outside the picture: places are fractions of it"
+            yield "box", f"{rounded(instance.box)} lies far outside the picture: places are fractions of it"
         elif instance.box.x1 < instance.box.x0 or instance.box.y1 < instance.box.y0:
-            yield "box", f"{shown(instance.box)} ends before it begins: left, top, right, bottom are expected"
+            yield "box", f"{rounded(instance.box)} ends before it begins: left, top, right, bottom are expected"
     for entry in POINT_FORMATS:
         for at in points_of(instance, entry):
             if not (0 <= at.x <= 1 and 0 <= at.y <= 1):
-                yield entry.name, f"{shown(at)} lies outside the picture: places are fractions of it"
+                yield entry.name, f"{rounded(at)} lies outside the picture: places are fractions of it"
                 break
 
 

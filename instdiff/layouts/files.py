@@ -15,13 +15,13 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from instdiff import atomic, values
-from instdiff.formats import RELEASED
+from instdiff.files import atomic, value_faults
+from instdiff.files.texts import quoted, read_json
 from instdiff.layouts import faults as layout_faults
 from instdiff.layouts import from_tables, geometry, mask_pictures, remarks
-from instdiff.layouts.remarks import SQUARE, Shape, shown
+from instdiff.layouts.formats import RELEASED
+from instdiff.layouts.remarks import SQUARE, Shape, rounded
 from instdiff.schema import Box, Fraction, Instance, Layout, Point, Rle, Strict
-from instdiff.texts import quoted, read_json
 
 KEY = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # safe as a file name
 _RELEASED_NAMES = {  # what a field is called in the released JSON
@@ -111,11 +111,11 @@ def check(
     *,
     max_instances: int | None = RELEASED.max_instances,
     compat: Literal["reference"] | None = None,
-    drawn: Shape = SQUARE,
+    shape: Shape = SQUARE,
 ) -> Checked:
     """Every fault and every remark of a file, with the layouts that have no fault.
 
-    `drawn` is the shape of the pictures that will be drawn; remarks on long texts are not among these: see `remarks`.
+    `shape` is that of the pictures that will be drawn; remarks on long texts are not among these: see `remarks`.
     """
     checked = Checked()
     try:
@@ -138,7 +138,7 @@ def check(
             seen.setdefault(layout.key, number)
         if layout is not None and not faults:
             checked.layouts.append(layout)
-            notes += remarks.of_layout(layout, _written_for(record, drawn), drawn)
+            notes += remarks.of_layout(layout, _written_for(record, shape), shape)
         names = _RELEASED_NAMES if _is_released(record) else {}
         checked.faults += [f"{where}: {_renamed(fault, names)}" for fault in faults]
         checked.remarks += [f"{where}: {_renamed(note, names)}" for note in notes]
@@ -152,9 +152,9 @@ def _records(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _written_for(record: Any, drawn: Shape) -> Shape:
+def _written_for(record: Any, size: Shape) -> Shape:
     """Height and width that a record states, the shape drawn where it states none."""
-    return (record["height"], record["width"]) if _is_released(record) else drawn
+    return (record["height"], record["width"]) if _is_released(record) else size
 
 
 def write(path: Path, written: Sequence[Layout]) -> None:
@@ -190,7 +190,7 @@ def _parsed(
     try:
         parsed = model.model_validate(record)
     except ValidationError as error:
-        faults = list(dict.fromkeys(_quoted(one) for one in error.errors()))
+        faults = list(dict.fromkeys(_quoted(fault) for fault in error.errors()))
         try:
             parsed = model.model_validate(_without(record, error.errors()))
         except ValidationError:
@@ -224,14 +224,14 @@ def _holds(node: Any, part: int | str) -> bool:
 def _from_ours(written: WrittenLayout, key: str, folder: Path) -> tuple[Layout, list[str], list[str]]:
     """The layout, without instances that cannot be read; faults and remarks."""
     instances, faults, notes = [], [], []
-    for number, one in enumerate(written.instances):
+    for number, written_instance in enumerate(written.instances):
         try:
-            instance, note = _from_written(one, folder)
+            instance, note = _from_written(written_instance, folder)
             instances.append(instance)
-            notes += [f"instances.{number}.mask: {one.mask!r} {note}"] if note is not None else []
+            notes += [f"instances.{number}.mask: {written_instance.mask!r} {note}"] if note is not None else []
         except ValueError as error:
             faults.append(f"instances.{number}.{error}")
-            instances.append(Instance(**one.model_dump(exclude={"polyline", "mask"})))
+            instances.append(Instance(**written_instance.model_dump(exclude={"polyline", "mask"})))
     name = key if written.key is None else written.key
     if not KEY.fullmatch(name):
         faults.append(f"key: {name[:40]!r} is no safe file name: letters, digits, and . _ - after the first")
@@ -241,11 +241,11 @@ def _from_ours(written: WrittenLayout, key: str, folder: Path) -> tuple[Layout, 
 
 def _units(written: ReleasedLayout) -> Iterator[str]:
     """Points of the released JSON that look like fractions, where pixels are meant."""
-    for number, one in enumerate(written.annos):
-        for name, points in (("point", [one.point]), ("scribble", one.scribble or ())):
+    for number, instance in enumerate(written.annos):
+        for name, points in (("point", [instance.point]), ("scribble", instance.scribble or ())):
             places = [at for at in points if at is not None and any(at)]
             if places and all(0 <= at.x < 1 and 0 <= at.y < 1 for at in places):
-                yield f"annos.{number}.{name}: {shown(places[0])} lies in the first pixel: places are pixels here"
+                yield f"annos.{number}.{name}: {rounded(places[0])} lies in the first pixel: places are pixels here"
 
 
 def _is_released(record: object) -> bool:
@@ -265,19 +265,19 @@ def _quoted(error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
         return quoted({**error, "loc": place})
     *where, name = map(str, place)
-    known = (WrittenLayout if not where else Rle if "mask" in where else WrittenInstance).model_fields
-    near = values.suggestion(name, known) or f"; there are {', '.join(known)}"
+    fields = (WrittenLayout if not where else Rle if "mask" in where else WrittenInstance).model_fields
+    near = value_faults.suggestion(name, fields) or f"; there are {', '.join(fields)}"
     return f"{'.'.join([*where, name])}: no such field{near}"
 
 
-def _from_written(one: WrittenInstance, folder: Path) -> tuple[Instance, str | None]:
+def _from_written(written: WrittenInstance, folder: Path) -> tuple[Instance, str | None]:
     """The instance, and what is to be said of how its mask was read; ValueError names the field."""
-    if one.scribble and one.polyline:
+    if written.scribble and written.polyline:
         raise ValueError("polyline: give a scribble or a polyline, not both")
-    scribble = along(one.polyline) if one.polyline else one.scribble
-    mask, note = _mask_file(folder, one.mask) if isinstance(one.mask, str) else (one.mask, None)
-    kept = one.model_dump(exclude={"scribble", "polyline", "mask"})
-    return Instance(**kept, scribble=scribble, mask=mask), note
+    scribble = along(written.polyline) if written.polyline else written.scribble
+    mask, note = _mask_file(folder, written.mask) if isinstance(written.mask, str) else (written.mask, None)
+    rest = written.model_dump(exclude={"scribble", "polyline", "mask"})
+    return Instance(**rest, scribble=scribble, mask=mask), note
 
 
 def _mask_file(folder: Path, name: str) -> mask_pictures.Read:
@@ -289,12 +289,12 @@ def _mask_file(folder: Path, name: str) -> mask_pictures.Read:
 
 def _from_released(written: ReleasedLayout, key: str, compat: Literal["reference"] | None) -> Layout:
     width, height = written.width, written.height
-    points = [one.point for one in written.annos if one.point is not None]
+    points = [instance.point for instance in written.annos if instance.point is not None]
     instances = []
-    for number, one in enumerate(written.annos):
+    for number, instance in enumerate(written.annos):
         box = None
-        if one.bbox is not None:
-            x, y, w, h = one.bbox
+        if instance.bbox is not None:
+            x, y, w, h = instance.bbox
             box = geometry.from_pixels(x, y, x + w, y + h, height=height, width=width)
         if compat == "reference":
             if points and number >= len(points):
@@ -302,14 +302,14 @@ def _from_released(written: ReleasedLayout, key: str, compat: Literal["reference
             point, scribble, mask = (points[number] if points else None), None, None
             box = box or Box(0, 0, 0, 0)
         else:
-            point, scribble, mask = one.point, one.scribble, one.mask
+            point, scribble, mask = instance.point, instance.scribble, instance.mask
         place: dict[str, Any] = {
             "box": box,
             "point": None if point is None else _inside(point, width, height),
             "scribble": None if scribble is None else tuple(_inside(at, width, height) for at in scribble),
             "mask": mask,
         }
-        instances.append(Instance.model_validate({"phrase": one.caption, **place}))
+        instances.append(Instance.model_validate({"phrase": instance.caption, **place}))
     return Layout(key=key, prompt=written.caption, instances=tuple(instances))
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
+from instdiff.files.texts import first_fault
 from instdiff.layouts import faults, mask_pictures, masks
 from instdiff.schema import Instance, Layout, Rle
-from instdiff.texts import first_fault
 
 
 def layouts(prompt: str | Layout | Sequence[str | Layout], instances: Sequence[Any]) -> list[Layout]:
@@ -34,15 +34,17 @@ def _layout(prompt: str | Layout, instances: Sequence[Instance | Mapping[str, An
             raise ValueError("a Layout has its own instances: give no others")
         return prompt
     key = f"layout {number}"
-    return Layout(key=key, prompt=prompt, instances=tuple(_instance(one, key, n) for n, one in enumerate(instances)))
+    return Layout(
+        key=key, prompt=prompt, instances=tuple(_instance(instance, key, n) for n, instance in enumerate(instances))
+    )
 
 
-def _instance(given: Instance | Mapping[str, Any], key: str, number: int) -> Instance:
-    if isinstance(given, Instance):
-        return given
+def _instance(instance: Instance | Mapping[str, Any], key: str, number: int) -> Instance:
+    if isinstance(instance, Instance):
+        return instance
     where = f"{key}: instances.{number}"
     try:
-        read = given if given.get("mask") is None else {**given, "mask": _mask(given["mask"])}
+        read = instance if instance.get("mask") is None else {**instance, "mask": _mask(instance["mask"])}
         return Instance.model_validate(read)
     except ValidationError as error:
         raise ValueError(f"{where}.{first_fault(error)}") from error
@@ -50,13 +52,13 @@ def _instance(given: Instance | Mapping[str, Any], key: str, number: int) -> Ins
         raise ValueError(f"{where}.mask: {error}") from error
 
 
-def _mask(given: Any) -> Any:
+def _mask(mask: Any) -> Any:
     """Run lengths of whatever shows a mask; what is none is left to be refused as a field."""
-    if isinstance(given, Image.Image):
-        return mask_pictures.mask_of(given).mask
-    if isinstance(given, Rle | Mapping | str):
-        return given
-    array = np.asarray(given)
+    if isinstance(mask, Image.Image):
+        return mask_pictures.mask_of(mask).mask
+    if isinstance(mask, Rle | Mapping | str):
+        return mask
+    array = np.asarray(mask)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
         raise ValueError(f"an array of the shape {array.shape} and {array.dtype}, expected (height, width) of numbers")
     if array.dtype.kind == "f":

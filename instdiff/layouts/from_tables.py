@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instdiff import tables
-from instdiff.formats import LOCATION_FORMATS, Kind
+from instdiff.files import tables
+from instdiff.layouts.formats import LOCATION_FORMATS, Kind
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 

@@ -72,16 +72,6 @@ def intersection(first: Box, second: Box) -> Box:
     return Box(max(first.x0, second.x0), max(first.y0, second.y0), min(first.x1, second.x1), min(first.y1, second.y1))
 
 
-def mirror(box: Box) -> Box:
-    """The box in the picture's mirror image, left and right exchanged."""
-    return Box(1 - box.x1, box.y0, 1 - box.x0, box.y1)
-
-
-def mirror_points(points: Points) -> Points:
-    """The points in the picture's mirror image, in their order."""
-    return np.stack([1 - points[:, 0], points[:, 1]], axis=1)
-
-
 def _touched(start: float, stop: float, size: int) -> slice:
     first = min(size - 1, max(0, math.floor(start * size + _SAME)))
     return slice(first, min(size, max(first + 1, math.ceil(stop * size - _SAME))))

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from instdiff.files.picture_files import raw
 from instdiff.layouts import masks
-from instdiff.picture_files import raw
 from instdiff.schema import Rle
 
 _BLACK, _WHITE = 16, 239  # of 255: what compression leaves of black and white
@@ -56,9 +56,9 @@ def _of_greys(values_HW: NDArray[np.float64], full: float) -> tuple[masks.Mask, 
     """The mask of greys from 0 to `full`, and the remark."""
     largest = values_HW.max(initial=0)
     values = [f"{value:g}" for value in np.unique(values_HW)[: _MANY + 1]]
-    shown = ", ".join(values[:_MANY]) + (", ..." if len(values) > _MANY else "")
+    first_values = ", ".join(values[:_MANY]) + (", ..." if len(values) > _MANY else "")
     if 0 < largest * 2 < full:
-        return values_HW > 0, f"holds the values {shown} of {full:g}: every value but 0 is inside"
+        return values_HW > 0, f"holds the values {first_values} of {full:g}: every value but 0 is inside"
     inside_HW = values_HW * 2 > full
     between = (values_HW > _BLACK * full / 255) & (values_HW < _WHITE * full / 255)
     if between.mean() > _SHADES:

@@ -67,23 +67,10 @@ def box_of(mask_HW: Mask) -> Box:
     return Box(columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
 
 
-def area(mask_HW: Mask) -> float:
-    """Share of the picture that the mask covers."""
-    return float(mask_HW.mean())
-
-
 def visible(rle: Rle) -> float:
     """Share of the picture that the mask covers, read off the run lengths; ValueError as `decode`."""
     height, width = rle.size
     return float(checked(rle)[1::2].sum() / (height * width))
-
-
-def iou(one_HW: Mask, other_HW: Mask) -> float:
-    """Intersection over union; 0 when both are empty; ValueError when the sizes differ."""
-    if one_HW.shape != other_HW.shape:
-        raise ValueError(f"masks of {one_HW.shape} and {other_HW.shape} pixels cannot be compared")
-    union = int(np.count_nonzero(one_HW | other_HW))
-    return int(np.count_nonzero(one_HW & other_HW)) / union if union else 0.0
 
 
 def _runs(counts: str) -> NDArray[np.int64]:

@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from instdiff.formats import POINT_FORMATS, points_of
 from instdiff.layouts import geometry, masks
+from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.schema import Instance, Layout, Point
 
 Colour = tuple[int, int, int]
@@ -60,10 +60,12 @@ def _place(pen: ImageDraw.ImageDraw, size: tuple[int, int], instance: Instance, 
         box = geometry.clamp(instance.box)
         edges = [at(Point(box.x0, box.y0)), at(Point(box.x1, box.y1))]
         pen.rectangle(edges, outline=shade, width=max(1, height // 256))
-    shown = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
+    entries = [entry for entry in POINT_FORMATS if entry.reach is not None]  # an outline hides what it surrounds
     thick = max(1, height // 256)
-    dots = [(at(point), thick) for entry in shown if entry.kind == "points" for point in points_of(instance, entry)]
-    dots += [(at(point), 3 * thick) for entry in shown if entry.kind == "point" for point in points_of(instance, entry)]
+    dots = [(at(point), thick) for entry in entries if entry.kind == "points" for point in points_of(instance, entry)]
+    dots += [
+        (at(point), 3 * thick) for entry in entries if entry.kind == "point" for point in points_of(instance, entry)
+    ]
     for rim, ink in ((1, _BLACK), (0, shade)):  # a single rim around all: dots of a scribble lie on each other
         for place, radius in dots:
             _dot(pen, place, radius + rim, ink)

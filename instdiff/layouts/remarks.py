@@ -14,7 +14,7 @@ SQUARE: Shape = (1, 1)
 _FAR = 1.5  # fractions of a picture: a box beyond it was hardly meant as fractions
 _PIXEL = 1 / 512
 _RATIO = 0.01  # by which two shapes may differ and still count as the same
-_SHOWN = 12  # words in a sentence
+_MOST_WORDS = 12  # words in a sentence
 
 
 def words(text: str) -> Sequence[str]:
@@ -22,19 +22,19 @@ def words(text: str) -> Sequence[str]:
     return re.findall(r"[^\W\d_]+|\d|[^\s\w]+|_", text.lower())
 
 
-def of_layout(layout: Layout, written_for: Shape, drawn: Shape) -> Iterator[str]:
+def of_layout(layout: Layout, written_for: Shape, size: Shape) -> Iterator[str]:
     """Remarks by field; a record is written for a shape and drawn in another, and its masks should have the first."""
-    if not _alike(written_for, drawn):
-        yield f"width, height: written for {_shape(written_for)}, drawn as {_shape(drawn)}: all places are stretched"
-    for number, one in enumerate(layout.instances):
+    if not _alike(written_for, size):
+        yield f"width, height: written for {_shape(written_for)}, drawn as {_shape(size)}: all places are stretched"
+    for number, instance in enumerate(layout.instances):
         where = f"instances.{number}"
-        if one.box is not None:
-            for remark in _of_box(one.box):
+        if instance.box is not None:
+            for remark in _of_box(instance.box):
                 yield f"{where}.box: {remark}"
-        if one.mask is not None:
-            for remark in _of_mask(one.mask, written_for):
+        if instance.mask is not None:
+            for remark in _of_mask(instance.mask, written_for):
                 yield f"{where}.mask: {remark}"
-        if not _is_placed(one):
+        if not _is_placed(instance):
             yield f"{where}: nothing says where it is"
 
 
@@ -44,11 +44,11 @@ def of_texts(layout: Layout, tokens: Tokens = words, room: int = ROOM) -> Iterat
     Without a tokenizer the words are counted, so that a text of many long words may lose more than is said.
     """
     least = "at least " if tokens is words else ""
-    phrases = [(f"instances.{number}.phrase", one.phrase) for number, one in enumerate(layout.instances)]
+    phrases = [(f"instances.{number}.phrase", instance.phrase) for number, instance in enumerate(layout.instances)]
     for where, text in [("prompt", layout.prompt), *phrases]:
         read = tokens(text)
         if len(read) > room:
-            lost = " ".join(read[room : room + _SHOWN]) + (" ..." if len(read) > room + _SHOWN else "")
+            lost = " ".join(read[room : room + _MOST_WORDS]) + (" ..." if len(read) > room + _MOST_WORDS else "")
             yield f"{where}: has {least}{len(read)} tokens, and the text encoder reads {room}: lost is {lost!r}"
 
 
@@ -56,11 +56,11 @@ def _of_box(box: Box) -> Iterator[str]:
     inside = geometry.clamp(box)
     hint = ": are these percent or pixels? places are fractions of the picture" if max(map(abs, box)) > _FAR else ""
     if inside.area == 0:
-        yield f"{shown(box)} has no area in the picture and counts as not given{hint}"
+        yield f"{rounded(box)} has no area in the picture and counts as not given{hint}"
     elif inside != box:
-        yield f"{shown(box)} is cut at the picture's border{hint}"
+        yield f"{rounded(box)} is cut at the picture's border{hint}"
     elif min(box.x1 - box.x0, box.y1 - box.y0) < _PIXEL:
-        yield f"{shown(box)} is smaller than a pixel of 512: is it in another unit?"
+        yield f"{rounded(box)} is smaller than a pixel of 512: is it in another unit?"
 
 
 def _of_mask(mask: Rle, written_for: Shape) -> Iterator[str]:
@@ -75,18 +75,18 @@ def _of_mask(mask: Rle, written_for: Shape) -> Iterator[str]:
         yield f"is {_shape(mask.size)}, and the picture {_shape(written_for)}: it is stretched"
 
 
-def _is_placed(one: Instance) -> bool:
-    return any((one.box, one.point, one.scribble, one.mask, one.outline))
+def _is_placed(instance: Instance) -> bool:
+    return any((instance.box, instance.point, instance.scribble, instance.mask, instance.outline))
 
 
-def _alike(one: Shape, other: Shape) -> bool:
-    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= _RATIO
+def _alike(first: Shape, other: Shape) -> bool:
+    return abs(first[0] * other[1] / (first[1] * other[0]) - 1) <= _RATIO
 
 
 def _shape(shape: Shape) -> str:
     return "a square" if shape == SQUARE else f"{shape[1]}x{shape[0]}"
 
 
-def shown(numbers: Sequence[float]) -> str:
+def rounded(numbers: Sequence[float]) -> str:
     """Numbers in a sentence."""
     return "(" + ", ".join(f"{number:.4g}" for number in numbers) + ")"

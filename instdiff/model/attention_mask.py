@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from instdiff.formats import LOCATED, LOCATION_FORMATS, POINT_FORMATS, LocationFormat
+from instdiff.layouts.formats import LOCATED, LOCATION_FORMATS, POINT_FORMATS, LocationFormat
 from instdiff.model.conditions import Conditions
 from instdiff.schema import Compat
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from instdiff.formats import BY_NAME, FORMATS, LOCATION_FORMATS, Format, Kind, LocationFormat, Slots
 from instdiff.layouts.complete import CompleteLayout
+from instdiff.layouts.formats import BY_NAME, FORMATS, LOCATION_FORMATS, Format, Kind, LocationFormat, Slots
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Conditions:
 
     def given(self, name: Format) -> Tensor:
         """(B, N): where the format is given."""
-        given: Tensor = getattr(self, f"{name}_given_BN")
-        return given
+        is_given_BN: Tensor = getattr(self, f"{name}_given_BN")
+        return is_given_BN
 
     def numbers(self, name: Format) -> Tensor:
         """(B, N, ...): the numbers of the format."""

@@ -4,10 +4,13 @@ Legend: B batch, C channels, h w latent cells.
 """
 
 import functools
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+Prediction = Literal["epsilon", "v_prediction"]  # what a network gives: noise or velocity
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 NUM_TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012  # of a schedule that is linear in sqrt(beta)
 

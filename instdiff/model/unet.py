@@ -33,11 +33,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from instdiff import atomic
-from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.files import atomic
 from instdiff.model import attention_mask, deep_features
 from instdiff.model.attention import attach_fuser
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import AS_RELEASED, Drawing
 from instdiff.model.grounding import Grounding, KeyValues, TextAndGrounding, heads, kv_to
 from instdiff.model.scaleu import ScaleU
 from instdiff.model.unifusion import UniFusion, UniFusionConfig
@@ -130,8 +130,8 @@ class InstanceUNet(UNet2DConditionModel):
 
         `keys` are those of the text in the cross-attentions, from `with_cached_keys`; by default they are computed.
         """
-        given = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
-        options["cross_attention_kwargs"] = given or None
+        attention_kwargs = dict(options.pop("cross_attention_kwargs", None) or {}) | _of_blocks(grounding, keys)
+        options["cross_attention_kwargs"] = attention_kwargs or None
         return super().forward(sample, timestep, encoder_hidden_states, **options)
 
     def with_deep_features(self, *inputs: Any) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from instdiff.formats import BY_NAME, Format, Slots
+from instdiff.layouts.formats import BY_NAME, Format, Slots
 from instdiff.model.conditions import Conditions
 from instdiff.model.convnext import ConvNeXt
 
@@ -97,10 +97,10 @@ class UniFusion(nn.Module):
 
     def _inputs(self, name: Format, conditions: Conditions, slots: Any) -> Tensor:
         """(..., D + F): phrase and place of these slots, null vectors where they have none."""
-        filled, given = (flags[slots][..., None] for flags in (conditions.filled_BN, conditions.given(name)))
+        filled, is_given = (flags[slots][..., None] for flags in (conditions.filled_BN, conditions.given(name)))
         null_text, null_place = self.null["text"], self.null[name]
         text = torch.where(filled, conditions.text_BND[slots].to(null_text.dtype), null_text)
-        place = torch.where(given, fourier(conditions.numbers(name)[slots]).to(null_place.dtype), null_place)
+        place = torch.where(is_given, fourier(conditions.numbers(name)[slots]).to(null_place.dtype), null_place)
         return torch.cat([text, place], dim=-1)
 
     def _masks(self, conditions: Conditions) -> Tensor:

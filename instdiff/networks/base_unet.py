@@ -4,8 +4,8 @@ from pathlib import Path
 
 from diffusers import UNet2DConditionModel
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 
 
 def load(folder: Path, where: Place = PLAIN) -> UNet2DConditionModel:

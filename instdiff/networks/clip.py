@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 
 Picture = npt.NDArray[np.uint8]
 HALF = (0.5, 0.5, 0.5)
@@ -34,7 +34,7 @@ class Preparation:
 
     def __call__(self, pictures: Sequence[Picture], size: int) -> Tensor:
         """Pictures of any size as (N, 3, S, S)."""
-        pixels_N3SS = resized([middle(one) for one in pictures] if self.middle else pictures, size)
+        pixels_N3SS = resized([middle(picture) for picture in pictures] if self.middle else pictures, size)
         if self.mean == self.spread == HALF:
             return pixels_N3SS
         mean_311, spread_311 = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.spread))
@@ -134,9 +134,9 @@ def preparation(path: Path) -> Preparation:
     if not path.is_file():
         return Preparation()
     try:
-        asked = json.loads(path.read_text(encoding="utf-8"))
-        mean, spread = (tuple(map(float, asked[f"image_{name}"])) for name in ("mean", "std"))
-        return Preparation(mean, spread, bool(asked["do_center_crop"]))
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        mean, spread = (tuple(map(float, settings[f"image_{name}"])) for name in ("mean", "std"))
+        return Preparation(mean, spread, bool(settings["do_center_crop"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not an image processor's settings ({error!r})") from error
 
@@ -159,5 +159,7 @@ def middle(picture: Picture) -> Picture:
 
 def resized(pictures: Sequence[Picture], size: int) -> Tensor:
     """Pictures of any size as the vision tower takes them: (N, 3, S, S) in [-1, 1], bicubic."""
-    square = [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in pictures]
+    square = [
+        np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)) for picture in pictures
+    ]
     return torch.from_numpy(np.stack(square)).permute(0, 3, 1, 2).float() / 127.5 - 1

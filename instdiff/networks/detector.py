@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Picture = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ class Detector:
         """What is seen in each picture (H, W, 3) uint8 RGB, surest first; masks touch only what they cover."""
         with private_settings():
             results = self.model.predict(
-                [one[..., ::-1].copy() for one in pictures],  # ultralytics takes BGR arrays
+                [picture[..., ::-1].copy() for picture in pictures],  # ultralytics takes BGR arrays
                 imgsz=self.image_size,
                 conf=self.min_score,
                 iou=self.nms_iou,
@@ -58,9 +58,9 @@ class Detector:
                 verbose=False,
                 save=False,
             )
-        return [list(self._found(result)) for result in results]
+        return [list(self._detections(result)) for result in results]
 
-    def _found(self, result: Any) -> Iterator[Detection]:
+    def _detections(self, result: Any) -> Iterator[Detection]:
         if result.masks is None:
             return
         height, width = result.orig_shape
@@ -83,6 +83,11 @@ def load(folder: Path, where: Place = PLAIN) -> Detector:
     return Detector(
         model, tuple(settings["classes"]), settings["image_size"], settings["min_score"], settings["nms_iou"], where
     )
+
+
+def classes(folder: Path) -> tuple[str, ...]:
+    """The classes of the detector of a folder, without its weights."""
+    return tuple(json.loads((folder / CLASSES).read_text())["classes"])
 
 
 def yolo(source: Path | str) -> Any:
@@ -115,7 +120,7 @@ def private_settings() -> Iterator[None]:
         yield
 
 
-def imported(weights: Path, out: Path, asked: Mapping[str, float]) -> None:
+def imported(weights: Path, out: Path, settings: Mapping[str, float]) -> None:
     """A YOLO segmentation file of ultralytics', of any classes, as a folder of ours; `asked` as in `Detector`.
 
     Such a file is a pickle of the whole network. Nothing in it is executed: torch's restricted reader builds layers of
@@ -125,15 +130,15 @@ def imported(weights: Path, out: Path, asked: Mapping[str, float]) -> None:
         from ultralytics.nn.tasks import SegmentationModel
 
         held = weight_files.read(weights, allowed=_layers())
-        found = held.get("ema") or held.get("model")
-        if not isinstance(found, SegmentationModel):
-            raise ValueError(f"{weights}: holds no segmentation network but a {type(found).__name__}")
-        names = [found.names[number] for number in sorted(found.names)]
-        model = SegmentationModel(found.yaml, nc=len(names), verbose=False)
-        loading.fill(model, found.state_dict(), str(weights))
+        network = held.get("ema") or held.get("model")
+        if not isinstance(network, SegmentationModel):
+            raise ValueError(f"{weights}: holds no segmentation network but a {type(network).__name__}")
+        names = [network.names[number] for number in sorted(network.names)]
+        model = SegmentationModel(network.yaml, nc=len(names), verbose=False)
+        loading.fill(model, network.state_dict(), str(weights))
         model.names = dict(enumerate(names))
         write_network(model.half(), {"version": None, "license": None} | held, out / WEIGHTS)
-    (out / CLASSES).write_text(json.dumps({"classes": names, **asked}, indent=2) + "\n")
+    (out / CLASSES).write_text(json.dumps({"classes": names, **settings}, indent=2) + "\n")
 
 
 def _layers() -> list[Any]:
@@ -142,12 +147,12 @@ def _layers() -> list[Any]:
     from ultralytics.nn.modules import block, conv, head
 
     modules = [torch.nn, torch.nn.modules.container, tasks, block, conv, head]
-    types = {one for module in modules for one in vars(module).values() if isinstance(one, type)}
-    return [set, *sorted((one for one in types if issubclass(one, torch.nn.Module)), key=str)]
+    types = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [set, *sorted((kind for kind in types if issubclass(kind, torch.nn.Module)), key=str)]
 
 
 def write_network(model: Any, written: Mapping[str, Any], out: Path) -> None:
     """A file that ultralytics reads, of the network alone."""
     model.args, model.criterion = {}, None
-    kept = {name: written[name] for name in ("version", "license")}
-    torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, **kept}, out)
+    header = {name: written[name] for name in ("version", "license")}
+    torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, **header}, out)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import Dinov2Model, Dinov2WithRegistersModel
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
 from instdiff.networks.clip import Picture, Preparation
+from instdiff.networks.device import PLAIN, Place
 
 SIDE = 224
 IMAGENET = Preparation(mean=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225))

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading, weight_files
+from instdiff.networks.device import PLAIN, Place
 
 Pixels = NDArray[np.uint8]
 

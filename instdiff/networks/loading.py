@@ -8,8 +8,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
+from instdiff.files.texts import read_json
 from instdiff.networks import weight_files
-from instdiff.texts import read_json
 
 _OPTIONAL = "num_batches_tracked"  # of batch norms; older files lack it
 
@@ -99,11 +99,11 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype | str = torch.float3
     return network.requires_grad_(False).eval()
 
 
-def model_type(folder: Path, known: Iterable[str]) -> str:
+def model_type(folder: Path, supported: Iterable[str]) -> str:
     """What config.json in a folder says of its network; ValueError where it is none of the known ones."""
     named = config(folder).get("model_type")
-    if named not in set(known):
-        raise ValueError(f"{folder}: config.json names the model_type {named!r}, not {' or '.join(sorted(known))}")
+    if named not in set(supported):
+        raise ValueError(f"{folder}: config.json names the model_type {named!r}, not {' or '.join(sorted(supported))}")
     return str(named)
 
 

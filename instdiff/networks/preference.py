@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import clip
 from instdiff.networks.clip import Clip, Picture
+from instdiff.networks.device import PLAIN, Place
 
 SCALED = {"pickscore": True, "hps": False}  # by the network's own scale
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam2Model, Sam2Processor
 
-from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]
@@ -41,8 +41,8 @@ class Sam2:
         ready_B3SS = ready_B3SS.to(self._model.device, self._model.dtype)
         scales = self._model.get_image_embeddings(ready_B3SS)
         return [
-            self._filled([scale[place : place + 1] for scale in scales], one.shape[:2], its)
-            for place, (one, its) in enumerate(zip(pixels, boxes, strict=True))
+            self._filled([scale[place : place + 1] for scale in scales], picture.shape[:2], its)
+            for place, (picture, its) in enumerate(zip(pixels, boxes, strict=True))
         ]
 
     def _filled(
@@ -51,12 +51,12 @@ class Sam2:
         filled: list[tuple[Mask, float]] = []
         for start in range(0, len(boxes), self._max_boxes):
             edges = [list(geometry.in_pixels(box, *size)) for box in boxes[start : start + self._max_boxes]]
-            asked = self._processor(input_boxes=[edges], original_sizes=[size], return_tensors="pt")
-            said = self._model(
+            inputs = self._processor(input_boxes=[edges], original_sizes=[size], return_tensors="pt")
+            outputs = self._model(
                 image_embeddings=embedding,
-                input_boxes=asked.input_boxes.to(self._model.device, self._model.dtype),
+                input_boxes=inputs.input_boxes.to(self._model.device, self._model.dtype),
                 multimask_output=False,
             )
-            (masks_N1HW,) = self._processor.post_process_masks(said.pred_masks.float(), [size])
-            filled += zip(masks_N1HW[:, 0].cpu().numpy(), said.iou_scores[0, :, 0].tolist(), strict=True)
+            (masks_N1HW,) = self._processor.post_process_masks(outputs.pred_masks.float(), [size])
+            filled += zip(masks_N1HW[:, 0].cpu().numpy(), outputs.iou_scores[0, :, 0].tolist(), strict=True)
         return filled

@@ -15,11 +15,11 @@ from segment_anything.modeling.transformer import Attention
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import scaled_dot_product_attention
 
-from instdiff.device import PLAIN, Place
 from instdiff.layouts import geometry
 from instdiff.layouts.masks import Mask
 from instdiff.networks import loading, weight_files
 from instdiff.networks import sam as networks
+from instdiff.networks.device import PLAIN, Place
 from instdiff.schema import Box
 
 Pixels = NDArray[np.uint8]
@@ -45,11 +45,11 @@ class Fused(Attention):
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """As Attention's."""
-        asked, keys, values = (
+        queries, keys, values = (
             self._separate_heads(project(tokens), self.num_heads)
             for project, tokens in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
         )
-        seen: torch.Tensor = self.out_proj(self._recombine_heads(scaled_dot_product_attention(asked, keys, values)))
+        seen: torch.Tensor = self.out_proj(self._recombine_heads(scaled_dot_product_attention(queries, keys, values)))
         return seen
 
 
@@ -76,18 +76,26 @@ class SegmentAnything:
 
         The pictures go through the image encoder together and once, their boxes through the decoder together.
         """
-        resized = [torch.from_numpy(self._resize.apply_image(one).copy()).permute(2, 0, 1) for one in pixels]
-        ready_BCSS = torch.stack([self._sam.preprocess(one.to(self._sam.device)) for one in resized]).to(self._dtype)
+        resized = [torch.from_numpy(self._resize.apply_image(picture).copy()).permute(2, 0, 1) for picture in pixels]
+        ready_BCSS = torch.stack([self._sam.preprocess(picture.to(self._sam.device)) for picture in resized]).to(
+            self._dtype
+        )
         embeddings_BDhw = self._sam.image_encoder(ready_BCSS)
-        edges_M4 = torch.cat([self._edges(its, one.shape[:2]) for its, one in zip(boxes, pixels, strict=True)])
+        edges_M4 = torch.cat([self._edges(its, picture.shape[:2]) for its, picture in zip(boxes, pixels, strict=True)])
         owners_M = torch.tensor([number for number, its in enumerate(boxes) for _ in its], device=edges_M4.device)
         together = zip(owners_M.split(self._max_boxes), edges_M4.split(self._max_boxes), strict=True)
         answers = [networks.decoded(self._sam, embeddings_BDhw[owner_N], edges_N4) for owner_N, edges_N4 in together]
         counts = [len(its) for its in boxes]
         logits, scores = (torch.cat(some).float().split(counts) for some in zip(*answers, strict=True))
         return [
-            list(zip(self._sharp(logits_N1hw, its_CHW.shape[1:], one.shape[:2]), scores_N1[:, 0].tolist(), strict=True))
-            for logits_N1hw, scores_N1, its_CHW, one in zip(logits, scores, resized, pixels, strict=True)
+            list(
+                zip(
+                    self._sharp(logits_N1hw, its_CHW.shape[1:], picture.shape[:2]),
+                    scores_N1[:, 0].tolist(),
+                    strict=True,
+                )
+            )
+            for logits_N1hw, scores_N1, its_CHW, picture in zip(logits, scores, resized, pixels, strict=True)
         ]
 
     def _edges(self, boxes: Sequence[Box], size: tuple[int, int]) -> torch.Tensor:

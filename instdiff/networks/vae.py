@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from instdiff.device import PLAIN, Place
 from instdiff.networks import loading
+from instdiff.networks.device import PLAIN, Place
 
 
 def pixels(pictures_BHWC: npt.NDArray[np.uint8]) -> Tensor:

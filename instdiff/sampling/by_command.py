@@ -14,15 +14,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instdiff import atomic, picture_files, provenance
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.files import atomic, picture_files, provenance
 from instdiff.layouts import files
+from instdiff.layouts.formats import LOCATION_FORMATS
+from instdiff.layouts.table_rows import TableRow
 from instdiff.progress import track
 from instdiff.schema import Layout
-from instdiff.table_rows import TableRow
 from instdiff.work import resume
 
-SHOWN = 400  # characters of a command's last words
+LAST_CHARACTERS = 400  # characters of a command's last words
 POLL = 0.2  # seconds between two looks at what a command has written
 COMPLETE, INCOMING, LAYOUTS, LOG = "pictures", "incoming", "layouts.json", "log.txt"
 
@@ -110,7 +110,7 @@ def _run(command: Sequence[str], layouts: Sequence[Layout], seed: int, scratch: 
     others = [path.name for path in _pictures(incoming)]
     atomic.remove(incoming)
     if running.returncode:
-        last = " ".join((scratch / LOG).read_text("utf-8", "replace").split())[-SHOWN:]
+        last = " ".join((scratch / LOG).read_text("utf-8", "replace").split())[-LAST_CHARACTERS:]
         raise ValueError(f"the command ended with {running.returncode}: {last or 'without a word'}")
     unknown = [name for name in others if Path(name).stem not in keys]
     if unknown:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instdiff.sampling.solvers import Denoise, Prediction, Solver, on_host
+from instdiff.model.noise_schedule import Prediction
+from instdiff.sampling.protocol import Denoise, Solver, on_host
 
 StepNoise = Callable[[int], Tensor]  # number of a step -> noise (P, C, H, W) of each picture
 ORIGINAL_STEPS = 50  # that consistency models are distilled from
@@ -89,5 +90,5 @@ def with_noise(steps: Solver[Any], noise: StepNoise | None, picture_R: Tensor) -
         return steps
     if noise is None:
         raise ValueError("lcm adds noise in each step: give step_noise, by picture and step")
-    drawn = [noise(index).to(picture_R.device, torch.float32)[picture_R] for index in range(steps.num_steps - 1)]
-    return replace(steps, noise_SRCHW=torch.stack(drawn)) if drawn else steps
+    noises = [noise(index).to(picture_R.device, torch.float32)[picture_R] for index in range(steps.num_steps - 1)]
+    return replace(steps, noise_SRCHW=torch.stack(noises)) if noises else steps

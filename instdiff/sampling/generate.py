@@ -21,13 +21,16 @@ from PIL import Image
 from pydantic import PositiveInt
 from torch import Tensor
 
-from instdiff import atomic, picture_files, provenance, stage, tables
-from instdiff.device import Place, place
-from instdiff.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
+from instdiff import stage
+from instdiff.files import atomic, picture_files, provenance, tables
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.table_rows import TableRow
+from instdiff.model.drawing import AS_RELEASED, Drawing, MaskedAttention, Merge, SolverName, chosen, remark
 from instdiff.model.unet import CONFIG_FILE, InstanceUNet, layers_config
 from instdiff.networks import base_unet as base
 from instdiff.networks import clip, vae
+from instdiff.networks.device import Place, kind_of, place
 from instdiff.progress import track
 from instdiff.randomness import torch_generator
 from instdiff.sampling import by_command, multi_instance
@@ -35,12 +38,10 @@ from instdiff.sampling.few_steps import StepNoise
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
-from instdiff.table_rows import TableRow
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
-PICTURES = pa.schema({"key": pa.string()})
+PICTURES = pa.schema({"key": pa.string(), "device": pa.string()})  # drawn on which kind of device
 
 
 class Params(Strict):
@@ -151,11 +152,13 @@ class BatchDrawing:
 
     def __call__(self, batch: Sequence[Layout]) -> Iterator[Answer]:
         """The file of each picture."""
-        pictures = draw(networks(self), batch, self.row, self.params)
-        for layout, picture in zip(batch, pictures, strict=True):
+        pipeline = networks(self)
+        device = kind_of(pipeline.device)
+        for layout, picture in zip(batch, draw(pipeline, batch, self.row, self.params), strict=True):
             stream = io.BytesIO()
             picture.save(stream, "png")
-            yield Answer(layout.key, [], [], ((f"{layout.key}.png", stream.getvalue()),))
+            row = {"key": layout.key, "device": device}
+            yield Answer(layout.key, [row], [], ((f"{layout.key}.png", stream.getvalue()),))
 
 
 @lru_cache(maxsize=1)
@@ -215,21 +218,22 @@ def run(
     own = settled(params, stated.drawing or AS_RELEASED)
     own = own.model_copy(update={"rows": {row: params.rows[row]}})  # other rows decide nothing here
     digest = resume.digest(__name__, own, row, *inputs.values(), *digests.values())
-    drawn = parts.cut_into(
+    batch_parts = parts.cut_into(
         batches(layouts, own.rows[row], own),
         BatchDrawing(digest, weights, own.rows[row], own),
         resume.folder(digest),
         PICTURES,
         own.work,
     )
-    parts.make_all(drawn, own.work)
+    parts.make_all(batch_parts, own.work)
     with atomic.folder(generated) as part:
-        for batch in drawn:
+        for batch in batch_parts:
             for file in batch.files.iterdir():
                 atomic.link(file, part / file.name)
         lines = [provenance.picture_line(part, f"{layout.key}.png", layout.key) for layout in layouts]
         settings = own.model_dump(mode="json", exclude={"work"})
-        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings)
+        devices = sorted({name for batch in batch_parts for name in batch.rows()["device"].to_pylist()})
+        provenance.write(part, lines, row=row, asked=inputs, weights=digests, settings=settings, devices=devices)
     resume.clear(resume.folder(digest))
     before, after = (sum(len(layout.instances) for layout in each) for each in (all_layouts, layouts))
     return {"pictures": len(layouts), "instances": after, "instances_beyond_slots": before - after}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from instdiff.model.grounding import Grounding, TextAndGrounding, cat_rows
 from instdiff.model.unet import InstanceUNet
-from instdiff.sampling.solvers import Denoise
+from instdiff.sampling.protocol import Denoise
 
 _SIZES = (1, 2, 3, 4, 6)  # of padded passes, and these doubled: at most a third of the rows is padding
 

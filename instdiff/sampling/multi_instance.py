@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from instdiff.model.conditions import Conditions, cat, select
-from instdiff.sampling.solvers import Denoise, Solver, State
+from instdiff.sampling.protocol import Denoise, Solver, State
 from instdiff.schema import Compat
 
 

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instdiff.drawing import MaskedAttention, Merge, chosen
-from instdiff.formats import FORMATS, Format
 from instdiff.layouts import from_python
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import FORMATS, Format
 from instdiff.model import attention_mask, conditions
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import Drawing, MaskedAttention, Merge, chosen
 from instdiff.model.grounding import Grounding
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.unet import InstanceUNet
@@ -38,6 +38,7 @@ from instdiff.networks.clip import TextEncoder
 from instdiff.sampling import guidance, memory, multi_instance
 from instdiff.sampling.few_steps import StepNoise, with_noise
 from instdiff.sampling.finite import by_vae, finite
+from instdiff.sampling.protocol import Solver
 from instdiff.sampling.refiner import refined
 from instdiff.sampling.solvers import solver
 from instdiff.schema import Compat, Layout
@@ -63,6 +64,23 @@ class Rows:
     null_grounding: Grounding | None
     num_pictures: int
     region_RHW: Tensor | None = None  # latent cells of each row's place
+
+
+@dataclass(frozen=True)
+class Walk:
+    """From noise to pictures: the solver, where it begins, and what counts in which of its steps."""
+
+    steps: Solver[Any]
+    gates: Sequence[float]  # of each step: how much instances count
+    guided: range | None  # the steps with guidance; None: all
+    noise_PChw: Tensor
+    clean_PChw: Tensor | None  # of pictures to start from
+    first: int  # the step it begins with
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Latent cells, down and across."""
+        return self.noise_PChw.shape[-2], self.noise_PChw.shape[-1]
 
 
 class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -164,44 +182,16 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
                 "masked_attention": masked_attention,
             },
         )
-        device = self._execution_device
-        count = len(layouts) * num_images_per_prompt
-        steps = solver(self.scheduler, how.steps)
-        guided = guidance.guided_steps(steps.num_steps, guidance_interval)
         if reuse < 1:
             raise ValueError(f"reuse {reuse}: the deep levels are evaluated in every 1st, 2nd, ... step")
-        gates = guidance.gates(steps.num_steps, how.alpha)
-        noise_PChw = self._noise(count, height, width, generator, latents, device)
-        clean_PChw = None if image is None else self._encode(image, noise_PChw)
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
-        first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
-        if first == steps.num_steps:
-            raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
-        is_apart = bool(formats) and multi_instance.num_separate_steps(steps.num_steps, how.mis) > first
-        size = (noise_PChw.shape[-2], noise_PChw.shape[-1])
-        apart = num_images_per_prompt * sum(len(layout.instances) for layout in layouts) if is_apart else 0
-        drawn = memory.Size(
-            size[0] * self.scale,
-            size[1] * self.scale,
-            *memory.rows(count, apart, how.guidance, max_rows),
-            masked=bool(how.masked_attention) and bool(formats),
-        )
-        memory.refuse_too_large(self.unet.config, self.vae.config, drawn, device, self.unet.dtype.itemsize)
+        noise_PChw = self._noise(len(layouts) * num_images_per_prompt, height, width, generator, latents)
+        walk = self._walk(how, guidance_interval, noise_PChw, image, strength)
+        is_apart = bool(formats) and multi_instance.num_separate_steps(walk.steps.num_steps, how.mis) > walk.first
+        num_apart = num_images_per_prompt * sum(len(layout.instances) for layout in layouts) if is_apart else 0
+        self._refuse_too_large(walk, num_apart, how, max_rows, masked=bool(how.masked_attention) and bool(formats))
         rows = self._rows(
-            layouts,
-            num_images_per_prompt,
-            how.negative_prompt,
-            formats,
-            size=size,
-            masked=how.masked_attention,
-            apart=is_apart,
-            merge=how.merge,
-            max_rows=max_rows,
-            compat=compat,
-            device=device,
+            layouts, num_images_per_prompt, how, formats, walk.size, apart=is_apart, max_rows=max_rows, compat=compat
         )
-        steps = with_noise(steps, step_noise, rows.picture_R)
         denoise = guidance.with_guidance(
             self.unet,
             rows.text_RLD,
@@ -212,20 +202,20 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
             max_rows=max_rows,
             picture_R=rows.picture_R,
             num_pictures=rows.num_pictures,
-            steps=guided,
+            steps=walk.guided,
             reuse=reuse,
             padded=self.padded,
         )
         latents_PChw = multi_instance.sample_multi_instance(
             denoise,
             denoise,
-            noise_PChw,
-            steps,
-            gates,
+            walk.noise_PChw,
+            with_noise(walk.steps, step_noise, rows.picture_R),
+            walk.gates,
             picture_R=rows.picture_R,
             share=how.mis if is_apart else 0,
-            clean_BCHW=clean_PChw,
-            first=first,
+            clean_BCHW=walk.clean_PChw,
+            first=walk.first,
             after_step=after_step,
             region_RHW=rows.region_RHW,
             compat=compat,
@@ -239,24 +229,50 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
+    def _walk(
+        self,
+        how: Drawing,
+        guidance_interval: tuple[float, float],
+        noise_PChw: Tensor,
+        image: Image.Image | Sequence[Image.Image] | None,
+        strength: float,
+    ) -> Walk:
+        """The walk from this noise, or from pictures under it."""
+        steps = solver(self.scheduler, how.steps)
+        guided = guidance.guided_steps(steps.num_steps, guidance_interval)
+        gates = guidance.gates(steps.num_steps, how.alpha)
+        clean_PChw = None if image is None else self._encode(image, noise_PChw)
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength {strength} must lie above 0 and at most at 1")
+        first = 0 if image is None else steps.num_steps - int(steps.num_steps * strength)
+        if first == steps.num_steps:
+            raise ValueError(f"strength {strength} of {steps.num_steps} steps is less than one step")
+        return Walk(steps, gates, guided, noise_PChw, clean_PChw, first)
+
+    def _refuse_too_large(self, walk: Walk, num_apart: int, how: Drawing, max_rows: int, *, masked: bool) -> None:
+        """ValueError where drawing needs more memory than is free; `num_apart` instances are drawn apart."""
+        height, width = (cells * self.scale for cells in walk.size)
+        rows = memory.rows(len(walk.noise_PChw), num_apart, how.guidance, max_rows)
+        size = memory.Size(height, width, *rows, masked=masked)
+        device, width_of_number = walk.noise_PChw.device, self.unet.dtype.itemsize
+        memory.refuse_too_large(self.unet.config, self.vae.config, size, device, width_of_number)
+
     def _rows(
         self,
         layouts: Sequence[Layout],
         num_images: int,
-        negative_prompt: str,
+        how: Drawing,
         formats: Collection[Format],
-        *,
         size: tuple[int, int],
-        masked: MaskedAttention,
+        *,
         apart: bool,
-        merge: Merge,
         max_rows: int,
         compat: Compat | None,
-        device: torch.device,
     ) -> Rows:
         """Text and grounding of all rows, computed once for all steps."""
+        device, masked = self._execution_device, how.masked_attention
         picture_of = [number for number in range(len(layouts)) for _ in range(num_images)]
-        null_text_1LD = self.text.tokens([negative_prompt])
+        null_text_1LD = self.text.tokens([how.negative_prompt])
         prompts = [layout.prompt for layout in layouts]
         if not formats:
             text_RLD = self.text.tokens(prompts)[picture_of]
@@ -272,7 +288,7 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         null = self._ground(conditions.null(whole.rows(slice(1))), size, masked, compat, device)
         text_RLD = self.text.tokens([*prompts, *phrases])[row_R]
         region_RHW = None
-        if apart and merge == "regions":  # an instance that is drawn alone is in slot 0
+        if apart and how.merge == "regions":  # an instance that is drawn alone is in slot 0
             region_RHW = attention_mask.regions(of_rows, *size)[row_R, 0].unflatten(1, size).to(device)
         picture_R = torch.tensor(pictures, device=device)
         return Rows(text_RLD, grounding, picture_R, null_text_1LD, null, len(picture_of), region_RHW)
@@ -317,9 +333,9 @@ class InstanceDiffusionPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixi
         width: int | None,
         generator: Generators | None,
         latents: Tensor | None,
-        device: torch.device,
     ) -> Tensor:
         """(P, C, h, w) in float32: `latents`, or noise from the generator."""
+        device = self._execution_device
         shape = (count, *self.latent_shape(height, width))
         if latents is not None:
             if latents.shape[:2] != shape[:2]:

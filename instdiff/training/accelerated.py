@@ -12,9 +12,9 @@ from accelerate.utils import broadcast_object_list
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from instdiff.device import resolve
+from instdiff.networks.device import resolve
 from instdiff.schema import Strict
-from instdiff.training.engine import Engine, Loss, Made, Optimisation, Row
+from instdiff.training.engine import Engine, Loss, Optimisation, Result, Row
 
 
 class Hardware(Strict):
@@ -92,7 +92,7 @@ class Accelerated(Engine):
         mean: Tensor = self.accelerator.reduce(value.to(self.device), "mean")
         return mean.cpu()
 
-    def on_first_process(self, make: Callable[[], Made]) -> Made:
+    def on_first_process(self, make: Callable[[], Result]) -> Result:
         """What the first process makes, on every process; an OSError of the first is raised on all."""
         if self.num_processes == 1:
             return make()
@@ -105,8 +105,8 @@ class Accelerated(Engine):
         broadcast_object_list(outcome)
         if outcome[1] is not None:
             raise OSError(outcome[1])
-        made: Made = outcome[0]
-        return made
+        result: Result = outcome[0]
+        return result
 
     def show(self, step: int, row: Row) -> None:
         """Tell the trackers."""

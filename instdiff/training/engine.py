@@ -7,13 +7,13 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from instdiff.device import PLAIN, Place, arithmetic
+from instdiff.networks.device import PLAIN, Place, arithmetic
 from instdiff.progress import Watch
 from instdiff.schema import Share, Strict
 
 Loss = Callable[[int], Tensor]  # number of a batch -> its mean loss, a scalar
 Row = dict[str, float]  # of the log
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Optimisation(Strict):
@@ -66,7 +66,7 @@ class Engine:
         """Over all processes."""
         return value
 
-    def on_first_process(self, make: Callable[[], Made]) -> Made:
+    def on_first_process(self, make: Callable[[], Result]) -> Result:
         """What the first process makes, on every process; an OSError of the first is raised on all."""
         return make()
 

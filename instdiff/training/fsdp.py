@@ -83,7 +83,7 @@ class Sharded(Accelerated):
             full = state.full_tensor()
             return full.cpu() if self.rank == 0 else None
         if isinstance(state, dict):
-            return {name: self.whole(one) for name, one in state.items()}
+            return {name: self.whole(value) for name, value in state.items()}
         return state
 
     def part(self, whole: Tensor, like: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ class Sharded(Accelerated):
         """The gradients of what is not cut."""
         gradients = [weight.grad for weight in self.whole_everywhere if weight.grad is not None]
         if gradients:
-            flat: Tensor = self.accelerator.reduce(torch.cat([one.flatten() for one in gradients]), "mean")
-            for gradient, mean in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+            flat: Tensor = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+            for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
 

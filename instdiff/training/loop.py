@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
-from instdiff import atomic
+from instdiff.files import atomic
 from instdiff.progress import track
 from instdiff.training.engine import Engine, Loss, Optimisation, Row
 
@@ -70,13 +70,16 @@ class Training:
         for module, name in ((self.trained, "trained"), (self.averaged, "averaged")):
             module.load_state_dict(self._parts(state[name], module.state_dict()))
         moments = state["optimiser"]["state"]  # by the number of the parameter
-        parts = {number: self._parts(one, dict.fromkeys(one, self.trained[number])) for number, one in moments.items()}
+        parts = {
+            number: self._parts(tensors, dict.fromkeys(tensors, self.trained[number]))
+            for number, tensors in moments.items()
+        }
         self.optimiser.load_state_dict({**state["optimiser"], "state": parts})
         self.engine.load_state(state.get("engine", {}))
         self.rows, self.step, self.total = state["rows"], state["step"], state.get("total", self.total)
 
     def _parts(self, tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self.engine.part(one, like[name]) for name, one in tensors.items()}
+        return {name: self.engine.part(tensor, like[name]) for name, tensor in tensors.items()}
 
 
 def local(weight: Tensor) -> Tensor:
@@ -166,9 +169,9 @@ def advance(training: Training, loss: Loss, how: Optimisation, step: int) -> Non
 def _averaging(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """EMA whose decay grows from nothing to `decay`, so that the first weights are soon forgotten."""
 
-    def average(kept: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
+    def average(averages: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        torch._foreach_lerp_([local(one) for one in kept], [local(one) for one in weights], share)
+        torch._foreach_lerp_([local(weight) for weight in averages], [local(weight) for weight in weights], share)
 
     return average
 

@@ -8,6 +8,7 @@ Legend: B pictures, N slots, C channels, h w latent cells, L tokens, D features.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from instdiff.data.samples import laid_out
-from instdiff.device import PLAIN
 from instdiff.layouts.geometry import crop, iou
 from instdiff.model import conditions
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import clip, detector, vae
+from instdiff.networks.device import PLAIN
 from instdiff.randomness import torch_generator
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
@@ -33,7 +34,7 @@ MIN_IOU = 0.5  # of box and detection, for an instance to be in place
 
 
 class ProbeParams(Strict):
-    """How often, on how many layouts, judged by whom."""
+    """How often, on how many layouts, and when to stop."""
 
     every: PositiveInt  # steps; a multiple of optimisation.log_every
     layouts: PositiveInt  # drawn each time
@@ -41,10 +42,15 @@ class ProbeParams(Strict):
     guidance: float  # of the sampler
     min_score: Share  # of a detection
     patience: int | None  # probes in a row without a higher share in place that end the training
-    text: Path  # folder of the text encoder
-    vae: Path  # folder of the autoencoder
-    detector: Path  # folder of the detector
-    judge: Path  # folder of the CLIP that names colours and textures
+
+
+class Models(NamedTuple):
+    """Folders of what the probe draws and judges with."""
+
+    text: Path
+    vae: Path
+    detector: Path
+    judge: Path  # the CLIP that names colours and textures
 
 
 class Probe:
@@ -53,6 +59,7 @@ class Probe:
     def __init__(
         self,
         params: ProbeParams,
+        models: Models,
         layouts: Sequence[Layout],
         engine: Accelerated,
         pictures: Path,
@@ -62,13 +69,13 @@ class Probe:
     ) -> None:
         self.params, self.layouts, self.engine, self.pictures = params, layouts, engine, pictures
         self.masked_attention, self.compat = masked_attention, compat  # as it is trained
-        self.text = clip.load_text(params.text)
+        self.text = clip.load_text(models.text)
         self.text.model.to(engine.device)
         if engine.rank == 0:
             name = "cpu" if engine.device.type == "cpu" else str(engine.device)  # of a process among several: cpu:0
             where = PLAIN.model_copy(update={"name": name})
-            self.autoencoder = vae.load(params.vae, where)
-            self.detector, self.judge = detector.load(params.detector, where), clip.load(params.judge, where)
+            self.autoencoder = vae.load(models.vae, where)
+            self.detector, self.judge = detector.load(models.detector, where), clip.load(models.judge, where)
             pictures.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, step: int, unet: InstanceUNet) -> Row:
@@ -87,11 +94,11 @@ class Probe:
         return patience is not None and len(shares) > patience and max(shares[:-patience]) >= max(shares[-patience:])
 
     def _judged(self, step: int, x_BChw: Tensor) -> Row:
-        drawn = self.decode(x_BChw)
-        grid = sheet(drawn)
+        pictures = self.decode(x_BChw)
+        grid = sheet(pictures)
         Image.fromarray(grid).save(self.pictures / f"{step:08d}.png")
         self.engine.show_picture(step, grid)
-        placed, coloured = list(self._placed(drawn)), list(self._coloured(drawn))
+        placed, coloured = list(self._placed(pictures)), list(self._coloured(pictures))
         row = {"in_place": float(np.mean(placed))} if placed else {}
         return row | ({"right_colour": float(np.mean(coloured))} if coloured else {})
 
@@ -104,10 +111,10 @@ class Probe:
         size, device = unet.config.sample_size, self.engine.device
         shape = (len(self.layouts), unet.config.in_channels, size, size)
         x_BChw = torch.randn(shape, generator=torch_generator(0, "probe")).to(device)
-        captions = [self._features([one.phrase for one in layout.instances]) for layout in self.layouts]
-        given = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
+        captions = [self._features([instance.phrase for instance in layout.instances]) for layout in self.layouts]
+        whole = laid_out(self.layouts, captions, unet.unifusion.config, self.compat).to(device)
         grid = (size, size) if self.masked_attention else None
-        null_and_given = conditions.cat([conditions.null(given), given])
+        null_and_given = conditions.cat([conditions.null(whole), whole])
         grounding = unet.ground(null_and_given, masked=grid, compat=self.compat)
         tokens = self.text.tokens([*[""] * len(self.layouts), *(layout.prompt for layout in self.layouts)])
         solver = scheduler("dpm")
@@ -126,20 +133,20 @@ class Probe:
     def _features(self, phrases: Sequence[str]) -> Tensor:
         return self.text.pooled(["", *phrases])[1:].cpu()
 
-    def _placed(self, drawn: Sequence[Picture]) -> Iterator[bool]:
-        for layout, found in zip(self.layouts, self.detector.detect(drawn), strict=True):
+    def _placed(self, pictures: Sequence[Picture]) -> Iterator[bool]:
+        for layout, detections in zip(self.layouts, self.detector.detect(pictures), strict=True):
             for instance in layout.instances:
                 if instance.box is not None:
                     yield any(
-                        one.category == instance.category
-                        and one.score >= self.params.min_score
-                        and iou(one.box, instance.box) >= MIN_IOU
-                        for one in found
+                        detection.category == instance.category
+                        and detection.score >= self.params.min_score
+                        and iou(detection.box, instance.box) >= MIN_IOU
+                        for detection in detections
                     )
 
-    def _coloured(self, drawn: Sequence[Picture]) -> Iterator[bool]:
+    def _coloured(self, pictures: Sequence[Picture]) -> Iterator[bool]:
         """Does the judge prefer an instance's phrase to the same with another colour in its place?"""
-        for layout, picture in zip(self.layouts, drawn, strict=True):
+        for layout, picture in zip(self.layouts, pictures, strict=True):
             for instance in layout.instances:
                 words = instance.phrase.split()
                 named = [word for word in words if word in COLOURS]

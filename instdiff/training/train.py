@@ -12,13 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from instdiff import atomic, recipes, stage
+from instdiff import stage
 from instdiff.data.batches import Batch, Batches, Feed
+from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import ShardSet, last
 from instdiff.data.samples import Source
 from instdiff.data.source import SampleParams, identity, refuse_without_instances, samples, stores
-from instdiff.drawing import Drawing, Sampler
+from instdiff.files import atomic, recipes
 from instdiff.model.conditions import Conditions
+from instdiff.model.drawing import Drawing, Sampler
 from instdiff.model.noise_schedule import eps_loss, noised
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusion, counts_first
@@ -29,7 +31,7 @@ from instdiff.training.engine import Optimisation, Row
 from instdiff.training.fsdp import engine
 from instdiff.training.initial_weights import Start, merge, start
 from instdiff.training.loop import fit
-from instdiff.training.probe import Probe, ProbeParams
+from instdiff.training.probe import Models, Probe, ProbeParams
 from instdiff.work import resume
 
 LOG, PICTURES = "log.csv", "probe"
@@ -67,12 +69,12 @@ class Objective(nn.Module):
         return eps_loss(predicted.float(), batch.noise_BChw, batch.timesteps_B, self.params.min_snr)
 
 
-def zero_gradient_for_unused(unifusion: nn.Module, given: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
+def zero_gradient_for_unused(unifusion: nn.Module, inputs: tuple[Conditions], tokens_BTW: Tensor) -> Tensor:
     """The same tokens; where no mask is given, with a gradient of zero for the weights that only masks use.
 
     Processes wait for each other's gradients. A hook, since elsewhere the weights may be cut over the processes.
     """
-    mask_given_BN = given[0].mask_given_BN
+    mask_given_BN = inputs[0].mask_given_BN
     if not isinstance(unifusion, UniFusion) or not counts_first(mask_given_BN) or mask_given_BN.any():
         return tokens_BTW
     parts = (unifusion.mask_in, unifusion.mask_trunk)
@@ -115,28 +117,45 @@ def gates(unet: nn.Module) -> Row:
     scales = [weight.detach() for name, weight in unet.named_parameters() if ".scale_u." in name]
     opened = {"gate": torch.stack(alphas).tanh().abs().mean().item()}
     return opened | (
-        {"scale_u": torch.cat([one.flatten() for one in scales]).tanh().abs().mean().item()} if scales else {}
+        {"scale_u": torch.cat([scale.flatten() for scale in scales]).tanh().abs().mean().item()} if scales else {}
     )
 
 
 def run(
-    *, shipped: Path, shards: Path, embeddings: Path, unet: Path, instance: Path, params: Params
+    *,
+    shipped: Path,
+    shards: Path,
+    embeddings: Path,
+    text: Path,
+    vae: Path,
+    unet: Path,
+    detector: Path,
+    judge: Path,
+    instance: Path,
+    params: Params,
 ) -> dict[str, float]:
-    """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes."""
+    """Shards, embeddings, base -> instance layers; every process of a run calls this, the first one writes.
+
+    Encoders are read where `data.source` is pictures, and with the detector and the judge where there is a probe.
+    """
     if params.source == "import":
         if not (shipped / "layers").is_dir():
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
     refuse_without_instances(where)
-    scratch = resume.folder(resume.digest(__name__, params, *identity(where, params.data), unet))
+    encoders = Encoders(text, vae)
+    models = Models(text, vae, detector, judge)
+    inputs = [*identity(where, encoders, params.data), unet]
+    inputs += [] if params.probe is None else models
+    scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
     torch.manual_seed(params.seed)
     drawing = Drawing(**params.drawing.model_dump(), masked_attention=params.masked_attention)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u, drawing=drawing)
     start(model, params.start)
-    probe = None if params.probe is None else probe_of(params, params.probe, where, processes, scratch / PICTURES)
-    steps = train(params, samples(where, params, processes.device), model, processes, scratch, probe)
+    probe = probe_of(params, models, where, processes, scratch / PICTURES)
+    steps = train(params, samples(where, encoders, params, processes.device), model, processes, scratch, probe)
     processes.gather(model)
     merge(model)
     weights = sum(weight.numel() for weight in model.instance_layers().values())
@@ -146,11 +165,15 @@ def run(
     return metrics
 
 
-def probe_of(params: Params, how: ProbeParams, where: Sequence[ShardSet], engine: Accelerated, pictures: Path) -> Probe:
-    """The probe, drawing as the layers are trained."""
-    layouts = last(where, how.layouts)
+def probe_of(
+    params: Params, models: Models, where: Sequence[ShardSet], engine: Accelerated, pictures: Path
+) -> Probe | None:
+    """The probe that params ask for, drawing as the layers are trained."""
+    if params.probe is None:
+        return None
+    layouts = last(where, params.probe.layouts)
     masked, compat = params.masked_attention, params.compat
-    return Probe(how, layouts, engine, pictures, masked_attention=masked, compat=compat)
+    return Probe(params.probe, models, layouts, engine, pictures, masked_attention=masked, compat=compat)
 
 
 def write(model: InstanceUNet, instance: Path, scratch: Path, params: Params, metrics: dict[str, float]) -> None:

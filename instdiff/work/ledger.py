@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
 from instdiff.work.outcomes import Failure
+
+LEDGER = tables.columns(  # what could not be done, and why; index -1 is the whole picture
+    key=pa.string(), index=pa.int32(), reason=pa.string(), detail=pa.string()
+)
 
 
 def utf8(text: str) -> str:

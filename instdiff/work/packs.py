@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instdiff import atomic, provenance, tables
+from instdiff.files import atomic, provenance, tables
 from instdiff.progress import track
-from instdiff.tables import LEDGER
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure
-from instdiff.work.parts import Answer, Execution, Keyed, Output, resumed
+from instdiff.work.parts import Answer, Execution, Keyed, resumed
 from instdiff.work.workers import executor
 
 Counts = dict[str, int]
@@ -41,6 +40,15 @@ class Pack:
     name: str
     parts: Mapping[str, Path]
     digest: str  # of the bytes of them all
+
+
+class Output(NamedTuple):
+    """Where a stage's rows and its ledger go."""
+
+    table: Path
+    schema: pa.Schema
+    ledger: Path
+    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
 
 
 class Outputs(NamedTuple):
@@ -119,7 +127,7 @@ def annotated(
     make = partial(_answered, todo=todo, annotate=annotate, to=to, retry=work.retry, count=count)
     makes = [(pack.name, pack.digest, partial(make, pack=pack)) for pack in packs]
     outputs = Outputs({"table": to.table}, to.ledger, place(to.table))
-    return {"instances": 0, "failed": 0, **made(jobs(makes, digest, outputs), outputs, work)}
+    return {"instances": 0, "failed": 0, **update(jobs(makes, digest, outputs), outputs, work)}
 
 
 def jobs(makes: Iterable[tuple[str, str, Make]], digest: str, to: Outputs) -> list[Job]:
@@ -131,7 +139,7 @@ def jobs(makes: Iterable[tuple[str, str, Make]], digest: str, to: Outputs) -> li
     return listed
 
 
-def made(
+def update(
     todo: Sequence[Job], to: Outputs, work: Execution, finish: Callable[[str, Path], None] = lambda output, folder: None
 ) -> Counts:
     """Take over, make and gather; `finish` adds to an output's folder what is of no single pack. The sums of counts."""
@@ -237,19 +245,19 @@ def _answered(
     count: Callable[[Sequence[dict[str, Any]]], Counts],
 ) -> tuple[Ledger, Counts]:
     items = todo(pack)
-    known = {} if before is None else _known(items, before)
+    answers = {} if before is None else _earlier_answers(items, before)
     rows: list[dict[str, Any]] = []
     failed = Ledger()
-    for answer in resumed(items, lambda again: annotate(again, pack), known, retry):
+    for answer in resumed(items, lambda again: annotate(again, pack), answers, retry):
         rows += answer.rows
         for index, failure in answer.failures:
             failed.add(answer.key, index, failure)
     tables.write(folder / "table" / f"{NUMBER}.parquet", rows, to.schema)
-    kept = {} if to.wanted is None else {"kept": sum(row[to.wanted] is not None for row in rows)}
-    return failed, {"instances": len(rows), **kept, **count(rows), "failed": len(failed.rows), **failed.counts()}
+    kept_rows = {} if to.wanted is None else {"kept": sum(row[to.wanted] is not None for row in rows)}
+    return failed, {"instances": len(rows), **kept_rows, **count(rows), "failed": len(failed.rows), **failed.counts()}
 
 
-def _known(items: Sequence[Keyed], before: Path) -> dict[str, Answer]:
+def _earlier_answers(items: Sequence[Keyed], before: Path) -> dict[str, Answer]:
     answers = {item.key: Answer(item.key, [], []) for item in items}
     for row in pq.read_table(before / "table" / f"{NUMBER}.parquet").to_pylist():
         answers[row["key"]].rows.append(row)

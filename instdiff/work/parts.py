@@ -1,7 +1,7 @@
 """Work in parts: each is complete or absent, so a kill costs one part and the run after it ends in the same bytes.
 
-Parts lie beside the output they will become, in `.<output>.parts-<digest>`; the digest is of everything that decides
-their content. They stay while the ledger has rows, for these can be tried again by reason, and go when it has none.
+Who calls keeps the folder of the parts, named by a digest of everything that decides their content (resume.py), joins
+them and removes it. What failed can be tried again by reason while it is there. Of tables that grow: packs.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import PositiveInt
 
-from instdiff import atomic, tables
+from instdiff.files import atomic, tables
 from instdiff.progress import track
 from instdiff.schema import Strict
-from instdiff.tables import LEDGER
 from instdiff.work.ledger import Ledger
 from instdiff.work.outcomes import Failure
 from instdiff.work.workers import Workers, executor
@@ -86,50 +85,6 @@ class Part:
         return pq.read_table(self.folder / "ledger.parquet")
 
 
-class Output(NamedTuple):
-    """Where a stage's rows and its ledger go."""
-
-    table: Path
-    schema: pa.Schema
-    ledger: Path
-    wanted: str | None = None  # the column that the stage is there for, null where it could not be filled
-
-
-def annotated(items: Sequence[Keyed], annotate: Annotate, to: Output, digest: str, work: Work) -> dict[str, int]:
-    """Make the parts that are missing, join all into table and ledger; how many rows, failures, and of each reason."""
-    scratch = place(to.table, digest)
-    parts = cut(items, annotate, scratch, to.schema, work)
-    make_all(parts, work)
-    failed = ledger_of(parts)
-    table = joined([part.rows() for part in parts], to.schema)
-    count = tables.write(to.table, table, to.schema)
-    failed.write(to.ledger)
-    clear(scratch, keep=bool(failed.rows))
-    kept = {} if to.wanted is None else {"kept": count - table[to.wanted].null_count}
-    return {"instances": count, **kept, "failed": len(failed.rows), **failed.counts()}
-
-
-def place(output: Path, digest: str) -> Path:
-    """The folder of an output's parts."""
-    return output.parent / f".{output.stem}.parts-{digest}"
-
-
-def clear(scratch: Path, *, keep: bool) -> None:
-    """Remove the parts that no run will ask for: those of other digests, and these unless they are kept."""
-    for other in {scratch, *scratch.parent.glob(f"{scratch.name.rpartition('-')[0]}-*")}:
-        if other != scratch or not keep:
-            atomic.remove(other)
-
-
-def cut(items: Sequence[Keyed], annotate: Annotate, to: Path, schema: pa.Schema, work: Work) -> list[Part]:
-    """The parts of a list, in its order; their folders are `to`/000000 and so on."""
-    starts = range(0, len(items), work.part_size)
-    return [
-        Part(to / f"{number:06d}", tuple(items[start : start + work.part_size]), annotate, schema, work.retry)
-        for number, start in enumerate(starts)
-    ]
-
-
 def cut_into(
     batches: Sequence[Sequence[Keyed]], annotate: Annotate, to: Path, schema: pa.Schema, work: Work
 ) -> list[Part]:
@@ -144,7 +99,7 @@ def cut_into(
 
 def make_all(parts: Sequence[Part], work: Work) -> None:
     """Make what is missing of them."""
-    for _ in track(_made(parts, work), sum(len(part.items) for part in parts), "pictures"):
+    for _ in track(_make_each(parts, work), sum(len(part.items) for part in parts), "pictures"):
         pass
 
 
@@ -166,13 +121,6 @@ def jobs_of(parts: Sequence[Part], work: Work) -> list[tuple[Part, ...]]:
     return [tuple(job) for job in jobs]
 
 
-def ledger_of(parts: Sequence[Part]) -> Ledger:
-    """What could not be done in any of them."""
-    failed = Ledger()
-    failed.rows = joined([part.failures() for part in parts], LEDGER).to_pylist()
-    return failed
-
-
 def joined(tables_of_parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     """One table of many, or of none."""
     return pa.concat_tables([schema.empty_table(), *tables_of_parts]).combine_chunks()
@@ -187,7 +135,7 @@ def make(job: Sequence[Part]) -> int:
         return sum(1 for part in job for _ in _steps(part))
 
 
-def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
+def _make_each(parts: Sequence[Part], work: Work) -> Iterator[None]:
     """Make every part, here or by the workers; one step a picture."""
     with executor(work.workers) as submit_all:
         if submit_all is None:
@@ -206,28 +154,28 @@ def _made(parts: Sequence[Part], work: Work) -> Iterator[None]:
 
 
 def resumed(
-    items: Sequence[Keyed], annotate: Annotate, known: Mapping[str, Answer], retry: tuple[str, ...]
+    items: Sequence[Keyed], annotate: Annotate, before: Mapping[str, Answer], retry: tuple[str, ...]
 ) -> Iterator[Answer]:
     """The answer to each item, in order: as it is known, or made now where it is not or failed for one of `retry`."""
-    again = [item for item in items if _unanswered(item, known, retry)]
+    again = [item for item in items if _unanswered(item, before, retry)]
     fresh = iter(annotate(again)) if again else iter(())
     for item in items:
-        yield next(fresh) if _unanswered(item, known, retry) else known[item.key]
+        yield next(fresh) if _unanswered(item, before, retry) else before[item.key]
 
 
-def _unanswered(item: Keyed, known: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
-    return item.key not in known or any(failure.reason in retry for _, failure in known[item.key].failures)
+def _unanswered(item: Keyed, before: Mapping[str, Answer], retry: tuple[str, ...]) -> bool:
+    return item.key not in before or any(failure.reason in retry for _, failure in before[item.key].failures)
 
 
 def _steps(part: Part) -> Iterator[None]:
-    known = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
-    if not any(_unanswered(item, known, part.retry) for item in part.items):
+    before = {answer.key: answer for answer in _read(part)} if part.folder.is_dir() else {}
+    if not any(_unanswered(item, before, part.retry) for item in part.items):
         yield from [None] * len(part.items)
         return
     with atomic.folder(part.folder) as folder:
         (folder / FILES).mkdir()
         ledger, rows = Ledger(), []
-        for answer in resumed(part.items, part.annotate, known, part.retry):
+        for answer in resumed(part.items, part.annotate, before, part.retry):
             for name, content in answer.files:
                 (folder / FILES / name).write_bytes(content)
             for index, failure in answer.failures:

@@ -12,13 +12,20 @@ from pathlib import Path
 
 import grimp
 
-from instdiff import atomic, provenance
+from instdiff.files import atomic, provenance
 from instdiff.schema import Strict
 
 PACKAGES = ("instdiff", "data_prep", "eval")
-STARTERS = frozenset(
-    {"instdiff.stage", "instdiff.values", "instdiff.combinations", "instdiff.progress", "instdiff.atomic"}
-)  # no byte of an output is theirs
+STARTERS = frozenset(  # no byte of an output is theirs
+    {
+        "instdiff.config.combinations",
+        "instdiff.config.values",
+        "instdiff.files.atomic",
+        "instdiff.files.value_faults",
+        "instdiff.progress",
+        "instdiff.stage",
+    }
+)
 
 
 def digest(stage: str, params: Strict, *inputs: Path | str) -> str:

@@ -47,9 +47,9 @@ def _scattered(
             side, ratio = rng.uniform(*sides), np.exp(rng.uniform(-0.2, 0.2))
             width, height = min(side * ratio, SIZE - 4), min(side / ratio, SIZE - 4)
             x, y = (rng.uniform(extent / 2 + 1, SIZE - extent / 2 - 1) for extent in (width, height))
-            one = Placed(*_words(rng), x, y, width, height, rng.uniform(-0.25, 0.25))
-            if max((_iou(one.box, other.box) for other in placed), default=0.0) <= overlap[1]:
-                placed.append(one)
+            candidate = Placed(*_words(rng), x, y, width, height, rng.uniform(-0.25, 0.25))
+            if max((_iou(candidate.box, other.box) for other in placed), default=0.0) <= overlap[1]:
+                placed.append(candidate)
             if len(placed) == count:
                 break
         worst = max((_iou(a.box, b.box) for n, a in enumerate(placed) for b in placed[:n]), default=0.0)
@@ -116,8 +116,17 @@ def _same_shape(rng: np.random.Generator) -> list[Placed]:
     placed = _scattered(rng, int(rng.integers(2, 5)), (21, 29), (0.0, 0.1))
     colours = rng.choice(list(COLOURS), len(placed), replace=False)
     return [
-        Placed(placed[0].category, str(colour), one.texture, one.x, one.y, one.width, one.height, one.angle)
-        for one, colour in zip(placed, colours, strict=True)
+        Placed(
+            placed[0].category,
+            str(colour),
+            instance.texture,
+            instance.x,
+            instance.y,
+            instance.width,
+            instance.height,
+            instance.angle,
+        )
+        for instance, colour in zip(placed, colours, strict=True)
     ]
 
 

@@ -31,7 +31,7 @@ class Corpus:
     @property
     def captions(self) -> list[str]:
         """The prompt of each scene."""
-        return [one.caption for one in self.scenes]
+        return [scene.caption for scene in self.scenes]
 
 
 def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corpus:
@@ -42,8 +42,8 @@ def rendered(seed: int, count: int, groups: Sequence[str], workers: int) -> Corp
         ordered: Callable[..., Iterable[list[Scene]]] = map
         if workers > 1:  # a worker starts by importing what this process has: seconds
             ordered = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
-        scenes = tuple(one for chunk in track(ordered(render, chunks), len(chunks), "chunk") for one in chunk)
-    return Corpus(scenes, np.stack([one.picture for one in scenes]))
+        scenes = tuple(scene for chunk in track(ordered(render, chunks), len(chunks), "chunk") for scene in chunk)
+    return Corpus(scenes, np.stack([scene.picture for scene in scenes]))
 
 
 def _chunk(seed: int, groups: tuple[str, ...], numbers: range) -> list[Scene]:

@@ -56,7 +56,7 @@ class Scene:
     @property
     def caption(self) -> str:
         """The prompt that names every instance and the background, and no place."""
-        return " and ".join(one.caption for one in self.instances) + f" on a {self.background} background"
+        return " and ".join(instance.caption for instance in self.instances) + f" on a {self.background} background"
 
 
 def phrase(colour: str, texture: str, category: str) -> str:
@@ -79,8 +79,8 @@ def paint(placed: list[Placed], background: str, rng: np.random.Generator) -> Sc
     canvas = _background(background, rng)
     owner = np.full((SIZE, SIZE), -1)
     whole = []
-    for number, one in enumerate(placed):
-        alpha, rgb, mask = _instance(one, rng)
+    for number, placed_instance in enumerate(placed):
+        alpha, rgb, mask = _instance(placed_instance, rng)
         canvas = canvas * (1 - alpha[..., None]) + rgb * alpha[..., None]
         owner[mask] = number
         whole.append(int(mask.sum()))
@@ -88,8 +88,10 @@ def paint(placed: list[Placed], background: str, rng: np.random.Generator) -> Sc
     if any(mask.sum() < max(MIN_PIXELS, MIN_VISIBLE * area) for mask, area in zip(seen, whole, strict=True)):
         return None
     instances = tuple(
-        SceneInstance(one.category, one.colour, one.texture, masks.box_of(mask), mask)
-        for one, mask in zip(placed, seen, strict=True)
+        SceneInstance(
+            placed_instance.category, placed_instance.colour, placed_instance.texture, masks.box_of(mask), mask
+        )
+        for placed_instance, mask in zip(placed, seen, strict=True)
     )
     return Scene(np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8), background, instances)
 
@@ -114,19 +116,19 @@ def _background(name: str, rng: np.random.Generator) -> Floats:
     return np.asarray(tone + relief[name]()[..., None])
 
 
-def _instance(one: Placed, rng: np.random.Generator) -> tuple[Floats, Floats, Mask]:
+def _instance(placed: Placed, rng: np.random.Generator) -> tuple[Floats, Floats, Mask]:
     """Opacity (H, W), colour (H, W, 3) and mask (H, W) of one instance on an empty canvas."""
     x, y = _grid()
-    dx, dy = x - one.x, y - one.y
-    cosine, sine = np.cos(one.angle), np.sin(one.angle)
+    dx, dy = x - placed.x, y - placed.y
+    cosine, sine = np.cos(placed.angle), np.sin(placed.angle)
     along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
-    u, v = along / (one.width / 2), across / (one.height / 2)
-    distance = SHAPES[one.category](u, v) * min(one.width, one.height) / 2
-    if one.texture == "fluffy":
+    u, v = along / (placed.width / 2), across / (placed.height / 2)
+    distance = SHAPES[placed.category](u, v) * min(placed.width, placed.height) / 2
+    if placed.texture == "fluffy":
         distance = distance + 1.6 * (smooth_noise(rng, distance.shape, 1.6) - 0.5)
     cover = np.clip(0.5 - distance, 0, 1)
-    light, white, opacity = TEXTURES[one.texture](Surface(u, v, along, across, np.clip(-distance, 0, None), rng))
-    rgb = np.array(COLOURS[one.colour]) / 255 * (1 + light[..., None]) + 0.3 * light[..., None]
+    light, white, opacity = TEXTURES[placed.texture](Surface(u, v, along, across, np.clip(-distance, 0, None), rng))
+    rgb = np.array(COLOURS[placed.colour]) / 255 * (1 + light[..., None]) + 0.3 * light[..., None]
     rgb = np.clip(rgb, 0, 1)
     rgb = rgb + (1 - rgb) * white[..., None] * 0.85
     return cover * opacity, rgb, cover > 0.5

@@ -38,15 +38,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
+from data_prep import annotate, caption, ground, segment, shard, sketch
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
-from instdiff import tables
+from data_prep.sources import scenes as scenes_of_source
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.geometry import pixel
 from instdiff.schema import Rle
-from instdiff.tables import ANNOTATED, IMAGES, LEDGER
 from instdiff.work import packs, parts
-from instdiff.work.ledger import Ledger
+from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure, outcomes
 
 World = tuple[Path, dict[str, Mapping[str, float]]]
@@ -107,9 +108,9 @@ def test_train_and_val_share_no_picture(tmp_path: Path) -> None:
 
 def test_scenes_that_differ_in_seed_split_group_or_index_are_other_scenes() -> None:
     first = [("mixed", range(1))]
-    plain = ingest.orders_of("train", [("mixed", range(2)), ("crowded", range(1))], 3)
-    others = [*ingest.orders_of("val", first, 3), *ingest.orders_of("train", first, 4)]
-    painted = [ingest.painted(order) for order in (*plain, *others)]
+    plain = scenes_of_source.orders_of("train", [("mixed", range(2)), ("crowded", range(1))], 3)
+    others = [*scenes_of_source.orders_of("val", first, 3), *scenes_of_source.orders_of("train", first, 4)]
+    painted = [scenes_of_source.painted(order) for order in (*plain, *others)]
     assert len({answer.rows[0]["sha256"] for answer in painted}) == 5
     assert [order.key for order in plain] == ["train-mixed-000000", "train-mixed-000001", "train-crowded-000000"]
 
@@ -128,7 +129,7 @@ def test_each_value_of_scenes_reaches_ingest(tmp_path: Path) -> None:
 
 def test_an_unknown_group_is_named() -> None:
     with pytest.raises(ValueError, match="no such group of scenes: crowd;"):
-        ingest._known_groups({"crowd": 1})
+        scenes_of_source.refuse_unknown({"crowd": 1})
 
 
 # ---- the same bytes, or nothing -------------------------------------------------------------------------------------
@@ -159,16 +160,16 @@ def test_batches_change_nothing(world: World, tmp_path: Path) -> None:
 def test_ingest_stopped_in_the_middle_leaves_whole_parts_and_no_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    painted = ingest.painted
-    done: list[ingest.Order] = []
+    painted = scenes_of_source.painted
+    done: list[scenes_of_source.Order] = []
 
-    def interrupted(order: ingest.Order) -> parts.Answer:
+    def interrupted(order: scenes_of_source.Order) -> parts.Answer:
         if len(done) == after:
             raise KeyboardInterrupt
         done.append(order)
         return painted(order)
 
-    monkeypatch.setattr(ingest, "painted", interrupted)
+    monkeypatch.setattr(scenes_of_source, "painted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ingested(tmp_path)
     left = contents(tmp_path)
@@ -293,7 +294,7 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
 ) -> None:
     root, _ = world
     digests: list[tuple[str, ...]] = []
-    monkeypatch.setattr(packs, "made", lambda jobs, to, work: digests.append(tuple(job.digest for job in jobs)) or {})
+    monkeypatch.setattr(packs, "update", lambda jobs, to, work: digests.append(tuple(job.digest for job in jobs)) or {})
     schemas = {"images": PICTURES, "given": GIVEN, "instances": INSTANCES}
     read_here = {name: write(root, name, read(root, name, schemas[name]), schemas[name], to=tmp_path / name)
                  for name in schemas}  # fmt: skip
@@ -361,7 +362,7 @@ def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
     for one, counts in zip(instances, tables.read(to["masks"], MASKS)["mask"], strict=True):
         mask = masks.decode(Rle(size=sizes(root)[one["key"]], counts=counts))
         assert masks.box_of(mask) == tuple(one["box"])
-        assert np.isclose(masks.area(mask), masks.box_of(mask).area)
+        assert np.isclose(mask.mean(), masks.box_of(mask).area)
 
 
 def test_captions_say_what_the_source_knows(world: World) -> None:
@@ -537,7 +538,7 @@ def test_an_instance_of_exactly_the_smallest_size_is_kept(
     mask[: its[0], : its[1]] = True
     box = masks.box_of(mask)
     row = {"key": "k", "index": 0, "box": list(box), "mask": masks.encode(mask).counts}
-    share = box.area if limit == "min_box_size" else masks.area(mask)
+    share = box.area if limit == "min_box_size" else float(mask.mean())
     reasons = []
     least = [np.nextafter(share, 0), share, *([np.nextafter(share, 1)] if share < 1 else [])]  # no limit is above 1
     for smallest in least:

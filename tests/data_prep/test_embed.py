@@ -12,10 +12,10 @@ from tiny_encoders import LENGTH
 from data_prep import embed
 from instdiff.data import embeddings, shards
 from instdiff.data.encoders import Texts
-from instdiff.device import PLAIN
 from instdiff.layouts.prompts import Prompts
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import load_text
+from instdiff.networks.device import PLAIN
 
 PARAMS = embed.Params(
     batch_size=2,

@@ -28,8 +28,9 @@ from hypothesis import strategies as st
 
 from data_prep import ingest, sketch
 from data_prep.sources import packing
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.work import packs
+from instdiff.work.ledger import LEDGER
 
 MORE = INGEST.model_copy(update={"num_train": 7})
 
@@ -244,5 +245,5 @@ def test_processes_write_the_annotations_and_shards_that_one_process_writes(tmp_
 def test_counts_are_of_all_packs_made_now_or_before(tmp_path: Path) -> None:
     first = prepared(tmp_path, framed=False)
     assert prepared(tmp_path, framed=False) == first
-    assert tables.read(ledger(tmp_path, "annotate"), tables.LEDGER).empty
+    assert tables.read(ledger(tmp_path, "annotate"), LEDGER).empty
     assert sharded(tmp_path) == sharded(tmp_path, SHARD.model_copy(update={"work": EXECUTION}))

@@ -22,7 +22,7 @@ import yaml
 from dvc.cli.parser import get_main_parser
 
 from instdiff import __main__ as command
-from instdiff import combinations, config
+from instdiff.config import combinations, compose
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -143,7 +143,7 @@ def fault(words: list[str], helps: dict[str, str], capsys: pytest.CaptureFixture
     if find_spec(module) is None:
         return f"there is no module {module}"
     if module == "instdiff.config" and not arguments[0].startswith("["):
-        values = yaml.safe_load(config.composed(arguments, ROOT / "configs"))
+        values = yaml.safe_load(compose.composed(arguments, ROOT / "configs"))
         return next(combinations.faults(values), None)
     return None
 

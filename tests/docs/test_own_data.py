@@ -17,7 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from instdiff import config, stage, values
+from instdiff import stage
+from instdiff.config import compose, values
 from instdiff.layouts import masks
 from instdiff.world import scenes
 
@@ -111,7 +112,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    text = config.composed(["experiment=my-coco", "my=mine", *SMALL, *overrides], ROOT / "configs")
+    text = compose.composed(["experiment=my-coco", "my=mine", *SMALL, *overrides], ROOT / "configs")
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 

@@ -12,7 +12,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
-from eval_world import EYES, PARAMS, many
+from eval_world import JUDGES, PARAMS, many
 from PIL import Image
 
 from eval import compare
@@ -29,16 +29,16 @@ MISSING = {("b", 0): None, ("d", 0): None}
 
 def _row(world: Path, folder: Path, name: str, repainted: dict[tuple[str, int], None], seed: int = 0) -> Path:
     """The pictures with these instances left out, scored, in folder/name with the pictures beside the scores."""
-    drawn = world / f"drawn-{folder.name}-{name}"
-    eval_world.draw(drawn, dict(repainted), 90 + seed)
+    folder_of_pictures = world / f"drawn-{folder.name}-{name}"
+    eval_world.draw(folder_of_pictures, dict(repainted), 90 + seed)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
-    judged = pictures.find(drawn, truth.images, None)
-    eval_world.detected(drawn / "found.json", judged)
-    inputs = row_of_table.Inputs(truth, judged, None, detections.read(drawn / "found.json", judged.sizes))
-    scored = score_row.score(name, inputs, EYES, PARAMS)
+    judged = pictures.find(folder_of_pictures, truth.images, None)
+    eval_world.detected(folder_of_pictures / "found.json", judged)
+    inputs = row_of_table.Inputs(truth, judged, None, detections.read(folder_of_pictures / "found.json", judged.sizes))
+    scored = score_row.score(name, inputs, JUDGES, PARAMS)
     score_row.write(folder / name, scored, row_of_table.sources(name, inputs, "judge", PARAMS))
-    (drawn / "found.json").unlink()
-    return drawn
+    (folder_of_pictures / "found.json").unlink()
+    return folder_of_pictures
 
 
 @pytest.fixture(scope="module")
@@ -51,71 +51,73 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _differences(sides: Path, a: str = "a", b: str = "b") -> dict[str, difference.Difference]:
-    one, other = (difference.read([sides / name / "box"]) for name in (a, b))
-    return {found.name: found for found in difference.of_metrics(one, other, num_resamples=200, seed=0)}
+    side_a, side_b = (difference.read([sides / name / "box"]) for name in (a, b))
+    return {metric.name: metric for metric in difference.of_metrics(side_a, side_b, num_resamples=200, seed=0)}
 
 
 def test_the_difference_is_that_of_the_means_of_the_same_instances(sides: Path) -> None:
-    found = _differences(sides)
-    assert found["box_miou"].value == pytest.approx(2 / 7)  # two of seven were left out in A
-    assert (found["box_miou"].one, found["box_miou"].other) == pytest.approx((5 / 7, 1.0))
-    assert found["box_miou"].paired
-    assert found["box_ap"].paired
-    assert not found["box_ap/category/square"].paired
-    assert found["box_ap"].low <= found["box_ap"].value <= found["box_ap"].high
+    differences = _differences(sides)
+    assert differences["box_miou"].value == pytest.approx(2 / 7)  # two of seven were left out in A
+    assert (differences["box_miou"].a, differences["box_miou"].b) == pytest.approx((5 / 7, 1.0))
+    assert differences["box_miou"].paired
+    assert differences["box_ap"].paired
+    assert not differences["box_ap/category/square"].paired
+    assert differences["box_ap"].low <= differences["box_ap"].value <= differences["box_ap"].high
 
 
 def test_average_precision_is_paired_by_what_it_counted_and_only_bounded_without(sides: Path) -> None:
-    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    a, b = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     paired = _differences(sides)["box_ap"]
-    one.source["num_pictures"] = 5  # of something else
-    bounded = {found.name: found for found in difference.of_metrics(one, other, 200, 0)}["box_ap"]
+    a.source["num_pictures"] = 5  # of something else
+    bounded = {metric.name: metric for metric in difference.of_metrics(a, b, 200, 0)}["box_ap"]
     assert (paired.paired, bounded.paired) == (True, False)
     assert paired.value == bounded.value
 
 
 def test_pairing_leaves_nothing_between_a_result_and_itself(sides: Path) -> None:
-    for one in _differences(sides, "a", "a").values():
-        assert one.value == 0
-        assert not one.certain
-        assert (one.low, one.high) == (0, 0) or not one.paired
+    for metric in _differences(sides, "a", "a").values():
+        assert metric.value == 0
+        assert not metric.certain
+        assert (metric.low, metric.high) == (0, 0) or not metric.paired
 
 
 def test_seeds_are_pooled_layout_by_layout_and_each_is_held_against_its_own(
     sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lacks = {"a": ({("b", 0): None}, {("b", 0): None, ("d", 0): None}), "b": ({}, {("d", 0): None})}
-    drawn = {}
+    pictures = {}
     for side, seeds in lacks.items():
-        drawn[side] = tmp_path / f"pictures-{side}"
+        pictures[side] = tmp_path / f"pictures-{side}"
         for number, lacking in enumerate(seeds, start=1):
             folder = _row(sides, tmp_path / side, f"scribble@{number}", lacking, seed=10 * number + ord(side))
-            (drawn[side] / str(number)).parent.mkdir(exist_ok=True)
-            folder.rename(drawn[side] / str(number))
+            (pictures[side] / str(number)).parent.mkdir(exist_ok=True)
+            folder.rename(pictures[side] / str(number))
     html = str(tmp_path / "page.html")
-    compare.main([str(tmp_path / "a"), str(tmp_path / "b"), "--html", html, "--pictures", *map(str, drawn.values())])
-    shown = capsys.readouterr().out
-    assert "row scribble" in shown
-    assert "means over 2 seeds; 1, 2 of A against 1, 2 of B" in " ".join(shown.split())
-    assert shown.count("b 0 seed 1: square") == shown.count("b 0 seed 2: square") == 1
+    compare.main([str(tmp_path / "a"), str(tmp_path / "b"), "--html", html, "--pictures", *map(str, pictures.values())])
+    output = capsys.readouterr().out
+    assert "row scribble" in output
+    assert "means over 2 seeds; 1, 2 of A against 1, 2 of B" in " ".join(output.split())
+    assert output.count("b 0 seed 1: square") == output.count("b 0 seed 2: square") == 1
     assert Path(html).read_text().count("data:image/webp") == 4
-    one, other = (difference.read([tmp_path / side / f"scribble@{n}" for n in (1, 2)]) for side in ("a", "b"))
-    found = {metric.name: metric for metric in difference.of_metrics(one, other, 200, 0)}
-    assert found["box_miou"].value == pytest.approx(2 / 14)  # one of seven in each seed, and three of fourteen lacked
-    assert (found["box_miou"].one, found["box_miou"].other) == pytest.approx((11 / 14, 13 / 14))
+    a, b = (difference.read([tmp_path / side / f"scribble@{n}" for n in (1, 2)]) for side in ("a", "b"))
+    differences = {metric.name: metric for metric in difference.of_metrics(a, b, 200, 0)}
+    assert differences["box_miou"].value == pytest.approx(
+        2 / 14
+    )  # one of seven in each seed, and three of fourteen lacked
+    assert (differences["box_miou"].a, differences["box_miou"].b) == pytest.approx((11 / 14, 13 / 14))
     alone = [
         difference.of_metrics(*(difference.read([tmp_path / side / f"scribble@{n}"]) for side in ("a", "b")), 200, 0)
         for n in (1, 2)
     ]
     by_seed = [{metric.name: metric for metric in metrics} for metrics in alone]
     for name in ("box_ap", "mask_miou"):
-        assert found[name].paired
-        assert found[name].value == pytest.approx(sum(seed[name].value for seed in by_seed) / 2)
+        assert differences[name].paired
+        assert differences[name].value == pytest.approx(sum(seed[name].value for seed in by_seed) / 2)
     # the same instance is missing in both seeds of A: the seeds of a layout are no news to each other
-    assert (found["mask_miou"].low, found["mask_miou"].high) == pytest.approx(
+    assert (differences["mask_miou"].low, differences["mask_miou"].high) == pytest.approx(
         (by_seed[0]["mask_miou"].low, by_seed[0]["mask_miou"].high)
     )
-    assert found["pim"].value == pytest.approx(found["pim_scribble"].value)
+    assert differences["pim"].value == pytest.approx(differences["pim_scribble"].value)
 
 
 def test_seeds_without_a_pair_or_that_are_one_are_refused(sides: Path) -> None:
@@ -124,14 +126,14 @@ def test_seeds_without_a_pair_or_that_are_one_are_refused(sides: Path) -> None:
         difference.read([a, a])
     with pytest.raises(ValueError, match="have 2 and 1 seeds: each needs another"):
         difference.checked(difference.read([a, b]), difference.read([b]))
-    one, other = compare._rows([("box@1", a, a)]), compare._rows([("box@2", b, b)])
-    assert list(compare._paired(one, other)) == [("box", one["box"], other["box"])]
+    rows_a, rows_b = compare._rows([("box@1", a, a)]), compare._rows([("box@2", b, b)])
+    assert list(compare._paired(rows_a, rows_b)) == [("box", rows_a["box"], rows_b["box"])]
 
 
 def test_turning_the_sides_turns_the_sign(sides: Path) -> None:
     there, back = _differences(sides), _differences(sides, "b", "a")
-    for name, one in there.items():
-        assert (one.value, one.low, one.high) == pytest.approx(
+    for name, series in there.items():
+        assert (series.value, series.low, series.high) == pytest.approx(
             (-back[name].value, -back[name].high, -back[name].low), abs=1e-9
         )
 
@@ -146,9 +148,9 @@ def _held(changes: list[float | None]) -> tuple[difference.Side, difference.Side
     """Two sides whose instances differ by so much in box IoU; None: not judged on one side."""
     rows = [{"key": "a", "index": n, "seed": 0, "category": "bar", "box": [0, 0, 1, 1]} for n in range(len(changes))]
     table = pd.DataFrame(rows).reindex(columns=[*SCORES.names, "seed"])
-    one, other = (table.assign(mask_iou=0.0, pim_point=0.0, box_iou=start) for start in (0.4, 0.4))
-    other["box_iou"] = [None if change is None else 0.4 + change for change in changes]
-    return tuple(difference.Side((Path(),), scores, {}, {}, NOTHING, {}) for scores in (one, other))  # type: ignore[return-value]
+    table_a, table_b = (table.assign(mask_iou=0.0, pim_point=0.0, box_iou=start) for start in (0.4, 0.4))
+    table_b["box_iou"] = [None if change is None else 0.4 + change for change in changes]
+    return tuple(difference.Side((Path(),), scores, {}, {}, NOTHING, {}) for scores in (table_a, table_b))  # type: ignore[return-value]
 
 
 def test_the_greatest_change_comes_first_whichever_way_it_went_and_equals_in_the_order_of_the_table() -> None:
@@ -172,13 +174,13 @@ def test_a_difference_is_certain_when_its_interval_leaves_out_nothing_at_all(
 def test_another_seed_and_another_number_of_draws_give_other_intervals_and_the_same_ones_the_same(
     tmp_path: Path,
 ) -> None:
-    one, other = many(tmp_path / "one", 0.5), many(tmp_path / "other", 0.1)
+    a, b = many(tmp_path / "one", 0.5), many(tmp_path / "other", 0.1)
 
     def ends(num_resamples: int, seed: int) -> list[tuple[float, float]]:
-        found = difference.of_metrics(one, other, num_resamples, seed)
-        assert [metric.name for metric in found] == ["box_miou", "box_ap"]
-        assert all(metric.paired for metric in found)
-        return [(metric.low, metric.high) for metric in found]
+        differences = difference.of_metrics(a, b, num_resamples, seed)
+        assert [metric.name for metric in differences] == ["box_miou", "box_ap"]
+        assert all(metric.paired for metric in differences)
+        return [(metric.low, metric.high) for metric in differences]
 
     assert ends(50, 0) == ends(50, 0)
     for others in (ends(50, 1), ends(51, 0)):
@@ -186,22 +188,22 @@ def test_another_seed_and_another_number_of_draws_give_other_intervals_and_the_s
 
 
 def test_rows_of_other_layouts_are_refused(sides: Path, tmp_path: Path) -> None:
-    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    a, b = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     with pytest.raises(ValueError, match="not of the same layouts"):
-        difference.checked(one, other._replace(scores=other.scores.iloc[1:].reset_index(drop=True)))
+        difference.checked(a, b._replace(scores=b.scores.iloc[1:].reset_index(drop=True)))
 
 
 def test_what_else_differs_is_said(sides: Path) -> None:
-    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
-    assert difference.checked(one, other) == []
-    other.source["judge"] = "another"
-    other.source["detected_by"]["detector"] = "another"
-    assert difference.checked(one, other) == ["judge", "detector"]
+    a, b = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    assert difference.checked(a, b) == []
+    b.source["judge"] = "another"
+    b.source["detected_by"]["detector"] = "another"
+    assert difference.checked(a, b) == ["judge", "detector"]
 
 
 def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp_path: Path) -> None:
     html, plots = tmp_path / "page.html", tmp_path / "plots"
-    drawn = [str(sides / f"drawn-{side}-box") for side in ("a", "b")]
+    folders = [str(sides / f"drawn-{side}-box") for side in ("a", "b")]
     command.main(
         [
             "compare",
@@ -212,7 +214,7 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
             "--plots",
             str(plots),
             "--pictures",
-            *drawn,
+            *folders,
         ]
     )
     text = html.read_text()
@@ -220,14 +222,14 @@ def test_the_page_and_the_plots_hold_both_sides_of_what_changed(sides: Path, tmp
     assert "http" not in text
     assert [text.count(f'alt="{side}: ') for side in "AB"] == [2, 2]
     assert "more differ within bounds that hold 0</summary>" in text
-    records = {one["metric"]: one for one in json.loads((plots / "box.json").read_text())}
+    records = {record["metric"]: record for record in json.loads((plots / "box.json").read_text())}
     assert records["box_miou"]["difference"] == pytest.approx(2 / 7)
     assert sorted(path.name for path in (plots / "box").iterdir()) == ["00-b-0.png", "01-d-0.png"]
     for name, size, box in (("00-b-0", (20, 36), (2, 2, 12, 12)), ("01-d-0", (30, 32), (0, 2, 32, 10))):
         pixels = np.asarray(Image.open(plots / "box" / f"{name}.png"))
         assert pixels.shape[:2] == (size[0], 2 * size[1] + 4)  # A, a gap, B
-        for shown in (pixels[:, : size[1]], pixels[:, size[1] + 4 :]):
-            framed = masks.box_of((shown == compare.LINE).all(-1))
+        for picture in (pixels[:, : size[1]], pixels[:, size[1] + 4 :]):
+            framed = masks.box_of((picture == compare.LINE).all(-1))
             edges = np.array(framed) * (size[1], size[0], size[1], size[0])
             assert edges == pytest.approx(np.array(box))
 
@@ -246,17 +248,17 @@ def test_what_changed_comes_first_bounds_are_folded_and_what_is_the_same_is_coun
         of("sure", 0.1, 0.05, 0.2),
         of("bounded-sure", -2, -3, -1, paired=False),
     ]
-    shown = compare.arranged(metrics)
-    assert [one.name for one in shown.first] == ["sure", "bounded-sure", "perhaps", "turned"]
-    assert [one.name for one in shown.folded] == ["bounded"]
-    assert shown.same == 2
+    listed = compare.sorted_differences(metrics)
+    assert [metric.name for metric in listed.first] == ["sure", "bounded-sure", "perhaps", "turned"]
+    assert [metric.name for metric in listed.folded] == ["bounded"]
+    assert listed.same == 2
 
 
 def test_a_result_beside_itself_is_a_sentence_and_no_table(sides: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["compare", str(sides / "a"), str(sides / "a")])
-    shown = capsys.readouterr().out
-    assert "no metric changed" in shown
-    assert "0.000" not in shown
+    output = capsys.readouterr().out
+    assert "no metric changed" in output
+    assert "0.000" not in output
 
 
 Seen = dict[str, Any]
@@ -267,15 +269,15 @@ def _values(sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words
     seen: Seen = {"rows": []}
     of_metrics, most_changed, show = difference.of_metrics, difference.most_changed, compare.show
 
-    def measured(one: difference.Side, other: difference.Side, num_resamples: int, seed: int) -> Any:
-        seen.update(resamples=num_resamples, seed=seed, sides=(one.folders, other.folders))
-        return of_metrics(one, other, num_resamples, seed)
+    def measured(a: difference.Side, b: difference.Side, num_resamples: int, seed: int) -> Any:
+        seen.update(resamples=num_resamples, seed=seed, sides=(a.folders, b.folders))
+        return of_metrics(a, b, num_resamples, seed)
 
-    def changed(one: difference.Side, other: difference.Side, count: int) -> Any:
+    def changed(a: difference.Side, b: difference.Side, count: int) -> Any:
         seen["count"] = count
-        return most_changed(one, other, count)
+        return most_changed(a, b, count)
 
-    def shown(compared: compare.Compared, whole: bool) -> None:
+    def showing(compared: compare.ComparedRow, whole: bool) -> None:
         seen["whole"] = whole
         seen["rows"].append(compared.name)
         seen["pictures"] = compared.pictures
@@ -283,7 +285,7 @@ def _values(sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words
 
     for module, name, own in ((difference, "of_metrics", measured), (difference, "most_changed", changed)):
         monkeypatch.setattr(module, name, own)
-    monkeypatch.setattr(compare, "show", shown)
+    monkeypatch.setattr(compare, "show", showing)
     monkeypatch.chdir(tmp_path)
     command.main(["compare", str(sides / "a"), str(sides / "b"), *words])
     return seen | {"files": sorted(path.name for path in tmp_path.iterdir() if path.is_file() or path.name == "plots")}
@@ -329,20 +331,20 @@ def test_a_row_that_stands_on_one_side_alone_is_refused(
 
 
 def test_every_option_is_among_those_tried() -> None:
-    known = {(one.option_strings or [one.dest])[-1] for one in compare.parser()._actions}
-    assert known - {"--help"} == OPTIONS.keys()
+    options = {(action.option_strings or [action.dest])[-1] for action in compare.parser()._actions}
+    assert options - {"--help"} == OPTIONS.keys()
 
 
 def test_no_number_is_cut_in_a_terminal_of_80_columns(
     sides: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    one, other = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    a, b = (difference.read([sides / name / "box"]) for name in ("a", "b"))
     longest = difference.Difference("box_ap/category/triangle", 0.657, 0.043, -0.659, -0.567, paired=False)
-    compare.show(compare.Compared("box", one, other, None, [longest], difference.most_changed(one, other, 0), []))
-    shown = capsys.readouterr().out
-    assert longest.name in shown
-    assert "0.657  0.043  -0.614  -0.659 to -0.567" in shown
+    compare.show(compare.ComparedRow("box", a, b, None, [longest], difference.most_changed(a, b, 0), []))
+    output = capsys.readouterr().out
+    assert longest.name in output
+    assert "0.657  0.043  -0.614  -0.659 to -0.567" in output
 
 
 def test_folders_without_a_row_in_common_are_refused(

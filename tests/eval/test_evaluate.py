@@ -19,17 +19,17 @@ from pycocotools.cocoeval import COCOeval
 
 from eval import detect, evaluate
 from eval.finders import choice
-from eval.finders.closed import Closed
+from eval.finders.closed import ClosedFinder
 from eval.inputs import coco, coco_results, ground_truth, pictures
 from eval.scoring import features
 from eval.scoring.columns import SCORES
-from eval.scoring.features import Eyes
+from eval.scoring.features import Judges
 from instdiff import __main__ as command
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import detector
-from instdiff.tables import ANNOTATED, IMAGES
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 
@@ -42,7 +42,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = json.loads(instances.read_text())
     for name, background in (("real", 100), ("drawn", 180), ("other", 30)):
         coco_world.paint(folder / name, content, background)
-        (folder / f"{name}.json").write_text(json.dumps(coco_world.found(content, background)))
+        (folder / f"{name}.json").write_text(json.dumps(coco_world.results_of(content, background)))
     values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     return folder
@@ -108,7 +108,7 @@ def test_every_instance_has_its_line_crowds_and_all_and_the_result_says_where_it
     assert set(scores["key"]) == {
         Path(image["file_name"]).stem
         for image in content["images"]
-        if any(one["image_id"] == image["id"] for one in content["annotations"])
+        if any(annotation["image_id"] == image["id"] for annotation in content["annotations"])
     }
     source = json.loads((row / "provenance.json").read_text())
     assert source["protocol"] == {"name": "box", "formats": ["box"], "mis": 0.0}
@@ -172,12 +172,12 @@ def test_detections_of_the_real_pictures_are_an_alarm_whatever_the_pictures(
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda one: one.unlink(), "1 missing pictures: 000000000100"),
-        (lambda one: shutil.copy(one, one.with_name("more.png")), "1 extra pictures: more.png"),
-        (lambda one: shutil.copy(one, one.with_suffix(".jpg")), "duplicate pictures"),
-        (lambda one: Image.new("RGB", (64, 64)).save(one), "000000000100.png is 64x64"),
-        (lambda one: shutil.copy(one.with_name("000000000121.png"), one), "have the pixels of another of their set"),
-        (lambda one: one.write_bytes(b"no picture"), "000000000100.png: not a readable picture"),
+        (lambda path: path.unlink(), "1 missing pictures: 000000000100"),
+        (lambda path: shutil.copy(path, path.with_name("more.png")), "1 extra pictures: more.png"),
+        (lambda path: shutil.copy(path, path.with_suffix(".jpg")), "duplicate pictures"),
+        (lambda path: Image.new("RGB", (64, 64)).save(path), "000000000100.png is 64x64"),
+        (lambda path: shutil.copy(path.with_name("000000000121.png"), path), "have the pixels of another of their set"),
+        (lambda path: path.write_bytes(b"no picture"), "000000000100.png: not a readable picture"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused_by_name(
@@ -192,8 +192,8 @@ def test_class_positions_in_place_of_category_ids_are_refused(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoilt = _copied(sample, tmp_path)
-    found = json.loads((spoilt / "drawn.json").read_text())
-    (spoilt / "drawn.json").write_text(json.dumps([one | {"category_id": 0} for one in found]))
+    detections = json.loads((spoilt / "drawn.json").read_text())
+    (spoilt / "drawn.json").write_text(json.dumps([detection | {"category_id": 0} for detection in detections]))
     sentence = _refused(capsys, spoilt, tmp_path / "out", "drawn")
     assert "drawn.json: 0: category_id 0 is not among the ground truth's categories" in sentence
 
@@ -202,17 +202,17 @@ def test_masks_of_the_size_of_other_pictures_are_refused(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoilt = _copied(sample, tmp_path)
-    found = json.loads((spoilt / "drawn.json").read_text())
-    found[0]["segmentation"] = {"size": [480, 640], "counts": "0"}
-    (spoilt / "drawn.json").write_text(json.dumps(found))
+    detections = json.loads((spoilt / "drawn.json").read_text())
+    detections[0]["segmentation"] = {"size": [480, 640], "counts": "0"}
+    (spoilt / "drawn.json").write_text(json.dumps(detections))
     assert "segmentation.size (480, 640) is not the picture's" in _refused(capsys, spoilt, tmp_path / "out", "drawn")
 
 
 def test_a_detector_without_masks_is_judged_by_its_boxes(sample: Path, tmp_path: Path) -> None:
     spoilt = _copied(sample, tmp_path)
-    found = json.loads((spoilt / "drawn.json").read_text())
+    detections = json.loads((spoilt / "drawn.json").read_text())
     (spoilt / "drawn.json").write_text(
-        json.dumps([{k: v for k, v in one.items() if k != "segmentation"} for one in found])
+        json.dumps([{k: v for k, v in detection.items() if k != "segmentation"} for detection in detections])
     )
     metrics = _metrics(_evaluate(spoilt, tmp_path / "out", "drawn"))
     assert metrics["box_ap"] == _metrics(_evaluate(sample, tmp_path / "with", "drawn"))["box_ap"]
@@ -223,13 +223,13 @@ def test_the_ends_of_the_scale_are_scored_beside_a_result_and_said_to_lack_where
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [("--real", "real"), ("--real-detections", "real.json"), ("--none", "other")]
-    given = [word for option, name in files for word in (option, str(sample / name))]
-    _evaluate(sample, tmp_path, "drawn", *given)
-    shown = " ".join(capsys.readouterr().out.split())
+    arguments = [word for option, name in files for word in (option, str(sample / name))]
+    _evaluate(sample, tmp_path, "drawn", *arguments)
+    output = " ".join(capsys.readouterr().out.split())
     assert sorted(path.parent.name for path in tmp_path.glob("*/metrics.json")) == ["drawn", "real"]
-    assert "there is no row 'none'" in shown
-    assert "there is no row 'real'" not in shown
-    _evaluate(sample, tmp_path, "drawn", *given, "--none-detections", str(sample / "other.json"))
+    assert "there is no row 'none'" in output
+    assert "there is no row 'real'" not in output
+    _evaluate(sample, tmp_path, "drawn", *arguments, "--none-detections", str(sample / "other.json"))
     assert "there is no row" not in capsys.readouterr().out
     assert json.loads((tmp_path / "none" / "provenance.json").read_text())["protocol"]["formats"] == []
 
@@ -248,31 +248,30 @@ def test_detections_made_here_are_served_again_only_for_the_same_pictures_by_the
 ) -> None:
     eval_world.write(tmp_path)
     eval_world.draw(tmp_path / "drawn", {}, 90)
-    (tmp_path / "detector").mkdir()
-    (tmp_path / "detector" / "weights").write_bytes(b"one")
+    eval_world.write_detector(tmp_path / "detector", b"one")
     values = PARAMS | {"score": PARAMS["score"] | {"num_resamples": 20, "num_resamples_parts": 5}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     detect._loaded.cache_clear()
-    loaded, made, write = [], [], detect.write
+    loaded, calls, write = [], [], detect.write
     monkeypatch.setattr(detector, "load", lambda folder, where: loaded.append(folder) or eval_world.PixelDetector())
-    monkeypatch.setattr(detect, "write", lambda *given: made.append(given) or write(*given))
+    monkeypatch.setattr(detect, "write", lambda *arguments: calls.append(arguments) or write(*arguments))
     layouts_in = ("--layouts", str(tmp_path / "annotated.parquet"), "--images", str(tmp_path / "images.parquet"))
     more = ("--detector", str(tmp_path / "detector"), "--params", str(tmp_path / "params.yaml"))
 
-    def found() -> float:
+    def average_precision() -> float:
         out = ("--row", "box", "--out", str(tmp_path / "out"))
         command.main(["evaluate", "--pictures", str(tmp_path / "drawn"), *layouts_in, *more, *out])
         return _metrics(tmp_path / "out" / "box")["box_miou"]["value"]
 
-    assert (found(), found()) == (1.0, 1.0)
-    assert (len(made), len(loaded)) == (1, 1)
+    assert (average_precision(), average_precision()) == (1.0, 1.0)
+    assert (len(calls), len(loaded)) == (1, 1)
     shutil.rmtree(tmp_path / "drawn")
     eval_world.draw(tmp_path / "drawn", {("b", 0): None}, 90)
-    assert found() == pytest.approx(6 / 7)
-    assert (len(made), len(loaded)) == (2, 1)
+    assert average_precision() == pytest.approx(6 / 7)
+    assert (len(calls), len(loaded)) == (2, 1)
     (tmp_path / "detector" / "weights").write_bytes(b"another")
-    found()
-    assert (len(made), len(loaded)) == (3, 2)
+    average_precision()
+    assert (len(calls), len(loaded)) == (3, 2)
 
 
 def test_several_seeds_are_one_row_each_and_their_spread(sample: Path, tmp_path: Path) -> None:
@@ -305,9 +304,11 @@ def test_layouts_and_tables_of_one_ground_truth_give_the_same_scores(tmp_path: P
     shared += ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out")]
     command.main([*shared, "--row", "tables", "--layouts", str(annotated), "--images", str(images)])
     command.main([*shared, "--row", "layouts", "--layouts", str(tmp_path / "layouts.json")])
-    one, other = (tables.read(tmp_path / "out" / name / "instances.parquet", SCORES) for name in ("tables", "layouts"))
+    scores, other_scores = (
+        tables.read(tmp_path / "out" / name / "instances.parquet", SCORES) for name in ("tables", "layouts")
+    )
     compared = ["key", "index", "category", "area", "box_iou", "mask_iou", "pim_point", "pim_scribble"]
-    assert one[compared].equals(other[compared])
+    assert scores[compared].equals(other_scores[compared])
 
 
 def _truth(**columns: list[str | None]) -> ground_truth.GroundTruth:
@@ -348,8 +349,8 @@ def test_the_table_shows_the_ends_of_the_scale_first_and_leaves_out_what_does_no
     (tmp_path / "z" / "provenance.json").write_text(json.dumps(source | {"layouts": "others"}))
     capsys.readouterr()
     evaluate.show(tmp_path, ["a"])
-    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "±" in line]
-    assert shown == ["real", "none", "a", "b"]
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "±" in line]
+    assert rows == ["real", "none", "a", "b"]
 
 
 class Judging:
@@ -363,11 +364,11 @@ class Judging:
         self.out, self.params, self.looked = out, params, looked
         self.rows[name] = (inputs, protocol)
 
-    def load(self, chosen: Any, folder: Path, _: object) -> Closed:
+    def load(self, chosen: Any, folder: Path, _: object) -> ClosedFinder:
         """In place of loading a finder."""
         self.finder = chosen
         self.loaded.append(folder)
-        return Closed(eval_world.PixelDetector())
+        return ClosedFinder(eval_world.PixelDetector())
 
     @property
     def last(self) -> Any:
@@ -395,14 +396,14 @@ def asked_for(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = from_tables.from_tables(images, rows.assign(mask=None))
     layout_files.write(world / "layouts.json", wanted)  # boxes alone: they do not say how large the pictures are
     for name in ("real", "drawn", "other", "bare"):
-        found = pictures.find(world / name, images, None)
-        eval_world.detected(world / f"{name}.json", found, name)
+        picture_set = pictures.find(world / name, images, None)
+        eval_world.detected(world / f"{name}.json", picture_set, name)
     shutil.copy(world / "drawn.json", world / "fewer.json")
     content = json.loads((world / "drawn.json").read_text())
     (world / "fewer.json").write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
-    for name in ("detector", "judge"):
-        (world / name).mkdir()
-        (world / name / "weights").write_text(name)
+    eval_world.write_detector(world / "detector", b"detector")
+    (world / "judge").mkdir()
+    (world / "judge" / "weights").write_text("judge")
     (world / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     values = PARAMS | {"score": PARAMS["score"] | {"min_score": 0.125}}
     (world / "others.yaml").write_text(yaml.safe_dump(values))
@@ -431,10 +432,10 @@ OPTIONS: dict[str, Check] = {
         lambda seen: set(seen.last.truth.images["caption"]),
         {"another"},
     ),
-    "--detections": ({"--detections": ["fewer.json"]}, lambda seen: len(seen.last.found.annotations), 2),
+    "--detections": ({"--detections": ["fewer.json"]}, lambda seen: len(seen.last.detections.annotations), 2),
     "--detector": (
         {"--detections": None, "--detector": ["detector"]},
-        lambda seen: ([path.name for path in seen.loaded], len(seen.last.found.annotations)),
+        lambda seen: ([path.name for path in seen.loaded], len(seen.last.detections.annotations)),
         (["detector"], 7),
     ),
     "--finder": (
@@ -479,7 +480,7 @@ OPTIONS: dict[str, Check] = {
     ),
     "--real-detections": (
         {**ENDS, "--real-detections": ["real.json"]},
-        lambda seen: ([*seen.rows], seen.folder("real"), seen.rows["real"][0].found.provenance["detector"]),
+        lambda seen: ([*seen.rows], seen.folder("real"), seen.rows["real"][0].detections.provenance["detector"]),
         (["real", "drawn"], "real", "real"),
     ),
     "--none": (
@@ -489,7 +490,7 @@ OPTIONS: dict[str, Check] = {
     ),
     "--none-detections": (
         {**ENDS, "--none-detections": ["bare.json"]},
-        lambda seen: ([*seen.rows], seen.folder("none"), seen.rows["none"][0].found.provenance["detector"]),
+        lambda seen: ([*seen.rows], seen.folder("none"), seen.rows["none"][0].detections.provenance["detector"]),
         (["none", "drawn"], "bare", "bare"),
     ),
     "--protocol": (
@@ -518,15 +519,15 @@ def _judging(asked_for: Path, patch: pytest.MonkeyPatch, at: Path, changed: dict
     patch.setattr(choice, "load", seen.load)
     detect._loaded.cache_clear()
 
-    def look(folder: Path, digest: str, params: object) -> Eyes:
+    def look(folder: Path, digest: str, params: object) -> Judges:
         seen.loaded.append(folder)
-        return Eyes(eval_world.PixelJudge(), eval_world.PixelJudge(), digest)
+        return Judges(eval_world.PixelJudge(), eval_world.PixelJudge(), digest)
 
-    patch.setattr(features, "look", look)
+    patch.setattr(features, "load_judges", look)
     words = []
     for option, values in (BASE | changed).items():
         plain = option in {"--out", "--row", "--protocol", "--size", "--finder", "--phrases", "--marker", "--metrics"}
-        words += [] if values is None else [option, *(one if plain else str(asked_for / one) for one in values)]
+        words += [] if values is None else [option, *(value if plain else str(asked_for / value) for value in values)]
     command.main(["evaluate", *words])
     return seen
 
@@ -562,15 +563,15 @@ def test_an_option_that_would_change_nothing_is_refused(
 
 
 def test_every_option_is_among_those_tried() -> None:
-    known = {one.option_strings[-1] for one in evaluate.parser()._actions}
-    assert known - {"--help"} == OPTIONS.keys()
+    options = {action.option_strings[-1] for action in evaluate.parser()._actions}
+    assert options - {"--help"} == OPTIONS.keys()
 
 
 def test_the_size_given_is_that_of_layouts_that_do_not_say_theirs(
     asked_for: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {"--size": ["64"], "--pictures": ["squares"], "--detections": None, "--detector": ["detector"]}
-    seen = _judging(asked_for, monkeypatch, tmp_path, given | {"--layouts": ["layouts.json"], "--images": None})
+    arguments = {"--size": ["64"], "--pictures": ["squares"], "--detections": None, "--detector": ["detector"]}
+    seen = _judging(asked_for, monkeypatch, tmp_path, arguments | {"--layouts": ["layouts.json"], "--images": None})
     assert set(seen.last.truth.images[["height", "width"]].itertuples(index=False, name=None)) == {(64, 64)}
 
 
@@ -616,20 +617,24 @@ def test_boxes_are_judged_on_all_instances_and_masks_where_they_are(
     """pycocotools on the same files, an instance without a mask as a region of its box that does not count."""
 
     def unmask(content: dict[str, Any]) -> None:
-        for place, one in enumerate(content["annotations"][:-1]):
+        for place, annotation in enumerate(content["annotations"][:-1]):
             if place % 3 == 0:
-                one["segmentation"] = ([], None, [[]], [[one["bbox"][0], one["bbox"][1]]])[place % 4]
+                annotation["segmentation"] = ([], None, [[]], [[annotation["bbox"][0], annotation["bbox"][1]]])[
+                    place % 4
+                ]
 
     copy = _with_truth(sample, tmp_path, unmask)
     row = _evaluate(copy, tmp_path / "out", "drawn")
     metrics, whole = _metrics(row), _metrics(_evaluate(sample, tmp_path / "whole", "drawn"))
     assert metrics["box_ap"] == whole["box_ap"]
     truth = json.loads((copy / "instances_val.json").read_text())
-    for one in truth["annotations"]:
-        if isinstance(one["segmentation"], dict) or (one["segmentation"] and len(one["segmentation"][0]) > 4):
+    for annotation in truth["annotations"]:
+        if isinstance(annotation["segmentation"], dict) or (
+            annotation["segmentation"] and len(annotation["segmentation"][0]) > 4
+        ):
             continue
-        x, y, w, h = one["bbox"]
-        one |= {"segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]], "iscrowd": 1}
+        x, y, w, h = annotation["bbox"]
+        annotation |= {"segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]], "iscrowd": 1}
     (copy / "ignored.json").write_text(json.dumps(truth))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(copy / "ignored.json")
@@ -641,9 +646,9 @@ def test_boxes_are_judged_on_all_instances_and_masks_where_they_are(
     scores = tables.read(row / "instances.parquet", SCORES)
     num_masked = int(scores["mask_iou"].notna().sum())
     assert metrics["mask_miou"]["n"] == num_masked < metrics["box_miou"]["n"] == len(scores)
-    said = capsys.readouterr().out.replace("\n", " ")
-    assert f"{num_masked} of {len(scores)} instances have a mask: metrics of masks count those alone" in said
-    assert "pieces of polygons with fewer than three points were left out" in said
+    output = capsys.readouterr().out.replace("\n", " ")
+    assert f"{num_masked} of {len(scores)} instances have a mask: metrics of masks count those alone" in output
+    assert "pieces of polygons with fewer than three points were left out" in output
 
 
 FIELDS = [
@@ -652,9 +657,10 @@ FIELDS = [
     lambda content: content.update(info="exported", licenses=None),
     lambda content: content["categories"].extend([{"id": 99, "name": "cat"}, {"id": 99, "name": "dog"}, {"id": None}]),
     lambda content: [
-        one.update(image_id=str(one["image_id"]), iscrowd=str(one["iscrowd"])) for one in content["annotations"]
+        annotation.update(image_id=str(annotation["image_id"]), iscrowd=str(annotation["iscrowd"]))
+        for annotation in content["annotations"]
     ],
-    lambda content: [one.update(file_name=f"images\\{one['file_name']}") for one in content["images"]],
+    lambda content: [image.update(file_name=f"images\\{image['file_name']}") for image in content["images"]],
 ]
 
 
@@ -679,7 +685,10 @@ TWICE = [
     (lambda content: content["images"][0].update(file_name=f"b/{content['images'][1]['file_name']}"), "rename one"),
     (lambda content: content["annotations"][3].update(image_id=1), "annotations.3: image_id 1 is not among the images"),
     (lambda content: content["annotations"][3].update(category_id=0), "annotations.3: category_id 0 is not among"),
-    (lambda content: [one.update(iscrowd="1") for one in content["annotations"]], "annotations are crowds (iscrowd 1)"),
+    (
+        lambda content: [annotation.update(iscrowd="1") for annotation in content["annotations"]],
+        "annotations are crowds (iscrowd 1)",
+    ),
 ]
 
 
@@ -687,10 +696,10 @@ TWICE = [
 def test_records_that_cannot_be_told_apart_or_placed_are_refused_by_name(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, sentence: str
 ) -> None:
-    said = _refused(capsys, _with_truth(sample, tmp_path, change), tmp_path / "out", "drawn")
-    assert "instances_val.json: " in said
-    assert sentence in said
-    assert said.count("\n") == 1
+    message = _refused(capsys, _with_truth(sample, tmp_path, change), tmp_path / "out", "drawn")
+    assert "instances_val.json: " in message
+    assert sentence in message
+    assert message.count("\n") == 1
 
 
 PLACES, IDS = {"0010": 1, "0011": 2, "7": 3, "cat": 4}, {7: "cat", 5: "0011"}
@@ -727,11 +736,11 @@ def test_a_result_whose_file_name_is_not_its_ids_is_refused(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = _copied(sample, tmp_path)
-    found = json.loads((copy / "drawn.json").read_text())
-    for one in found:
-        one["file_name"] = f"val/{one['image_id']:012d}.png"
-    found[3]["file_name"] = "val/000000000101.png"
-    (copy / "drawn.json").write_text(json.dumps(found))
+    detections = json.loads((copy / "drawn.json").read_text())
+    for detection in detections:
+        detection["file_name"] = f"val/{detection['image_id']:012d}.png"
+    detections[3]["file_name"] = "val/000000000101.png"
+    (copy / "drawn.json").write_text(json.dumps(detections))
     assert "drawn.json: 3: file_name 'val/000000000101.png' is not that of image_id" in _refused(
         capsys, copy, tmp_path, "drawn"
     )

@@ -30,10 +30,10 @@ def test_the_frame_is_that_of_the_instances_box(box: tuple[float, ...], edges: t
     for side in ("a", "b"):
         (tmp_path / side).mkdir()
         Image.new("RGB", (20, 10)).save(tmp_path / side / "k.png")
-    shown = compare._side_by_side(compared([(tmp_path / "a", tmp_path / "b")]), {"seed": 0, "key": "k", "box": box})
-    assert len(shown) == 2
-    for one in shown:
-        framed = np.argwhere((np.asarray(one) == compare.LINE).all(-1))
+    sides = compare._side_by_side(compared([(tmp_path / "a", tmp_path / "b")]), {"seed": 0, "key": "k", "box": box})
+    assert len(sides) == 2
+    for picture in sides:
+        framed = np.argwhere((np.asarray(picture) == compare.LINE).all(-1))
         left, top, right, bottom = edges
         assert framed.min(0).tolist() == [top, left] and framed.max(0).tolist() == [bottom, right]
 
@@ -49,7 +49,8 @@ def test_each_seed_shows_its_own_folders_and_without_a_picture_none(tmp_path: Pa
     record = {"key": "k", "box": (0, 0, 1, 1)}
     for seed, shade in enumerate((50, 90)):
         assert [
-            np.asarray(one)[1, 1, 0] for one in compare._side_by_side(compared(folders), {**record, "seed": seed})
+            np.asarray(picture)[1, 1, 0]
+            for picture in compare._side_by_side(compared(folders), {**record, "seed": seed})
         ] == [shade] * 2
     (folders[1][1] / "k.png").unlink()
     assert compare._side_by_side(compared(folders), {**record, "seed": 1}) == []

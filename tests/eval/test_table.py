@@ -19,9 +19,9 @@ def test_a_number_stands_with_half_of_its_interval() -> None:
     assert number({"value": 16.94, "n": 10, "low": 16.0, "high": 17.0}) == "16.9[dim]±.50[/dim]"
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.9949, ".99"), (0.995, "1.0"), (0.9951, "1.0"), (-0.25, "-0.25")])
-def test_a_number_that_rounds_to_one_has_one_decimal(value: float, shown: str) -> None:
-    assert number({"value": value, "n": 1, "low": 0.0, "high": 0.0}) == f"{shown}[dim]±.00[/dim]"
+@pytest.mark.parametrize(("value", "expected"), [(0.9949, ".99"), (0.995, "1.0"), (0.9951, "1.0"), (-0.25, "-0.25")])
+def test_a_number_that_rounds_to_one_has_one_decimal(value: float, expected: str) -> None:
+    assert number({"value": value, "n": 1, "low": 0.0, "high": 0.0}) == f"{expected}[dim]±.00[/dim]"
 
 
 def test_nine_metrics_fit_a_terminal_of_eighty_columns_and_what_was_not_measured_is_a_dash() -> None:
@@ -46,8 +46,8 @@ def test_a_long_name_of_a_row_costs_no_number() -> None:
 
 def test_a_long_name_stands_in_one_line_where_there_is_room() -> None:
     page = StringIO()
-    shown = table({"reconstructed, ours": {"a": {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}}})
-    Console(width=80, file=page).print(shown)
+    printed = table({"reconstructed, ours": {"a": {"value": 0.5, "n": 10, "low": 0.4, "high": 0.6}}})
+    Console(width=80, file=page).print(printed)
     assert page.getvalue().splitlines()[-1].split() == ["reconstructed,", "ours", ".50±.10"]
 
 

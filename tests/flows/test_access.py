@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import serve, server
-from flows.server import Access
+from flows import serve
+from flows.serving import server
+from flows.serving.server import Access
 
 TOKEN = "instdiff:secret"
 
@@ -47,11 +48,11 @@ def test_what_is_written_is_known_again_and_a_new_token_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "ACCESS", tmp_path / "access")
-    assert serve.known() is None
+    assert serve.last_access() is None
     for _ in range(2):
         one = server.new(4321)
         serve.written(one)
-        assert serve.known() == one
+        assert serve.last_access() == one
         assert (tmp_path / "access").stat().st_mode & 0o777 == 0o600
     assert server.new(4321).token != server.new(4321).token
     assert server.new(4321).address == "http://127.0.0.1:4321"

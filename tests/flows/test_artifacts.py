@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows import artifacts, dag
-from flows.pages import ADDRESS
-from instdiff import tables
-from instdiff.tables import LEDGER
+from flows.graph import dag
+from flows.results import artifacts
+from flows.serving.pages import ADDRESS
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER
 
 
 def test_what_is_shown_is_what_the_stages_say() -> None:
@@ -20,7 +21,7 @@ def test_what_is_shown_is_what_the_stages_say() -> None:
         "b": dag.Node("b", ("a",), False, {"gpus": 1}),
         "c": dag.Node("c", ("a",), False, {"show": {"ledger": "data/ledger"}}),
     }
-    assert artifacts.shown(graph) == {
+    assert artifacts.shown_files(graph) == {
         "metrics": Path("metrics.json"),
         "page": Path("report.html"),
         "ledger": Path("data/ledger"),

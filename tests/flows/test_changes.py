@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows import metrics
-from flows.metrics import Change
+from flows.results import metrics
+from flows.results.metrics import Change
 
 
 def metric(value: float, half: float = 0.1, **more: str) -> dict[str, object]:

@@ -23,23 +23,11 @@ from hypothesis import strategies as st
 from prefect.exceptions import ParameterTypeError
 
 from eval.scoring.headline import HEADLINE
-from flows import (
-    artifacts,
-    dag,
-    experiments,
-    gpus,
-    metrics,
-    nursery,
-    pages,
-    paper_flow,
-    parameters,
-    pipeline,
-    serve,
-    server,
-    settings,
-    tree,
-)
-from flows.nursery import ClosedError, CommandFailedError, Nursery
+from flows import paper_flow, pipeline, serve
+from flows.graph import dag, nursery, tree
+from flows.graph.nursery import ClosedError, CommandFailedError, Nursery
+from flows.results import artifacts, experiments, metrics
+from flows.serving import gpus, pages, parameters, server, settings
 from instdiff.progress import TAG
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +54,7 @@ def repro(forks: Nursery, stage: str) -> list[str]:
 def test_the_graph_is_dvcs_and_what_is_stale_makes_its_descendants_stale(repository: Path) -> None:
     toy_graph.dvc("repro", "-q", at=repository)
     assert not any(node.stale for node in dag.load().values())
-    pipeline.config.compile_params(["d.fails=true"])
+    pipeline.compose.compile_params(["d.fails=true"])
     graph = dag.load()
     assert {name: list(node.upstream) for name, node in graph.items()} == toy_graph.EDGES
     assert {name for name, node in graph.items() if node.stale} == {"d", "e"}
@@ -108,7 +96,7 @@ def test_no_command_starts_once_the_nursery_has_closed(repository: Path) -> None
 
 def test_closing_the_nursery_ends_a_stage_and_leaves_no_lock(repository: Path) -> None:
     toy_graph.dvc("repro", "-q", "b", at=repository)
-    pipeline.config.compile_params(["d.waits=true"])
+    pipeline.compose.compile_params(["d.waits=true"])
     said: list[str] = []
 
     def stage(one: Nursery) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from starlette.types import Message, Receive, Scope, Send
 
-from flows import confine, pages, pipeline, serve, server
-from flows.entrance import ENTRANCE, Entrance
-from instdiff.gate import Gate, refusal
+from flows import pipeline, serve
+from flows.serving import confine, pages, server
+from flows.serving.entrance import ENTRANCE, Entrance
+from instdiff.app.gate import Gate, refusal
 
 OWN = "http://127.0.0.1:4200"
 FOREIGN = [
@@ -164,7 +165,7 @@ def test_each_server_has_a_token_of_its_own_that_stands_in_no_command(monkeypatc
     token = environment["PREFECT_SERVER_API_AUTH_STRING"]
     assert environment["PREFECT_API_AUTH_STRING"] == token
     assert token not in " ".join(command)
-    assert command[1:] == ["-m", "flows.server"]  # behind the gate
+    assert command[1:] == ["-m", "flows.serving.server"]  # behind the gate
     assert environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == environment["PREFECT_API_URL"].removesuffix("/api")
 
 
@@ -176,7 +177,7 @@ def test_only_this_user_reads_the_token_and_a_second_ui_is_sent_to_the_first(
     with serve.alone():
         serve.written(access)
         assert serve.ACCESS.stat().st_mode & 0o077 == 0
-        assert serve.known() == access
+        assert serve.last_access() == access
         with pytest.raises(RuntimeError, match=f"already runs at {access.entrance}"), serve.alone():
             pass
     with serve.alone():

@@ -7,7 +7,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from flows import pages, server, tree
+from flows.graph import tree
+from flows.serving import pages, server
 
 MD5 = "0123456789abcdef0123456789abcdef"
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import back, dag, gpus, parameters, tree
+from flows import back
+from flows.graph import dag, tree
 from flows.grid import Variant, command
+from flows.serving import gpus, parameters
 
 GRAPH = {
     name: dag.Node(name, upstream, False, {})

@@ -8,7 +8,7 @@ from dvc.api import DVCFileSystem
 from rich.console import Console
 
 from flows import grid
-from instdiff import config
+from instdiff.config import compose
 
 ROOT = Path(__file__).parents[2]
 STAGE = """
@@ -98,8 +98,8 @@ def test_a_grid_of_which_nothing_has_run_says_so_and_what_to_do(
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grid").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_of_a_grid_changes_a_value_and_no_two_are_one(path: Path) -> None:
     variants = grid.read(path).variants.values()
-    composed = [config.composed(one.overrides, ROOT / "configs") for one in variants]
-    assert len({config.composed([], ROOT / "configs"), *composed}) == len(composed) + 1
+    composed = [compose.composed(one.overrides, ROOT / "configs") for one in variants]
+    assert len({compose.composed([], ROOT / "configs"), *composed}) == len(composed) + 1
 
 
 def test_a_grid_that_is_wrong_is_named(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_row_that_is_added_later_is_drawn_and_no_other_again(whole: Path, tmp_
     folder = again(whole, tmp_path / "more")
     values = yaml.safe_load((folder / "params.yaml").read_text())
     values["rows"]["mine"] = values["rows"]["box"] | {"mis": 0.0}
-    values["here"]["drawn"] = paper.drawn(list(values["rows"]), [])
+    values["here"]["drawn"] = paper.rows_to_draw(list(values["rows"]), [])
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for name in ("generated", "detections", "scores"):
         shutil.copytree(whole / "data" / name, folder / "data" / name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows import progress
+from flows.results import progress
 
 UNITS = 40
 

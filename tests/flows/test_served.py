@@ -40,7 +40,9 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows import gpus, pipeline, serve, server, tree
+from flows import pipeline, serve
+from flows.graph import tree
+from flows.serving import gpus, server
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")
@@ -129,7 +131,7 @@ class Ui:
             )
         until(self._serves, "the deployments are served")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        started = [one for one in children if b"flows.server" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        started = [one for one in children if b"flows.serving.server" in Path(f"/proc/{one}/cmdline").read_bytes()]
         self.server = int(started[0]) if started else self.server  # one that answers already is not started again
 
     def _serves(self) -> bool:
@@ -457,7 +459,7 @@ def test_branches_run_side_by_side_and_a_failure_stops_only_its_descendants(
         return {row["stage"]: row["how"] for row in latest("stages")}
 
     for value in (1, 2):  # DVC now knows what `a` makes of 1, while dvc.lock says 2
-        pipeline.config.compile_params([f"a.value={value}"])
+        pipeline.compose.compile_params([f"a.value={value}"])
         toy_graph.dvc("repro", "-q", "a", at=toy)
     failed = pipeline.pipeline(overrides=["d.fails=true", "meet=true"], return_state=True)
     assert failed.is_failed()

@@ -20,14 +20,14 @@ from transformers import CLIPConfig, CLIPModel
 from data_prep.embed import encode
 from instdiff.checkpoints import official
 from instdiff.data.batches import Batch
-from instdiff.device import PLAIN
-from instdiff.formats import LOCATION_FORMATS
+from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.model import noise_schedule
 from instdiff.model.conditions import Conditions
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import inception, sam_masks
 from instdiff.networks.clip import Clip
 from instdiff.networks.detector import Detector
+from instdiff.networks.device import PLAIN
 from instdiff.networks.sam import decoded
 from instdiff.training.train import Objective
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instdiff import __main__ as command
-from instdiff import device, options
+from instdiff import options
+from instdiff.networks import device
 
 EVALUATE = ["evaluate", "--pictures", "p", "--layouts", "l.json"]
 COCO = ["coco", "--instances", "i.json", "--out", "o"]

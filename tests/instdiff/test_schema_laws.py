@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from instdiff.formats import BY_NAME, FORMATS, LOCATED, RELEASED, Slots, points_of
+from instdiff.layouts.formats import BY_NAME, FORMATS, LOCATED, RELEASED, Slots, points_of
 from instdiff.schema import Box, Instance, Layout, Point
 
 edge = st.floats(-2, 2, allow_nan=False)

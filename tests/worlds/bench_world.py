@@ -15,15 +15,15 @@ from PIL import Image
 from eval import detect as eval_detect
 from eval.answerers.answerer import Question
 from eval.benchmarks import pictures
-from eval.benchmarks.evidence import Found
-from eval.benchmarks.pictures import Shown
-from eval.benchmarks.shape import Case
-from eval.finders.choice import Vocabulary
-from eval.finders.finder import Finder, Labelled
+from eval.benchmarks.benchmark import Case
+from eval.benchmarks.judge_outputs import TextDetections
+from eval.benchmarks.pictures import ExpectedPicture
+from eval.finders.choice import DetectionVocabulary
+from eval.finders.finder import Finder, LabelledBox
 from eval.inputs.pictures import digest_of
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.work.outcomes import Failure
 from instdiff.world import scenes
 
@@ -34,7 +34,7 @@ def _mig(colours: Sequence[str]) -> dict[str, Any]:
     boxes = ([0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.5, 0.0, 1.0, 0.5])
     names = ("dog", "sports ball", "cat")
     segments = [{"bbox": boxes[n], "label": f"a {colour} {names[n]}"} for n, colour in enumerate(colours)]
-    caption = "a photo of " + " and ".join(one["label"] for one in segments) + " "
+    caption = "a photo of " + " and ".join(segment["label"] for segment in segments) + " "
     return {"caption": caption, "segment": segments, "image_id": "17"}
 
 
@@ -197,7 +197,7 @@ def write(folder: Path, name: str, pages: Mapping[str, Any] | None = None) -> li
             case ".parquet":
                 pd.DataFrame(content).to_parquet(path)
             case ".jsonl" if isinstance(content, list):
-                path.write_text("".join(json.dumps(one) + "\n" for one in content))
+                path.write_text("".join(json.dumps(record) + "\n" for record in content))
             case ".txt":
                 path.write_text(content)
             case ".yaml":
@@ -217,21 +217,21 @@ def paint(folder: Path, cases: Sequence[Case], colour: tuple[int, int, int] = (9
     return folder
 
 
-def found(**texts: Sequence[tuple[float, ...]]) -> dict[str, Found]:
+def detections_of(**texts: Sequence[tuple[float, ...]]) -> dict[str, TextDetections]:
     """Detections by text, each x0, y0, x1, y1 and a score."""
     return {
-        text.replace("_", " "): Found(np.array(ones)[:, :4].reshape(-1, 4), np.array([one[4] for one in ones]))
-        for text, ones in texts.items()
+        text.replace("_", " "): TextDetections(np.array(rows)[:, :4].reshape(-1, 4), np.array([row[4] for row in rows]))
+        for text, rows in texts.items()
     }
 
 
-def detect(path: Path, finder: Finder, source: str, shown: Sequence[Shown]) -> None:
+def detect(path: Path, finder: Finder, source: str, expected: Sequence[ExpectedPicture]) -> None:
     """Let a finder look for the texts of each picture's own instances."""
-    there = pictures.whole(shown)
-    own = [tuple(one.texts) for one in shown if one.path is not None]
+    there = pictures.whole(expected)
+    own = [tuple(picture.texts) for picture in expected if picture.path is not None]
     classes = tuple(sorted({text for texts in own for text in texts}))
     made_by: dict[str, object] = {"pictures": there.digest, "detector": source}
-    eval_detect.write(path, finder, there, Vocabulary(classes, tuple(own)), made_by, DETECT)
+    eval_detect.write(path, finder, there, DetectionVocabulary(classes, tuple(own)), made_by, DETECT)
 
 
 # ---- scenes and their oracle --------------------------------------------------------------------------------------
@@ -241,10 +241,10 @@ def write_scenes(folder: Path, count: int) -> list[scenes.Scene]:
     """Tables and real pictures of scenes whose instances overlap."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "real").mkdir()
-    images, rows, drawn = [], [], []
+    images, rows, written = [], [], []
     for number in range(count):
         scene = scenes.scene(5, number, "overlapping")
-        drawn.append(scene)
+        written.append(scene)
         key = f"scene-{number}"
         height, width = scene.picture.shape[:2]
         images.append(
@@ -258,28 +258,28 @@ def write_scenes(folder: Path, count: int) -> list[scenes.Scene]:
                 "sha256": "",
             }
         )
-        rows += [_row(key, index, one) for index, one in enumerate(scene.instances)]
+        rows += [_row(key, index, instance) for index, instance in enumerate(scene.instances)]
         Image.fromarray(scene.picture).save(folder / "real" / f"{key}.png")
     tables.write(folder / "images.parquet", images, IMAGES)
     tables.write(folder / "annotated.parquet", rows, ANNOTATED)
-    return drawn
+    return written
 
 
-def _row(key: str, index: int, one: scenes.SceneInstance) -> dict[str, object]:
+def _row(key: str, index: int, instance: scenes.SceneInstance) -> dict[str, object]:
     return {
         "key": key,
         "index": index,
-        "category": one.category,
-        "box": list(one.box),
+        "category": instance.category,
+        "box": list(instance.box),
         "score": 1.0,
-        "mask": masks.encode(one.mask).counts,
-        "caption": one.caption,
+        "mask": masks.encode(instance.mask).counts,
+        "caption": instance.caption,
         "backend": "given",
-        "point": list(one.box.centre),
+        "point": list(instance.box.centre),
         "scribble": None,
         "outline": None,
-        "colour": one.colour,
-        "texture": one.texture,
+        "colour": instance.colour,
+        "texture": instance.texture,
     }
 
 
@@ -288,15 +288,21 @@ class OracleFinder:
 
     classes = None
 
-    def __init__(self, drawn: Sequence[scenes.Scene]) -> None:
-        self._scenes = {digest_of(one.picture): one for one in drawn}
+    def __init__(self, drawn_scenes: Sequence[scenes.Scene]) -> None:
+        self._scenes = {digest_of(scene.picture): scene for scene in drawn_scenes}
 
     def find(self, pictures: Sequence[NDArray[np.uint8]], texts: Sequence[Sequence[str]]) -> list[list[Any]]:
         seen = []
         for picture, wanted in zip(pictures, texts, strict=True):
             scene = self._scenes.get(digest_of(picture))
             instances = () if scene is None else scene.instances
-            seen.append([Labelled(one.category, 1.0, one.box, one.mask) for one in instances if one.category in wanted])
+            seen.append(
+                [
+                    LabelledBox(instance.category, 1.0, instance.box, instance.mask)
+                    for instance in instances
+                    if instance.category in wanted
+                ]
+            )
         return seen
 
 
@@ -305,18 +311,19 @@ class OracleAnswerer:
 
     judge, settings = "oracle", "{}"
 
-    def __init__(self, drawn: Sequence[scenes.Scene]) -> None:
-        self._scenes = {digest_of(one.picture): one for one in drawn}
-        self.asked = 0
+    def __init__(self, drawn_scenes: Sequence[scenes.Scene]) -> None:
+        self._scenes = {digest_of(scene.picture): scene for scene in drawn_scenes}
+        self.num_asked = 0
 
-    def answer(self, shown: Sequence[NDArray[np.uint8]], questions: Sequence[Question]) -> list[str | Failure]:
-        self.asked += len(questions)
-        return ["Yes." if self._holds(one) else "No" for one in questions]
+    def answer(self, images: Sequence[NDArray[np.uint8]], questions: Sequence[Question]) -> list[str | Failure]:
+        self.num_asked += len(questions)
+        return ["Yes." if self._holds(question) else "No" for question in questions]
 
-    def _holds(self, one: Question) -> bool:
-        scene = self._scenes.get(one.picture)
-        if scene is None or one.region is None:
+    def _holds(self, question: Question) -> bool:
+        scene = self._scenes.get(question.picture)
+        if scene is None or question.region is None:
             return False
         return any(
-            each.caption in one.text and np.allclose(each.box, one.region, atol=1e-5) for each in scene.instances
+            each.caption in question.text and np.allclose(each.box, question.region, atol=1e-5)
+            for each in scene.instances
         )

@@ -39,7 +39,7 @@ def instances() -> Record:
 def captions() -> Record:
     """What captions_val.json holds: the second caption of a picture before the first of the next."""
     images = instances()["images"]
-    told = [
+    annotations = [
         {
             "id": 2 * number + nth,
             "image_id": image["id"],
@@ -48,7 +48,7 @@ def captions() -> Record:
         for number, image in enumerate(images)
         for nth in range(2)
     ]
-    return {"images": images, "annotations": told}
+    return {"images": images, "annotations": annotations}
 
 
 def write(folder: Path) -> tuple[Path, Path]:
@@ -66,29 +66,29 @@ def paint(folder: Path, content: Record, background: int) -> None:
     for image in content["images"]:
         rng = np.random.default_rng(image["id"] + background)
         pixels = rng.integers(background, background + 30, (image["height"], image["width"], 3)).astype(np.uint8)
-        for one in content["annotations"]:
-            if one["image_id"] == image["id"]:
-                x, y, width, height = (round(edge) for edge in one["bbox"])
-                pixels[y : y + height, x : x + width] = COLOURS[one["category_id"]]
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == image["id"]:
+                x, y, width, height = (round(edge) for edge in annotation["bbox"])
+                pixels[y : y + height, x : x + width] = COLOURS[annotation["category_id"]]
         Image.fromarray(pixels).save(folder / f"{Path(image['file_name']).stem}.png")
 
 
-def found(content: Record, seed: int) -> list[Record]:
+def results_of(content: Record, seed: int) -> list[Record]:
     """A detector's list of results: most instances, a little beside their place, and some that are not there."""
     rng = np.random.default_rng(seed)
-    sizes = {one["id"]: (one["height"], one["width"]) for one in content["images"]}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     results = []
-    for one in content["annotations"]:
-        height, width = sizes[one["image_id"]]
-        if rng.random() < 0.15 or one["iscrowd"]:
+    for annotation in content["annotations"]:
+        height, width = sizes[annotation["image_id"]]
+        if rng.random() < 0.15 or annotation["iscrowd"]:
             continue
-        x, y, w, h = (float(edge) for edge in one["bbox"])
+        x, y, w, h = (float(edge) for edge in annotation["bbox"])
         x, y = np.clip(x + rng.integers(-1, 2), 0, width - 4), np.clip(y + rng.integers(-1, 2), 0, height - 4)
-        category = one["category_id"] if rng.random() < 0.9 else 18
+        category = annotation["category_id"] if rng.random() < 0.9 else 18
         box = [float(x), float(y), min(w, width - x), min(h, height - y)]
         results.append(
             {
-                "image_id": one["image_id"],
+                "image_id": annotation["image_id"],
                 "category_id": category,
                 "bbox": box,
                 "score": float(round(rng.uniform(0.3, 1), 3)),

@@ -19,11 +19,11 @@ from PIL import Image
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN, PICTURES
 from data_prep.sources import packing
-from instdiff import tables as parquet
-from instdiff.device import PLAIN
+from instdiff.files import tables as parquet
 from instdiff.layouts import masks
+from instdiff.layouts.columns import IMAGES
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Rle
-from instdiff.tables import IMAGES
 from instdiff.work import parts, workers
 from instdiff.work.pictures import Picture, pictures_of_pack
 from instdiff.world.arrangements import SIZE
@@ -139,6 +139,11 @@ def put(root: Path, files: Mapping[str, bytes], split: str = "train") -> None:
             table["offset"] = [to.add(file, its[key]) for key, file in zip(table["key"], table["file"], strict=True)]
         table["length"] = [len(its[key]) for key in table["key"]]
         parquet.write(path, table, PICTURES)
+
+
+def mask_iou(first_HW: NDArray[np.bool_], second_HW: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one size."""
+    return float((first_HW & second_HW).sum() / (first_HW | second_HW).sum())
 
 
 def sizes(root: Path, split: str = "train") -> dict[str, tuple[int, int]]:

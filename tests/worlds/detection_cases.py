@@ -37,16 +37,16 @@ def _annotation(number: int, image: int, category: int, box: list[int], **more: 
 def random_case(seed: int, num_images: int) -> tuple[Annotations, Annotations]:
     """Instances, and detections near some of them with wrong categories, misses, extras and equal scores."""
     rng = np.random.default_rng(seed)
-    given: Annotations = []
-    found: Annotations = []
+    annotations: Annotations = []
+    detections: Annotations = []
     for image in range(1, num_images + 1):
         for _ in range(rng.integers(0, 5)):
             box = [int(v) for v in (*rng.integers(0, 16, 2), *rng.integers(5, 16, 2))]
             category = int(rng.integers(1, 3))
-            given.append(_annotation(len(given) + 1, image, category, box))
+            annotations.append(_annotation(len(annotations) + 1, image, category, box))
             for _ in range(rng.integers(0, 3)):
                 moved = [max(0, v + int(rng.integers(-1, 2))) for v in box]
                 label = category if rng.random() < 0.8 else int(rng.integers(1, 4))
                 score = float(rng.integers(1, 9)) / 10
-                found.append(_annotation(len(found) + 1, image, label, moved, score=score))
-    return given, found
+                detections.append(_annotation(len(detections) + 1, image, label, moved, score=score))
+    return annotations, detections

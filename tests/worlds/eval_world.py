@@ -4,6 +4,7 @@ Nothing is learned, so what each number must be can be worked out by hand. Pictu
 square, so that a number computed with exchanged axes, or with the size of another picture, is wrong.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval import detect
-from eval.finders.choice import Vocabulary
-from eval.finders.closed import Closed
+from eval.finders.choice import DetectionVocabulary
+from eval.finders.closed import ClosedFinder
 from eval.inputs import detections, ground_truth, pictures
 from eval.metrics import average_precision
 from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
-from eval.scoring.features import Eyes
-from eval.scoring.row import Inputs, Params, Recipe
-from instdiff import device, tables
+from eval.scoring.features import Judges
+from eval.scoring.row import DistanceParams, Inputs, Params
+from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks import device
+from instdiff.networks.detector import CLASSES as CLASSES_FILE
 from instdiff.schema import Box
-from instdiff.tables import ANNOTATED, IMAGES
 
 _OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["detect"]
 DETECT = detect.Params.model_validate(
@@ -51,7 +54,7 @@ SIZES = tuple(size for _, _, size, _ in SCENES)
 
 
 @dataclass(frozen=True)
-class Found:
+class PixelDetection:
     """A detection."""
 
     category: str
@@ -65,14 +68,24 @@ class PixelDetector:
 
     classes = CLASSES
 
-    def detect(self, shown: Sequence[Pixels]) -> list[list[Found]]:
-        return [[one for colour in COLOURS.values() if (one := _found(pixels, colour))] for pixels in shown]
+    def detect(self, images: Sequence[Pixels]) -> list[list[PixelDetection]]:
+        return [
+            [detection for colour in COLOURS.values() if (detection := _rectangle_of(pixels, colour))]
+            for pixels in images
+        ]
+
+
+def write_detector(folder: Path, weights: bytes) -> None:
+    """The folder of a detector whose network a test puts in its place."""
+    folder.mkdir()
+    (folder / "weights").write_bytes(weights)
+    (folder / CLASSES_FILE).write_text(json.dumps({"classes": CLASSES}))
 
 
 def detected(path: Path, judged: pictures.Pictures, source: str = "abc", batch_size: int = 3) -> dict[str, int]:
     """Write what the pixel detector sees in the pictures, and count it."""
-    finder = Closed(PixelDetector())
-    vocabulary = Vocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
+    finder = ClosedFinder(PixelDetector())
+    vocabulary = DetectionVocabulary(tuple(CLASSES), (tuple(CLASSES),) * len(judged.keys))
     made_by = detect.made_by(judged, pd.DataFrame(), source, DETECT)
     return detect.write(path, finder, judged, vocabulary, made_by, DETECT)
 
@@ -82,15 +95,15 @@ def row_inputs(world: Path, folder: str) -> Inputs:
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
     judged = pictures.find(world / folder, truth.images, None)
     detected(world / f"{folder}.json", judged)
-    found = detections.read(world / f"{folder}.json", judged.sizes)
-    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), found)
+    results = detections.read(world / f"{folder}.json", judged.sizes)
+    return Inputs(truth, judged, pictures.find(world / "real", truth.images, None), results)
 
 
 class PixelJudge:
     """Mean colour of a crop against the colour a phrase names; all shapes and textures look alike to it."""
 
-    def image_features(self, shown: Sequence[Pixels]) -> NDArray[np.float64]:
-        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in shown]))
+    def image_features(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
+        return _unit(np.array([[*pixels.reshape(-1, 3).mean(0), 1.0] for pixels in images]))
 
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float64]:
         named = [[np.array(rgb) for word, rgb in COLOURS.items() if word in text.split()] for text in texts]
@@ -164,13 +177,13 @@ def _row(
     }
 
 
-def _found(pixels: Pixels, colour: tuple[int, int, int]) -> Found | None:
+def _rectangle_of(pixels: Pixels, colour: tuple[int, int, int]) -> PixelDetection | None:
     mask_HW = (pixels == colour).all(-1)
     if not mask_HW.any():
         return None
     box = masks.box_of(mask_HW)
     wide = np.count_nonzero(mask_HW.any(0)) > 20
-    return Found("bar" if wide else "square", 0.9, box, mask_HW)
+    return PixelDetection("bar" if wide else "square", 0.9, box, mask_HW)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,26 +201,28 @@ PARAMS = Params(
     words={"colour": ("red", "green", "blue"), "texture": ("rubber", "glass"), "shape": ("square", "bar")},
     templates=dict.fromkeys(("colour", "texture", "shape"), ("a {colour} {texture} {shape}",)),
     batch_size=3,
-    sets=Recipe(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
+    sets=DistanceParams(features="judge", beside=(), num_resamples=5, kid_subsets=3, kid_subset_size=3),
     preferences=(),
     device=device.PLAIN,
     work=WORK,
 )
 
 
-EYES = Eyes(PixelJudge(), PixelJudge(), "judge")
+JUDGES = Judges(PixelJudge(), PixelJudge(), "judge")
 
 
 def many(folder: Path, missed: float, num_pictures: int = 40) -> difference.Side:
     """A side of many pictures with values that hardly repeat; so great a share of the detections is lost."""
-    given, found = random_case(3, num_pictures)
+    annotations, detections = random_case(3, num_pictures)
     rng = np.random.default_rng(int(100 * missed))
-    found = [one for one in found if rng.random() >= missed]
-    counted = average_precision.matched(sized(num_pictures), CATEGORIES, given, found, "bbox")
+    detections = [detection for detection in detections if rng.random() >= missed]
+    counted = average_precision.matched(sized(num_pictures), CATEGORIES, annotations, detections, "bbox")
     folder.mkdir(parents=True)
     ap_matches.write(folder / ap_matches.FILE, {"box": counted})
-    places = [{"key": f"{one['image_id']}", "index": one["id"], "category": "bar"} for one in given]
-    scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(given)), seed=0)
+    places = [
+        {"key": f"{annotation['image_id']}", "index": annotation["id"], "category": "bar"} for annotation in annotations
+    ]
+    scores = pd.DataFrame(places).reindex(columns=SCORES.names).assign(box_iou=rng.random(len(annotations)), seed=0)
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("box_miou", "box_ap")}
     source = {"row": "box", "num_pictures": num_pictures, "settings": {"leak_groups": []}}
     return difference.Side((folder,), scores, metrics, source, NOTHING, {})

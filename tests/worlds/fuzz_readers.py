@@ -17,8 +17,8 @@ from data_prep import ingest
 from data_prep.sources import lists
 from data_prep.sources.admission import Limits
 from eval.inputs import coco, coco_results, detections, ground_truth_files
+from instdiff.files.texts import read_json
 from instdiff.layouts import files, masks
-from instdiff.texts import read_json
 from instdiff.work.outcomes import Failure
 
 LIMITS = Limits(**mutations.LIMITS)

@@ -13,8 +13,8 @@ from torch import Tensor
 from instdiff.checkpoints import official as checkpoint
 from instdiff.checkpoints.key_tables import official_unet, table
 from instdiff.data.format_dropout import DropChances
-from instdiff.formats import FORMATS, Format
 from instdiff.layouts.complete import CompleteLayout
+from instdiff.layouts.formats import FORMATS, Format
 from instdiff.model.conditions import Conditions, collate, keep
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig

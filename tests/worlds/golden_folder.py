@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from instdiff.checkpoints import official
-from instdiff.formats import RELEASED
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import RELEASED
 from instdiff.model.conditions import Conditions, collate, null, select
 from instdiff.model.unet import InstanceUNet
 from instdiff.schema import Box, Instance, Layout, Point

@@ -12,7 +12,7 @@ from torch import Tensor
 from instdiff.model.conditions import cat, null, select
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.guidance import with_guidance, with_reloaded_first_conv
-from instdiff.sampling.solvers import Denoise
+from instdiff.sampling.protocol import Denoise
 
 CLOSE = 2e-3  # of latents with a standard deviation of 9 to 15
 CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]

@@ -15,11 +15,11 @@ import tiny_encoders
 
 from data_prep import annotate, caption, embed, ground, ingest, segment, shard, sketch
 from data_prep.columns import GIVEN
-from instdiff.device import PLAIN
 from instdiff.layouts import geometry
+from instdiff.layouts.columns import IMAGES
 from instdiff.layouts.prompts import Prompts
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Box
-from instdiff.tables import IMAGES
 
 NUM_PICTURES, NUM_BEFORE = 12, 9  # of the world, and of the one that it grew from
 SCENES, NUMBER = "scenes", "number.txt"

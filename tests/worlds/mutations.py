@@ -17,9 +17,10 @@ from PIL import Image
 
 from data_prep import ingest
 from data_prep.columns import GIVEN_CAPTIONED
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import masks
-from instdiff.tables import IMAGES, LEDGER
+from instdiff.layouts.columns import IMAGES
+from instdiff.work.ledger import LEDGER
 
 LIMITS = {"min_side": 4, "max_pixels": 100_000}
 SIZE = (32, 24)  # width, height

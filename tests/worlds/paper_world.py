@@ -19,8 +19,8 @@ from weight_forms import clip_of, ours, released, sizes, yolo
 from flows import paper
 from instdiff import __main__ as command
 from instdiff import stage
-from instdiff import values as values_of
 from instdiff.app import import_weights as importer
+from instdiff.config import values as values_of
 from instdiff.sampling import generate
 from instdiff.schema import Layout
 from instdiff.work.parts import Answer
@@ -57,7 +57,7 @@ def write(root: Path, subset: int | None = None, *overrides: str) -> Path:
     for name in ("configs", "dvc.yaml", "weights"):
         (root / name).symlink_to(ROOT / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper.values, "check", lambda found: None)
+        patch.setattr(paper.values, "check", lambda values: None)
         paper.prepare(root / "coco", weights, subset, None, [*SMALL, *overrides], root / "paper")
     return root / "paper"
 
@@ -68,26 +68,26 @@ def commands(folder: Path) -> Iterator[tuple[str, list[str], list[Path]]]:
     for name, entry in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].items():
         items = _filled(entry["foreach"], values) if "foreach" in entry else {"": None}
         for key, item in items.items():
-            known = values | {"key": key, "item": item}
+            variables = values | {"key": key, "item": item}
             own = entry.get("do", entry)
             outs = [next(iter(out)) if isinstance(out, dict) else out for out in own["outs"]]
             yield (
                 f"{name}@{key}" if key else name,
-                shlex.split(_filled(own["cmd"], known)),
-                [folder / _filled(out, known) for out in outs],
+                shlex.split(_filled(own["cmd"], variables)),
+                [folder / _filled(out, variables) for out in outs],
             )
 
 
-def _filled(text: str, known: Mapping[str, Any]) -> Any:
+def _filled(text: str, variables: Mapping[str, Any]) -> Any:
     def value(name: str) -> Any:
-        found: Any = known
+        node: Any = variables
         for part in name.split("."):
-            found = found[part]
-        return found
+            node = node[part]
+        return node
 
     if (whole := re.fullmatch(r"\$\{([\w.]+)\}", text)) and not isinstance(value(whole[1]), str):
         return value(whole[1])
-    return re.sub(r"\$\{([\w.]+)\}", lambda one: str(value(one[1])), text)
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), text)
 
 
 def run(folder: Path, only: re.Pattern[str] = re.compile("")) -> None:
@@ -99,12 +99,12 @@ def run(folder: Path, only: re.Pattern[str] = re.compile("")) -> None:
             if only.search(name) and not all(out.exists() for out in outs):
                 if name == paper.LAST:
                     paper.timed(folder, {"generate@plain-box": 36.0})
-                _one(words)
+                _run_stage(words)
     finally:
         os.chdir(before)
 
 
-def _one(words: list[str]) -> None:
+def _run_stage(words: list[str]) -> None:
     if words[2] == "instdiff":
         if words[3] == "import-weights":
             importer.main([*words[4:], "--image-size", "64"], sizes())
@@ -113,12 +113,12 @@ def _one(words: list[str]) -> None:
         return
     module = import_module(words[2])
     values = yaml.safe_load(Path("params.yaml").read_text())
-    given = {
+    options = {
         option.removeprefix("--").replace("-", "_"): value
         for option, value in zip(words[3::2], words[4::2], strict=True)
     }
-    stats = Path(given.pop("stats"))
-    arguments = {name: kind(given[name]) for name, kind in stage.arguments(module.run).items()}
+    stats = Path(options.pop("stats"))
+    arguments = {name: kind(options[name]) for name, kind in stage.arguments(module.run).items()}
     params = module.Params.model_validate(values_of.section(values, words[2].rpartition(".")[2]))
     counts = module.run(**arguments, params=params)
     stats.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from instdiff.drawing import AS_RELEASED
+from instdiff.model.drawing import AS_RELEASED
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline

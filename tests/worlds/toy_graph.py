@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from instdiff import tables
-from instdiff.tables import LEDGER
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER
 
 STAGE = """
 import json, os, pathlib, sys, time, yaml

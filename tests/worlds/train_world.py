@@ -16,9 +16,8 @@ from diffusers import UNet2DConditionModel
 from instdiff.data import embeddings, shards, source
 from instdiff.data.embeddings import Embedded, Empty
 from instdiff.data.format_dropout import DropChances
-from instdiff.data.from_pictures import Encoders
-from instdiff.drawing import Sampler
 from instdiff.layouts.prompts import Prompts
+from instdiff.model.drawing import Sampler
 from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.training import train
@@ -26,6 +25,7 @@ from instdiff.training.accelerated import Accelerated, Hardware
 from instdiff.training.engine import Engine, Loss, Optimisation
 from instdiff.training.initial_weights import Start
 from instdiff.training.loop import Diverged, Training
+from instdiff.training.probe import Models
 
 WIDTH = 8
 ODDS = {"box": 0.1, "point": 0.1, "scribble": 0.5, "mask": 0.5, "only_point": 0.1, "only_scribble": 0.1}
@@ -85,7 +85,7 @@ PARAMS = train.Params(
     data=source.Data(
         source="memory",
         workers=0,
-        encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=4),
+        texts_at_once=4,
         url=None,
         copies=None,
         copies_limit=None,
@@ -145,10 +145,11 @@ def base() -> UNet2DConditionModel:
     )
 
 
-def trained(root: Path, out: Path, params: train.Params = PARAMS) -> bytes:
-    """The weights that a run of the stage ends with."""
-    told = {"shipped": root / "shipped", "shards": root / "shards", "embeddings": root / "embeddings"}
-    train.run(**told, unet=root / "unet", instance=out, params=params)
+def trained(root: Path, out: Path, params: train.Params = PARAMS, models: Models | None = None) -> bytes:
+    """The weights that a run of the stage ends with; `models` where it reads any."""
+    folders = {name: root / name for name in ("shipped", "shards", "embeddings", "unet")}
+    models = models or Models(root / "text", root / "vae", root / "detector", root / "judge")
+    train.run(**folders, **models._asdict(), instance=out, params=params)
     return (out / "layers" / "instance_layers.safetensors").read_bytes()
 
 
@@ -173,6 +174,7 @@ def run(
     out: Path,
     *,
     params: train.Params = PARAMS,
+    models: Models | None = None,
     processes: int = 1,
     killed_at: int | None = None,
     nan_at: int | None = None,
@@ -189,9 +191,8 @@ def run(
     clean = multiprocessing.get_context("forkserver")  # imports once, and holds no threads that a fork would lose
     clean.set_forkserver_preload([__name__, "instdiff.training.train"])
     places = [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
-    ranks = [
-        clean.Process(target=rank, args=(root, out, params, place, killed_at, nan_at, full_at)) for place in places
-    ]
+    faults = (killed_at, nan_at, full_at)
+    ranks = [clean.Process(target=rank, args=(root, out, params, models, place, *faults)) for place in places]
     for one in ranks:
         one.start()
     for one in ranks:
@@ -203,6 +204,7 @@ def rank(
     root: Path,
     out: Path,
     params: train.Params,
+    models: Models | None,
     environment: dict[str, str],
     killed_at: int | None,
     nan_at: int | None,
@@ -233,7 +235,7 @@ def rank(
     Engine.gradients, Accelerated.backward = deadly, broken  # type: ignore[method-assign]
     Training._write = full  # type: ignore[method-assign]
     try:
-        trained(root, out, params)
+        trained(root, out, params, models)
     except (Diverged, OSError) as error:
         (out.parent / f"said-{environment['RANK']}.txt").write_text(str(error))
         raise

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from data_world import CAPTION, INGEST, SEGMENT, contents, ledger, prepared, sizes, sources, tables
+from data_world import CAPTION, INGEST, SEGMENT, contents, ledger, mask_iou, prepared, sizes, sources, tables
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
 from data_prep import caption, segment
 from data_prep.columns import CAPTIONS, GIVEN, MASKS
-from instdiff import config
-from instdiff import tables as parquet
+from instdiff.config import compose
+from instdiff.files import tables as parquet
 from instdiff.foundation import blip, sam
 from instdiff.layouts import masks
 from instdiff.schema import Rle
@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def values(stage: str) -> Any:
     """What experiment=annotators gives a stage, its weights found from anywhere."""
-    page = yaml.safe_load(config.composed(["experiment=annotators"], ROOT / "configs"))[stage]
+    page = yaml.safe_load(compose.composed(["experiment=annotators"], ROOT / "configs"))[stage]
     for one in (page, page.get("model") or {}):
         if one.get("weights"):
             one["weights"] = ROOT / one["weights"]
@@ -53,7 +53,7 @@ def test_the_small_sam_fills_boxes_with_what_can_be_seen_of_the_instances(world:
     size = sizes(world, "val")
     pairs = [[masks.decode(Rle(size=size[key], counts=counts)) for counts in both]
              for key, *both in zip(found["key"], found["mask"], given["mask"], strict=True)]  # fmt: skip
-    reached = [masks.iou(*pair) for pair in pairs]
+    reached = [mask_iou(*pair) for pair in pairs]
     assert len(reached) > 100
     assert np.mean(reached) >= 0.85
     assert np.abs(found["score"] - reached).mean() < 0.1

@@ -12,12 +12,14 @@ from data_world import tables as tables_of
 
 from data_prep import caption
 from data_prep.annotators.blip import Blip
-from data_prep.annotators.crops import Crops, ModelParams, Pixels, Subject, area
+from data_prep.annotators.crops import Crops, ModelParams, Pixels, area
+from data_prep.annotators.instances import Instance, with_instances
 from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED, INSTANCES
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
+from instdiff.work.packs import Pack
 from instdiff.work.pictures import Picture
 
 MODEL = ModelParams(
@@ -85,8 +87,8 @@ class Parrot:
         return [f"{one.shape[1]}x{one.shape[0]} cat" for one in crops]
 
 
-def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, root: Path) -> Subject:
-    return Subject(pictures(root)[key], 0, category, box)
+def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, root: Path) -> Instance:
+    return Instance(pictures(root)[key], 0, category, box)
 
 
 def test_small_instances_are_called_by_their_category_and_a_missing_category_is_said_first(world: Path) -> None:
@@ -105,7 +107,7 @@ def test_small_instances_are_called_by_their_category_and_a_missing_category_is_
 
 @pytest.mark.parametrize(("across", "down"), [(10, 10), (10.5, 10.5), (10.99, 10.99), (20.5, 5.5), (4.9, 25.9)])
 def test_a_box_is_as_large_as_its_sides_cut_to_whole_pixels(across: float, down: float) -> None:
-    one = Subject(
+    one = Instance(
         Picture("k", Path("none.png"), 64, 96, ""),
         0,
         "cat",
@@ -153,17 +155,17 @@ def test_a_caption_goes_on_from_the_prompt_and_does_not_say_it(tmp_path: Path, m
 def test_captions_are_asked_for_in_batches_of_instances(world: Path, tmp_path: Path, batch_size: int) -> None:
     parrot = Parrot()
     found = tables.rows_of(tables.read(world / "instances" / "train", INSTANCES))
-    todo = caption.described(list(pictures(world).values()), found)
+    todo = with_instances(list(pictures(world).values()), found)
     params = CAPTION.model_copy(update={"batch_size": batch_size})
     crops = Crops(parrot, MODEL.model_copy(update={"min_area": 0}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(caption, "captioner", lambda *_: crops)
-        answers = list(caption.caption(todo, tmp_path, params, ""))
+        answers = list(caption.caption(todo, Pack("00000", {"given": tmp_path}, ""), params, ""))
     count = sum(map(len, found.values()))
     assert parrot.batches == [batch_size] * (count // batch_size) + [count % batch_size] * bool(count % batch_size)
     for answer, one in zip(answers, todo, strict=True):
         height, width = one.picture.height, one.picture.width
-        for row, its in zip(answer.rows, one.subjects, strict=True):
+        for row, its in zip(answer.rows, one.instances, strict=True):
             down, across = geometry.sides(its.box, height, width)
             assert (row["key"], row["index"]) == (one.key, its.index)
             assert row["caption"].endswith(f"{across}x{down} cat")

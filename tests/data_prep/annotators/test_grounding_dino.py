@@ -19,10 +19,10 @@ from data_prep import ground
 from data_prep.annotators import tags
 from data_prep.annotators.tags import noun_phrases
 from data_prep.columns import INSTANCES
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import geometry
 from instdiff.schema import Box
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 from instdiff.work.pictures import Picture
 
 CATEGORIES = {"source": "categories", "categories": ["red circle", "blue square", "triangle", "green circle", "square"]}

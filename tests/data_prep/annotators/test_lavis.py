@@ -13,7 +13,7 @@ from data_prep import caption
 from data_prep.annotators import lavis_client, lavis_worker
 from data_prep.annotators.crops import ModelParams, Pixels
 from data_prep.columns import CAPTIONS
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.isolated import line_worker
 from instdiff.work.outcomes import Failure, outcomes
 

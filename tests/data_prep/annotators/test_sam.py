@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from data_world import SEGMENT, contents, ledger, prepared, put, sources, tables
+from data_world import SEGMENT, contents, ledger, mask_iou, prepared, put, sources, tables
 from data_world import pictures as pictures_in
 from segment_anything import SamPredictor
 from transformers import Sam2Model, Sam2Processor
 
 from data_prep import segment
 from data_prep.columns import INSTANCES, MASKS
-from instdiff import tables as parquet
-from instdiff.device import PLAIN
+from instdiff.files import tables as parquet
 from instdiff.layouts import geometry, masks
 from instdiff.networks import sam as networks
 from instdiff.networks import sam_masks
+from instdiff.networks.device import PLAIN
 from instdiff.schema import Box, Rle
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 SIZES = networks.Sizes(
     image_size=64,
@@ -99,7 +99,7 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
         for box, (mask, score) in zip(its, masks_of_one, strict=True):
             assert mask.shape == one.shape[:2]
             (((alone, alone_score),),) = segment._model(backend, folder, 9, PLAIN).fill([one], [[box]])
-            assert masks.iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
+            assert mask_iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
             assert np.isclose(score, alone_score, atol=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_masks_are_those_of_segment_anythings_own_predictor(tmp_path: Path, weig
         edges = np.array(geometry.in_pixels(Box(*box), picture.height, picture.width))
         (theirs,), (score,), _ = predictor.predict(box=edges, multimask_output=False)
         mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
-        assert masks.iou(mask, theirs) > 0.99
+        assert mask_iou(mask, theirs) > 0.99
         assert np.isclose(score, row["score"], atol=1e-4)
 
 
@@ -136,7 +136,7 @@ def test_masks_are_those_of_transformers_own_sam2(tmp_path: Path) -> None:
             said = model(**asked, multimask_output=False)
         (theirs,) = processor.post_process_masks(said.pred_masks, asked.original_sizes)
         mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
-        assert masks.iou(mask, theirs[0, 0].numpy()) > 0.99
+        assert mask_iou(mask, theirs[0, 0].numpy()) > 0.99
         assert np.isclose(said.iou_scores.item(), row["score"], atol=1e-4)
 
 

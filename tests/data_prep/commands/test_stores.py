@@ -11,8 +11,8 @@ from moto.server import ThreadedMotoServer
 
 from data_prep import ingest
 from data_prep.commands import push_shards
-from instdiff import tables
-from instdiff.tables import IMAGES
+from instdiff.files import tables
+from instdiff.layouts.columns import IMAGES
 
 
 @pytest.fixture

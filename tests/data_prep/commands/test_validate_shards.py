@@ -18,9 +18,9 @@ from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.commands import export_labelled, validate_shards
 from instdiff import __main__ as command
-from instdiff import tables
 from instdiff.data import shards
 from instdiff.data.index import INDEX, INDEX_FILE, write
+from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.schema import Box, Instance, Layout, Point
 

@@ -26,11 +26,12 @@ from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.sources import admission, instances, lists, records
 from data_prep.sources.records import Annotation
-from instdiff import tables
+from instdiff.files import tables
+from instdiff.files.picture_files import SUFFIXES
 from instdiff.layouts import masks
-from instdiff.picture_files import SUFFIXES
+from instdiff.layouts.columns import IMAGES
 from instdiff.schema import Rle
-from instdiff.tables import IMAGES, LEDGER
+from instdiff.work.ledger import LEDGER
 from instdiff.work.outcomes import Failure
 
 LIMITS = admission.Limits(min_side=8, max_pixels=10_000)
@@ -612,7 +613,7 @@ def test_coco_keeps_categories_boxes_and_masks_and_names_its_crowds(tmp_path: Pa
     assert rows["box"][0].tolist() == [4 / 32, 2 / 24, 12 / 32, 10 / 24]
     expected = np.zeros((24, 32), bool)
     expected[2:10, 4:12] = True
-    assert masks.iou(masks.decode(Rle(size=(24, 32), counts=rows["mask"][0])), expected) == 1
+    assert np.array_equal(masks.decode(Rle(size=(24, 32), counts=rows["mask"][0])), expected)
     assert masks.decode(Rle(size=(24, 32), counts=rows["mask"][1]))[:, :8].all()
     assert table(tmp_path, "images")["caption"].tolist() == ["sky"]
     assert counts["train_failed_crowd"] == 1
@@ -631,7 +632,7 @@ def test_a_polygon_and_runs_of_whole_pixels_are_these_pixels(x: int, y: int, acr
     its = [
         one._replace(segmentation=mask) for mask in ([polygon], runs, masks.encode(expected).model_dump(mode="json"))
     ]
-    rows, failures = instances.given(its, "k", 24, 32)
+    rows, failures = instances.rows_of(its, "k", 24, 32)
     assert failures == []
     for row in rows:
         assert np.array_equal(masks.decode(Rle(size=(24, 32), counts=row["mask"])), expected)
@@ -641,7 +642,7 @@ def test_a_polygon_and_runs_of_whole_pixels_are_these_pixels(x: int, y: int, acr
 
 def test_three_points_are_a_polygon() -> None:
     one = Annotation("one", None, [0, 0, 20, 10], [[0.0, 0.0, 20.0, 0.0, 0.0, 10.0]], None, False)
-    ((row,), failures) = instances.given([one], "k", 24, 32)
+    ((row,), failures) = instances.rows_of([one], "k", 24, 32)
     assert failures == []
     mask = masks.decode(Rle(size=(24, 32), counts=row["mask"]))
     assert (mask[1, 2], mask[8, 18], mask[:, 21:].any(), mask[11:].any()) == (True, False, False, False)
@@ -880,9 +881,9 @@ any_json = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(bbox=any_json, segmentation=any_json | st.lists(st.lists(st.floats(), min_size=6, max_size=8), max_size=2))
 def test_whatever_an_annotation_holds_it_is_a_row_or_a_reason(bbox: Any, segmentation: Any) -> None:
-    rows, failures = instances.given([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
+    rows, failures = instances.rows_of([Annotation("one", None, bbox, segmentation, None, False)], "k", 24, 32)
     assert len(rows) + len(failures) == 1
-    rows, failures = instances.given([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
+    rows, failures = instances.rows_of([Annotation("one", None, [1, 1, 9, 9], segmentation, None, False)], "k", 24, 32)
     assert len(rows) + sum(failure.reason != "stray_polygon" for _, failure in failures) == 1
 
 

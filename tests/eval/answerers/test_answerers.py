@@ -26,7 +26,7 @@ from instdiff.work.outcomes import Failure
 SHORT = GREEDY.model_copy(update={"max_tokens": 5})
 SAMPLED = DECODINGS["minicpm-v-2.6"].model_copy(update={"max_tokens": 5})
 RNG = np.random.default_rng(0)
-SHOWN = [RNG.integers(0, 255, size, np.uint8) for size in ((40, 60, 3), (64, 64, 3))]
+PICTURES = [RNG.integers(0, 255, size, np.uint8) for size in ((40, 60, 3), (64, 64, 3))]
 QUESTIONS = [Question("a", None, "Is it red?"), Question("b", None, "Is the second one longer?", "Be brief.")]
 
 
@@ -38,17 +38,19 @@ def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_a_batch_is_answered_as_each_question_alone(weights: Path) -> None:
     model = LocalModel(weights, SHORT, "float32")
-    together = model.answer(SHOWN, QUESTIONS)
-    assert together == [model.answer([shown], [one])[0] for shown, one in zip(SHOWN, QUESTIONS, strict=True)]
+    together = model.answer(PICTURES, QUESTIONS)
+    assert together == [
+        model.answer([picture], [question])[0] for picture, question in zip(PICTURES, QUESTIONS, strict=True)
+    ]
     assert model.judge.startswith(("qwen2_5_vl@", "qwen3_vl@"))
 
 
 def test_a_sampled_answer_hangs_on_its_question_and_the_seed_alone(weights: Path) -> None:
     model = LocalModel(weights, SAMPLED, "float32")
-    first = model.answer(SHOWN, QUESTIONS)
-    assert model.answer(SHOWN[1:], QUESTIONS[1:]) == first[1:]
+    first = model.answer(PICTURES, QUESTIONS)
+    assert model.answer(PICTURES[1:], QUESTIONS[1:]) == first[1:]
     other = LocalModel(weights, SAMPLED.model_copy(update={"seed": 1}), "float32")
-    assert other.answer(SHOWN, QUESTIONS) != first
+    assert other.answer(PICTURES, QUESTIONS) != first
     assert other.settings != model.settings
 
 
@@ -106,11 +108,11 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_server_is_asked_with_the_picture_the_question_and_the_decoding(address: str) -> None:
     model = Endpoint(address, None, SHORT)
-    assert (model.judge, model.answer(SHOWN, QUESTIONS)) == (
+    assert (model.judge, model.answer(PICTURES, QUESTIONS)) == (
         "endpoint:seer",
         ["Is it red? 60x40", "Is the second one longer? 64x64"],
     )
-    by_text = {one["messages"][-1]["content"][1]["text"]: one for one in Server.requests}
+    by_text = {request["messages"][-1]["content"][1]["text"]: request for request in Server.requests}
     plain, systemic = (by_text[question.text] for question in QUESTIONS)
     assert {name: plain[name] for name in ("model", "max_tokens", "temperature")} == {
         "model": "seer",
@@ -119,7 +121,7 @@ def test_a_server_is_asked_with_the_picture_the_question_and_the_decoding(addres
     }
     assert "seed" not in plain and plain["key"] is None and len(plain["messages"]) == 1
     assert systemic["messages"][0] == {"role": "system", "content": "Be brief."}
-    Endpoint(address, "seer", SAMPLED).answer(SHOWN[:1], QUESTIONS[:1])
+    Endpoint(address, "seer", SAMPLED).answer(PICTURES[:1], QUESTIONS[:1])
     last = Server.requests[-1]
     assert [last[name] for name in ("temperature", "top_p", "top_k", "repetition_penalty", "seed")] == [
         0.7,
@@ -133,15 +135,15 @@ def test_a_server_is_asked_with_the_picture_the_question_and_the_decoding(addres
 def test_a_busy_server_is_asked_again_and_one_refused_question_costs_no_other(address: str, tmp_path: Path) -> None:
     model = Endpoint(address, "seer", SHORT)
     Server.busy = endpoint.TRIES - 1
-    assert model.answer(SHOWN[:1], QUESTIONS[:1]) == ["Is it red? 60x40"]
+    assert model.answer(PICTURES[:1], QUESTIONS[:1]) == ["Is it red? 60x40"]
     wrong = [Question("a", None, text) for text in ("refuse", "odd", "fine")]
-    replies = asking.ask(wrong, lambda _: SHOWN[0], model, Answers(tmp_path), 3)
+    replies = asking.ask(wrong, lambda _: PICTURES[0], model, Answers(tmp_path), 3)
     assert replies.answers == [None, None, "fine 60x40"]
     assert [failure.reason for failure in replies.failures.values()] == ["refused", "bad_reply"]
     assert '400: {"error": "too long"}' in next(iter(replies.failures.values())).detail
     Server.busy = 99
     with pytest.raises(AnswererLost, match="503"):
-        model.answer(SHOWN[:1], QUESTIONS[:1])
+        model.answer(PICTURES[:1], QUESTIONS[:1])
 
 
 def test_a_key_comes_from_the_environment_and_an_address_must_be_one(
@@ -149,7 +151,7 @@ def test_a_key_comes_from_the_environment_and_an_address_must_be_one(
 ) -> None:
     monkeypatch.setenv("SEERS_KEY", "s3cret")
     model = Endpoint(address, None, SHORT, "SEERS_KEY")
-    model.answer(SHOWN[:1], QUESTIONS[:1])
+    model.answer(PICTURES[:1], QUESTIONS[:1])
     assert Server.requests[-1]["key"] == "Bearer s3cret"
     assert "s3cret" not in model.judge + model.settings
     for wrong, sentence in (
@@ -186,9 +188,9 @@ def test_a_worker_answers_in_its_own_environment_and_its_death_costs_one_questio
     (tmp_path / "weights").write_text("w")
     model = Worker(Path(sys.executable), tmp_path / "weights", SHORT, "float32", tmp_path / "worker.py")
     assert model.judge.startswith("parrot@")
-    assert model.answer(SHOWN, QUESTIONS) == ["Is it red?||60x40|5", "Is the second one longer?|Be brief.|64x64|5"]
-    asked = [Question("a", None, text) for text in ("first", "die", "last")]
-    replies = asking.ask(asked, lambda _: SHOWN[0], model, Answers(tmp_path / "kept"), 3)
+    assert model.answer(PICTURES, QUESTIONS) == ["Is it red?||60x40|5", "Is the second one longer?|Be brief.|64x64|5"]
+    questions = [Question("a", None, text) for text in ("first", "die", "last")]
+    replies = asking.ask(questions, lambda _: PICTURES[0], model, Answers(tmp_path / "kept"), 3)
     assert replies.answers == ["first||60x40|5", None, "last||60x40|5"]
     (failure,) = replies.failures.values()
     assert isinstance(failure, Failure) and "worker ended with 9" in failure.detail

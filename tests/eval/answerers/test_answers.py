@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from eval.answerers import asking, parsing, store
 from eval.answerers.answerer import DECODINGS, GREEDY, AnswererLost, Pixels, Question, settings_of
 from eval.answerers.store import ANSWERS, Answers
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
 
@@ -28,16 +28,19 @@ class Parrot:
     judge, settings = "parrot", "{}"
 
     def __init__(self) -> None:
-        self.asked: list[Question] = []
+        self.questions_seen: list[Question] = []
 
-    def answer(self, shown: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
+    def answer(self, pictures: Sequence[Pixels], questions: Sequence[Question]) -> list[str | Failure]:
         for question in questions:
             if question.text == "die":
                 raise RuntimeError("no words")
             if question.text == "leave":
                 raise AnswererLost("gone")
-        self.asked += questions
-        return [f"{one.text} {pixels.shape[1]}x{pixels.shape[0]}" for one, pixels in zip(questions, shown, strict=True)]
+        self.questions_seen += questions
+        return [
+            f"{question.text} {pixels.shape[1]}x{pixels.shape[0]}"
+            for question, pixels in zip(questions, pictures, strict=True)
+        ]
 
 
 def pixels_of(picture: str) -> Pixels:
@@ -54,7 +57,7 @@ def test_what_was_answered_is_not_asked_again_and_equal_questions_are_asked_once
     assert first == (["a 20x10", "b 20x10", "a 20x10"], {}, 2)
     again = asking.ask(questions("b", "c"), pixels_of, parrot, Answers(tmp_path / "kept"), 2)
     assert again == (["b 20x10", "c 20x10"], {}, 1)
-    assert [one.text for one in parrot.asked] == ["a", "b", "c"]
+    assert [question.text for question in parrot.questions_seen] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("other", [{"judge": "another"}, {"settings": "hot"}])
@@ -75,7 +78,7 @@ def test_pictures_regions_texts_and_system_lines_are_each_of_the_key() -> None:
         base._replace(text="b"),
         base._replace(system="be brief"),
     ]
-    assert len({one.key for one in [base, *others]}) == 6
+    assert len({question.key for question in [base, *others]}) == 6
 
 
 def test_a_region_is_what_is_shown(tmp_path: Path) -> None:
@@ -121,9 +124,9 @@ def test_a_kill_loses_no_answer_that_was_kept(tmp_path: Path) -> None:
     time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    kept = Answers(tmp_path / "kept")
+    store = Answers(tmp_path / "kept")
     for number in numbers:
-        assert kept["p", "", f"q{number}", "judge", "{}"] == f"a{number}"
+        assert store["p", "", f"q{number}", "judge", "{}"] == f"a{number}"
 
 
 def test_many_files_become_one_and_pandas_reads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from PIL import Image
 from eval.benchmarks import build_coco_control as build
 from eval.benchmarks import coco_control as coco_benchmark
 from eval.inputs import coco, ground_truth_files
-from eval.inputs import pictures as shown
+from eval.inputs import pictures as picture_folders
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, masks
-from instdiff.tables import ANNOTATED, IMAGES
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "eval_meta.json").read_text())
 
@@ -34,7 +34,9 @@ def test_prompts_phrases_places_and_jobs_are_the_references(case: dict[str, Any]
     for name in ("instances", "captions"):
         (tmp_path / name).write_text(json.dumps(GOLDEN[name]))
     flags = case["flags"]
-    attributes = [one for one in coco_benchmark.WORDS if f"--add_random_{one.replace('our', 'or')}s" in flags]
+    attributes = [
+        attribute for attribute in coco_benchmark.WORDS if f"--add_random_{attribute.replace('our', 'or')}s" in flags
+    ]
     request = coco_benchmark.Request(
         size=512,
         attributes=tuple(attributes),
@@ -45,12 +47,14 @@ def test_prompts_phrases_places_and_jobs_are_the_references(case: dict[str, Any]
     )
     instances = coco.read_instances(tmp_path / "instances")
     captions = coco.read_captions(tmp_path / "captions") if "--use_captions" in flags else None
-    made = coco_benchmark.built(instances, captions, request)
-    names = {one.id: one.name for one in instances.categories}
-    assert [one.image["file_name"] for one in made] == [one["file_name"] for one in case["pictures"]]
-    for one, expected in zip(made, case["pictures"], strict=True):
-        _, rows = coco_benchmark.rows(one, names, seed=0, compat="reference")
-        assert one.image["caption"] == expected["prompt"]
+    pictures = coco_benchmark.built(instances, captions, request)
+    names = {category.id: category.name for category in instances.categories}
+    assert [picture.image["file_name"] for picture in pictures] == [
+        picture["file_name"] for picture in case["pictures"]
+    ]
+    for picture, expected in zip(pictures, case["pictures"], strict=True):
+        _, rows = coco_benchmark.rows(picture, names, seed=0, compat="reference")
+        assert picture.image["caption"] == expected["prompt"]
         assert [row["caption"] for row in rows] == expected["phrases"][:30]
         assert len(rows) == expected["n_locations"]
         heads = len(expected["locations_head"])
@@ -74,9 +78,9 @@ def _built(folder: Path, name: str, *more: str) -> Path:
 
 
 def test_built_twice_it_is_the_same_bytes(tmp_path: Path) -> None:
-    one, other = _built(tmp_path, "one"), _built(tmp_path, "other")
-    for path in sorted(one.iterdir()):
-        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    first_seed, second_seed = _built(tmp_path, "one"), _built(tmp_path, "other")
+    for path in sorted(first_seed.iterdir()):
+        assert path.read_bytes() == (second_seed / path.name).read_bytes(), path.name
 
 
 def test_the_ground_truth_keeps_every_annotation_and_the_layouts_the_first_thirty(tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_the_ground_truth_keeps_every_annotation_and_the_layouts_the_first_thirt
     assert truth.instances["crowd"].sum() == 1
     counts = Counter(tables.read(out / "annotated.parquet", ANNOTATED)["key"])
     assert max(counts.values()) == 30
-    assert [one.key for one in files.read(out / "layouts.json")] == list(truth.images["key"])
+    assert [layout.key for layout in files.read(out / "layouts.json")] == list(truth.images["key"])
     assert list(truth.images["key"]) == sorted(truth.images["key"])  # by id
     assert (truth.images[["width", "height"]] == 96).all(axis=None)
 
@@ -114,7 +118,7 @@ def test_strokes_lie_in_their_masks_and_hang_on_the_key_alone(tmp_path: Path) ->
 def test_the_jobs_together_are_the_whole(tmp_path: Path) -> None:
     whole = tables.read(_built(tmp_path, "whole") / "images.parquet", IMAGES)
     parts = [tables.read(_built(tmp_path, f"{n}", "--job", f"{n}/4") / "images.parquet", IMAGES) for n in range(4)]
-    assert [key for one in parts for key in one["key"]] == list(whole["key"])
+    assert [key for part in parts for key in part["key"]] == list(whole["key"])
 
 
 def test_a_space_stands_between_caption_and_phrases_unless_the_reference_is_asked_for() -> None:
@@ -129,7 +133,7 @@ def test_a_subset_keeps_the_shares_of_full_and_empty_pictures_and_says_it_does_n
 ) -> None:
     coco_world.write(tmp_path)
     instances = coco.read_instances(tmp_path / "instances_val.json")
-    counts = Counter(one.image_id for one in instances.annotations.values())
+    counts = Counter(annotation.image_id for annotation in instances.annotations.values())
     chosen = coco_benchmark.subset(instances, 10, seed=0)
     assert len(set(chosen)) == 10
     halves = Counter(counts[image] > 2 for image in chosen)
@@ -145,7 +149,7 @@ def _instances(counts: list[int]) -> coco.Instances:
     of = [image for image, count in enumerate(counts) for _ in range(count)]
     annotations = [{"id": n, "image_id": image, "category_id": 1, "bbox": [0, 0, 1, 1]} for n, image in enumerate(of)]
     whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "dog"}]}
-    return coco_files.read(whole, "instances", coco.Instance)
+    return coco_files.read(whole, "instances", coco.CocoInstance)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -167,7 +171,7 @@ def test_a_subset_is_one_picture_or_more_and_all_at_most() -> None:
 @given(st.integers(0, 60), st.integers(1, 20))
 def test_jobs_of_any_number_split_any_number_of_pictures(count: int, num_jobs: int) -> None:
     parts = [list(range(count))[coco_benchmark.part(count, job, num_jobs)] for job in range(num_jobs)]
-    assert [one for part in parts for one in part] == list(range(count))
+    assert [place for part in parts for place in part] == list(range(count))
     assert len(parts[0]) == min(count, count // num_jobs + 1)
 
 
@@ -177,12 +181,12 @@ def _request(**changed: Any) -> coco_benchmark.Request:
 
 def _picture(width: int, height: int, *annotations: dict[str, Any]) -> tuple[coco.Instances, dict[int, str]]:
     own = [
-        {"id": n, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], **one}
-        for n, one in enumerate(annotations, start=8)
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], **annotation}
+        for n, annotation in enumerate(annotations, start=8)
     ]
     image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
     whole = {"images": [image], "annotations": own, "categories": [{"id": 1, "name": "dog"}]}
-    return coco_files.read(whole, "instances", coco.Instance), {1: "dog"}
+    return coco_files.read(whole, "instances", coco.CocoInstance), {1: "dog"}
 
 
 def test_every_place_of_an_annotation_is_stretched_with_the_sides_of_its_picture() -> None:
@@ -190,13 +194,13 @@ def test_every_place_of_an_annotation_is_stretched_with_the_sides_of_its_picture
     polygon = [[10, 4, 20, 4, 20, 8]]
     places = {"bbox": [5, 4, 10, 8], "point": [10, 5], "area": 7.5}
     instances, _ = _picture(50, 20, {**places, "segmentation": polygon}, {**places, "segmentation": runs})
-    (made,) = coco_benchmark.built(instances, None, _request())
-    first, second = made.annotations  # 2 times as wide, 5 times as high
+    (picture,) = coco_benchmark.built(instances, None, _request())
+    first, second = picture.annotations  # 2 times as wide, 5 times as high
     assert first["segmentation"] == [[20, 20, 40, 20, 40, 40]]
     assert masks.box_of(masks.decode(masks.Rle(**second["segmentation"]))) == pytest.approx([0.1, 0, 0.3, 1])
-    for one in (first, second):
-        assert (one["bbox"], one["point"], one["area"]) == ([10, 20, 20, 40], [20, 25], 75)
-    _, rows = coco_benchmark.rows(made, {1: "dog"}, 0, "ours")
+    for annotation in (first, second):
+        assert (annotation["bbox"], annotation["point"], annotation["area"]) == ([10, 20, 20, 40], [20, 25], 75)
+    _, rows = coco_benchmark.rows(picture, {1: "dog"}, 0, "ours")
     for row in rows:
         assert row["box"] == pytest.approx([0.1, 0.2, 0.3, 0.6])
         assert row["point"] == pytest.approx([0.2, 0.25])
@@ -205,22 +209,22 @@ def test_every_place_of_an_annotation_is_stretched_with_the_sides_of_its_picture
 def test_strokes_hang_on_the_seed_the_picture_and_the_place_in_it_and_on_nothing_else() -> None:
     square = {"segmentation": [[40, 40, 50, 40, 50, 50, 40, 50]]}  # outlines of few pixels are drawn at random, too
     instances, names = _picture(100, 100, square, square)
-    (made,) = coco_benchmark.built(instances, None, _request())
-    again = made._replace(image=made.image | {"file_name": "b.jpg"})
+    (original,) = coco_benchmark.built(instances, None, _request())
+    again = original._replace(image=original.image | {"file_name": "b.jpg"})
 
-    def drawn(picture: coco_benchmark.Picture, seed: int) -> list[tuple[list[float], list[float]]]:
+    def strokes_of(picture: coco_benchmark.ControlPicture, seed: int) -> list[tuple[list[float], list[float]]]:
         return [(row["scribble"], row["outline"]) for row in coco_benchmark.rows(picture, names, seed, "ours")[1]]
 
-    assert drawn(made, 0) == drawn(made, 0)
-    (first, second), others, elsewhere = drawn(made, 0), drawn(made, 1), drawn(again, 0)
+    assert strokes_of(original, 0) == strokes_of(original, 0)
+    (first, second), others, elsewhere = strokes_of(original, 0), strokes_of(original, 1), strokes_of(again, 0)
     for stroke in (0, 1):
-        assert len({tuple(one[stroke]) for one in (first, second, *others, *elsewhere)}) == 6
+        assert len({tuple(row[stroke]) for row in (first, second, *others, *elsewhere)}) == 6
 
 
 def test_the_references_only_mask_is_its_uppermost_row_and_no_other() -> None:
     instances, names = _picture(100, 100, {"segmentation": [[20, 0, 60, 0, 60, 1, 20, 1]]})  # the first row alone
-    (made,) = coco_benchmark.built(instances, None, _request())
-    _, (row,) = coco_benchmark.rows(made, names, 0, "reference")
+    (picture,) = coco_benchmark.built(instances, None, _request())
+    _, (row,) = coco_benchmark.rows(picture, names, 0, "reference")
     columns = masks.decode(masks.Rle(size=(100, 100), counts=row["mask"]))
     assert columns.all(0).nonzero()[0].tolist() == list(range(20, 60))
     assert columns.sum() == 40 * 100
@@ -244,17 +248,19 @@ def test_each_option_reaches_what_is_built_and_is_recorded(
     words, name, expected = OPTIONS[option]
     written: list[tuple[Any, ...]] = []
     write = build.write
-    monkeypatch.setattr(build, "write", lambda *given: written.append(given) or write(*given))
+    monkeypatch.setattr(build, "write", lambda *arguments: written.append(arguments) or write(*arguments))
     out = _built(tmp_path, "out", option, *words)
     request = written[0][-1]
     assert request == _request(size=96)._replace(**{name: expected})
     info = json.loads((out / "annotations.json").read_text())["info"]
     assert info["request"] == json.loads(json.dumps(request._asdict()))
-    made, instances = written[0][1], coco.read_instances(tmp_path / "instances_val.json")
-    assert made == coco_benchmark.built(instances, coco.read_captions(tmp_path / "captions_val.json"), request)
+    pictures, instances = written[0][1], coco.read_instances(tmp_path / "instances_val.json")
+    assert pictures == coco_benchmark.built(instances, coco.read_captions(tmp_path / "captions_val.json"), request)
     annotated = [
-        coco_benchmark.rows(one, {one.id: one.name for one in instances.categories}, request.seed, request.compat)[1]
-        for one in made
+        coco_benchmark.rows(
+            picture, {category.id: category.name for category in instances.categories}, request.seed, request.compat
+        )[1]
+        for picture in pictures
     ]
     expected_rows = [row for rows in annotated for row in rows]
     there = tables.read(out / "annotated.parquet", ANNOTATED)
@@ -276,12 +282,12 @@ def test_each_file_given_is_the_one_read_and_the_command_has_no_other_options(tm
     (tmp_path / "few.json").write_text(json.dumps(content | {"annotations": content["annotations"][:9]}))
     few = ["coco", "--instances", str(tmp_path / "few.json"), "--out", str(tmp_path / "few")]
     command.main(few)
-    found = json.loads((tmp_path / "few" / "annotations.json").read_text())
-    assert len(found["annotations"]) == 9
-    assert {one["width"] for one in found["images"]} == {build.SIZE}
-    assert found["info"]["sources"].keys() == {"few.json"}
-    known = {one.option_strings[-1] for one in build.parser()._actions}
-    assert known - {"--help"} == OPTIONS.keys() | PATHS
+    annotations = json.loads((tmp_path / "few" / "annotations.json").read_text())
+    assert len(annotations["annotations"]) == 9
+    assert {image["width"] for image in annotations["images"]} == {build.SIZE}
+    assert annotations["info"]["sources"].keys() == {"few.json"}
+    options = {action.option_strings[-1] for action in build.parser()._actions}
+    assert options - {"--help"} == OPTIONS.keys() | PATHS
 
 
 def test_real_pictures_are_stretched_beside_it(tmp_path: Path) -> None:
@@ -293,10 +299,10 @@ def test_real_pictures_are_stretched_beside_it(tmp_path: Path) -> None:
         (tmp_path / "painted" / f"{name.stem}.png").rename(tmp_path / "real" / name.name)
     out = _built(tmp_path, "bench", "--pictures", str(tmp_path / "real"))
     truth = ground_truth_files.read(out / "annotations.json", None, None)
-    assert set(shown.find(tmp_path / "bench-real", truth.images, None).sizes) == {(96, 96)}
-    wide = next(one for one in content["images"] if one["width"] > one["height"])
+    assert set(picture_folders.find(tmp_path / "bench-real", truth.images, None).sizes) == {(96, 96)}
+    wide = next(image for image in content["images"] if image["width"] > image["height"])
     pixels = np.asarray(Image.open(tmp_path / "real" / wide["file_name"]).resize((96, 96), Image.Resampling.BICUBIC))
-    stretched = shown.read(tmp_path / "bench-real" / f"{Path(wide['file_name']).stem}.png")
+    stretched = picture_folders.read(tmp_path / "bench-real" / f"{Path(wide['file_name']).stem}.png")
     assert np.array_equal(stretched, pixels)
 
 
@@ -310,7 +316,7 @@ def test_a_job_that_is_none_is_refused(tmp_path: Path, job: str) -> None:
 def test_an_image_without_a_caption_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, captions = coco_world.write(tmp_path)
     content = json.loads(captions.read_text())
-    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 107]
+    content["annotations"] = [annotation for annotation in content["annotations"] if annotation["image_id"] != 107]
     captions.write_text(json.dumps(content))
     with pytest.raises(SystemExit):
         _built(tmp_path, "none")
@@ -319,15 +325,21 @@ def test_an_image_without_a_caption_is_named(tmp_path: Path, capsys: pytest.Capt
 
 def test_only_the_reference_shows_a_pictures_only_mask_as_its_uppermost_row_in_every_row(tmp_path: Path) -> None:
     content = coco_world.instances()
-    alone = {image for image, count in Counter(one["image_id"] for one in content["annotations"]).items() if count == 1}
+    alone = {
+        image
+        for image, count in Counter(annotation["image_id"] for annotation in content["annotations"]).items()
+        if count == 1
+    }
     assert alone
     keys = {f"{number:012d}" for number in alone}
     ours = tables.read(_built(tmp_path, "ours") / "annotated.parquet", ANNOTATED)
     theirs = tables.read(_built(tmp_path, "theirs", "--compat", "reference") / "annotated.parquet", ANNOTATED)
-    for one, other in zip(ours.to_dict("records"), theirs.to_dict("records"), strict=True):
-        mask, shown = (masks.decode(masks.Rle(size=(96, 96), counts=row["mask"])) for row in (one, other))
-        assert np.array_equal(shown, np.tile(mask[0], (96, 1)) if one["key"] in keys else mask)
-        assert list(one["scribble"]) == list(other["scribble"])
+    for our_row, reference_row in zip(ours.to_dict("records"), theirs.to_dict("records"), strict=True):
+        mask, shown_mask = (
+            masks.decode(masks.Rle(size=(96, 96), counts=row["mask"])) for row in (our_row, reference_row)
+        )
+        assert np.array_equal(shown_mask, np.tile(mask[0], (96, 1)) if our_row["key"] in keys else mask)
+        assert list(our_row["scribble"]) == list(reference_row["scribble"])
 
 
 def test_a_file_of_a_stock_name_that_is_another_is_said_not_to_compare_and_no_other_may_take_its_place(

@@ -22,10 +22,10 @@ def _result(folder: Path, success: float, **source: object) -> None:
 
 def test_every_published_number_names_a_measure_and_stands_in_the_scale_of_ours() -> None:
     for benchmark in registry.every():
-        for one in benchmark.published:
-            assert one.measure.partition("/")[0] in benchmark.measures
-            assert 0 < one.value < 1
-            assert one.source
+        for number in benchmark.published:
+            assert number.measure.partition("/")[0] in benchmark.measures
+            assert 0 < number.value < 1
+            assert number.source
 
 
 def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None
         for part in ("ours & theirs", "1 pictures, 1 missing", "0.600", "0.500 \u2013 0.700", "its own way: 0.750"):
             assert part in text
         table.locator("thead button").nth(1).click()
-        values = [float(one) for one in table.locator("tbody td:nth-child(2) b").all_inner_texts()]
+        values = [float(text) for text in table.locator("tbody td:nth-child(2) b").all_inner_texts()]
         assert values == sorted(values, reverse=True)
         assert values[0] == 0.73  # ROICtrl's own paper
         assert "third-party digest" in first.inner_text()

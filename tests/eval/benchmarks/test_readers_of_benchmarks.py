@@ -16,10 +16,11 @@ import pytest
 
 from eval.answerers.store import ANSWERS
 from eval.benchmarks import registry, replies
-from eval.benchmarks.evidence import Evidence, View, read_answers
-from eval.benchmarks.pictures import Shown
+from eval.benchmarks.judge_outputs import JudgeOutputs, read_answers
+from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import files
 from instdiff.schema import Box
 
@@ -32,15 +33,18 @@ def test_a_benchmark_becomes_layouts_that_any_generator_reads(tmp_path: Path, na
     command.main(["bench", "layouts", name, *map(str, paths), "--out", str(tmp_path / "layouts.json")])
     written = files.read(tmp_path / "layouts.json", max_instances=None)
     cases = registry.load(name).read(paths).cases
-    assert [one.key for one in written] == [one.key for one in cases]
-    assert [one.phrase for layout in written for one in layout.instances] == [
-        one.phrase for case in cases for one in case.instances
+    assert [layout.key for layout in written] == [case.key for case in cases]
+    assert [instance.phrase for layout in written for instance in layout.instances] == [
+        instance.phrase for case in cases for instance in case.instances
     ]
 
 
 def test_boxes_are_fractions_whatever_unit_the_file_has(tmp_path: Path) -> None:
     boxes = {
-        name: [one.box for one in registry.load(name).read(bench_world.write(tmp_path / name, name)).cases[0].instances]
+        name: [
+            instance.box
+            for instance in registry.load(name).read(bench_world.write(tmp_path / name, name)).cases[0].instances
+        ]
         for name in ("layoutsam", "denselayout", "overlaybench", "layoutbench-coco", "sacap")
     }
     quarter = Box(0, 0, 0.5, 0.5)
@@ -55,8 +59,8 @@ def test_both_forms_of_coco_mig_hold_the_same_layouts(tmp_path: Path) -> None:
     form: dict[str, Any] = {}
     for number, sample in content.items():
         entry = form.setdefault(sample["caption"].strip(), {"coco_id": number})
-        for one in sample["segment"]:
-            entry.setdefault(one["label"], []).append(one["bbox"])
+        for segment in sample["segment"]:
+            entry.setdefault(segment["label"], []).append(segment["bbox"])
     as_yaml = tmp_path / "mig_bench_anno.yaml"
     as_yaml.write_text(json.dumps(form))
     reader = registry.load("coco-mig").read
@@ -78,7 +82,13 @@ def test_both_names_of_denselayouts_fields_are_read(tmp_path: Path) -> None:
 
 def test_the_levels_of_deig_are_its_colours_and_its_materials_and_textures(tmp_path: Path) -> None:
     case = registry.load("deig").read(bench_world.write(tmp_path, "deig")).cases[0]
-    assert [one.parts[0] for one in case.instances] == ["person/C2", "object/L1", "object/L2", "object/L3", "object/L4"]
+    assert [instance.parts[0] for instance in case.instances] == [
+        "person/C2",
+        "object/L1",
+        "object/L2",
+        "object/L3",
+        "object/L4",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in registry.MODULES if name != "scenes"])
@@ -132,12 +142,12 @@ ANSWERS_SEEN = (
 
 def test_a_thousand_malformed_answers_are_read_or_counted_and_none_is_lost(tmp_path: Path) -> None:
     case = registry.load("overlaybench").read(bench_world.write(tmp_path, "overlaybench")[:1]).cases[0]
-    shown = Shown(case, 0, "", tmp_path, (512, 512))
+    picture = ExpectedPicture(case, 0, "", tmp_path, (512, 512))
     for number in range(1000):
         draw = random.Random(number)
         content = draw.choice(mutations.BYTES)(draw.choice(ANSWERS_SEEN).encode(), draw)
         answer = content.decode("utf-8", "replace")
-        view = View(shown, Evidence(boxes_in="pixels"), compat=False)
+        view = View(picture, JudgeOutputs(boxes_in="pixels"), compat=False)
         held = replies.by_name(view, answer)
         assert held or view.faults or "{}" in answer
         for value in held.values():
@@ -164,7 +174,7 @@ def test_an_answer_is_its_first_word_and_by_the_references_rules_a_substring(
     tmp_path: Path, answer: str, ours: bool, deig: bool, layoutsam: bool
 ) -> None:
     case = registry.load("deig").read(bench_world.write(tmp_path, "deig")).cases[0]
-    views = [View(Shown(case, 0, "", tmp_path, (8, 8)), Evidence(), compat) for compat in (False, True)]
+    views = [View(ExpectedPicture(case, 0, "", tmp_path, (8, 8)), JudgeOutputs(), compat) for compat in (False, True)]
     assert replies.yes(views[0], answer, ("yes",)) == ours
     assert replies.yes(views[1], answer, ("yes",)) == deig
     assert replies.yes(views[1], answer, ("Yes", "yes")) == layoutsam

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from eval.benchmarks import registry
-from eval.benchmarks.evidence import Evidence, Found, Known, View
-from eval.benchmarks.pictures import Shown
-from eval.benchmarks.shape import Case
+from eval.benchmarks.benchmark import Case
+from eval.benchmarks.judge_outputs import JudgeOutputs, StoredAnswers, TextDetections
+from eval.benchmarks.pictures import ExpectedPicture
+from eval.benchmarks.view import View
 from eval.metrics import hsv, matching, overlap
 from instdiff.layouts import masks
 from instdiff.schema import Box, Rle
@@ -21,10 +22,12 @@ from instdiff.schema import Box, Rle
 SIZE = (64, 64)
 
 
-def _values(name: str, case: Case, known: Evidence, path: Path, compat: bool = False) -> dict[tuple[str, int], Any]:
-    known.questions = known.questions or registry.load(name).questions
-    view = View(Shown(case, 0, "", path, SIZE), known, compat)
-    values = {(one.measure, one.number): one.value for one in registry.load(name).measure(case, view)}
+def _values(
+    name: str, case: Case, outputs: JudgeOutputs, path: Path, compat: bool = False
+) -> dict[tuple[str, int], Any]:
+    outputs.questions = outputs.questions or registry.load(name).questions
+    view = View(ExpectedPicture(case, 0, "", path, SIZE), outputs, compat)
+    values = {(value.measure, value.number): value.value for value in registry.load(name).measure(case, view)}
     assert not view.pending, view.pending[0]
     return values
 
@@ -98,13 +101,13 @@ def _painted(tmp_path: Path, colour: tuple[int, int, int]) -> Path:
 def test_coco_mig_zeroes_an_overlap_only_where_the_place_is_right_and_the_colour_wrong(tmp_path: Path) -> None:
     case = _case(tmp_path, "coco-mig", 1)  # brown dog, white sports ball, black cat
     whole = masks.encode(np.ones(SIZE, bool))
-    detections = bench_world.found(
+    detections = bench_world.detections_of(
         dog=[(0, 0, 0.5, 0.4, 0.3)],  # 0.8 of it, and brown
         sports_ball=[(0.5, 0.5, 1.0, 0.8, 0.9)],  # 0.6 of it, and not white
         cat=[(0.5, 0.0, 1.0, 0.2, 0.9), (0.0, 0.5, 0.5, 1.0, 0.99)],  # 0.4 of it
     )
-    known = Evidence(found={"7": detections}, masks={("7", n): whole for n in range(3)})
-    values = _values("coco-mig", case, known, _painted(tmp_path, (120, 60, 20)))
+    outputs = JudgeOutputs(detections={"7": detections}, masks={("7", n): whole for n in range(3)})
+    values = _values("coco-mig", case, outputs, _painted(tmp_path, (120, 60, 20)))
     assert [values["success", n] for n in range(3)] == [1, 0, 0]
     assert [values["miou", n] for n in range(3)] == pytest.approx([0.8, 0, 0.4])
     assert [values["place_success", n] for n in range(3)] == [1, 1, 0]
@@ -114,8 +117,8 @@ def test_coco_mig_zeroes_an_overlap_only_where_the_place_is_right_and_the_colour
 
 def test_a_half_of_overlap_is_enough_and_a_score_must_be_above_a_quarter(tmp_path: Path) -> None:
     case = _case(tmp_path, "coco-mig")  # a red dog in the upper left quarter, a blue sports ball
-    found = bench_world.found(dog=[(0, 0, 0.5, 0.25, 0.26)], sports_ball=[(0.5, 0.5, 1, 1, 0.25)])
-    values = _values("coco-mig", case, Evidence(found={"0": found}), tmp_path)
+    detections = bench_world.detections_of(dog=[(0, 0, 0.5, 0.25, 0.26)], sports_ball=[(0.5, 0.5, 1, 1, 0.25)])
+    values = _values("coco-mig", case, JudgeOutputs(detections={"0": detections}), tmp_path)
     assert [values["place_success", n] for n in range(2)] == [1, 0]
     assert ("success", 0) not in values  # nobody marked the boxes, so that colours were not looked at
 
@@ -130,14 +133,16 @@ def test_a_box_that_overlaps_a_surer_one_by_more_than_four_fifths_is_not_asked()
 
 def test_coco_position_takes_the_nearest_box_with_the_score_of_the_surest(tmp_path: Path) -> None:
     benchmark, case = registry.load("coco-position"), _case(tmp_path, "coco-position")
-    found = bench_world.found(dog=[(0.6, 0.6, 0.9, 0.9, 0.9), (0.1, 0.1, 0.6, 0.5, 0.4)], cat=[(0, 0, 0.2, 0.2, 0.8)])
-    known = Evidence(found={"0": found})
-    values = _values("coco-position", case, known, tmp_path)
+    detections = bench_world.detections_of(
+        dog=[(0.6, 0.6, 0.9, 0.9, 0.9), (0.1, 0.1, 0.6, 0.5, 0.4)], cat=[(0, 0, 0.2, 0.2, 0.8)]
+    )
+    outputs = JudgeOutputs(detections={"0": detections})
+    values = _values("coco-position", case, outputs, tmp_path)
     assert [values["miou", n] for n in range(2)] == pytest.approx([0.8, 0])
     assert [values["success", n] for n in range(2)] == [1, 0]
     assert values["pictures", -1] == 0
     assert benchmark.matched is not None
-    (matched,) = benchmark.matched([View(Shown(case, 0, "", tmp_path, SIZE), known, False)])["nearest_ap"]
+    (matched,) = benchmark.matched([View(ExpectedPicture(case, 0, "", tmp_path, SIZE), outputs, False)])["nearest_ap"]
     assert matched.true_TD[:, 0].sum() == 7  # IoU .8: right at .5 to .8
     assert matched.instances_I.tolist() == [2]
 
@@ -145,19 +150,19 @@ def test_coco_position_takes_the_nearest_box_with_the_score_of_the_surest(tmp_pa
 def _deig(answer: str) -> dict[tuple[Any, ...], str]:
     question = registry.load("deig").questions["fits"]
     box = (0.0, 0.0, 0.5, 0.5)
-    texts = [one["description"] for one in bench_world.DEIG]
+    texts = [description["description"] for description in bench_world.DEIG]
     return {("p", box, question.replace("{description}", text)): answer for text in texts}
 
 
 @pytest.mark.parametrize(("answer", "compat", "right"), [("yes", True, 1), ("Yes", True, 0), ("Yes", False, 1)])
 def test_deig_wants_place_and_description_right(tmp_path: Path, answer: str, compat: bool, right: float) -> None:
     case = _case(tmp_path, "deig")
-    known = Evidence(
-        found={case.key: bench_world.found(woman=[(0, 0, 0.5, 0.5, 0.9)], chair=[(0, 0, 0.5, 0.2, 0.9)])},
+    outputs = JudgeOutputs(
+        detections={case.key: bench_world.detections_of(woman=[(0, 0, 0.5, 0.5, 0.9)], chair=[(0, 0, 0.5, 0.2, 0.9)])},
         identities={case.key: "p"},
-        answers=Known(_deig(answer), "me", "{}"),  # type: ignore[arg-type]
+        answers=StoredAnswers(_deig(answer), "me", "{}"),  # type: ignore[arg-type]
     )
-    values = _values("deig", case, known, tmp_path, compat)
+    values = _values("deig", case, outputs, tmp_path, compat)
     assert values["human_maa", 0] == right
     assert [values["object_maa", n] for n in range(1, 5)] == [0] * 4  # not in their place: nobody is asked
     assert values["miou", 1] == pytest.approx(0.4)  # and their overlap stays
@@ -166,19 +171,19 @@ def test_deig_wants_place_and_description_right(tmp_path: Path, answer: str, com
 def _answered(name: str, case: Case, answers: Mapping[tuple[str, int | None], str], **fields: str) -> dict[str, Any]:
     """Answers by the question's id and the instance."""
     benchmark = registry.load(name)
-    said: dict[tuple[str, Any, str], str] = {}
+    answer_of: dict[tuple[str, Any, str], str] = {}
     for (question, index), answer in answers.items():
         text = benchmark.questions[question]
         region = None
         if index is not None:
-            one = case.instances[index]
-            text = text.replace("{short}", one.short).replace("{detail}", one.detail)
-            region = tuple(map(float, one.place))
+            instance = case.instances[index]
+            text = text.replace("{short}", instance.short).replace("{detail}", instance.detail)
+            region = tuple(map(float, instance.place))
         for field, value in fields.items():
             text = text.replace(f"{{{field}}}", value)
-        said[case.key, region, text] = answer
+        answer_of[case.key, region, text] = answer
     return {
-        "answers": Known(said, "me", "{}"),
+        "answers": StoredAnswers(answer_of, "me", "{}"),
         "identities": {case.key: case.key},
         "questions": benchmark.questions,
     }
@@ -188,7 +193,7 @@ def test_layoutsam_asks_for_attributes_only_where_the_subject_is_there(tmp_path:
     case = _case(tmp_path, "layoutsam")
     answers = {("spatial", 0): "Yes", ("colour", 0): "Yes", ("texture", 0): "No", ("shape", 0): "Yes"}
     answers[("spatial", 1)] = "No"
-    values = _values("layoutsam", case, Evidence(**_answered("layoutsam", case, answers)), tmp_path)  # type: ignore[arg-type]
+    values = _values("layoutsam", case, JudgeOutputs(**_answered("layoutsam", case, answers)), tmp_path)  # type: ignore[arg-type]
     assert [values[name, 0] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, 0, 1]
     assert [values[name, 1] for name in ("spatial", "colour", "texture", "shape")] == [0, 0, 0, 0]
 
@@ -203,13 +208,15 @@ def test_lgs_counts_overlaps_and_leaves_out_what_has_no_description(tmp_path: Pa
         ("0", box, texts["texture"]): "NO",
         ("0", box, texts["shape"]): "YES",
     }
-    known = Evidence(
-        found={"0": bench_world.found(car=[(*box, 0.36), (0, 0, 0.5, 0.5, 0.35)], tree=[(0.5, 0.5, 1.0, 1.0, 0.9)])},
-        answers=Known(answers, "me", "{}"),  # type: ignore[arg-type]
+    outputs = JudgeOutputs(
+        detections={
+            "0": bench_world.detections_of(car=[(*box, 0.36), (0, 0, 0.5, 0.5, 0.35)], tree=[(0.5, 0.5, 1.0, 1.0, 0.9)])
+        },
+        answers=StoredAnswers(answers, "me", "{}"),  # type: ignore[arg-type]
         identities={"0": "0"},
     )
     for compat, undescribed in ((False, None), (True, 0.0)):
-        values = _values("denselayout", case, known, tmp_path, compat)
+        values = _values("denselayout", case, outputs, tmp_path, compat)
         assert [values["spatial", n] for n in range(2)] == pytest.approx([0.8, 1.0])  # .35 is not above .35
         assert [values[name, 0] for name in ("colour", "texture", "shape")] == pytest.approx([0.8, 0, 0.8])
         assert [values[name, 1] for name in ("colour", "texture", "shape")] == [undescribed] * 3
@@ -227,14 +234,16 @@ def test_pairs_by_falling_overlap_are_not_those_with_the_greatest_sum() -> None:
 def test_overlaybench_pairs_both_ways_by_name(tmp_path: Path) -> None:
     case = _case(tmp_path, "overlaybench", 2)  # two cups: (0, 0, .5, .5) and (.25, .25, .75, .75)
     near, far = (0.125, 0.125, 0.625, 0.625, 0.9), (0.0, 0.0, 0.25, 0.5, 0.8)
-    values = _values("overlaybench", case, Evidence(found={case.key: bench_world.found(cup=[near, far])}), tmp_path)
+    values = _values(
+        "overlaybench", case, JudgeOutputs(detections={case.key: bench_world.detections_of(cup=[near, far])}), tmp_path
+    )
     # overlaps with `near`: .28125/.71875 of each; with `far`: .5 of the first, so far-first is taken, near is left
     assert [values["miou", n] for n in range(2)] == pytest.approx([0.5, 0.140625 / 0.359375])
     assert [values["miou_hungarian", n] for n in range(2)] == pytest.approx([0.5, 0.140625 / 0.359375])
     # given overlap (.25, .25, .5, .5); that of the pairs (.125, .125, .25, .5): they touch in a line
     assert values["o_miou", 0] == 0
-    exact = bench_world.found(cup=[(0.25, 0.25, 0.75, 0.75, 0.9), (0.0, 0.0, 0.5, 0.5, 0.8)])
-    values = _values("overlaybench", case, Evidence(found={case.key: exact}), tmp_path)
+    exact = bench_world.detections_of(cup=[(0.25, 0.25, 0.75, 0.75, 0.9), (0.0, 0.0, 0.5, 0.5, 0.8)])
+    values = _values("overlaybench", case, JudgeOutputs(detections={case.key: exact}), tmp_path)
     assert [values[name, 0] for name in ("miou", "o_miou", "o_miou_hungarian")] == [1, 1, 1]
 
 
@@ -252,8 +261,10 @@ def test_an_answerers_boxes_are_in_pixels_of_its_own_input(tmp_path: Path, unit:
     quarter, half = side / 4, side / 2
     listed = [[0, 0, half, half], [quarter, quarter, half + quarter, half + quarter]]
     boxes = f'```json\n{{"cup": {listed}}}\n```'
-    known = Evidence(boxes_in=unit, **_overlay(case, boxes, '{"cup": "Yes", "mug": "no"}', "{'(cup, mug)': 'Yes'}"))
-    values = _values("overlaybench", case, known, tmp_path, compat)
+    outputs = JudgeOutputs(
+        boxes_in=unit, **_overlay(case, boxes, '{"cup": "Yes", "mug": "no"}', "{'(cup, mug)': 'Yes'}")
+    )
+    values = _values("overlaybench", case, outputs, tmp_path, compat)
     assert [values["miou", n] for n in range(2)] == pytest.approx([1, 1])
     assert [values["sr_e", n] for n in range(2)] == [1, 0]
     assert values["sr_r", 0] == 1
@@ -262,20 +273,22 @@ def test_an_answerers_boxes_are_in_pixels_of_its_own_input(tmp_path: Path, unit:
 def _overlay(case: Case, *answers: str) -> dict[str, Any]:
     questions = registry.load("overlaybench").questions
     view = View(
-        Shown(case, 0, "", Path("there"), SIZE), Evidence(questions=questions, identities={case.key: "p"}), False
+        ExpectedPicture(case, 0, "", Path("there"), SIZE),
+        JudgeOutputs(questions=questions, identities={case.key: "p"}),
+        False,
     )
-    view._evidence.answers = Known({}, "me", "{}")
+    view._outputs.answers = StoredAnswers({}, "me", "{}")
     list(registry.load("overlaybench").measure(case, view))
-    keys = [("p", one.region, one.question) for one in view.pending]
-    known = Known(dict(zip(keys, answers, strict=True)), "me", "{}")
-    return {"answers": known, "identities": {case.key: "p"}, "questions": questions}
+    keys = [("p", question.region, question.text) for question in view.pending]
+    stored = StoredAnswers(dict(zip(keys, answers, strict=True)), "me", "{}")
+    return {"answers": stored, "identities": {case.key: "p"}, "questions": questions}
 
 
 def test_an_answer_that_is_no_json_is_nothing_found_and_counted(tmp_path: Path) -> None:
     case = _case(tmp_path, "overlaybench", 0)
-    known = Evidence(boxes_in="pixels", **_overlay(case, "I see two cups.", '{"cup": 1}', "[]"))
-    view = View(Shown(case, 0, "", tmp_path, SIZE), known, False)
-    values = {(one.measure, one.number): one.value for one in registry.load("overlaybench").measure(case, view)}
+    outputs = JudgeOutputs(boxes_in="pixels", **_overlay(case, "I see two cups.", '{"cup": 1}', "[]"))
+    view = View(ExpectedPicture(case, 0, "", tmp_path, SIZE), outputs, False)
+    values = {(value.measure, value.number): value.value for value in registry.load("overlaybench").measure(case, view)}
     assert {values[name, n] for name in ("miou", "sr_e") for n in range(2)} == {0}
     assert view.faults == 4  # no object of boxes, no object of relations, the mug not named, the relation neither
 
@@ -284,21 +297,21 @@ def test_overlap_counts_pairs_above_five_and_one_per_cent_and_strata_follow_the_
     boxes = [Box(0, 0, 0.5, 0.5), Box(0.25, 0.25, 0.75, 0.75), Box(0.4, 0.4, 0.9, 0.9), Box(0.95, 0, 1, 0.05)]
     assert overlap.pairs(boxes) == [(0, 1), (1, 2)]  # 0 and 2 share .01 of the picture, .02 of their union
     assert overlap.strata(boxes) == ["touching", "crossing", "crossing", "apart"]
-    kept = overlap.of_instances(boxes, [boxes[0], boxes[1], None, boxes[3]])
-    assert kept[:3].tolist() == [1.0, 0.5, 0.0]
-    assert np.isnan(kept[3])
+    overlap_ious = overlap.of_instances(boxes, [boxes[0], boxes[1], None, boxes[3]])
+    assert overlap_ious[:3].tolist() == [1.0, 0.5, 0.0]
+    assert np.isnan(overlap_ious[3])
 
 
 class _Words:
     """A judge for whom a colour is its mean pixel."""
 
     def image_features(self, pictures: Any) -> np.ndarray:
-        return np.array([one.reshape(-1, 3).max(0).astype(float) + 1 for one in pictures])
+        return np.array([picture.reshape(-1, 3).max(0).astype(float) + 1 for picture in pictures])
 
     def text_features(self, texts: Any) -> np.ndarray:
-        known = {"red": (255, 1, 1), "blue": (1, 1, 255), "green": (1, 255, 1)}
+        colours = {"red": (255, 1, 1), "blue": (1, 1, 255), "green": (1, 255, 1)}
         return np.array(
-            [next((rgb for word, rgb in known.items() if f" {word}" in text), (1, 1, 1)) for text in texts], float
+            [next((rgb for word, rgb in colours.items() if f" {word}" in text), (1, 1, 1)) for text in texts], float
         )
 
 
@@ -310,41 +323,72 @@ def test_geneval_looks_at_the_surest_and_at_nothing_but_their_masks(tmp_path: Pa
     Image.fromarray(pixels).save(path)
     red, blue = (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0)
     for surest, other, right in ((red, blue, 1), (blue, red, 0)):
-        known = Evidence(found={"00001": bench_world.found(car=[(*surest, 0.9), (*other, 0.8)])}, judge=_Words())
-        assert _values("geneval", case, known, path) == {("correct", -1): right}
-    known = Evidence(found={"00001": bench_world.found(car=[(*red, 0.9)], dog=[(*blue, 0.31)])}, judge=_Words())
-    assert _values("geneval", case, known, path) == {("correct", -1): 0}
-    known = Evidence(found={"00001": bench_world.found(car=[(*red, 0.3)])}, judge=_Words())
-    assert _values("geneval", case, known, path) == {("correct", -1): 0}
+        outputs = JudgeOutputs(
+            detections={"00001": bench_world.detections_of(car=[(*surest, 0.9), (*other, 0.8)])}, judge=_Words()
+        )
+        assert _values("geneval", case, outputs, path)["correct", -1] == right
+    outputs = JudgeOutputs(
+        detections={"00001": bench_world.detections_of(car=[(*red, 0.9)], dog=[(*blue, 0.31)])}, judge=_Words()
+    )
+    assert _values("geneval", case, outputs, path)["correct", -1] == 0
+    outputs = JudgeOutputs(detections={"00001": bench_world.detections_of(car=[(*red, 0.3)])}, judge=_Words())
+    assert _values("geneval", case, outputs, path)["correct", -1] == 0
+
+
+def test_clip_sees_the_picture_with_its_prompt_and_each_crop_with_its_phrase(tmp_path: Path) -> None:
+    case = _case(tmp_path, "coco-mig")  # a red dog in the upper left quarter, a blue ball in the lower right one
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:32, :32], pixels[32:, 32:] = (255, 0, 0), (255, 0, 0)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    outputs = JudgeOutputs(judge=_Words())
+    values = _values("coco-mig", case, outputs, path)
+    red, blue = np.array([256, 1, 1]), np.array([1, 1, 255])
+    unlike = red @ blue / np.linalg.norm(red) / np.linalg.norm(blue)
+    assert values["clip", -1] == pytest.approx(1, abs=1e-4)  # "a photo of a red dog and ...": the first word counts
+    assert values["clip_local", 0] == pytest.approx(1, abs=1e-4)
+    assert values["clip_local", 1] == pytest.approx(unlike)
+    path.unlink()
+    assert _values("coco-mig", case, outputs, path) == values  # both ways of counting share one look
+
+
+def test_a_missing_picture_agrees_with_no_text_and_without_a_clip_nothing_is_said(tmp_path: Path) -> None:
+    case = _case(tmp_path, "coco-mig")
+    absent = View(ExpectedPicture(case, 0, "", None, SIZE), JudgeOutputs(judge=_Words()), False)
+    measure = registry.load("coco-mig").measure
+    clip = [value for value in measure(case, absent) if value.measure.startswith("clip")]
+    assert clip == [("clip", -1, 0.0), ("clip_local", 0, 0.0), ("clip_local", 1, 0.0)]
+    silent = View(ExpectedPicture(case, 0, "", None, SIZE), JudgeOutputs(), False)
+    assert not [value for value in measure(case, silent) if value.measure.startswith("clip")]
 
 
 def test_compbench_multiplies_what_it_is_told_of_each_chunk(tmp_path: Path) -> None:
     case = _case(tmp_path, "t2i-compbench")
-    said = {
+    answers = {
         (case.key, None, f"{chunk}?"): answer for chunk, answer in (("a green bench", "0.5"), ("a blue bowl", "0.8"))
     }
-    known = Evidence(answers=Known(said, "me", "{}"), identities={case.key: case.key})  # type: ignore[arg-type]
-    assert _values("t2i-compbench", case, known, tmp_path) == {("binding", -1): pytest.approx(0.4)}
+    outputs = JudgeOutputs(answers=StoredAnswers(answers, "me", "{}"), identities={case.key: case.key})  # type: ignore[arg-type]
+    assert _values("t2i-compbench", case, outputs, tmp_path) == {("binding", -1): pytest.approx(0.4)}
 
 
 def test_sacap_leaves_out_what_a_caption_does_not_say(tmp_path: Path) -> None:
     case = _case(tmp_path, "sacap")
     assert case.instances[0].mask == Rle(**bench_world.RLE)
     answers = {("spatial", 0): "Yes", ("colour", 0): "Yes", ("texture", 0): "unsaid", ("shape", 0): "No"}
-    values = _values("sacap", case, Evidence(**_answered("sacap", case, answers)), tmp_path)  # type: ignore[arg-type]
+    values = _values("sacap", case, JudgeOutputs(**_answered("sacap", case, answers)), tmp_path)  # type: ignore[arg-type]
     assert [values[name, 0] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, None, 0]
 
 
 def test_layoutbench_is_cocos_average_precision(tmp_path: Path) -> None:
     benchmark, case = registry.load("layoutbench-coco"), _case(tmp_path, "layoutbench-coco")
-    found = {
-        "dog": Found(np.array([[0, 0, 0.5, 0.5]]), np.array([0.9])),
-        "bird": Found(np.array([[0, 0, 1, 1.0]]), np.array([1.0])),
+    detections = {
+        "dog": TextDetections(np.array([[0, 0, 0.5, 0.5]]), np.array([0.9])),
+        "bird": TextDetections(np.array([[0, 0, 1, 1.0]]), np.array([1.0])),
     }
     assert benchmark.matched is not None
-    matched = benchmark.matched([View(Shown(case, 0, "", tmp_path, SIZE), Evidence(found={case.key: found}), False)])[
-        "ap"
-    ]
+    matched = benchmark.matched(
+        [View(ExpectedPicture(case, 0, "", tmp_path, SIZE), JudgeOutputs(detections={case.key: detections}), False)]
+    )["ap"]
     from eval.metrics import average_precision
 
     assert average_precision.summary(matched).ap == pytest.approx(0.5)  # the dog is whole, the cat is not there

@@ -14,14 +14,14 @@ from PIL import Image
 from eval import detect
 from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
-from eval.benchmarks import difference, looking, pictures, registry, scoring
-from eval.benchmarks.evidence import Evidence
+from eval.benchmarks import difference, pictures, registry, run_judges, scoring
+from eval.benchmarks.judge_outputs import JudgeOutputs
 from eval.benchmarks.scoring import VALUES
 from eval.finders import choice as finders
 from eval.finders import marked
-from eval.finders.finder import Labelled
+from eval.finders.finder import LabelledBox
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts.masks import Mask
 from instdiff.schema import Box
 
@@ -33,14 +33,16 @@ class _Echo:
 
     def find(self, pictures: Any, texts: Any) -> list[list[Any]]:
         quarter = Box(0, 0, 0.5, 0.5)
-        return [[Labelled(text, 0.9, quarter) for text in own] for own in texts]
+        return [[LabelledBox(text, 0.9, quarter) for text in own] for own in texts]
 
 
 class _Whole:
     """A marker to which every box is full."""
 
     def fill(self, pictures: Any, boxes: Any) -> list[list[tuple[Mask, float]]]:
-        return [[(np.ones(one.shape[:2], bool), 1.0) for _ in own] for one, own in zip(pictures, boxes, strict=True)]
+        return [
+            [(np.ones(picture.shape[:2], bool), 1.0) for _ in own] for picture, own in zip(pictures, boxes, strict=True)
+        ]
 
 
 class _ByWord:
@@ -48,9 +50,11 @@ class _ByWord:
 
     judge, settings = "me", "{}"
 
-    def answer(self, shown: Any, questions: Any) -> list[Any]:
+    def answer(self, pictures: Any, questions: Any) -> list[Any]:
         words = {"texture": "No", "shape": "perhaps"}
-        return [next((answer for word, answer in words.items() if word in one.text), "Yes") for one in questions]
+        return [
+            next((answer for word, answer in words.items() if word in question.text), "Yes") for question in questions
+        ]
 
 
 def _run(*words: str | Path) -> None:
@@ -77,11 +81,11 @@ def mig(tmp_path: Path) -> dict[str, Any]:
 def _judged(tmp_path: Path, name: str, files: list[Path], folder: Path) -> dict[str, Any]:
     """Let the finder and the marker look at what is there."""
     benchmark = registry.load(name)
-    shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
-    found, masks = tmp_path / f"{folder.name}.json", tmp_path / f"{folder.name}.parquet"
-    bench_world.detect(found, _Echo(), "echo", shown)
-    looking.mark(masks, _Whole(), shown)
-    words = ["score", name, *files, "--detections", found, "--masks", masks, "--out", tmp_path / "scores"]
+    expected = pictures.find(folder, benchmark.read(files).cases, benchmark)
+    detections, masks = tmp_path / f"{folder.name}.json", tmp_path / f"{folder.name}.parquet"
+    bench_world.detect(detections, _Echo(), "echo", expected)
+    run_judges.mark(masks, _Whole(), expected)
+    words = ["score", name, *files, "--detections", detections, "--masks", masks, "--out", tmp_path / "scores"]
     return {"files": files, "folder": folder, "words": words, "out": tmp_path / "scores" / name, "tmp": tmp_path}
 
 
@@ -101,7 +105,7 @@ def test_a_result_has_its_numbers_intervals_parts_and_sources(mig: dict[str, Any
     assert metrics["miou"]["value"] == pytest.approx(0.2)
     assert metrics["pictures"]["n"] == 2
     assert metrics["success"]["low"] <= 0.2 <= metrics["success"]["high"]
-    assert all("reference" not in one for one in metrics.values())  # both ways of counting agree
+    assert all("reference" not in metric for metric in metrics.values())  # both ways of counting agree
     source = json.loads((mig["out"] / "red" / "provenance.json").read_text())
     assert source["judged_by"]["detections"]["by"]["detector"] == "echo"
     assert source["missing"] == []
@@ -116,10 +120,10 @@ def test_a_missing_picture_fails_and_the_benchmarks_own_number_stands_beside(
     success = _metrics(mig["out"] / "red")["success"]
     assert (success["value"], success["n"]) == (0.2, 5)
     assert (success["reference"]["value"], success["reference"]["n"]) == (0.5, 2)
-    shown = capsys.readouterr().out
-    assert "1 of 2 pictures are missing" in shown
-    assert "red, ours" in shown
-    assert "red, reference" in shown
+    output = capsys.readouterr().out
+    assert "1 of 2 pictures are missing" in output
+    assert "red, ours" in output
+    assert "red, reference" in output
     _run(*mig["words"], "--pictures", mig["folder"], "--compat", "reference")
     success = _metrics(mig["out"] / "red")["success"]
     assert (success["value"], success["ours"]["value"]) == (0.5, 0.2)
@@ -161,7 +165,7 @@ def test_a_benchmark_that_stops_at_a_missing_picture_gives_no_number_of_its_own(
         ),
         (lambda folder: (folder / "0.png").write_bytes(b"no"), "0.png: not a readable picture"),
         (lambda folder: shutil.copy(folder / "0.png", folder / "7.png"), "made on other pictures than these"),
-        (lambda folder: [one.unlink() for one in folder.iterdir()], "no picture of this benchmark is there"),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no picture of this benchmark is there"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused_by_name(
@@ -213,17 +217,17 @@ def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
     files = bench_world.write(tmp_path / "in", "layoutsam")
     benchmark = registry.load("layoutsam")
     folder = bench_world.paint(tmp_path / "drawn", benchmark.read(files).cases)
-    shown = pictures.find(folder, benchmark.read(files).cases, benchmark)
-    known = Evidence(questions=benchmark.questions, identities=pictures.identities(shown))
+    expected = pictures.find(folder, benchmark.read(files).cases, benchmark)
+    outputs = JudgeOutputs(questions=benchmark.questions, identities=pictures.identities(expected))
     answers, answerer = tmp_path / "answers", _ByWord()
-    assert looking.ask(benchmark, shown, known, answerer, Answers(answers), 3) == 4 * 4
+    assert run_judges.ask(benchmark, expected, outputs, answerer, Answers(answers), 3) == 4 * 4
     words = ("score", "layoutsam", *files, "--pictures", folder, "--answers", answers, "--out", tmp_path / "scores")
     _run(*words)
     metrics = _metrics(tmp_path / "scores" / "layoutsam" / "drawn")
     assert [metrics[name]["value"] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, 0, 0]
     source = json.loads((tmp_path / "scores" / "layoutsam" / "drawn" / "provenance.json").read_text())
     assert source["unreadable_answers"] == 4
-    assert looking.ask(benchmark, shown, known, answerer, Answers(answers), 3) == 0  # nothing is asked again
+    assert run_judges.ask(benchmark, expected, outputs, answerer, Answers(answers), 3) == 0  # nothing is asked again
     wording = {"source": "theirs", "questions": {name: f"{text} Please." for name, text in benchmark.questions.items()}}
     (tmp_path / "theirs.json").write_text(json.dumps(wording))
     assert "questions have no answer" in _refused(capsys, *words, "--questions", tmp_path / "theirs.json")
@@ -235,17 +239,20 @@ def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
 def test_two_results_are_compared_value_by_value(mig: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     cases = registry.load("coco-mig").read(mig["files"]).cases
     blue = _judged(mig["tmp"], "coco-mig", mig["files"], bench_world.paint(mig["tmp"] / "brown", cases, (120, 60, 20)))
-    for one in (mig, blue):
-        _run(*one["words"], "--pictures", one["folder"])
+    for folder in (mig, blue):
+        _run(*folder["words"], "--pictures", folder["folder"])
     a, b = difference.read(mig["out"] / "red"), difference.read(mig["out"] / "brown")
     assert difference.checked(a, b) == ["judged_by"]
-    found = {one.name: one for one in difference.of_metrics(a, b, 200, 0)}
+    differences = {metric.name: metric for metric in difference.of_metrics(a, b, 200, 0)}
     # red pictures: the red dog; brown ones: the brown dog. In no pair of pictures do both succeed
-    assert (found["success"].one, found["success"].other) == (0.2, 0.2)
-    assert found["success"].low == pytest.approx(-0.5)
-    assert found["success"].high == pytest.approx(1 / 3)
-    assert found["success/level/L2"].value == -0.5
-    assert (found["place_success"].low, found["place_success"].high) == (0, 0)  # the same places: paired, no spread
+    assert (differences["success"].a, differences["success"].b) == (0.2, 0.2)
+    assert differences["success"].low == pytest.approx(-0.5)
+    assert differences["success"].high == pytest.approx(1 / 3)
+    assert differences["success/level/L2"].value == -0.5
+    assert (differences["place_success"].low, differences["place_success"].high) == (
+        0,
+        0,
+    )  # the same places: paired, no spread
     _run("compare", mig["out"] / "red", mig["out"] / "brown")
     assert "place_success" in capsys.readouterr().out
 
@@ -280,7 +287,7 @@ def test_a_mean_over_parts_weighs_each_part_alike() -> None:
 
 
 def test_on_scenes_an_exact_oracle_is_perfect_on_the_real_pictures_and_finds_nothing_in_others(tmp_path: Path) -> None:
-    drawn = bench_world.write_scenes(tmp_path, 4)
+    scenes = bench_world.write_scenes(tmp_path, 4)
     files = [tmp_path / "images.parquet", tmp_path / "annotated.parquet"]
     benchmark = registry.load("scenes")
     cases = benchmark.read(files).cases
@@ -288,12 +295,12 @@ def test_on_scenes_an_exact_oracle_is_perfect_on_the_real_pictures_and_finds_not
     grey = bench_world.paint(tmp_path / "grey", cases)
     values = {}
     for folder in (tmp_path / "real", grey):
-        shown = pictures.find(folder, cases, benchmark)
-        bench_world.detect(tmp_path / f"{folder.name}.json", bench_world.OracleFinder(drawn), "oracle", shown)
-        answers, oracle = tmp_path / f"{folder.name}-answers", bench_world.OracleAnswerer(drawn)
-        known = Evidence(found={}, questions=benchmark.questions, identities=pictures.identities(shown))
-        looking.ask(benchmark, shown, known, oracle, Answers(answers), 3)
-        assert oracle.asked == sum(len(case.instances) for case in cases)
+        expected = pictures.find(folder, cases, benchmark)
+        bench_world.detect(tmp_path / f"{folder.name}.json", bench_world.OracleFinder(scenes), "oracle", expected)
+        answers, oracle = tmp_path / f"{folder.name}-answers", bench_world.OracleAnswerer(scenes)
+        outputs = JudgeOutputs(detections={}, questions=benchmark.questions, identities=pictures.identities(expected))
+        run_judges.ask(benchmark, expected, outputs, oracle, Answers(answers), 3)
+        assert oracle.num_asked == sum(len(case.instances) for case in cases)
         words = ["--detections", tmp_path / f"{folder.name}.json", "--answers", answers, "--out", tmp_path / "scores"]
         _run("score", "scenes", *files, "--pictures", folder, *words)
         metrics = _metrics(tmp_path / "scores" / "scenes" / folder.name)
@@ -311,7 +318,7 @@ def test_who_is_named_looks_once_and_is_kept(tmp_path: Path, monkeypatch: pytest
     finder, answerer = _Echo(), _ByWord()
     detect._loaded.cache_clear()
     monkeypatch.setattr(finders, "load", lambda choice, detector, where: finder)
-    monkeypatch.setattr(answerers, "load", lambda given: answerer)
+    monkeypatch.setattr(answerers, "load", lambda args: answerer)
     words = [
         "score",
         "deig",
@@ -354,3 +361,26 @@ def test_a_text_that_nobody_looked_for_is_named(mig: dict[str, Any], capsys: pyt
     assert "the detections are of 3 categories, and 'dog' is none of them" in _refused(
         capsys, *mig["words"], "--pictures", mig["folder"]
     )
+
+
+def test_the_spread_of_a_judge_is_between_results_of_the_same_pictures(
+    mig: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [mig["out"] / name for name in ("a", "b", "c")]
+    for row in rows:
+        _run(*mig["words"], "--pictures", mig["folder"], "--row", row.name)
+    for row, value in zip(rows, (0.1, 0.2, 0.6), strict=True):
+        metrics = _metrics(row)
+        metrics["success"]["value"] = value
+        (row / "metrics.json").write_text(json.dumps(metrics))
+    spread = {measure.name: measure for measure in difference.spread([difference.read(row) for row in rows])}
+    assert spread["success"][1:] == pytest.approx((0.3, 0.07**0.5, 0.1, 0.6))
+    assert spread["miou"].sd == pytest.approx(0, abs=1e-12)
+    capsys.readouterr()
+    _run("spread", *rows)
+    assert "coco-mig, judged 3 times" in capsys.readouterr().out
+    assert "a spread needs two results or more" in _refused(capsys, "spread", rows[0])
+    (mig["folder"] / "7.png").unlink()
+    other = _judged(mig["tmp"], "coco-mig", mig["files"], mig["folder"])
+    _run(*other["words"], "--pictures", mig["folder"], "--row", "d")
+    assert "are of other pictures" in _refused(capsys, "spread", rows[0], mig["out"] / "d")

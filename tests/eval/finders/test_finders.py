@@ -15,16 +15,16 @@ import yaml
 
 from eval import detect
 from eval.finders import choice, marked
-from eval.finders.closed import Closed
-from eval.finders.finder import Finder, Labelled, Pixels
-from eval.finders.open_vocabulary import GroundingDino, Owlv2, by_label
+from eval.finders.closed import ClosedFinder
+from eval.finders.finder import Finder, LabelledBox, Pixels
+from eval.finders.open_vocabulary import GroundingDinoFinder, Owlv2Finder, by_label
 from eval.finders.params import GroundingDinoParams, MarkerParams, Owlv2Params
 from eval.inputs import detections, pictures
 from instdiff import __main__ as command
-from instdiff import tables
+from instdiff.files import tables
+from instdiff.layouts.columns import IMAGES
 from instdiff.networks.grounding_dino import PhraseBox
 from instdiff.schema import Box
-from instdiff.tables import IMAGES
 
 PHRASES = ("red circle", "blue square", "triangle")
 RNG = np.random.default_rng(0)
@@ -51,12 +51,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 FINDERS: dict[str, Callable[[dict[str, Path]], Finder]] = {
-    "grounding_dino": lambda folders: GroundingDino(dino_params(folders["grounding_dino"])),
-    "each phrase alone": lambda folders: GroundingDino(dino_params(folders["grounding_dino"], together=False)),
-    "mm_grounding_dino": lambda folders: GroundingDino(
+    "grounding_dino": lambda folders: GroundingDinoFinder(dino_params(folders["grounding_dino"])),
+    "each phrase alone": lambda folders: GroundingDinoFinder(dino_params(folders["grounding_dino"], together=False)),
+    "mm_grounding_dino": lambda folders: GroundingDinoFinder(
         dino_params(folders["mm_grounding_dino"], box_threshold=0.0, text_threshold=0.0)
     ),
-    "owlv2": lambda folders: Owlv2(owl_params(folders["owlv2"], threshold=0.0)),
+    "owlv2": lambda folders: Owlv2Finder(owl_params(folders["owlv2"], threshold=0.0)),
 }
 
 
@@ -66,32 +66,35 @@ def test_labels_are_of_the_pictures_own_phrases_and_a_batch_finds_what_one_pictu
 ) -> None:
     finder = FINDERS[name](folders)
     assert finder.classes is None
-    asked = [PHRASES, PHRASES[:1], ()]
-    together = finder.find(PICTURES, asked)
+    searched = [PHRASES, PHRASES[:1], ()]
+    together = finder.find(PICTURES, searched)
     assert sum(map(len, together)) > 2 and not together[2]
-    for pixels, phrases, found in zip(PICTURES, asked, together, strict=True):
-        assert {one.category for one in found} <= set(phrases)
-        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-        assert all(one.mask is None and one.box.area > 0 and 0 <= min(one.box) <= max(one.box) <= 1 for one in found)
+    for pixels, phrases, seen in zip(PICTURES, searched, together, strict=True):
+        assert {detection.category for detection in seen} <= set(phrases)
+        assert [detection.score for detection in seen] == sorted((detection.score for detection in seen), reverse=True)
+        assert all(
+            detection.mask is None and detection.box.area > 0 and 0 <= min(detection.box) <= max(detection.box) <= 1
+            for detection in seen
+        )
         (alone,) = finder.find([pixels], [phrases])
-        assert [one.category for one in alone] == [one.category for one in found]
-        assert np.allclose([one.box for one in alone], [one.box for one in found], atol=1e-4)
+        assert [detection.category for detection in alone] == [detection.category for detection in seen]
+        assert np.allclose([detection.box for detection in alone], [detection.box for detection in seen], atol=1e-4)
 
 
 def test_a_repeat_goes_only_where_the_surer_box_has_the_same_label() -> None:
     box, near = Box(0, 0, 0.5, 0.5), Box(0, 0, 0.5, 0.45)
     boxes = [PhraseBox("a", box, 0.6), PhraseBox("a", near, 0.9), PhraseBox("b", box, 0.7), PhraseBox(None, box, 1.0)]
-    assert by_label(boxes, 0.5) == [Labelled("a", 0.9, near), Labelled("b", 0.7, box)]
+    assert by_label(boxes, 0.5) == [LabelledBox("a", 0.9, near), LabelledBox("b", 0.7, box)]
     assert len(by_label(boxes, 1.0)) == 3
     assert by_label([PhraseBox("a", Box(0.5, 0.5, 0.5, 0.9), 1.0)], 1.0) == []  # outside: nothing is left of it
 
 
 def test_a_closed_finder_reports_what_was_asked_for_and_refuses_what_it_does_not_know() -> None:
-    finder = Closed(eval_world.PixelDetector())
+    finder = ClosedFinder(eval_world.PixelDetector())
     pixels = np.zeros((30, 40, 3), np.uint8)
     pixels[2:10, 2:10], pixels[20:28, :] = (200, 0, 0), (0, 0, 200)
-    assert [one.category for one in finder.find([pixels], [("square", "bar")])[0]] == ["square", "bar"]
-    assert [one.category for one in finder.find([pixels], [("bar",)])[0]] == ["bar"]
+    assert [detection.category for detection in finder.find([pixels], [("square", "bar")])[0]] == ["square", "bar"]
+    assert [detection.category for detection in finder.find([pixels], [("bar",)])[0]] == ["bar"]
     with pytest.raises(ValueError, match="does not know 'kite'; it knows square, bar"):
         finder.find([pixels], [("kite",)])
 
@@ -115,27 +118,27 @@ class Halves:
             )
         return masks
 
-    def find(self, pixels: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[Labelled]]:
-        two = [Labelled("a", 0.9, Box(0, 0, 0.5, 1)), Labelled("b", 0.8, Box(0.5, 0, 1, 1))]
+    def find(self, pixels: Sequence[Pixels], phrases: Sequence[Sequence[str]]) -> list[list[LabelledBox]]:
+        two = [LabelledBox("a", 0.9, Box(0, 0, 0.5, 1)), LabelledBox("b", 0.8, Box(0.5, 0, 1, 1))]
         return [two if picture.any() else [] for picture in pixels]
 
 
 def test_every_box_gets_its_own_mask_and_a_picture_without_boxes_is_not_shown_to_the_marker() -> None:
     bright, dark = np.full((4, 6, 3), 9, np.uint8), np.zeros((4, 6, 3), np.uint8)
-    found = marked.Marked(Halves(), Halves()).find([dark, bright, dark], [()] * 3)
-    assert [len(one) for one in found] == [0, 2, 0]
-    left, right = (one.mask for one in found[1])
+    detections = marked.MarkedFinder(Halves(), Halves()).find([dark, bright, dark], [()] * 3)
+    assert [len(of_picture) for of_picture in detections] == [0, 2, 0]
+    left, right = (detection.mask for detection in detections[1])
     assert left is not None and right is not None
     assert left[:2, :3].all() and left.sum() == right.sum() == 6 and not (left & right).any()
 
 
 def test_sam_2_gives_boxes_masks_of_the_pictures_size(folders: dict[str, Path]) -> None:
     marker = marked.load(MarkerParams(backend="sam2", weights=folders["sam2"], max_boxes=8))
-    finder = marked.Marked(GroundingDino(dino_params(folders["grounding_dino"])), marker)
-    found = finder.find(PICTURES, [PHRASES] * 3)
-    assert any(found)
-    for pixels, own in zip(PICTURES, found, strict=True):
-        assert all(one.mask is not None and one.mask.shape == pixels.shape[:2] for one in own)
+    finder = marked.MarkedFinder(GroundingDinoFinder(dino_params(folders["grounding_dino"])), marker)
+    detections = finder.find(PICTURES, [PHRASES] * 3)
+    assert any(detections)
+    for pixels, own in zip(PICTURES, detections, strict=True):
+        assert all(detection.mask is not None and detection.mask.shape == pixels.shape[:2] for detection in own)
 
 
 def chosen(**changes: Any) -> detect.Params:
@@ -223,10 +226,10 @@ def test_the_command_writes_a_file_that_evaluation_reads(
     by = ["--finder", finder, "--finder-weights", str(folders[finder]), *marker]
     command.main(["detect", *shared, *by, "--out", "found.json"])
     judged = pictures.find(tmp_path / "drawn", tables.read(tmp_path / "images.parquet", IMAGES), None)
-    found = detections.read(tmp_path / "found.json", judged.sizes)
-    assert found.classes == ("bar", "square")
-    assert found.annotations and found.has_masks
-    assert found.provenance["settings"]["finder"] == finder
+    detected = detections.read(tmp_path / "found.json", judged.sizes)
+    assert detected.classes == ("bar", "square")
+    assert detected.annotations and detected.has_masks
+    assert detected.provenance["settings"]["finder"] == finder
     command.main(["evaluate", *shared, "--detections", "found.json", "--row", "box", "--out", "scores"])
     command.main(["evaluate", *shared, *by, "--row", "here", "--out", "scores"])
     scores = [json.loads((tmp_path / "scores" / row / "metrics.json").read_text()) for row in ("box", "here")]

@@ -16,8 +16,8 @@ CLASSES, IMAGES = {90: "toothbrush", 3: "car", 18: "dog"}, {7: "wide", 12: "high
 
 def _read(folder: Path, *records: dict[str, Any]) -> coco_results.Detections:
     (folder / "found.json").write_text(json.dumps(records))
-    found = pictures.Pictures(KEYS, (), SIZES, (), (), SIZES)
-    return coco_results.read(folder / "found.json", found, CLASSES, IMAGES)
+    picture_set = pictures.Pictures(KEYS, (), SIZES, (), (), SIZES)
+    return coco_results.read(folder / "found.json", picture_set, CLASSES, IMAGES)
 
 
 def _result(**more: object) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def test_category_ids_with_gaps_are_numbered_by_size_and_keep_their_names(tmp_pa
         tmp_path, *(_result(category_id=number, score=score) for number, score in ((90, 0.9), (3, 0.8), (18, 0.7)))
     )
     assert read.classes == ("car", "dog", "toothbrush")
-    assert [read.classes[one.category_id - 1] for one in read.annotations] == ["toothbrush", "car", "dog"]
+    assert [read.classes[annotation.category_id - 1] for annotation in read.annotations] == ["toothbrush", "car", "dog"]
 
 
 @pytest.mark.parametrize(("image", "key"), [(7, "wide"), ("wide", "wide"), (12, "high"), ("5", "12"), (5, "12")])

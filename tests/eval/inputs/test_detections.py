@@ -31,7 +31,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     read = detections.read(_write(tmp_path, _annotation(), _annotation(image_id=2, score=0.9)), SIZES)
     assert read.classes == ("square", "bar")
     assert read.provenance == {"pictures": "abc"}
-    assert [one["area"] for one in read.in_coco] == [12.0, 12.0]
+    assert [annotation["area"] for annotation in read.in_coco] == [12.0, 12.0]
 
 
 def test_nothing_found_is_a_valid_file(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_order_of_the_records_changes_nothing_that_is_counted_not_even_among
 ) -> None:
     there = detections.read(_write(tmp_path, *records), SIZES).in_coco
     assert detections.read(_write(tmp_path, *data.draw(st.permutations(records))), SIZES).in_coco == there
-    assert [(one["image_id"], -one["score"]) for one in there] == sorted(
-        (one["image_id"], -one["score"]) for one in records
+    assert [(annotation["image_id"], -annotation["score"]) for annotation in there] == sorted(
+        (record["image_id"], -record["score"]) for record in records
     )
 
 

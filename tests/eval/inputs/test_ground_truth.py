@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from eval.inputs import coco, coco_results, ground_truth, ground_truth_files
-from instdiff import tables
+from instdiff.files import tables
 from instdiff.layouts import coco as coco_files
 from instdiff.layouts import files, geometry, masks
+from instdiff.layouts.columns import ANNOTATED
 from instdiff.schema import Box, Instance, Layout, Point, Rle
-from instdiff.tables import ANNOTATED
 
 SIDES = st.integers(1, 12)
 MASKS = st.tuples(SIDES, SIDES).flatmap(lambda shape: arrays.arrays(bool, shape))
@@ -70,7 +70,7 @@ def _coco(**more: object) -> dict[str, Any]:
             {"id": 7, "file_name": "wide.jpg", "width": 20, "height": 5},
             {"id": 3, "file_name": "high.jpg", "width": 6, "height": 16},
         ],
-        "annotations": [one | more for one in annotations],
+        "annotations": [annotation | more for annotation in annotations],
         "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}],
     }
 
@@ -88,8 +88,10 @@ def test_stated_points_and_scribbles_come_back_as_the_same_pixels(tmp_path: Path
         st.lists(st.tuples(st.integers(0, width - 1), st.integers(0, height - 1)), min_size=1, max_size=6)
     )
     content = _coco(point=list(pixels[0]), scribble=[edge for pixel in pixels for edge in pixel])
-    content["images"] = [one | {"width": width, "height": height} for one in content["images"]]
-    content["annotations"] = [one | {"bbox": [0, 0, 1, 1], "segmentation": None} for one in content["annotations"]]
+    content["images"] = [image | {"width": width, "height": height} for image in content["images"]]
+    content["annotations"] = [
+        annotation | {"bbox": [0, 0, 1, 1], "segmentation": None} for annotation in content["annotations"]
+    ]
     for row in _read(tmp_path, content).instances.to_dict("records"):
         for stroke, expected in (("point", pixels[:1]), ("scribble", pixels)):
             rows, columns = geometry.pixel(np.reshape(row[stroke], (-1, 2)), height, width)
@@ -112,22 +114,24 @@ def test_boxes_masks_and_middles_are_those_of_the_file_in_each_pictures_own_shap
 def test_a_stated_area_counts_at_the_size_it_was_stated_for_and_at_no_other(tmp_path: Path, own: bool) -> None:
     truth = _read(tmp_path, _coco(area=2.5))
     sizes = [(16, 6), (5, 20)] if own else [(32, 6), (5, 40)]  # of high and wide: by id
-    found = ground_truth.coco_annotations(truth, sizes, ["cat", "dog"])
-    assert [one["area"] for one in found] == ([2.5, 2.5, 2.5] if own else [24.0, 24.0, 36.0])
+    annotations = ground_truth.coco_annotations(truth, sizes, ["cat", "dog"])
+    assert [annotation["area"] for annotation in annotations] == ([2.5, 2.5, 2.5] if own else [24.0, 24.0, 36.0])
     unstated = ground_truth.coco_annotations(_read(tmp_path, _coco()), sizes, ["cat", "dog"])
-    assert [one["area"] for one in unstated] == ([12.0, 12.0, 18.0] if own else [24.0, 24.0, 36.0])
+    assert [annotation["area"] for annotation in unstated] == ([12.0, 12.0, 18.0] if own else [24.0, 24.0, 36.0])
 
 
 def test_a_size_is_not_the_stated_one_when_its_sides_are_exchanged(tmp_path: Path) -> None:
     truth = _read(tmp_path, _coco(area=2.5))
-    found = ground_truth.coco_annotations(truth, [(6, 16), (20, 5)], ["cat", "dog"])
-    assert 2.5 not in [one["area"] for one in found]
+    annotations = ground_truth.coco_annotations(truth, [(6, 16), (20, 5)], ["cat", "dog"])
+    assert 2.5 not in [annotation["area"] for annotation in annotations]
 
 
 def test_without_masks_the_area_is_that_of_the_box(tmp_path: Path) -> None:
-    found = ground_truth.coco_annotations(_read(tmp_path, _coco(segmentation=None)), [(16, 6), (5, 20)], ["cat", "dog"])
-    assert [one["area"] for one in found] == [12.0, 12.0, 18.0]
-    assert [one["bbox"] for one in found] == [[0, 0, 6, 2], [2, 1, 4, 3], [5, 0, 9, 2]]
+    annotations = ground_truth.coco_annotations(
+        _read(tmp_path, _coco(segmentation=None)), [(16, 6), (5, 20)], ["cat", "dog"]
+    )
+    assert [annotation["area"] for annotation in annotations] == [12.0, 12.0, 18.0]
+    assert [annotation["bbox"] for annotation in annotations] == [[0, 0, 6, 2], [2, 1, 4, 3], [5, 0, 9, 2]]
 
 
 @given(data=st.data())
@@ -137,13 +141,16 @@ def test_the_order_of_a_coco_files_records_changes_nothing_but_instances_places_
 ) -> None:
     content = _coco()
     turned = {name: data.draw(st.permutations(content[name])) for name in content}
-    places = [[one["id"] for one in turned["annotations"]].index(number) for number in (1, 3)]
+    places = [[annotation["id"] for annotation in turned["annotations"]].index(number) for number in (1, 3)]
     assume(places[0] < places[1])  # a picture's instances are numbered in the file's order
     there, back = _read(tmp_path, content), _read(tmp_path, turned)
     pd.testing.assert_frame_equal(there.images, back.images)
     pd.testing.assert_frame_equal(there.instances, back.instances)
-    known = [coco_results.of_coco(coco_files.read(one, "instances", coco.Instance)) for one in (content, turned)]
-    assert known[0] == known[1] == ({5: "dog", 2: "cat"}, {7: "wide", 3: "high"})
+    names_and_keys = [
+        coco_results.of_coco(coco_files.read(instances, "instances", coco.CocoInstance))
+        for instances in (content, turned)
+    ]
+    assert names_and_keys[0] == names_and_keys[1] == ({5: "dog", 2: "cat"}, {7: "wide", 3: "high"})
 
 
 @given(order=st.permutations(range(7)))
@@ -159,10 +166,10 @@ def test_the_order_of_an_annotated_tables_rows_changes_nothing(tmp_path: Path, o
 
 
 def test_the_order_of_captions_chooses_the_first_of_each_picture(tmp_path: Path) -> None:
-    said = [
+    annotations = [
         {"id": n, "image_id": image, "caption": text} for n, (image, text) in enumerate([(2, "b"), (1, "a"), (2, "c")])
     ]
-    (tmp_path / "captions.json").write_text(json.dumps({"annotations": said}))
+    (tmp_path / "captions.json").write_text(json.dumps({"annotations": annotations}))
     assert coco.read_captions(tmp_path / "captions.json") == {2: "b", 1: "a"}
 
 
@@ -215,9 +222,9 @@ def test_layouts_say_their_size_by_their_masks_or_are_told_it(tmp_path: Path) ->
     truth = ground_truth_files.read(tmp_path / "masked.json", None, 512)
     assert truth.images[["height", "width", "caption"]].to_numpy().tolist() == [[4, 9, "Two."]]
     assert truth.instances["box"][0] == pytest.approx([2 / 9, 1 / 4, 7 / 9, 3 / 4])
-    told = ground_truth_files.read(tmp_path / "boxed.json", None, 48)
-    assert told.images[["height", "width"]].to_numpy().tolist() == [[48, 48]]
-    assert told.instances[["point", "scribble"]].to_numpy().tolist() == [[pytest.approx([0.3, 0.3]), [0.2, 0.3]]]
+    boxed_truth = ground_truth_files.read(tmp_path / "boxed.json", None, 48)
+    assert boxed_truth.images[["height", "width"]].to_numpy().tolist() == [[48, 48]]
+    assert boxed_truth.instances[["point", "scribble"]].to_numpy().tolist() == [[pytest.approx([0.3, 0.3]), [0.2, 0.3]]]
     with pytest.raises(ValueError, match="give its side with --size"):
         ground_truth_files.read(tmp_path / "boxed.json", None, None)
 

@@ -29,12 +29,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     instances, _ = coco_world.write(folder)
     content = json.loads(instances.read_text())
     coco_world.paint(folder / "drawn", content, 100)
-    (folder / "found.json").write_text(json.dumps(coco_world.found(content, 0)))
+    (folder / "found.json").write_text(json.dumps(coco_world.results_of(content, 0)))
     (folder / "layouts.json").write_text(json.dumps(_layouts()))
     (folder / "own").mkdir()
-    for one in _layouts():
-        pixels = np.random.default_rng(len(one["key"])).integers(0, 255, (12, 16, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "own" / f"{one['key']}.png")
+    for layout in _layouts():
+        pixels = np.random.default_rng(len(layout["key"])).integers(0, 255, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "own" / f"{layout['key']}.png")
     (folder / "own.json").write_text(
         json.dumps(
             {"provenance": {"pictures": None}, "categories": [{"id": 1, "name": "cat"}], "annotations": []},
@@ -49,13 +49,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _layouts() -> list[dict[str, Any]]:
     mask_HW = np.zeros((12, 16), bool)
     mask_HW[2:8, 3:9] = True
-    one = {
+    instance = {
         "phrase": "a cat",
         "category": "cat",
         "box": [0.1, 0.1, 0.5, 0.6],
         "mask": masks.encode(mask_HW).model_dump(),
     }
-    return [{"key": "k" * length, "prompt": "cats", "instances": [one, one]} for length in (1, 2, 3)]
+    return [{"key": "k" * length, "prompt": "cats", "instances": [instance, instance]} for length in (1, 2, 3)]
 
 
 def _evaluate(sample: Path, out: Path, layouts: str = "instances_val.json") -> None:
@@ -75,7 +75,7 @@ def _set(record: Any, path: tuple[Any, ...], value: Any) -> None:
     record[path[-1]] = value
 
 
-FOUND: list[tuple[tuple[str | int, ...], list[Any]]] = [  # field of a detection -> what it must not be
+BAD_DETECTION_FIELDS: list[tuple[tuple[str | int, ...], list[Any]]] = [  # field of a detection -> what it must not be
     (("image_id",), [0, -1, 99, 10**30, "nobody", "", None, [1], {}, 1.5, NAN]),
     (("category_id",), [0, -1, 2, 91, None, "person", [], 1.5, INF]),
     (("bbox",), [[], [1, 2, 3], [1, 2, 3, 4, 5], None, "box", [1, 2, -3, 4], [1, 2, 3, -4], {"x": 1}, [1, 2, 3, "w"]]),
@@ -157,7 +157,11 @@ def _spoilt(sample: Path, name: str, path: tuple[Any, ...], value: Any, place: i
 
 def _cases(sample: Path) -> list[tuple[str, str]]:
     """(file, text), each wrong in one way."""
-    fields = _fields("found.json", FOUND) * 3 + _fields("instances_val.json", TRUTH) + _fields("layouts.json", LAYOUT)
+    fields = (
+        _fields("found.json", BAD_DETECTION_FIELDS) * 3
+        + _fields("instances_val.json", TRUTH)
+        + _fields("layouts.json", LAYOUT)
+    )
     cases = [(name, _spoilt(sample, name, path, value, place)) for place, (name, path, value) in enumerate(fields)]
     for name in ("found.json", "instances_val.json", "layouts.json"):
         whole = (sample / name).read_text()
@@ -176,26 +180,26 @@ def test_a_malformed_file_gets_one_sentence_that_names_it(
     wrong = []
     for name, text in cases:
         (spoilt / name).write_text(text, encoding="utf-8")
-        asked = name if name == "layouts.json" else "instances_val.json"
-        said = _said(partial(_evaluate, spoilt, tmp_path / "out", asked), capsys)
-        if said is None or said.count("\n") != 1 or len(said) > 600 or "instdiff evaluate: " not in said:
-            wrong.append((name, text[:80], said))
+        layouts = name if name == "layouts.json" else "instances_val.json"
+        message = _message_of(partial(_evaluate, spoilt, tmp_path / "out", layouts), capsys)
+        if message is None or message.count("\n") != 1 or len(message) > 600 or "instdiff evaluate: " not in message:
+            wrong.append((name, text[:80], message))
         shutil.copy(sample / name, spoilt / name)
     assert wrong == []
     assert not (tmp_path / "out" / "row").exists()
 
 
 PICTURES: list[Callable[[Path, Rng], object]] = [
-    lambda one, rng: one.write_bytes(rng.bytes(200)),
-    lambda one, rng: one.write_bytes(one.read_bytes()[: int(rng.integers(0, 60))]),
-    lambda one, rng: one.unlink(),
-    lambda one, rng: one.rename(one.with_name("another.png")),
-    lambda one, rng: Image.new("RGB", (int(rng.integers(65, 99)), 48), (1, 2, 3)).save(one),
-    lambda one, rng: Image.open(one).save(one.with_suffix(".bmp")),
-    lambda one, rng: shutil.copy(one, one.with_name(f"{one.stem} copy.png")),
-    lambda one, rng: (one.unlink(), one.mkdir()),
-    lambda one, rng: one.write_bytes(one.read_bytes()[:40] + bytes(20) + one.read_bytes()[60:]),
-    lambda one, rng: one.write_text("<html>not found</html>"),
+    lambda path, rng: path.write_bytes(rng.bytes(200)),
+    lambda path, rng: path.write_bytes(path.read_bytes()[: int(rng.integers(0, 60))]),
+    lambda path, rng: path.unlink(),
+    lambda path, rng: path.rename(path.with_name("another.png")),
+    lambda path, rng: Image.new("RGB", (int(rng.integers(65, 99)), 48), (1, 2, 3)).save(path),
+    lambda path, rng: Image.open(path).save(path.with_suffix(".bmp")),
+    lambda path, rng: shutil.copy(path, path.with_name(f"{path.stem} copy.png")),
+    lambda path, rng: (path.unlink(), path.mkdir()),
+    lambda path, rng: path.write_bytes(path.read_bytes()[:40] + bytes(20) + path.read_bytes()[60:]),
+    lambda path, rng: path.write_text("<html>not found</html>"),
 ]
 
 
@@ -207,16 +211,16 @@ def test_a_malformed_set_of_pictures_gets_one_sentence_that_names_the_picture(
         rng = np.random.default_rng(number)
         spoilt = tmp_path / str(number)
         shutil.copytree(sample, spoilt)
-        one = spoilt / "drawn" / names[int(rng.integers(len(names)))]
-        PICTURES[number % len(PICTURES)](one, rng)
-        said = _said(partial(_evaluate, spoilt, tmp_path / "out"), capsys)
-        assert said is not None, number
-        assert said.count("\n") == 1, said
-        assert one.stem in said, (number, said)
+        picture = spoilt / "drawn" / names[int(rng.integers(len(names)))]
+        PICTURES[number % len(PICTURES)](picture, rng)
+        message = _message_of(partial(_evaluate, spoilt, tmp_path / "out"), capsys)
+        assert message is not None, number
+        assert message.count("\n") == 1, message
+        assert picture.stem in message, (number, message)
         shutil.rmtree(spoilt)
 
 
-def _said(work: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> str | None:
+def _message_of(work: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> str | None:
     """What a refusal says; None when nothing was refused."""
     try:
         work()

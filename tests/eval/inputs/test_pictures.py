@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from eval.inputs import pictures
-from instdiff import tables
-from instdiff.tables import IMAGES
+from instdiff.files import tables
+from instdiff.layouts.columns import IMAGES
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def _squares(folder: Path, side: int) -> None:
 
 
 def test_pictures_come_in_the_order_of_the_table(world: Path) -> None:
-    found = _find(world, "drawn")
-    assert found.keys == ("a", "b", "c", "d")
-    assert found.sizes == eval_world.SIZES
-    assert [found.load(place).shape[:2] for place in range(4)] == list(eval_world.SIZES)
+    picture_set = _find(world, "drawn")
+    assert picture_set.keys == ("a", "b", "c", "d")
+    assert picture_set.sizes == eval_world.SIZES
+    assert [picture_set.load(place).shape[:2] for place in range(4)] == list(eval_world.SIZES)
 
 
 def test_a_missing_picture_is_named(world: Path) -> None:
@@ -105,9 +105,9 @@ def test_one_real_picture_among_others_is_refused_even_under_another_key(world: 
 def test_the_hash_of_a_set_sees_one_pixel_and_which_picture_is_whose(world: Path) -> None:
     _squares(world / "drawn", 48)
     before = _find(world, "drawn", square=48).digest
-    one = Image.open(world / "drawn" / "a.png")
-    one.putpixel((0, 0), (1, 2, 3))
-    one.save(world / "drawn" / "a.png")
+    picture = Image.open(world / "drawn" / "a.png")
+    picture.putpixel((0, 0), (1, 2, 3))
+    picture.save(world / "drawn" / "a.png")
     changed = _find(world, "drawn", square=48).digest
     shutil.move(world / "drawn" / "a.png", world / "drawn" / "x.png")
     shutil.move(world / "drawn" / "b.png", world / "drawn" / "a.png")
@@ -117,11 +117,11 @@ def test_the_hash_of_a_set_sees_one_pixel_and_which_picture_is_whose(world: Path
 
 def _looking(*looks: float) -> pictures.Pictures:
     """Pictures known by their looks alone, each of one mean."""
-    grey = [np.full((pictures.LOOK, pictures.LOOK), int(level), np.uint8) for level in looks]
+    grey = [np.full((pictures.THUMBNAIL_SIDE, pictures.THUMBNAIL_SIDE), int(level), np.uint8) for level in looks]
     for picture, level in zip(grey, looks, strict=True):
-        picture[: round((level % 1) * pictures.LOOK)] += 1  # so many rows are a level brighter
+        picture[: round((level % 1) * pictures.THUMBNAIL_SIDE)] += 1  # so many rows are a level brighter
     keys = tuple("abcdefghij"[: len(looks)])
-    return pictures.Pictures(keys, (), (), tuple(f"{id(one)}" for one in grey), tuple(grey), ())
+    return pictures.Pictures(keys, (), (), tuple(f"{id(thumbnail)}" for thumbnail in grey), tuple(grey), ())
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def _looking(*looks: float) -> pictures.Pictures:
 def test_real_pictures_are_refused_when_more_than_half_look_like_their_own_real_ones(
     apart: tuple[float, ...], refused: bool
 ) -> None:
-    real, drawn = _looking(*[100] * len(apart)), _looking(*(100 + one for one in apart))
+    real, judged = _looking(*[100] * len(apart)), _looking(*(100 + level for level in apart))
     if refused:
         with pytest.raises(ValueError, match="look like the real ones"):
-            pictures.refuse_real(drawn, real)
+            pictures.refuse_real(judged, real)
     else:
-        pictures.refuse_real(drawn, real)
+        pictures.refuse_real(judged, real)
 
 
 @pytest.mark.parametrize("resized", [2, 3])
@@ -152,38 +152,40 @@ def test_real_pictures_at_another_size_are_refused_when_they_are_more_than_half(
     for key in "abcd"[:resized]:
         shutil.copy(world / "real" / f"{key}.png", world / "drawn")
     _squares(world / "drawn", 64)
-    drawn, real = _find(world, "drawn", square=64), _find(world, "real")
+    judged, real = _find(world, "drawn", square=64), _find(world, "real")
     if resized == 2:
-        pictures.refuse_real(drawn, real)
+        pictures.refuse_real(judged, real)
     else:
         with pytest.raises(ValueError, match=f"{resized} of 4 pictures look like the real ones, resized"):
-            pictures.refuse_real(drawn, real)
+            pictures.refuse_real(judged, real)
 
 
 def test_a_picture_twice_under_two_names_is_refused_and_the_same_picture_on_its_side_is_another(world: Path) -> None:
     _squares(world / "drawn", 48)
-    pictures.refuse_copies(_find(world, "drawn", square=48))
+    pictures.refuse_duplicates(_find(world, "drawn", square=48))
     shutil.copy(world / "drawn" / "a.png", world / "drawn" / "c.png")
     with pytest.raises(ValueError, match="2 pictures have the pixels of another of their set: a, c"):
-        pictures.refuse_copies(_find(world, "drawn", square=48))
+        pictures.refuse_duplicates(_find(world, "drawn", square=48))
     images = pd.DataFrame([{"key": key, "height": h, "width": w} for key, h, w in (("e", 4, 9), ("f", 9, 4))])
     (world / "flat").mkdir()
     for row in images.to_dict("records"):
         Image.new("RGB", (row["width"], row["height"]), (7, 7, 7)).save(world / "flat" / f"{row['key']}.png")
-    pictures.refuse_copies(pictures.find(world / "flat", images, None))
+    pictures.refuse_duplicates(pictures.find(world / "flat", images, None))
 
 
-@pytest.mark.parametrize(("count", "said"), [(5, "a, b, c, d, e"), (6, "a, b, c, d, e, ...")])
-def test_five_names_are_said_and_that_there_are_more(world: Path, count: int, said: str) -> None:
+@pytest.mark.parametrize(("count", "names"), [(5, "a, b, c, d, e"), (6, "a, b, c, d, e, ...")])
+def test_five_names_are_said_and_that_there_are_more(world: Path, count: int, names: str) -> None:
     (world / "none").mkdir()
     images = pd.DataFrame([{"key": key, "height": 4, "width": 4} for key in "abcdefgh"[:count]])
-    with pytest.raises(ValueError, match=f"{count} missing pictures: {said}$"):
+    with pytest.raises(ValueError, match=f"{count} missing pictures: {names}$"):
         pictures.find(world / "none", images, None)
 
 
 def test_the_order_of_the_table_changes_neither_the_hash_of_a_set_nor_whose_a_picture_is(world: Path) -> None:
     images = tables.read(world / "images.parquet", IMAGES)
-    there, back = (pictures.find(world / "drawn", one, None) for one in (images, images[::-1].reset_index(drop=True)))
+    there, back = (
+        pictures.find(world / "drawn", table, None) for table in (images, images[::-1].reset_index(drop=True))
+    )
     assert there.digest == back.digest
     assert dict(zip(there.keys, there.digests, strict=True)) == dict(zip(back.keys, back.digests, strict=True))
     assert dict(zip(there.keys, there.sizes, strict=True)) == dict(zip("abcd", eval_world.SIZES, strict=True))

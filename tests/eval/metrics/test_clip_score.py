@@ -12,25 +12,25 @@ class Judge:
     """Texts are places on the plane; how often it was asked is counted."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.texts_read: list[str] = []
 
     def image_features(self, pictures: Sequence[object]) -> np.ndarray:
         raise NotImplementedError
 
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
-        self.asked += texts
+        self.texts_read += texts
         return np.array([{"right": (2.0, 0.0), "up": (0.0, 1.0)}[text] for text in texts])
 
 
 def test_each_picture_is_held_against_its_own_text() -> None:
-    drawn = np.array([[3.0, 4.0], [3.0, 4.0], [0.0, -1.0]])
-    assert clip_score.cosines(drawn, ["right", "up", "up"], Judge()) == pytest.approx([0.6, 0.8, -1.0])
+    images = np.array([[3.0, 4.0], [3.0, 4.0], [0.0, -1.0]])
+    assert clip_score.cosines(images, ["right", "up", "up"], Judge()) == pytest.approx([0.6, 0.8, -1.0])
 
 
 def test_a_text_that_stands_several_times_is_read_once() -> None:
     judge = Judge()
     clip_score.cosines(np.ones((3, 2)), ["up", "right", "up"], judge)
-    assert judge.asked == ["up", "right"]
+    assert judge.texts_read == ["up", "right"]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
@@ -46,10 +46,10 @@ def test_how_many_texts_are_read_at_once_changes_nothing(monkeypatch: pytest.Mon
             return np.array([features[text] for text in texts])
 
     texts = [*features, *reversed(features)]
-    drawn = rng.normal(size=(14, 5))
+    images = rng.normal(size=(14, 5))
     own = np.array([features[text] for text in texts])
-    expected = (drawn * own).sum(1) / np.linalg.norm(drawn, axis=1) / np.linalg.norm(own, axis=1)
-    assert clip_score.cosines(drawn, texts, Reader()) == pytest.approx(expected)
+    expected = (images * own).sum(1) / np.linalg.norm(images, axis=1) / np.linalg.norm(own, axis=1)
+    assert clip_score.cosines(images, texts, Reader()) == pytest.approx(expected)
     assert sizes == [min(batch, 7 - start) for start in range(0, 7, batch)]
 
 

@@ -14,27 +14,27 @@ def units(count: int, shift: float = 0.0) -> np.ndarray:
 
 
 def test_it_is_the_squared_discrepancy_under_a_gaussian_kernel_of_width_ten_times_a_thousand() -> None:
-    one, other = units(3), units(4)
+    first, second = units(3), units(4)
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.mean([[np.exp(-((x - y) ** 2).sum() / 200) for y in b] for x in a]))
 
-    expected = 1000 * (mean(one, one) + mean(other, other) - 2 * mean(one, other))
-    assert cmmd.distance(one, other) == pytest.approx(expected)
-    assert cmmd.distance(one, one[::-1]) == pytest.approx(0, abs=1e-9)
+    expected = 1000 * (mean(first, first) + mean(second, second) - 2 * mean(first, second))
+    assert cmmd.distance(first, second) == pytest.approx(expected)
+    assert cmmd.distance(first, first[::-1]) == pytest.approx(0, abs=1e-9)
     assert cmmd.distance(units(40, 2.0), units(40)) > cmmd.distance(units(40), units(40))
 
 
 def test_the_interval_lies_around_the_value_and_its_draws_are_those_of_the_pictures() -> None:
-    one, other = units(30, 1.0), units(30)
+    a, b = units(30, 1.0), units(30)
     draws = bootstrap.draws(30, 50, seed=0)
-    metric, resampled = cmmd.metric(one, other, draws)
-    assert metric.value == pytest.approx(cmmd.distance(one, other)) and metric.n == 30
+    metric, resampled = cmmd.metric(a, b, draws)
+    assert metric.value == pytest.approx(cmmd.distance(a, b)) and metric.n == 30
     assert metric.low < metric.value < metric.high
     chosen = [np.repeat(np.arange(30), counts) for counts in draws]
-    direct = np.array([cmmd.distance(one[rows], other[rows]) for rows in chosen])
+    direct = np.array([cmmd.distance(a[rows], b[rows]) for rows in chosen])
     assert resampled == pytest.approx(direct - direct.mean() + metric.value)
-    assert cmmd.metric(one, one, draws).metric[2:] == pytest.approx((0, 0), abs=1e-9)
+    assert cmmd.metric(a, a, draws).metric[2:] == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_no_picture_has_no_distance() -> None:

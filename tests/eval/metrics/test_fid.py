@@ -10,16 +10,16 @@ RNG = np.random.default_rng(0)
 
 
 def test_in_one_dimension_it_is_the_textbook_formula() -> None:
-    one, other = np.array([[0.0], [2.0]]), np.array([[5.0], [9.0]])  # means 1, 7; variances 2, 8
-    assert fid.distance(one, other) == pytest.approx(36 + (8**0.5 - 2**0.5) ** 2)
+    a, b = np.array([[0.0], [2.0]]), np.array([[5.0], [9.0]])  # means 1, 7; variances 2, 8
+    assert fid.distance(a, b) == pytest.approx(36 + (8**0.5 - 2**0.5) ** 2)
 
 
 @pytest.mark.parametrize("count", [5, 40])  # fewer pictures than features, and more
 def test_it_equals_the_formula_with_a_matrix_square_root(count: int) -> None:
-    one, other = RNG.normal(size=(count, 8)), RNG.normal(0.3, 2.0, size=(count + 3, 8))
-    root = sqrtm(np.cov(one.T) @ np.cov(other.T)).real
-    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(np.cov(one.T) + np.cov(other.T) - 2 * root)
-    assert fid.distance(one, other) == pytest.approx(expected, abs=1e-5)
+    a, b = RNG.normal(size=(count, 8)), RNG.normal(0.3, 2.0, size=(count + 3, 8))
+    root = sqrtm(np.cov(a.T) @ np.cov(b.T)).real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
+    assert fid.distance(a, b) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_set_is_at_no_distance_from_itself_in_any_order() -> None:
@@ -28,8 +28,8 @@ def test_a_set_is_at_no_distance_from_itself_in_any_order() -> None:
 
 
 def test_the_interval_is_around_the_value_although_resampling_adds_bias() -> None:
-    one, other = RNG.normal(size=(60, 16)), RNG.normal(size=(60, 16))
-    metric = fid.metric(one, other, bootstrap.draws(60, 100, seed=0)).metric
+    a, b = RNG.normal(size=(60, 16)), RNG.normal(size=(60, 16))
+    metric = fid.metric(a, b, bootstrap.draws(60, 100, seed=0)).metric
     assert metric.n == 60
     assert 0 <= metric.low < metric.value < metric.high
 
@@ -42,11 +42,11 @@ def test_both_sets_are_drawn_again_together_layout_by_layout() -> None:
 
 
 def test_the_interval_is_moved_back_by_what_resampling_adds() -> None:
-    one, other = RNG.normal(size=(25, 6)), RNG.normal(0.5, 1, size=(25, 6))
+    a, b = RNG.normal(size=(25, 6)), RNG.normal(0.5, 1, size=(25, 6))
     draws = bootstrap.draws(25, 80, seed=0)
-    drawn = [np.repeat(np.arange(25), counts) for counts in draws]
-    distances = np.array([fid.distance(one[rows], other[rows]) for rows in drawn])
-    metric = fid.metric(one, other, draws).metric
+    resamples = [np.repeat(np.arange(25), counts) for counts in draws]
+    distances = np.array([fid.distance(a[rows], b[rows]) for rows in resamples])
+    metric = fid.metric(a, b, draws).metric
     low, high = np.percentile(distances, [2.5, 97.5]) - distances.mean() + metric.value
     assert (metric.low, metric.high) == pytest.approx((max(0, low), high))
 

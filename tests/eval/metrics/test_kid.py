@@ -8,21 +8,21 @@ from eval.metrics import kid
 
 def test_two_pictures_a_side_by_hand() -> None:
     # features of size 1: kernel (xy + 1)^3; within (0, 1): (0 + 1)^3 = 1; within (1, 2): 27; across: 1, 1, 8, 27
-    one, other = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
-    assert kid.distance(one, other) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
+    a, b = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
+    assert kid.distance(a, b) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
 
 
 def test_it_is_the_sum_over_pairs_of_different_pictures() -> None:
     rng = np.random.default_rng(0)
-    one, other = rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
+    first, second = rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
 
     def k(x: np.ndarray, y: np.ndarray) -> float:
         return float((x @ y / 3 + 1) ** 3)
 
-    within = np.mean([k(a, b) for i, a in enumerate(one) for j, b in enumerate(one) if i != j])
-    beyond = np.mean([k(a, b) for i, a in enumerate(other) for j, b in enumerate(other) if i != j])
-    across = np.mean([k(a, b) for a in one for b in other])
-    assert kid.distance(one, other) == pytest.approx(within + beyond - 2 * across)
+    within = np.mean([k(a, b) for i, a in enumerate(first) for j, b in enumerate(first) if i != j])
+    beyond = np.mean([k(a, b) for i, a in enumerate(second) for j, b in enumerate(second) if i != j])
+    across = np.mean([k(a, b) for a in first for b in second])
+    assert kid.distance(first, second) == pytest.approx(within + beyond - 2 * across)
 
 
 def test_sets_of_one_kind_are_near_zero_and_of_two_kinds_are_not() -> None:
@@ -40,8 +40,8 @@ def test_the_interval_covers_the_true_distance_about_as_often_as_it_says(count: 
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(120):
-        one, other = (np.where(rng.random((count, 1)) < share, 1.0, -1.0) for share in (0.2, 0.8))
-        metric = kid.metric(one, other, 50, size, rng).metric
+        a, b = (np.where(rng.random((count, 1)) < share, 1.0, -1.0) for share in (0.2, 0.8))
+        metric = kid.metric(a, b, 50, size, rng).metric
         covered.append(metric.low <= true <= metric.high)
     assert 0.88 <= np.mean(covered) <= 0.99
 
@@ -49,15 +49,15 @@ def test_the_interval_covers_the_true_distance_about_as_often_as_it_says(count: 
 def test_a_subset_is_half_of_all_pictures_at_most_and_drawn_from_each_side_on_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
     whole = kid.distance
-    monkeypatch.setattr(kid, "distance", lambda one, other: drawn.append((len(one), len(other))) or whole(one, other))
+    monkeypatch.setattr(kid, "distance", lambda a, b: sizes.append((len(a), len(b))) or whole(a, b))
     rng = np.random.default_rng(0)
     features = rng.normal(size=(21, 4))
-    for size, kept in ((9, 9), (10, 10), (11, 10), (100, 10), (1, 2)):
-        drawn.clear()
+    for size, expected in ((9, 9), (10, 10), (11, 10), (100, 10), (1, 2)):
+        sizes.clear()
         metric = kid.metric(features, features, 7, size, rng).metric
-        assert drawn == [(kept, kept)] * 7
+        assert sizes == [(expected, expected)] * 7
         assert metric.low < metric.value < metric.high  # the same rows on both sides would be at no distance
 
 

@@ -15,9 +15,9 @@ def test_boxes_that_share_a_third_have_an_iou_of_one_third() -> None:
 
 
 def test_masks_are_compared_pixel_by_pixel() -> None:
-    one, other = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
-    one[0, :3], other[0, 1:] = True, True  # 2 of 4 shared
-    runs = [masks.encode(mask).model_dump() for mask in (one, other)]
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[0, :3], b[0, 1:] = True, True  # 2 of 4 shared
+    runs = [masks.encode(mask).model_dump() for mask in (a, b)]
     assert matching.mask_ious(runs[:1], runs[1:])[0, 0] == 0.5
 
 

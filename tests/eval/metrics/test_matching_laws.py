@@ -21,12 +21,12 @@ def overlaps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @given(overlaps())
 def test_the_best_is_the_first_of_the_largest_allowed_that_overlap(case: tuple[np.ndarray, np.ndarray]) -> None:
     iou_DG, allowed_DG = case
-    found = matching.best(iou_DG, allowed_DG)
+    pairs = matching.best(iou_DG, allowed_DG)
     values = instance_iou.of_instances(iou_DG, allowed_DG)
     for instance in range(iou_DG.shape[1]):
         counted = [float(o) if a else 0.0 for o, a in zip(iou_DG[:, instance], allowed_DG[:, instance], strict=True)]
         largest = max(counted, default=0.0)
-        assert found[instance] == (counted.index(largest) if largest > 0 else -1)
+        assert pairs[instance] == (counted.index(largest) if largest > 0 else -1)
         assert values[instance] == largest
 
 
@@ -36,12 +36,12 @@ def test_one_to_one_takes_each_once_and_leaves_no_pair_that_both_would_rather_ha
 ) -> None:
     iou_DG, allowed_DG = case
     counted_DG = np.where(allowed_DG, iou_DG, 0.0)
-    found = matching.one_to_one(iou_DG, allowed_DG)
-    taken = [detection for detection in found if detection >= 0]
+    pairs = matching.one_to_one(iou_DG, allowed_DG)
+    taken = [detection for detection in pairs if detection >= 0]
     assert len(set(taken)) == len(taken)
-    own_G = [counted_DG[d, g] if d >= 0 else 0.0 for g, d in enumerate(found)]
-    assert all(own > 0 for own, d in zip(own_G, found, strict=True) if d >= 0)
-    own_D = {d: own_G[g] for g, d in enumerate(found)}
+    own_G = [counted_DG[d, g] if d >= 0 else 0.0 for g, d in enumerate(pairs)]
+    assert all(own > 0 for own, d in zip(own_G, pairs, strict=True) if d >= 0)
+    own_D = {d: own_G[g] for g, d in enumerate(pairs)}
     for detection, instance in np.ndindex(counted_DG.shape):
         assert counted_DG[detection, instance] <= max(own_G[instance], own_D.get(detection, 0.0))
 
@@ -56,7 +56,7 @@ def test_the_reference_serves_instance_by_instance_while_detections_are_left(
         if not free:
             assert detection == -1
             continue
-        assert detection == max(free, key=lambda one: (iou_DG[one, instance], -one))
+        assert detection == max(free, key=lambda candidate: (iou_DG[candidate, instance], -candidate))
         free.remove(detection)
 
 
@@ -79,9 +79,9 @@ colour = st.sampled_from(["red", "blue", "green"])
 
 @given(st.lists(st.tuples(st.none() | colour, colour), min_size=1, max_size=5))
 def test_a_leak_is_a_neighbours_colour_that_is_not_the_own(cases: list[tuple[str | None, str]]) -> None:
-    own, judged = [one for one, _ in cases], [seen for _, seen in cases]
+    own, judged = [colour for colour, _ in cases], [seen for _, seen in cases]
     for place, leaked in enumerate(colour_leak.of_picture(own, judged)):
-        others = {one for other, one in enumerate(own) if other != place and one not in (None, own[place])}
+        others = {colour for other, colour in enumerate(own) if other != place and colour not in (None, own[place])}
         if own[place] is None or not others:
             assert leaked is None
         else:
@@ -100,9 +100,9 @@ class Words:
 
 @given(st.floats(0.01, 100), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=6))
 def test_a_cosine_hangs_on_directions_alone(factor: float, texts: list[str]) -> None:
-    drawn = np.random.default_rng(len(texts)).standard_normal((len(texts), 3))
+    images = np.random.default_rng(len(texts)).standard_normal((len(texts), 3))
     expected = [
-        float(one @ said / (np.linalg.norm(one) * np.linalg.norm(said)))
-        for one, said in zip(drawn, Words().text_features(texts), strict=True)
+        float(image @ text / (np.linalg.norm(image) * np.linalg.norm(text)))
+        for image, text in zip(images, Words().text_features(texts), strict=True)
     ]
-    assert clip_score.cosines(factor * drawn, texts, Words()) == pytest.approx(expected)
+    assert clip_score.cosines(factor * images, texts, Words()) == pytest.approx(expected)

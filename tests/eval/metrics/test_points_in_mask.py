@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from eval.metrics import matching
-from eval.metrics.points_in_mask import Picture, covered, paper, paper_point, paper_scribble, strict
+from eval.metrics.points_in_mask import PictureMasks, covered, paper, paper_point, paper_scribble, strict
 from instdiff.layouts import masks, strokes
 from instdiff.schema import Rle
 
@@ -18,21 +18,23 @@ GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "pim.json").read_tex
 SIZE = 512
 
 
-def _golden(stroke: str) -> list[Picture]:
+def _golden(stroke: str) -> list[PictureMasks]:
     """The reference draws a scribble only for an instance that has a detection, and its point is a whole pixel."""
     rng = np.random.RandomState(3)
     pictures = []
-    for image in dict.fromkeys(one["image_id"] for one in GOLDEN["instances"]):
-        boxes = [one["bbox"] for one in GOLDEN["instances"] if one["image_id"] == image]
+    for image in dict.fromkeys(instance["image_id"] for instance in GOLDEN["instances"]):
+        boxes = [instance["bbox"] for instance in GOLDEN["instances"] if instance["image_id"] == image]
         corners = [[x, y, x + w, y, x + w, y + h, x, y + h] for x, y, w, h in boxes]
-        given = [coco.merge(coco.frPyObjects([one], SIZE, SIZE)) for one in corners]
-        found = [one["segmentation"] for one in GOLDEN["predictions"] if one["image_id"] == image]
-        matched = matching.in_order(matching.mask_ious(found, given))
-        drawn = [
-            _stroke(stroke, matching.run_lengths(one), rng) if place >= 0 else None
-            for one, place in zip(given, matched, strict=True)
+        instances = [coco.merge(coco.frPyObjects([polygon], SIZE, SIZE)) for polygon in corners]
+        detections = [
+            prediction["segmentation"] for prediction in GOLDEN["predictions"] if prediction["image_id"] == image
         ]
-        pictures.append(Picture(given, found, drawn))
+        matched = matching.in_order(matching.mask_ious(detections, instances))
+        scribbles = [
+            _stroke(stroke, matching.run_lengths(mask), rng) if place >= 0 else None
+            for mask, place in zip(instances, matched, strict=True)
+        ]
+        pictures.append(PictureMasks(instances, detections, scribbles))
     return pictures
 
 
@@ -70,8 +72,8 @@ def _run_lengths(*boxes: tuple[int, int, int, int]) -> list[dict[str, object]]:
     return encoded
 
 
-def _strict(picture: Picture, allowed: list[list[bool]]) -> list[float]:
-    iou_DG = matching.mask_ious(picture.detected, picture.given)
+def _strict(picture: PictureMasks, allowed: list[list[bool]]) -> list[float]:
+    iou_DG = matching.mask_ious(picture.detected, picture.instances)
     return list(strict(picture, iou_DG, np.array(allowed, bool).reshape(iou_DG.shape)))
 
 
@@ -86,33 +88,33 @@ def test_a_point_is_covered_when_its_pixel_is_inside_x_to_the_right() -> None:
 
 
 def test_the_share_of_the_stroke_inside_the_detection_counts() -> None:
-    picture = Picture(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 3, 3)), [LEFT])
+    picture = PictureMasks(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 3, 3)), [LEFT])
     assert _strict(picture, [[True]]) == [0.5]
 
 
 def test_strictly_a_detection_of_another_category_leaves_the_instance_at_zero() -> None:
-    picture = Picture(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 5, 5)), [LEFT])
+    picture = PictureMasks(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 5, 5)), [LEFT])
     assert _strict(picture, [[False]]) == [0.0]
     assert paper([picture]).value == 1.0
 
 
 def test_strictly_an_unmatched_instance_counts_and_in_the_paper_form_it_does_not() -> None:
     both = _run_lengths((0, 0, 5, 5), (5, 5, 10, 10))
-    picture = Picture(both, both[:1], [LEFT, LEFT + 0.5])
+    picture = PictureMasks(both, both[:1], [LEFT, LEFT + 0.5])
     assert _strict(picture, [[True, True]]) == [1.0, 0.0]
     assert paper([picture]).value == 1.0
 
 
 def test_one_detection_over_two_instances_serves_one_of_them() -> None:
-    picture = Picture(_run_lengths((0, 0, 5, 10), (5, 0, 9, 10)), _run_lengths((0, 0, 10, 10)), [LEFT, LEFT + 0.5])
+    picture = PictureMasks(_run_lengths((0, 0, 5, 10), (5, 0, 9, 10)), _run_lengths((0, 0, 10, 10)), [LEFT, LEFT + 0.5])
     assert _strict(picture, [[True, True]]) == [1.0, 0.0]
 
 
 def test_an_instance_without_a_stroke_is_not_measured() -> None:
-    picture = Picture(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 5, 5)), [None])
+    picture = PictureMasks(_run_lengths((0, 0, 5, 5)), _run_lengths((0, 0, 5, 5)), [None])
     assert np.isnan(_strict(picture, [[True]])).all()
 
 
 def test_the_paper_form_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="no picture"):
-        paper([Picture(_run_lengths((0, 0, 5, 5)), [], [LEFT])])
+        paper([PictureMasks(_run_lengths((0, 0, 5, 5)), [], [LEFT])])

@@ -16,7 +16,7 @@ import eval_world
 import numpy as np
 import pandas as pd
 import pytest
-from eval_world import EYES
+from eval_world import JUDGES
 from eval_world import PARAMS as SCORE
 from PIL import Image
 
@@ -25,11 +25,11 @@ from eval.inputs import detections, ground_truth, pictures
 from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
-from instdiff import provenance, tables
+from instdiff.files import provenance, tables
 from instdiff.layouts import from_tables
+from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Box, Instance, Point
-from instdiff.table_rows import TableRow
-from instdiff.tables import LEDGER
+from instdiff.work.ledger import LEDGER
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,7 +47,7 @@ PARAMS = report.Params(
     sheet_layouts=2,
     sheet_side=16,
 )
-DRAWN = {"none": dict.fromkeys((("a", 0), ("c", 0), ("c", 1))), "box": {("b", 0): None}}
+DETECTED_AS = {"none": dict.fromkeys((("a", 0), ("c", 0), ("c", 1))), "box": {("b", 0): None}}
 
 
 def _scored(world: Path, row: str, folder: Path) -> None:
@@ -58,7 +58,7 @@ def _scored(world: Path, row: str, folder: Path) -> None:
     inputs = row_of_table.Inputs(
         truth, judged, pictures.find(world / "real", truth.images, None), detections.read(found_at, judged.sizes)
     )
-    scored = score_row.score(row, row_of_table.checked(row, inputs), EYES, SCORE)
+    scored = score_row.score(row, row_of_table.checked(row, inputs), JUDGES, SCORE)
     score_row.write(world / "scores" / row, scored, row_of_table.sources(row, inputs, "judge", SCORE))
 
 
@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("report")
     eval_world.write(world)
     _scored(world, "real", world / "real")
-    for row, left_out in DRAWN.items():
+    for row, left_out in DETECTED_AS.items():
         eval_world.draw(world / "generated" / row, dict(left_out), background=90)
         provenance.write(world / "generated" / row, [], weights={"unet": "hash-of-the-unet"})
         _scored(world, row, world / "generated" / row)
@@ -165,12 +165,12 @@ def test_a_table_without_the_real_row_raises_an_alarm(world: Path) -> None:
     ]
 
 
-def _row(name: str, **metrics: float | tuple[float, float, float]) -> report.Row:
+def _row(name: str, **metrics: float | tuple[float, float, float]) -> report.ReportRow:
     """A row of these values, or (value, low, high); the other headline metrics are 0.5."""
-    given = {one: metrics.get(one, 0.5) for one in headline.HEADLINE}
-    ends = {one: value if isinstance(value, tuple) else (value, 0.0, 1.0) for one, value in given.items()}
-    values = {one: {"value": at, "n": 9, "low": low, "high": high} for one, (at, low, high) in ends.items()}
-    return report.Row(name, "", values, pd.DataFrame(), {"pictures": name})
+    value_of = {name: metrics.get(name, 0.5) for name in headline.HEADLINE}
+    ends = {name: value if isinstance(value, tuple) else (value, 0.0, 1.0) for name, value in value_of.items()}
+    values = {name: {"value": at, "n": 9, "low": low, "high": high} for name, (at, low, high) in ends.items()}
+    return report.ReportRow(name, "", values, pd.DataFrame(), {"pictures": name})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_row_above_the_real_one_raises_an_alarm_only_when_their_intervals_lie_
 ) -> None:
     rows = [_row("real", box_ap50=(0.6, 0.5, 0.7)), _row("box", box_ap50=(0.9, low, 0.95))]
     assert len(report.alarms(rows)) == alarmed
-    assert all("Row box has a higher box AP50 than the real pictures" in one for one in report.alarms(rows))
+    assert all("Row box has a higher box AP50 than the real pictures" in sentence for sentence in report.alarms(rows))
 
 
 @pytest.mark.parametrize("name", headline.HEADLINE)
@@ -213,10 +213,10 @@ class _Links(HTMLParser):
         self.defined: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        target = given.get("href", given.get("src", ""))
+        attributes = {name: value or "" for name, value in attrs}
+        target = attributes.get("href", attributes.get("src", ""))
         (self.used if target.startswith("#") else self.loaded).extend([target] if target else [])
-        self.defined += [given["id"]] if "id" in given else []
+        self.defined += [attributes["id"]] if "id" in attributes else []
 
 
 def test_the_page_loads_nothing_and_every_reference_in_it_is_defined(world: Path) -> None:
@@ -224,9 +224,9 @@ def test_the_page_loads_nothing_and_every_reference_in_it_is_defined(world: Path
     links = _Links()
     text = (world / "report.html").read_text()
     links.feed(text)
-    assert links.loaded and all(one.startswith("data:image/webp;base64,") for one in links.loaded)
+    assert links.loaded and all(link.startswith("data:image/webp;base64,") for link in links.loaded)
     assert len(links.defined) == len(set(links.defined))
-    assert {one[1:] for one in links.used} <= set(links.defined)
+    assert {link[1:] for link in links.used} <= set(links.defined)
     assert "url(" not in text and "@import" not in text and "http" not in re.sub(r"base64,[^\"]*", "", text)
 
 
@@ -251,11 +251,11 @@ def test_the_worst_instances_come_first_with_what_went_wrong(finished: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("mask_iou", "said"), [(0.0, ["not found"]), (1e-9, ["misplaced"]), (0.4999, ["misplaced"]), (0.5, [])]
+    ("mask_iou", "words"), [(0.0, ["not found"]), (1e-9, ["misplaced"]), (0.4999, ["misplaced"]), (0.5, [])]
 )
-def test_an_instance_is_misplaced_below_half_and_not_found_at_nothing(mask_iou: float, said: list[str]) -> None:
+def test_an_instance_is_misplaced_below_half_and_not_found_at_nothing(mask_iou: float, words: list[str]) -> None:
     right = dict.fromkeys(("wrong_colour", "wrong_texture", "wrong_shape"), False)
-    assert report_page.faults({"mask_iou": mask_iou, "leak": False, **right}) == said
+    assert report_page.faults({"mask_iou": mask_iou, "leak": False, **right}) == words
 
 
 def test_the_worst_are_sorted_by_overlap_then_colour_shape_and_texture_then_place() -> None:
@@ -290,7 +290,7 @@ def test_a_wide_picture_is_shown_wide(finished: Path) -> None:
     of = report_page.sources(truth, {"real": finished / "real"}, None, 64)
     for (key, *_), (height, width) in zip(eval_world.SCENES, eval_world.SIZES, strict=True):
         assert of.aspect(key) == width / height
-        assert [one.aspect for one in report_page.samples(of, [key])] == [width / height]
+        assert [sample.aspect for sample in report_page.samples(of, [key])] == [width / height]
 
 
 def test_boxes_points_and_scribbles_are_drawn_where_they_are() -> None:
@@ -344,8 +344,8 @@ def _page(world: Path, **changed: object) -> str:
 
 def _sheet_size(world: Path, **values: object) -> tuple[int, int]:
     _page(world, **values)
-    with Image.open(world / "samples.png") as drawn:
-        return drawn.size
+    with Image.open(world / "samples.png") as sheet:
+        return sheet.size
 
 
 def test_each_value_of_the_stage_reaches_what_it_is_for(world: Path) -> None:
@@ -365,7 +365,7 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(world: Path) -> None:
         failures = value if name == "num_failures" else PARAMS.num_failures
         assert changed.count('class="card"') == failures * len(PARAMS.rows)
         uris = set(re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", changed))
-        longest = max(max(Image.open(io.BytesIO(base64.b64decode(one))).size) for one in uris)
+        longest = max(max(Image.open(io.BytesIO(base64.b64decode(uri))).size) for uri in uris)
         assert longest == (16 if name == "max_side" else 40)
     assert {"rows", "num_layouts", "num_failures", "max_side", *sizes} == report.Params.model_fields.keys()
 
@@ -381,7 +381,7 @@ def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
     layout = from_tables.from_tables(truth.images, truth.instances)[0]
     (path,) = re.findall(r'd="([^"]*)"', figures.overlay(layout.instances))
-    knots_K2 = np.array([float(one) for one in re.findall(r"[\d.]+", path)]).reshape(-1, 2)
+    knots_K2 = np.array([float(number) for number in re.findall(r"[\d.]+", path)]).reshape(-1, 2)
     edges = [*knots_K2.min(0), *knots_K2.max(0)]  # columns 2 to 12 of 24, rows 4 to 12 of 40
     assert edges == pytest.approx([2 / 24, 4 / 40, 12 / 24, 12 / 40], abs=0.5 / 40)
 

@@ -17,13 +17,13 @@ def _record(image: int, box: tuple[float, ...], size: tuple[int, int], **more: o
 
 def test_overlaps_are_kept_or_lost_in_pictures_of_any_size() -> None:
     first, second, apart = (0, 0, 0.6, 0.6), (0.3, 0.3, 0.9, 0.9), (0.9, 0, 1, 0.1)
-    given = [_record(n, box, size) for n, size in ((1, SQUARE), (2, WIDE)) for box in (first, second, apart)]
-    found = [
+    annotations = [_record(n, box, size) for n, size in ((1, SQUARE), (2, WIDE)) for box in (first, second, apart)]
+    detections = [
         _record(1, first, SQUARE, score=0.9),
         _record(1, second, SQUARE, score=0.9),
         _record(2, first, WIDE, score=0.9),
         _record(2, second, WIDE, score=0.2),  # too unsure
     ]
-    table = overlaps.of_instances(given, found, [SQUARE, WIDE], 0.5)
+    table = overlaps.of_instances(annotations, detections, [SQUARE, WIDE], 0.5)
     assert table["overlap"].tolist() == ["touching", "touching", "apart"] * 2
     assert table["overlap_iou"].to_numpy(np.float64) == pytest.approx([1, 1, np.nan, 0, 0, np.nan], nan_ok=True)

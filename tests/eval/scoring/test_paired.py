@@ -14,8 +14,8 @@ from transformers import CLIPModel
 
 from eval.metrics import bootstrap, cmmd
 from eval.scoring import difference, features, paired, row, score_row
-from eval.scoring.features import Eyes
-from instdiff import tables
+from eval.scoring.features import Judges
+from instdiff.files import tables
 from instdiff.networks import clip, dinov2, preference
 
 RNG = np.random.default_rng(0)
@@ -24,31 +24,31 @@ PICTURES = [RNG.integers(0, 255, size, np.uint8) for size in ((40, 60, 3), (64, 
 
 def side(values: dict[str, list[float]], resampled: dict[str, Any], **source: Any) -> difference.Side:
     keys = [f"k{number}" for number in range(len(next(iter(values.values()))))]
-    kept = paired.of_pictures(keys, {name: pd.Series(column) for name, column in values.items()}).assign(seed=0)
+    table = paired.of_pictures(keys, {name: pd.Series(column) for name, column in values.items()}).assign(seed=0)
     metrics = {
         name: {"value": float(np.nanmean(column)), "low": -9.0, "high": 9.0} for name, column in values.items()
     } | {name: {"value": float(np.mean(column)), "low": -9.0, "high": 9.0} for name, column in resampled.items()}
     return difference.Side(
-        (Path(),), pd.DataFrame({"key": keys}), metrics, {"settings": 1, "num_pictures": 3} | source, kept, resampled
+        (Path(),), pd.DataFrame({"key": keys}), metrics, {"settings": 1, "num_pictures": 3} | source, table, resampled
     )
 
 
 def test_pictures_are_held_against_themselves_and_those_that_count_on_one_side_alone_are_left_out() -> None:
-    one = side({"pickscore": [20.0, 10.0, 30.0, np.nan]}, {})
+    a = side({"pickscore": [20.0, 10.0, 30.0, np.nan]}, {})
     other = side({"pickscore": [21.0, 11.0, np.nan, 9.0]}, {})
-    found = difference.of_pictures(one, other, 50, 0)["pickscore"]
-    assert (found.one, found.other, found.paired) == (15.0, 16.0, True)
-    assert (found.low, found.high) == pytest.approx((1.0, 1.0))  # in every draw: however unlike the pictures are
+    metric = difference.of_pictures(a, other, 50, 0)["pickscore"]
+    assert (metric.a, metric.b, metric.paired) == (15.0, 16.0, True)
+    assert (metric.low, metric.high) == pytest.approx((1.0, 1.0))  # in every draw: however unlike the pictures are
 
 
 def test_distances_are_held_against_each_other_in_the_same_draws() -> None:
     noise = RNG.normal(size=40)
-    one, other = side({"x": [1.0]}, {"fid": 5 + noise}), side({"x": [1.0]}, {"fid": 7 + noise})
-    found = difference.of_sets(one, other)["fid"]
-    assert found.paired and found.certain and (found.low, found.high) == pytest.approx((2, 2))
-    assert difference.of_sets(one, side({"x": [1.0]}, {"fid": noise[1:]})) == {}
-    assert difference.of_sets(one, side({"x": [1.0]}, {"fid": noise}, settings=2)) == {}
-    assert difference.of_sets(one, side({"x": [1.0]}, {"fid": noise}, num_pictures=9)) == {}
+    a, b = side({"x": [1.0]}, {"fid": 5 + noise}), side({"x": [1.0]}, {"fid": 7 + noise})
+    metric = difference.of_sets(a, b)["fid"]
+    assert metric.paired and metric.certain and (metric.low, metric.high) == pytest.approx((2, 2))
+    assert difference.of_sets(a, side({"x": [1.0]}, {"fid": noise[1:]})) == {}
+    assert difference.of_sets(a, side({"x": [1.0]}, {"fid": noise}, settings=2)) == {}
+    assert difference.of_sets(a, side({"x": [1.0]}, {"fid": noise}, num_pictures=9)) == {}
 
 
 def test_what_is_kept_is_read_back_and_a_folder_without_it_has_none(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_row_has_each_metric_that_its_values_name_and_folders_that_lack_are_na
     inputs = eval_world.row_inputs(world, "drawn")
     images = inputs.truth.images.assign(caption=["a", "b", "", "d"])
     inputs = inputs._replace(truth=dataclasses.replace(inputs.truth, images=images))
-    eyes = features.look(judge, str(judge), params)
+    eyes = features.load_judges(judge, str(judge), params)
     scored = score_row.score("box", inputs, eyes, params)
     assert {"fd_dinov2", "cmmd", "fid", "kid"} == scored.resampled.keys() <= scored.metrics.keys()
     assert scored.metrics["hps"].n == scored.metrics["pickscore"].n == 3
@@ -120,5 +120,5 @@ def test_a_row_has_each_metric_that_its_values_name_and_folders_that_lack_are_na
     assert paired.read_resampled(tmp_path / "scores").keys() == scored.resampled.keys()
     (judge / "hps").rename(judge / "gone")
     with pytest.raises(ValueError, match="hps: no such folder"):
-        features.look(judge, str(judge), params)
-    assert Eyes._field_defaults.keys() == {"beside", "preferences"}
+        features.load_judges(judge, str(judge), params)
+    assert Judges._field_defaults.keys() == {"beside", "preferences"}

@@ -13,22 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from eval_world import EYES, PARAMS, row_inputs
+from eval_world import JUDGES, PARAMS, row_inputs
 from PIL import Image
 
 from eval import detect, score
-from eval.finders.choice import Vocabulary
-from eval.finders.closed import Closed
+from eval.finders.choice import DetectionVocabulary
+from eval.finders.closed import ClosedFinder
 from eval.inputs import ground_truth, pictures
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
 from eval.scoring import features, headline, instance_table, measures, paired, row, score_row
 from eval.scoring.columns import SCORES
-from eval.scoring.features import Eyes
-from eval.scoring.row import Inputs, Params, Recipe, checked
-from instdiff import device, provenance, tables
-from instdiff.networks import clip, detector, inception, preference
-from instdiff.tables import ANNOTATED, IMAGES
+from eval.scoring.features import Judges
+from eval.scoring.row import DistanceParams, Inputs, Params, checked
+from instdiff.files import provenance, tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks import clip, detector, device, inception, preference
 from instdiff.world import appearance
 
 DETECT = eval_world.DETECT
@@ -45,7 +45,7 @@ def _rows(world: Path) -> list[dict[str, Any]]:
 
 
 def _score(world: Path, row: str, folder: str) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    return score_row.score(row, checked(row, row_inputs(world, folder)), EYES, PARAMS)[:2]
+    return score_row.score(row, checked(row, row_inputs(world, folder)), JUDGES, PARAMS)[:2]
 
 
 def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
@@ -101,9 +101,9 @@ def test_other_pictures_are_refused_in_the_real_row(world: Path) -> None:
 def test_detections_of_other_pictures_are_refused(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     eval_world.draw(world / "later", {}, background=91)
-    drawn, later = row_inputs(world, "drawn"), row_inputs(world, "later")
+    judged, later = row_inputs(world, "drawn"), row_inputs(world, "later")
     with pytest.raises(ValueError, match="run detect again"):
-        checked("box", later._replace(found=drawn.found))
+        checked("box", later._replace(detections=judged.detections))
 
 
 def test_an_empty_evaluation_is_an_error(world: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_category_the_detector_does_not_know_is_an_error_and_not_a_miss(world:
 def test_a_word_the_judge_does_not_know_is_an_error_and_not_a_mistake(world: Path) -> None:
     params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red", "green")}})
     with pytest.raises(ValueError, match="colour 'blue'"):
-        score_row.score("real", row_inputs(world, "real"), EYES, params)
+        score_row.score("real", row_inputs(world, "real"), JUDGES, params)
 
 
 def test_masks_are_judged_at_the_size_of_the_pictures(world: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_is_not_asked_is_not_measured(world: Path) -> None:
 def test_a_row_is_written_whole_and_read_back(world: Path) -> None:
     scores, metrics = _score(world, "real", "real")
     score_row.write(
-        world / "scores", score_row.Scored(scores, metrics, {}, paired.of_pictures((), {}), {}), {"row": "real"}
+        world / "scores", score_row.RowScores(scores, metrics, {}, paired.of_pictures((), {}), {}), {"row": "real"}
     )
     assert len(tables.read(world / "scores" / "instances.parquet", SCORES)) == 7
     written = json.loads((world / "scores" / "metrics.json").read_text())
@@ -202,11 +202,11 @@ class Watched:
 
     def __init__(self) -> None:
         self.judge = eval_world.PixelJudge()
-        self.shown: list[int] = []
+        self.batches: list[int] = []
         self.texts: list[str] = []
 
     def image_features(self, pictures: Sequence[eval_world.Pixels]) -> Any:
-        self.shown.append(len(pictures))
+        self.batches.append(len(pictures))
         return self.judge.image_features(pictures)
 
     def text_features(self, texts: Sequence[str]) -> Any:
@@ -219,9 +219,9 @@ def _calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tupl
     calls: list[tuple[Any, ...]] = []
     function = getattr(module, name)
 
-    def recorded(*given: Any) -> Any:
-        calls.append(given)
-        return function(*given)
+    def recorded(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments)
 
     monkeypatch.setattr(module, name, recorded)
     return calls
@@ -229,7 +229,7 @@ def _calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tupl
 
 def _seeds(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     streams = [_calls(monkeypatch, module, "generator") for module in (bootstrap, measures, instance_table)]
-    score_row.score("box", row_inputs(world, "real"), EYES, _with(seed=7))
+    score_row.score("box", row_inputs(world, "real"), JUDGES, _with(seed=7))
     assert [{call[1] for call in calls} for calls in streams] == [{"bootstrap"}, {"kid"}, {"paper scribble"}]
     assert len(set(streams[2])) == 7  # a scribble of its own for each instance
     return {call[0] for calls in streams for call in calls}
@@ -246,14 +246,14 @@ def _draws(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> o
 def _of_sets(world: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     frechets, kernels = _calls(monkeypatch, fid, "metric"), _calls(monkeypatch, kid, "metric")
     sets = PARAMS.sets.model_dump() | changed
-    score_row.score("box", row_inputs(world, "real"), EYES, _with(sets=sets))
+    score_row.score("box", row_inputs(world, "real"), JUDGES, _with(sets=sets))
     return [(len(draws), *subsets) for (_, _, draws), (_, _, *subsets, _) in zip(frechets, kernels, strict=True)]
 
 
 def _looked(monkeypatch: pytest.MonkeyPatch, **changed: object) -> object:
     monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
     monkeypatch.setattr(preference, "load", lambda folder, name, where: (name, folder))
-    return features.look(Path("at"), "of who likes", _with(**changed)).preferences
+    return features.load_judges(Path("at"), "of who likes", _with(**changed)).preferences
 
 
 def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -271,36 +271,36 @@ def _square(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     params = DETECT.model_copy(update={"batch_size": 3, "square": 64})
     detect.run(**at, **tables_of, detector=world / "judge", params=params)
     more = {"real": world / "real", "judge": world / "judge"}
-    said = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
+    counts = score.run(**at, **tables_of, **more, scores=world / "scores", row="box", params=_with(square=64))
     source = json.loads((world / "scores" / "provenance.json").read_text())
-    return [said["pictures"], said["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
+    return [counts["pictures"], counts["instances"], source["row"], source["sets"]["pictures"]["sizes"]]
 
 
 def _places(world: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """Where the judge is loaded to."""
     calls: list[tuple[str, str]] = []
     monkeypatch.setattr(clip, "load", lambda folder, where: calls.append((where.name, where.precision)))
-    features.look(
+    features.load_judges(
         world, "of the place", _with(device={**device.PLAIN.model_dump(), "name": "auto", "precision": "bfloat16"})
     )
     return calls
 
 
 def _keys(world: Path, start: str, **changed: object) -> object:
-    _, metrics, *_ = score_row.score("box", row_inputs(world, "real"), EYES, _with(**changed))
+    _, metrics, *_ = score_row.score("box", row_inputs(world, "real"), JUDGES, _with(**changed))
     return {name.removeprefix(start): metric.n for name, metric in metrics.items() if name.startswith(start)}
 
 
 def _texts(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", row_inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
+    score_row.score("box", row_inputs(world, "real"), Judges(watched, watched, "watched"), _with(**changed))
     return [text for text in watched.texts if text.startswith("such")]
 
 
-def _shown(world: Path, **changed: object) -> object:
+def _batches_seen(world: Path, **changed: object) -> object:
     watched = Watched()
-    score_row.score("box", row_inputs(world, "real"), Eyes(watched, watched, "watched"), _with(**changed))
-    return watched.shown  # crops, by whole pictures; the pictures; the real ones
+    score_row.score("box", row_inputs(world, "real"), Judges(watched, watched, "watched"), _with(**changed))
+    return watched.batches  # crops, by whole pictures; the pictures; the real ones
 
 
 PLAIN = {name: (f"a {{{name}}} thing",) for name in PARAMS.words}
@@ -324,7 +324,7 @@ VALUES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], object]] =
         lambda world, _: _texts(world, templates=TEMPLATES),
         ["such rubber", "such glass"],
     ),
-    "batch_size": (lambda world, _: _shown(world, batch_size=2), [3, 2, 2, 2, 2, 2, 2]),
+    "batch_size": (lambda world, _: _batches_seen(world, batch_size=2), [3, 2, 2, 2, 2, 2, 2]),
     "device": (_places, [("cpu", "bfloat16")]),
     "sets": (
         lambda world, patch: _of_sets(world, patch, num_resamples=4, kid_subsets=5, kid_subset_size=2),
@@ -344,17 +344,23 @@ def test_each_value_of_the_stage_reaches_what_it_is_for(
 
 def test_every_value_is_among_those_tried() -> None:
     assert VALUES.keys() | {"work"} == Params.model_fields.keys()
-    assert Recipe.model_fields.keys() == {"features", "beside", "num_resamples", "kid_subsets", "kid_subset_size"}
+    assert DistanceParams.model_fields.keys() == {
+        "features",
+        "beside",
+        "num_resamples",
+        "kid_subsets",
+        "kid_subset_size",
+    }
 
 
 def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "load", lambda folder, where: ("judge", folder))
     monkeypatch.setattr(inception, "load", lambda path, where: ("inception", path))
-    one = features.look(Path("at"), "one", PARAMS)
-    assert one.features is one.judge
-    assert features.loaded(one.judge) == ("judge", Path("at"))
+    loaded = features.load_judges(Path("at"), "one", PARAMS)
+    assert loaded.features is loaded.judge
+    assert features.loaded(loaded.judge) == ("judge", Path("at"))
     sets = PARAMS.sets.model_copy(update={"features": "inception"})
-    other = features.look(Path("at"), "other", _with(sets=sets.model_dump()))
+    other = features.load_judges(Path("at"), "other", _with(sets=sets.model_dump()))
     assert (features.loaded(other.judge), features.loaded(other.features)) == (
         ("judge", Path("at")),
         ("inception", Path("at/inception.pth")),
@@ -364,9 +370,9 @@ def test_features_are_the_judges_or_inceptions_as_the_recipe_says(monkeypatch: p
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: int) -> None:
     inputs = row_inputs(world, "real")
-    expected, metrics, *_ = score_row.score("box", inputs, EYES, PARAMS)
-    found, others, *_ = score_row.score("box", inputs, EYES, _with(batch_size=batch_size))
-    pd.testing.assert_frame_equal(found, expected)
+    expected, metrics, *_ = score_row.score("box", inputs, JUDGES, PARAMS)
+    scored, others, *_ = score_row.score("box", inputs, JUDGES, _with(batch_size=batch_size))
+    pd.testing.assert_frame_equal(scored, expected)
     assert others == metrics
     sizes: list[int] = []
     pixels = eval_world.PixelDetector()
@@ -374,14 +380,14 @@ def test_how_many_are_seen_at_once_changes_no_number(world: Path, batch_size: in
     class Counted:
         classes = pixels.classes
 
-        def detect(self, shown: Sequence[eval_world.Pixels]) -> Any:
-            sizes.append(len(shown))
-            return pixels.detect(shown)
+        def detect(self, pictures: Sequence[eval_world.Pixels]) -> Any:
+            sizes.append(len(pictures))
+            return pixels.detect(pictures)
 
-    vocabulary = Vocabulary(tuple(pixels.classes), (tuple(pixels.classes),) * 4)
+    vocabulary = DetectionVocabulary(tuple(pixels.classes), (tuple(pixels.classes),) * 4)
     few, all_at_once = (DETECT.model_copy(update={"batch_size": size}) for size in (batch_size, 4))
-    again = detect.annotations(Closed(Counted()), inputs.pictures, vocabulary, few, world / "one")
-    assert again == detect.annotations(Closed(pixels), inputs.pictures, vocabulary, all_at_once, world / "other")
+    again = detect.annotations(ClosedFinder(Counted()), inputs.pictures, vocabulary, few, world / "one")
+    assert again == detect.annotations(ClosedFinder(pixels), inputs.pictures, vocabulary, all_at_once, world / "other")
     assert sizes == [min(batch_size, 4 - start) for start in range(0, 4, batch_size)]
 
 
@@ -392,13 +398,13 @@ def test_prompts_are_held_against_their_own_pictures_and_resampled_with_them(wor
         truth=ground_truth.GroundTruth(inputs.truth.images.assign(caption=captions), *_rest(inputs))
     )
     draws = np.array([[1, 2, 1, 0]] * 5)  # of the two prompts the first alone
-    seen = measures.seen(inputs, EYES, draws, PARAMS)
-    found = measures.of_pictures(seen.values, draws)["clip_global"]
-    own = EYES.judge.image_features([inputs.pictures.load(place) for place in (1, 3)])
-    said = EYES.judge.text_features([captions[1], captions[3]])
-    first, second = (np.asarray(own) * np.asarray(said)).sum(1)
+    seen = measures.seen(inputs, JUDGES, draws, PARAMS)
+    metric = measures.of_pictures(seen.values, draws)["clip_global"]
+    own = JUDGES.judge.image_features([inputs.pictures.load(place) for place in (1, 3)])
+    texts = JUDGES.judge.text_features([captions[1], captions[3]])
+    first, second = (np.asarray(own) * np.asarray(texts)).sum(1)
     assert first != pytest.approx(second)
-    assert found == pytest.approx(((first + second) / 2, 2, first, first))
+    assert metric == pytest.approx(((first + second) / 2, 2, first, first))
 
 
 def _rest(inputs: Inputs) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -422,7 +428,7 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     inputs = row_inputs(world, "drawn")
     source = row.sources("box", inputs, "of the judge", PARAMS)
-    found = json.loads((world / "drawn.json").read_text())["provenance"]
+    stated = json.loads((world / "drawn.json").read_text())["provenance"]
     expected = {
         "row": "box",
         "pictures": inputs.pictures.digest,
@@ -432,13 +438,13 @@ def test_each_hash_of_a_rows_sources_is_of_what_it_says(world: Path) -> None:
         "images": provenance.of_file(world / "images.parquet"),
         "annotated": provenance.of_file(world / "annotated.parquet"),
         "detections": provenance.of_file(world / "drawn.json"),
-        "detected_by": found,
+        "detected_by": stated,
         "judge": "of the judge",
         "settings": json.loads(PARAMS.model_dump_json(exclude={"work"})),
     }
     assert {name: source[name] for name in expected} == expected
     assert len({source[name] for name in ("pictures", "real_pictures", "images", "annotated", "detections")}) == 5
-    assert found == {
+    assert stated == {
         "pictures": inputs.pictures.digest,
         "detector": "abc",
         "settings": {"finder": "yolo", "batch_size": 3, "square": None, "device": device.PLAIN.model_dump()},
@@ -453,7 +459,7 @@ def test_detections_say_their_pictures_or_that_they_do_not_know_them(
     world: Path, stated: dict[str, object], taken: bool
 ) -> None:
     inputs = row_inputs(world, "real")
-    inputs = inputs._replace(found=dataclasses.replace(inputs.found, provenance=stated))
+    inputs = inputs._replace(detections=dataclasses.replace(inputs.detections, provenance=stated))
     if taken:
         assert checked("real", inputs) is inputs
     else:
@@ -464,8 +470,8 @@ def test_detections_say_their_pictures_or_that_they_do_not_know_them(
 def test_the_detect_stage_counts_pictures_detections_and_pictures_without(world: Path) -> None:
     eval_world.draw(world / "drawn", {("a", 0): None, ("b", 0): None}, 90)
     truth = ground_truth.load(world / "images.parquet", world / "annotated.parquet")
-    found = pictures.find(world / "drawn", truth.images, None)
-    counts = eval_world.detected(world / "found.json", found)
+    picture_set = pictures.find(world / "drawn", truth.images, None)
+    counts = eval_world.detected(world / "found.json", picture_set)
     assert counts == {"pictures": 4, "detections": 5, "pictures_without": 1}
 
 
@@ -509,17 +515,17 @@ def test_the_values_that_metrics_are_means_of_by_hand() -> None:
         "texture_accuracy": [none, 1, 0, none],
         "shape_accuracy": [1, 0, 1, none],
     }
-    found = measures.columns("box", scores, ("crowded",))
-    assert found.keys() == expected.keys()
+    columns = measures.columns("box", scores, ("crowded",))
+    assert columns.keys() == expected.keys()
     for name, values in expected.items():
-        assert found[name].to_numpy(np.float64, na_value=np.nan) == pytest.approx(np.array(values), nan_ok=True), name
+        assert columns[name].to_numpy(np.float64, na_value=np.nan) == pytest.approx(np.array(values), nan_ok=True), name
     assert measures.columns("box", scores, ())["colour_leak"].notna().tolist() == [True, True, False, False]
     for name, column in (
         ("scribble", "pim_scribble"),
         ("reference_scribble@2", "pim_scribble"),
         ("scribble_2", "pim_point"),
     ):
-        assert measures.columns(name, scores, ())["pim"].equals(found[column]), name
+        assert measures.columns(name, scores, ())["pim"].equals(columns[column]), name
 
 
 def test_images_are_listed_once_or_refused(world: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eval.metrics.bootstrap import Metric
 from eval.scoring import ap_matches, seeds
-from eval.scoring.score_row import Scored
+from eval.scoring.score_row import RowScores
 
 
 def test_the_spread_of_three_seeds_by_hand() -> None:
@@ -32,38 +32,42 @@ def test_a_spread_needs_two_seeds() -> None:
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> dict[str, Scored]:
+def rows(tmp_path: Path) -> dict[str, RowScores]:
     """Two seeds of many pictures."""
-    found = {}
+    scored = {}
     for place, missed in enumerate((0.1, 0.4)):
         side = many(tmp_path / str(place), missed)
         counted = ap_matches.read(tmp_path / str(place) / ap_matches.FILE, 40)
         metrics = {
             name: Metric(value, 9, 0.0, 1.0) for name, value in (("box_miou", 0.2 + place), ("fid", 1.0 * place))
         }
-        found[f"box@{place}"] = Scored(side.scores, metrics, counted, side.pictures, {})
-    return found
+        scored[f"box@{place}"] = RowScores(side.scores, metrics, counted, side.pictures, {})
+    return scored
 
 
-def test_the_interval_is_of_the_mean_over_seeds_and_hangs_on_the_seed_of_the_draws(rows: dict[str, Scored]) -> None:
-    found = seeds.intervals(rows, PARAMS)
-    mean = float(np.mean([one.instances["box_iou"].mean() for one in rows.values()]))
-    assert found["box_miou"][0] < mean < found["box_miou"][1]
-    assert found == seeds.intervals(rows, PARAMS)
+def test_the_interval_is_of_the_mean_over_seeds_and_hangs_on_the_seed_of_the_draws(rows: dict[str, RowScores]) -> None:
+    intervals = seeds.intervals(rows, PARAMS)
+    mean = float(np.mean([scored.instances["box_iou"].mean() for scored in rows.values()]))
+    assert intervals["box_miou"][0] < mean < intervals["box_miou"][1]
+    assert intervals == seeds.intervals(rows, PARAMS)
     for changed in ({"seed": 1}, {"num_resamples": 51}):
         others = seeds.intervals(rows, PARAMS.model_copy(update=changed))
-        assert all(others[name] != found[name] for name in ("box_miou", "box_ap", "box_ar"))
+        assert all(others[name] != intervals[name] for name in ("box_miou", "box_ap", "box_ar"))
 
 
-def test_seeds_that_are_alike_have_the_interval_of_one(rows: dict[str, Scored]) -> None:
-    (one, _) = rows.values()
-    found = [seeds.intervals(dict.fromkeys(names, one), PARAMS) for names in (("box@0",), ("box@0", "box@1", "box@2"))]
-    assert found[0].keys() == found[1].keys()
-    for name, ends in found[0].items():
-        assert found[1][name] == pytest.approx(ends)
+def test_seeds_that_are_alike_have_the_interval_of_one(rows: dict[str, RowScores]) -> None:
+    (scored, _) = rows.values()
+    intervals = [
+        seeds.intervals(dict.fromkeys(names, scored), PARAMS) for names in (("box@0",), ("box@0", "box@1", "box@2"))
+    ]
+    assert intervals[0].keys() == intervals[1].keys()
+    for name, ends in intervals[0].items():
+        assert intervals[1][name] == pytest.approx(ends)
 
 
-def test_what_is_written_names_the_rows_and_every_metric_that_all_have(rows: dict[str, Scored], tmp_path: Path) -> None:
+def test_what_is_written_names_the_rows_and_every_metric_that_all_have(
+    rows: dict[str, RowScores], tmp_path: Path
+) -> None:
     first, second = rows
     rows[first].metrics["kid"] = Metric(0.0, 9, 0.0, 0.0)
     seeds.write(tmp_path / "seeds.json", rows, PARAMS)

@@ -18,14 +18,13 @@ from PIL import Image
 from tiny_pipeline import shared
 
 from instdiff import __main__ as command
-from instdiff import device
-from instdiff.app import generate
-from instdiff.checkpoints import assemble, lora
-from instdiff.drawing import AS_RELEASED
+from instdiff.app import generate, generate_options, lora
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
 from instdiff.model.conditions import FORMATS
+from instdiff.model.drawing import AS_RELEASED
+from instdiff.networks import device
 from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [
@@ -158,7 +157,7 @@ def test_a_wrong_option_is_one_sentence_before_anything_is_loaded(
     options: list[str],
     says: str,
 ) -> None:
-    monkeypatch.setattr(assemble, "pipeline", None)
+    monkeypatch.setattr(generate, "assembled", None)
     with pytest.raises(SystemExit):
         run(tmp_path, OURS, "--steps", "2", *options)
     told = capsys.readouterr().err
@@ -228,7 +227,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
     for module in (device, generate):
         monkeypatch.setattr(module, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
-    monkeypatch.setattr(assemble, "pipeline", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
+    monkeypatch.setattr(generate, "assembled", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
     monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return made
@@ -336,7 +335,9 @@ USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.f
 def test_the_pipeline_is_got_ready_as_the_options_say(
     recorder: Recorder, options: list[str], expected: list[object]
 ) -> None:
-    generate.loaded(generate.settled(generate.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0])
+    generate.loaded(
+        generate_options.settled(generate_options.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0]
+    )
     assert recorder.done == expected
 
 
@@ -356,7 +357,7 @@ def test_no_option_is_left_without_a_law() -> None:
         "tf32",
     }
     passed_on = {options[0].removeprefix("--") for options, _ in PASSED_ON.values()}
-    options = vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    options = vars(generate_options.parser().parse_args(["--ckpt", "x"])).keys()
     assert options == elsewhere | ready | passed_on
 
 
@@ -389,7 +390,7 @@ def test_the_record_holds_every_option_and_the_digest_of_every_file_that_the_pic
     assert record["weights"] == expected
     picture = tmp_path / "begun.png"
     assert record["image"] == {"path": str(picture), "sha256": hashlib.sha256(picture.read_bytes()).hexdigest()}
-    assert record["options"].keys() == vars(generate.parser().parse_args(["--ckpt", "x"])).keys()
+    assert record["options"].keys() == vars(generate_options.parser().parse_args(["--ckpt", "x"])).keys()
     assert record["options"]["merge"] == "regions"
 
 
@@ -410,7 +411,7 @@ def test_compat_reaches_the_reading_of_the_layout_and_either_name_names_it(tmp_p
 
 def test_formats_are_those_of_the_released_configurations() -> None:
     def of(*options: str) -> set[str]:
-        return set(generate.formats(generate.parser().parse_args(["--ckpt", "x", *options])))
+        return set(generate_options.formats(generate_options.parser().parse_args(["--ckpt", "x", *options])))
 
     assert of("--test_config", "configs/test_box.yaml") == {"box", "point"}
     assert of("--test_config", "point") == {"point"}

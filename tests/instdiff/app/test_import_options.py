@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from instdiff import recipes
 from instdiff.app import import_weights as importer
 from instdiff.app.import_weights import Source
 from instdiff.checkpoints.sizes import Sizes
+from instdiff.files import recipes
 
 NAMES = ("base", "tokenizer", "instance", "judge", "inception", "detector")
 

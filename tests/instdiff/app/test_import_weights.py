@@ -14,9 +14,9 @@ from transformers import CLIPModel
 from weight_forms import clip_of, one_file, ours, port, released, sizes
 
 from instdiff import __main__ as command
-from instdiff import provenance, recipes
 from instdiff.app import import_weights as importer
-from instdiff.checkpoints import assemble
+from instdiff.app.pipeline import pipeline
+from instdiff.files import provenance, recipes
 from instdiff.networks import clip, detector
 
 SHIPPED = TOKENIZER.parents[1]
@@ -29,7 +29,7 @@ def bring_in(out: Path, *more: str) -> None:
 def test_a_file_of_stable_diffusion_becomes_the_folders_that_the_stages_copy(tmp_path: Path) -> None:
     out = tmp_path / "weights"
     bring_in(out, "--base", str(one_file(tmp_path)), "--instance", str(released(tmp_path)))
-    pipe = assemble.pipeline(out, instance=out / "instance")
+    pipe = pipeline(out, instance=out / "instance")
     for name in ("vae", "text_encoder", "unet"):
         theirs = getattr(shared(), name).state_dict()
         assert all(torch.equal(tensor, theirs[key]) for key, tensor in getattr(pipe, name).state_dict().items())
@@ -41,7 +41,7 @@ def test_a_file_of_stable_diffusion_becomes_the_folders_that_the_stages_copy(tmp
 
 def test_the_instance_layers_of_a_released_file_come_with_its_base(tmp_path: Path) -> None:
     bring_in(tmp_path / "weights", "--base", str(released(tmp_path)))
-    pipe = assemble.pipeline(tmp_path / "weights", instance=tmp_path / "weights" / "instance")
+    pipe = pipeline(tmp_path / "weights", instance=tmp_path / "weights" / "instance")
     assert all(torch.equal(a, b) for a, b in zip(pipe.unet.parameters(), shared().unet.parameters(), strict=True))
 
 

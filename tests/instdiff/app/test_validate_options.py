@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from instdiff.app import validate
+from instdiff.files.texts import counted
 from instdiff.layouts import masks
-from instdiff.texts import counted
 
 
 def written(path: Path, *instances: dict[str, Any], prompt: str = "p") -> Path:

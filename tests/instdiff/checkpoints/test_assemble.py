@@ -25,7 +25,8 @@ from weight_forms import (
     three_files,
 )
 
-from instdiff.checkpoints import assemble, reading
+from instdiff.app.pipeline import pipeline
+from instdiff.checkpoints import reading
 from instdiff.checkpoints.sizes import unifusion_sizes
 from instdiff.networks import weight_files
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -45,14 +46,14 @@ Write = Callable[[Path], Path]
 
 @pytest.mark.parametrize("write", [released, port, ours])
 def test_weights_with_instance_layers_make_a_pipeline(tmp_path: Path, write: Write) -> None:
-    assert same(assemble.pipeline(write(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes()))
+    assert same(pipeline(write(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes()))
 
 
 @pytest.mark.parametrize(
     ("write", "instance"), [(foundation, layers), (one_file, released), (pickled, three_files), (one_file, layers)]
 )
 def test_a_plain_base_takes_its_instance_layers_from_elsewhere(tmp_path: Path, write: Write, instance: Write) -> None:
-    pipe = assemble.pipeline(write(tmp_path), instance=instance(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes())
+    pipe = pipeline(write(tmp_path), instance=instance(tmp_path), tokenizer=TOKENIZER, file_sizes=sizes())
     assert same(pipe)
 
 
@@ -91,11 +92,11 @@ def test_weights_that_will_not_do_are_told_what_they_lack(
     tmp_path: Path, write: Write, given: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        assemble.pipeline(write(tmp_path), file_sizes=sizes(), **given)
+        pipeline(write(tmp_path), file_sizes=sizes(), **given)
 
 
 def test_a_path_may_be_a_text_and_the_networks_are_in_the_precision_asked_for(tmp_path: Path) -> None:
-    pipe = assemble.pipeline(
+    pipe = pipeline(
         str(one_file(tmp_path)),
         instance=str(three_files(tmp_path)),
         tokenizer=str(TOKENIZER),
@@ -119,7 +120,7 @@ def test_loading_keeps_the_tensors_of_the_file_and_copies_none(tmp_path: Path, m
         return weights
 
     monkeypatch.setattr(weight_files, "read", recorded)
-    pipe = assemble.pipeline(foundation(tmp_path), instance=layers(tmp_path))
+    pipe = pipeline(foundation(tmp_path), instance=layers(tmp_path))
     for name in ("unet", "vae", "text_encoder"):
         assert {weight.data_ptr() for weight in getattr(pipe, name).parameters()} <= places
 
@@ -154,7 +155,7 @@ def with_scheduler(folder: Path, **stated: object) -> Path:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_what_the_base_predicts_is_honoured(tmp_path: Path, prediction: str) -> None:
-    pipe = assemble.pipeline(with_scheduler(tmp_path, prediction_type=prediction), solver="dpm")
+    pipe = pipeline(with_scheduler(tmp_path, prediction_type=prediction), solver="dpm")
     assert pipe.scheduler.config.prediction_type == prediction
     file = {**stable_diffusion(), "v_pred": torch.tensor(0.0)}
     save_file(file, tmp_path / "v.safetensors")
@@ -173,7 +174,7 @@ def test_what_the_base_predicts_is_honoured(tmp_path: Path, prediction: str) -> 
 )
 def test_a_base_of_another_noise_is_refused(tmp_path: Path, stated: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=rf"scheduler_config\.json: {says}"):
-        assemble.pipeline(with_scheduler(tmp_path, **stated))
+        pipeline(with_scheduler(tmp_path, **stated))
 
 
 def changed(folder: Path, network: str, **stated: object) -> Path:
@@ -196,7 +197,7 @@ def test_networks_that_do_not_go_together_are_refused(
     tmp_path: Path, network: str, stated: dict[str, object], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        assemble.pipeline(changed(tmp_path, network, **stated))
+        pipeline(changed(tmp_path, network, **stated))
 
 
 def test_a_folder_with_names_of_older_releases_is_read(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_folder_with_names_of_older_releases_is_read(tmp_path: Path) -> None:
         weights[name if here is None else name.replace(here, older[here])] = tensor
     assert any("query" in name for name in weights)
     save_file(weights, file)
-    assert same(assemble.pipeline(tmp_path))
+    assert same(pipeline(tmp_path))
 
 
 @pytest.mark.parametrize("network", ["unet", "vae", "text_encoder"])
@@ -220,14 +221,14 @@ def test_weights_that_are_not_finite_are_refused_by_file_and_name(tmp_path: Path
     weights[name].view(-1)[0] = float("nan")
     save_file(weights, file)
     with pytest.raises(ValueError, match=rf"{file}: NaN or infinity in 1 \({name}\)"):
-        assemble.pipeline(tmp_path)
+        pipeline(tmp_path)
 
 
 def test_layers_of_our_folder_have_the_sizes_that_stand_beside_them(tmp_path: Path) -> None:
     read = reading.read(layers(tmp_path))
     assert unifusion_sizes(read.layers, "x") == SIZES
     with pytest.raises(ValueError, match="instance layers alone"):
-        assemble.pipeline(tmp_path / "instance")
+        pipeline(tmp_path / "instance")
 
 
 def test_an_autoencoder_whose_weights_exceed_half_precision_stays_in_float32_and_is_named(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_an_autoencoder_whose_weights_exceed_half_precision_stays_in_float32_and
     with pytest.warns(
         UserWarning, match=r"stays in float32; too large for torch.float16: 1 \(decoder.norm_out.weight\)"
     ):
-        pipe = assemble.pipeline(tmp_path, dtype=torch.float16)
+        pipe = pipeline(tmp_path, dtype=torch.float16)
     assert (pipe.vae.dtype, pipe.unet.dtype) == (torch.float32, torch.float16)
     (file,) = (tmp_path / "unet").glob("*.safetensors")
     save_file({name: tensor * 1e6 for name, tensor in load_file(file).items()}, file)
@@ -246,4 +247,4 @@ def test_an_autoencoder_whose_weights_exceed_half_precision_stays_in_float32_and
         pytest.raises(ValueError, match="too large for torch.float16.*take bfloat16 or float32"),
         pytest.warns(match="stays"),
     ):
-        assemble.pipeline(tmp_path, dtype=torch.float16)
+        pipeline(tmp_path, dtype=torch.float16)

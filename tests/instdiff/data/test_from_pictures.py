@@ -9,13 +9,13 @@ import train_world as world
 from data_world import EXECUTION, prepared, sharded
 
 from data_prep import embed
-from instdiff import device
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import ShardSet, Store
 from instdiff.data.samples import Source
 from instdiff.layouts.prompts import Prompts
+from instdiff.networks import device
 
 LISTED = Prompts(listed="always", count_dup=True, add_inst_cap_2_global=True)
 PLAIN = world.PARAMS.prompts
@@ -40,9 +40,10 @@ def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> P
 
 
 def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int = 12) -> Source:
-    data = {"source": kind, "workers": 2, "encoders": Encoders(text=root / "text", vae=root / "vae", batch_size=3)}
+    data = {"source": kind, "workers": 2, "texts_at_once": 3}
     params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16, "max_instances": slots})
-    return train.samples([ShardSet(Store(root / "shards"), Store(embeddings))], params, torch.device("cpu"))
+    where, encoders = [ShardSet(Store(root / "shards"), Store(embeddings))], Encoders(root / "text", root / "vae")
+    return train.samples(where, encoders, params, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, LISTED])

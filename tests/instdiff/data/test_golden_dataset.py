@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from instdiff.data.samples import fitting
-from instdiff.formats import RELEASED
 from instdiff.layouts import geometry, masks, strokes
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import RELEASED
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, collate, mirrored

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from instdiff.data import order, source
 from instdiff.data.batches import Batches
+from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import ShardSet, Store
 from instdiff.data.order import CYCLE
 
 CPU = torch.device("cpu")
+ENCODERS = Encoders(Path("text"), Path("vae"))  # that no test here reads
 HOW = {"seed": 5, "rank": 0, "num_processes": 1, "accumulate": 1, "held_out": 0}
 
 
@@ -106,7 +108,7 @@ def mixture(root: Path, kind: str, weights: tuple[float, float], order: str) -> 
     """The same ten samples as two sets."""
     params = world.changed(order=order, latent_spread=0.0, mirror=0.0, data={"source": kind})
     where = [ShardSet(Store(root / "shards"), Store(root / "embeddings"), weight) for weight in weights]
-    return Batches(source.samples(where, params, CPU), params, **HOW)
+    return Batches(source.samples(where, ENCODERS, params, CPU), params, **HOW)
 
 
 @pytest.mark.parametrize("how", ["anywhere", "epochs"])
@@ -165,4 +167,4 @@ def test_sets_that_were_embedded_by_other_encoders_are_named(root: Path, tmp_pat
     where = [ShardSet(Store(root / "shards"), Store(path)) for path in (root / "embeddings", tmp_path / "other")]
     params = world.changed(data={"source": "shards"})
     with pytest.raises(ValueError, match=rf"{tmp_path}/other: texts were embedded by other encoders .* {root}/embed"):
-        source.samples(where, params, CPU)
+        source.samples(where, ENCODERS, params, CPU)

@@ -15,11 +15,11 @@ from PIL import Image
 
 from data_prep import shard
 from data_prep.columns import PICTURES
-from instdiff import tables
 from instdiff.data import shards
+from instdiff.files import tables
 from instdiff.layouts import from_tables, masks
+from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.schema import Box, Instance, Layout, Point, Rle
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work.pictures import Picture
 
 SIZE = (3, 4)  # of the masks

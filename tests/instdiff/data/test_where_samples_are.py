@@ -12,12 +12,13 @@ from instdiff.data.source import Data, Weighted, fingerprint, identity, stores
 PLAIN = Data(
     source="shards",
     workers=0,
-    encoders=Encoders(text=Path("text"), vae=Path("vae"), batch_size=2),
+    texts_at_once=2,
     url=None,
     copies=None,
     copies_limit=None,
     mixture=None,
 )
+ENCODERS = Encoders(Path("text"), Path("vae"))
 SHARDS, EMBEDDINGS = Path("data/shards"), Path("data/embeddings")
 
 
@@ -96,8 +97,8 @@ def test_a_run_belongs_to_every_folder_of_its_mixture_and_not_to_copies(tmp_path
     }
     data = changed(mixture=mixture, copies=tmp_path / "copies")
     where = stores(SHARDS, EMBEDDINGS, data)
-    before = identity(where, data)
+    before = identity(where, ENCODERS, data)
     (tmp_path / "copies" / f"far-{name}" / "a").write_bytes(b"read")
-    assert identity(where, data) == before
+    assert identity(where, ENCODERS, data) == before
     (tmp_path / "near" / name / "a").write_bytes(b"more")
-    assert identity(where, data) != before
+    assert identity(where, ENCODERS, data) != before

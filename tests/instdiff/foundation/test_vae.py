@@ -7,7 +7,8 @@ import torch
 import yaml
 from diffusers import AutoencoderKL
 
-from instdiff import config, recipes
+from instdiff.config import compose
+from instdiff.files import recipes
 from instdiff.foundation import vae
 from instdiff.networks import vae as vae_networks
 from instdiff.world import corpus
@@ -22,7 +23,7 @@ SHORT = ["vae=continue", "vae.num_scenes=21", "vae.workers=1", "vae.optimisation
 def further(tmp_path_factory: pytest.TempPathFactory) -> AutoencoderKL:
     """The shipped autoencoder after three steps more."""
     folder = tmp_path_factory.mktemp("further")
-    params = vae.Params.model_validate(yaml.safe_load(config.composed(SHORT, ROOT / "configs"))["vae"])
+    params = vae.Params.model_validate(yaml.safe_load(compose.composed(SHORT, ROOT / "configs"))["vae"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         vae.run(shipped=SHIPPED, vae=folder / "vae", params=params)

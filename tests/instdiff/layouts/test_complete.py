@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdiff.formats import Slots
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import Slots
 from instdiff.schema import Box, Instance, Layout, Point, Rle
 
 SLOTS = Slots(max_instances=3, mask_size=8, num_scribble_points=4, num_outline_points=6)

@@ -399,7 +399,7 @@ def test_a_mask_picture_is_read_as_it_is_meant_and_a_remark_says_how(tmp_path: P
     picture, remark = PICTURES[name]
     (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(tmp_path / "mask.png")
     path = written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", "mask": "mask.png"}]})
-    checked = files.check(path, drawn=(48, 64))
+    checked = files.check(path, shape=(48, 64))
     assert np.array_equal(masks.decode(checked.layouts[0].instances[0].mask), MASK)
     said = [one.partition("instances.0.mask: ")[2] for one in checked.remarks]
     assert said == [] if remark is None else said[0].startswith(f"'mask.png' {remark}")
@@ -468,7 +468,7 @@ def test_units_and_shapes_of_the_released_json_are_remarked_on(
 
 def test_a_layout_of_the_shape_that_is_drawn_has_no_remark(tmp_path: Path) -> None:
     path = written(tmp_path, released({"caption": "a", "bbox": [0, 0, 9, 9]}, width=768))
-    assert files.check(path, drawn=(1024, 1536)).remarks == []
+    assert files.check(path, shape=(1024, 1536)).remarks == []
 
 
 def test_the_words_that_the_text_encoder_does_not_read_are_named(

@@ -103,15 +103,6 @@ def test_pixels_and_back(box: Box, height: int, width: int) -> None:
     assert np.allclose(back, box, atol=1e-12)
 
 
-@given(boxes)
-def test_a_mirror_image_of_a_mirror_image_is_the_box(box: Box) -> None:
-    mirrored = geometry.mirror(box)
-    assert np.allclose(geometry.mirror(mirrored), box)
-    assert np.isclose(mirrored.area, box.area)
-    corners = geometry.mirror_points(np.array([[box.x0, box.y0], [box.x1, box.y1]]))
-    assert corners[:, 0].tolist() == [mirrored.x1, mirrored.x0]
-
-
 @given(boxes, boxes)
 def test_overlap_is_symmetric_and_at_most_one(one: Box, other: Box) -> None:
     assert 0 <= geometry.iou(one, other) == geometry.iou(other, one) <= 1 + 1e-9

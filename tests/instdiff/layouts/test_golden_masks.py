@@ -25,7 +25,7 @@ def test_run_lengths_are_the_released_bitmap(case: dict[str, Any]) -> None:
     mask = masks.decode(Rle(**case["rle"]))
     assert np.array_equal(mask, expected)
     assert masks.encode(expected) == Rle(**case["rle"])
-    assert round(masks.area(mask) * mask.size) == case["area"]
+    assert np.count_nonzero(mask) == case["area"]
 
 
 @each_mask

@@ -99,21 +99,6 @@ def test_an_empty_mask_has_no_box() -> None:
         masks.box_of(np.zeros((3, 3), dtype=bool))
 
 
-def test_area_is_a_share_and_iou_of_nothing_is_nothing() -> None:
-    empty, half = np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)
-    half[:, :2] = True
-    assert masks.area(half) == 0.5
-    assert masks.iou(half, half) == 1
-    assert masks.iou(half, ~half) == 0
-    assert masks.iou(empty, empty) == 0
-    assert masks.iou(half, np.ones_like(half)) == 0.5
-
-
-def test_masks_of_different_sizes_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="cannot be compared"):
-        masks.iou(np.ones((2, 2), dtype=bool), np.ones((1, 2), dtype=bool))
-
-
 @given(any_mask)
 def test_the_run_lengths_hold_what_the_array_holds(mask: Mask) -> None:
     rows, columns = (place.ravel() for place in np.indices(mask.shape))
@@ -154,11 +139,3 @@ def test_runs_that_cover_more_or_less_than_the_picture_are_refused(mask: Mask, r
     rle, height = masks.encode(mask), mask.shape[0] + rows
     with pytest.raises(ValueError, match="pixels"):
         masks.checked(rle.model_copy(update={"size": (height, mask.shape[1])}))
-
-
-@given(any_mask, any_mask)
-def test_overlap_is_that_of_coco_and_area_the_share_inside(one: Mask, other: Mask) -> None:
-    assert masks.area(one) == np.count_nonzero(one) / one.size
-    if one.shape == other.shape and (one | other).any():
-        rles = [coco.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in (one, other)]
-        assert np.isclose(masks.iou(one, other), coco.iou(rles[:1], rles[1:], [0])[0, 0])

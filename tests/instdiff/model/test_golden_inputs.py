@@ -13,9 +13,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from instdiff.checkpoints import official
-from instdiff.formats import RELEASED
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import RELEASED
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, collate, keep, null, select
 from instdiff.schema import Box, Instance, Layout, Point

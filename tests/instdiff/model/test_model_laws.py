@@ -20,9 +20,9 @@ from tiny_unet import base, noisy
 from torch import Tensor
 
 from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
-from instdiff.formats import BY_NAME, FORMATS
 from instdiff.layouts import masks
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import BY_NAME, FORMATS
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, cat, collate, keep, mirrored, null, select
 from instdiff.model.grounding import cat as cat_groundings
@@ -30,7 +30,9 @@ from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
 from instdiff.sampling.guidance import gates, with_guidance
 from instdiff.sampling.multi_instance import merge, sample, sample_multi_instance
-from instdiff.sampling.solvers import Denoise, Plms, Scheduled
+from instdiff.sampling.plms import Plms
+from instdiff.sampling.protocol import Denoise
+from instdiff.sampling.solvers import Scheduled
 from instdiff.schema import Box, Compat, Instance, Layout, Point
 
 SIZES = tiny_pipeline.SIZES.model_copy(update={"max_instances": 3, "text_width": 8})

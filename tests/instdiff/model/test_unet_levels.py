@@ -6,8 +6,8 @@ import pytest
 import tiny_pipeline
 import torch
 
-from instdiff.formats import Slots
 from instdiff.layouts.complete import complete
+from instdiff.layouts.formats import Slots
 from instdiff.model.conditions import collate
 from instdiff.model.unet import InstanceUNet, is_instance_layer
 from instdiff.model.unifusion import UniFusionConfig

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from instdiff import provenance
+from instdiff.files import provenance
+from instdiff.layouts.table_rows import TableRow
 from instdiff.sampling import by_command
 from instdiff.schema import Box, Instance, Layout, Point
-from instdiff.table_rows import TableRow
 
 KEYS = ("e", "d", "c", "b", "a")
 LAYOUTS = [

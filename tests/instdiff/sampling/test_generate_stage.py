@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_pipeline import SIZES, base, shared
 
-from instdiff import provenance, tables
-from instdiff.device import PLAIN
-from instdiff.drawing import AS_RELEASED, Drawing
+from instdiff.files import provenance, tables
+from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.layouts.table_rows import TableRow
+from instdiff.model.drawing import AS_RELEASED, Drawing
 from instdiff.model.unet import LayersConfig
+from instdiff.networks.device import PLAIN
 from instdiff.sampling import generate
 from instdiff.sampling.generate import Params
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.schema import Instance, Layout
-from instdiff.table_rows import TableRow
-from instdiff.tables import ANNOTATED, IMAGES
 from instdiff.work import resume
 
 PARAMS = Params(
@@ -239,7 +239,12 @@ def drawn_rows(
 
     stated = LayersConfig(unifusion_config=SIZES.model_copy(update={"max_instances": 2}), scale_u=True)
     monkeypatch.setattr(generate, "layers_config", lambda _: stated)
-    monkeypatch.setattr(generate, "load", lambda **_: LOADED.append(row))
+
+    def load(**_: object) -> SimpleNamespace:
+        LOADED.append(row)
+        return SimpleNamespace(device=torch.device("cpu"))
+
+    monkeypatch.setattr(generate, "load", load)
     monkeypatch.setattr(generate, "draw", draw)
     monkeypatch.chdir(root)
     folders = {name: root / name for name in ("text", "vae", "unet", "instance")}
@@ -272,6 +277,8 @@ def test_pictures_are_drawn_in_batches_of_the_size_and_by_the_row_asked_for(
     for key in "abcde":
         assert Image.open(tmp_path / f"out/{key}.png").getpixel((0, 0)) == (ord(key), 3, 0)
     assert not list(tmp_path.glob("runs/*"))
+    record = provenance.read(tmp_path / "out")
+    assert record is not None and record["devices"] == ["cpu"]  # "auto" says nothing of where it was
 
 
 def test_a_process_loads_its_networks_once_for_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from instdiff.model.noise_schedule import alphas_cumprod, noised
 from instdiff.sampling.guidance import gates
 from instdiff.sampling.multi_instance import alone_rows, sample, sample_multi_instance
-from instdiff.sampling.solvers import Plms
+from instdiff.sampling.plms import Plms
 
 
 def final(case: dict[str, Any]) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from instdiff.sampling.guidance import gates
 from instdiff.sampling.multi_instance import sample_multi_instance
-from instdiff.sampling.solvers import Denoise, Plms
+from instdiff.sampling.plms import Plms
+from instdiff.sampling.protocol import Denoise
 
 APART = [name for name, case in CASES.items() if "mis" in case]
 

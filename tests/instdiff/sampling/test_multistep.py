@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instdiff.randomness import torch_generator
-from instdiff.sampling.solvers import Plms, adams_bashforth, scheduler, solver
+from instdiff.sampling.plms import Plms, adams_bashforth
+from instdiff.sampling.solvers import scheduler, solver
 
 SHAPE = (2, 4, 3, 5)  # not a square
 

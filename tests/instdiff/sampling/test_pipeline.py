@@ -29,8 +29,8 @@ from tiny_pipeline import base, build, shared, vae, words
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from instdiff.formats import FORMATS
 from instdiff.layouts import masks
+from instdiff.layouts.formats import FORMATS
 from instdiff.model.noise_schedule import alphas_cumprod
 from instdiff.sampling import guidance, multi_instance
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline

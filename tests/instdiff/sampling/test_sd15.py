@@ -21,12 +21,15 @@ from tiny_pipeline import TOKENIZER
 from weight_forms import clip_of, one_file, released, sizes, yolo
 
 from eval.scoring.columns import SCORES
-from instdiff import config, provenance, stage, tables
-from instdiff import values as values_of
+from instdiff import stage
 from instdiff.app import import_weights as importer
+from instdiff.config import compose
+from instdiff.config import values as values_of
+from instdiff.files import provenance, tables
+from instdiff.layouts.columns import ANNOTATED
 from instdiff.model.unet import WEIGHTS_FILE
 from instdiff.sampling import generate
-from instdiff.tables import ANNOTATED, LEDGER
+from instdiff.work.ledger import LEDGER
 
 ROOT = Path(__file__).parents[3]
 GENERATES = {
@@ -105,7 +108,7 @@ def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder in which all stages have run."""
     folder = tmp_path_factory.mktemp("sd15")
-    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
     values["rows"] = {row: values["rows"][row] for row in ROWS}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -173,7 +176,7 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
-    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
     values = values_of.section(values, "generate")
     given = {name: Path("data") / where for name, where in GENERATES.items()}
     given |= {"generated": Path("other"), "instance": Path("weights/instance")}
@@ -187,7 +190,7 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
 
 def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
-    values = yaml.safe_load(config.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
+    values = yaml.safe_load(compose.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
     values = values_of.section(values, "generate")
     params = generate.Params.model_validate(values)
     given = {name: Path("data") / where for name, where in GENERATES.items()}

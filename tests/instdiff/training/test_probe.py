@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from train_world import engine, made
 
-from instdiff import config
+from instdiff.config import compose
 from instdiff.data import shards
 from instdiff.data.from_shards import ShardSet, Store, last
 from instdiff.model.unet import InstanceUNet
@@ -23,7 +23,7 @@ from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Box, Instance, Layout
 from instdiff.training import train
-from instdiff.training.probe import Probe, ProbeParams, sheet
+from instdiff.training.probe import Models, Probe, ProbeParams, sheet
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "weights" / "miniature"
@@ -34,11 +34,8 @@ PARAMS = ProbeParams(
     guidance=2.0,
     min_score=0.25,
     patience=2,
-    text=SHIPPED / "clip/text",
-    vae=SHIPPED / "vae",
-    detector=SHIPPED / "detector",
-    judge=SHIPPED / "clip/judge",
 )
+MODELS = Models(SHIPPED / "clip/text", SHIPPED / "vae", SHIPPED / "detector", SHIPPED / "clip/judge")
 
 
 TRAINED = {"masked_attention": True, "compat": None}
@@ -54,14 +51,9 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(tmp_path)
-    probe = Probe(
-        PARAMS,
-        last([ShardSet(Store(tmp_path / "shards"), Store(tmp_path / "embeddings"))], 4),
-        engine(tmp_path),
-        tmp_path / "probe",
-        **TRAINED,
-    )
-    values = yaml.safe_load(config.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
+    where = [ShardSet(Store(tmp_path / "shards"), Store(tmp_path / "embeddings"))]
+    probe = Probe(PARAMS, MODELS, last(where, 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
+    values = yaml.safe_load(compose.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
     sizes = train.Params.model_validate(values).unifusion
     torch.manual_seed(0)
     unet = InstanceUNet.from_base(base.load(SHIPPED / "unet"), sizes, scale_u=True)
@@ -70,7 +62,7 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
             if "alpha_" in name:
                 weight.fill_(0.7)
     pipeline = InstanceDiffusionPipeline(
-        vae.load(PARAMS.vae), probe.text.model, probe.text.tokenizer, unet, scheduler("dpm")
+        vae.load(MODELS.vae), probe.text.model, probe.text.tokenizer, unet, scheduler("dpm")
     )
     shape = (4, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     expected = pipeline(

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 from torch import nn
 
-from instdiff import config
 from instdiff.checkpoints import official as checkpoint
+from instdiff.config import compose
 from instdiff.data import from_shards, shards
 from instdiff.data import source as source_data
 from instdiff.data.batches import Batch, Batches, Recipe
+from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import FromShards, ShardIndex, ShardSet, Store
 from instdiff.data.index import INDEX_FILE
 from instdiff.data.samples import fitting, gathered
@@ -36,9 +37,10 @@ from instdiff.training import fsdp, train
 from instdiff.training.fsdp import engine
 from instdiff.training.initial_weights import Lora, Start, merge, start
 from instdiff.training.loop import Training, advance
-from instdiff.training.probe import ProbeParams
+from instdiff.training.probe import Models, ProbeParams
 
 SHIPPED = Path(__file__).parents[3] / "weights" / "miniature"
+ENCODERS = Encoders(Path("text"), Path("vae"))  # that no test here reads
 ROUNDING = 2e-5  # of weights that moved by hundredths in six steps, their gradients summed in another order
 
 
@@ -70,7 +72,7 @@ def furthest(one: bytes, other: bytes) -> float:
 def batches(root: Path, **changes: object) -> Batches:
     params = world.changed(**changes)
     stores = source_data.stores(root / "shards", root / "embeddings", params.data)
-    return Batches(source_data.samples(stores, params, CPU), params, **ONE)
+    return Batches(source_data.samples(stores, ENCODERS, params, CPU), params, **ONE)
 
 
 def here(root: Path) -> list[ShardSet]:
@@ -95,7 +97,7 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
     far = FromShards([ShardSet(*stores)], world.PARAMS.unifusion, None)
-    near = source_data.samples(here(root), world.PARAMS, CPU)
+    near = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
     assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
@@ -198,10 +200,10 @@ def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of
     root: Path, kind: str
 ) -> None:
     few = world.changed(unifusion={"max_instances": 2}, data={"source": kind})
-    source = source_data.samples(here(root), few, CPU)
+    source = source_data.samples(here(root), ENCODERS, few, CPU)
     layouts = [sample.layout for sample in shards.read(root / "shards")]
     assert any(len(layout.instances) > 2 for layout in layouts)
-    every = source_data.samples(here(root), world.PARAMS, CPU)
+    every = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
     numbers, plain = torch.arange(10), torch.zeros(10, dtype=torch.bool)
     ours, whole = source.gather(numbers, plain), every.gather(numbers, plain)
     for row, layout in enumerate(layouts):
@@ -365,7 +367,7 @@ def test_min_snr_weighs_a_clean_sample_down_and_a_noisy_one_fully() -> None:
 
 @pytest.mark.parametrize("name", ["default", "long", "paper", "small"])
 def test_every_recipe_is_whole_and_of_known_values(name: str) -> None:
-    values = yaml.safe_load(config.composed([f"train={name}"], Path(__file__).parents[3] / "configs"))
+    values = yaml.safe_load(compose.composed([f"train={name}"], Path(__file__).parents[3] / "configs"))
     train.Params.model_validate(values["train"])
 
 
@@ -411,13 +413,27 @@ def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Pa
     tiny_encoders.write(tmp_path, world.WIDTH)
     judges = {"detector": SHIPPED / "detector", "judge": SHIPPED / "clip/judge"}
     drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "min_score": 0.25, "patience": None}
-    probe = ProbeParams(**drawn, **judges, text=tmp_path / "text", vae=tmp_path / "vae")
-    world.trained(root, tmp_path / "one", world.changed(probe=probe))
+    probe, models = ProbeParams(**drawn), Models(tmp_path / "text", tmp_path / "vae", **judges)
+    world.trained(root, tmp_path / "one", world.changed(probe=probe), models)
     cut = world.changed(probe=probe, hardware={"parallel": parallel})
-    assert world.run(root, tmp_path / "two", processes=2, params=cut) == [0, 0]
+    assert world.run(root, tmp_path / "two", processes=2, params=cut, models=models) == [0, 0]
     one, two = (pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
     assert one["right_colour"].notna().all()
     pd.testing.assert_frame_equal(one, two, rtol=1e-3)
+
+
+def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs: list[tuple[object, ...]] = []
+    monkeypatch.setattr(train.resume, "digest", lambda stage, params, *rest: inputs.append(rest) or 1 / 0)
+    models = Models(*(tmp_path / name for name in Models._fields))
+    probe = ProbeParams(every=2, layouts=2, steps=2, guidance=2.0, min_score=0.25, patience=None)
+    for params in (world.PARAMS, world.changed(probe=probe)):
+        with pytest.raises(ZeroDivisionError):
+            world.trained(root, tmp_path / "out", params, models)
+    without, along = inputs
+    assert along == (*without, *models)
 
 
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:

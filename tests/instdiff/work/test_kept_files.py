@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from instdiff.tables import LEDGER
 from instdiff.work import parts
+from instdiff.work.ledger import LEDGER
 from instdiff.work.outcomes import Failure
 from instdiff.work.parts import Answer, Part
 

@@ -7,7 +7,7 @@ import kills
 import pytest
 from data_world import contents
 
-from instdiff import atomic
+from instdiff.files import atomic
 
 each_stage = pytest.mark.parametrize("name", kills.RUNS)
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from instdiff import tables
-from instdiff.tables import LEDGER
-from instdiff.work.ledger import Ledger, utf8
+from instdiff.files import tables
+from instdiff.work.ledger import LEDGER, Ledger, utf8
 from instdiff.work.outcomes import Failure, outcomes
 
 

@@ -1,4 +1,4 @@
-"""Parts are complete or absent: kills cost time, failures are tried again by reason, and workers change nothing."""
+"""Parts and packs are complete or absent: a kill costs time, failures are tried again, workers change nothing."""
 
 import errno
 import os
@@ -14,16 +14,15 @@ from typing import NamedTuple
 
 import pytest
 from data_world import WORK, WORKERS, contents, prepared, sources
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_prep import ground
 from data_prep.columns import INSTANCES
-from instdiff import tables
-from instdiff.tables import LEDGER
-from instdiff.work import parts, workers
+from instdiff.files import tables
+from instdiff.work import packs, parts, workers
+from instdiff.work.ledger import LEDGER
 from instdiff.work.outcomes import Failure, outcomes
-from instdiff.work.parts import Answer, Output
+from instdiff.work.packs import Output, Pack
+from instdiff.work.parts import Answer
 from instdiff.work.pictures import UnreadablePicture
 
 NUM_ITEMS = 23
@@ -47,13 +46,42 @@ def answers(items: Sequence[Numbered], log: Path, bad: dict[str, str], slow: flo
         yield Answer(item.key, [] if failure else rows, failure)
 
 
-def made(
-    root: Path, bad: dict[str, str] | None = None, work: parts.Work = WORK, slow: float = 0.0, digest: str = "digest"
-) -> dict[str, int]:
+Way = Callable[[Path, Callable[..., Iterator[Answer]], parts.Work], None]
+BATCHES = [ITEMS[start : start + 4] for start in range(0, NUM_ITEMS, 4)]
+
+
+def by_parts(root: Path, annotate: Callable[..., Iterator[Answer]], work: parts.Work) -> None:
+    """The batches as parts of one table; what they made stays beside it."""
+    cut = parts.cut_into(BATCHES, annotate, root / "parts", INSTANCES, work)
+    parts.make_all(cut, work)
+    for name, tables_of_parts, schema in (
+        ("table", [part.rows() for part in cut], INSTANCES),
+        ("ledger", [part.failures() for part in cut], LEDGER),
+    ):
+        tables.write(root / name / "whole.parquet", parts.joined(tables_of_parts, schema), schema)
+
+
+def by_packs(root: Path, annotate: Callable[..., Iterator[Answer]], work: parts.Work) -> None:
+    """The batches as packs, each with its part of the table."""
+    whole = [Pack(packs.number(place), {}, str(place)) for place in range(len(BATCHES))]
+    to = Output(root / "table", INSTANCES, root / "ledger")
+    packs.annotated(whole, batch_of, partial(of_items, annotate=annotate), to, "digest", work)
+
+
+def batch_of(pack: Pack) -> list[Numbered]:
+    return BATCHES[int(pack.name)]
+
+
+def of_items(items: Sequence[Numbered], pack: Pack, annotate: Callable[..., Iterator[Answer]]) -> Iterator[Answer]:
+    return annotate(items)
+
+
+each_way = pytest.mark.parametrize("way", [by_parts, by_packs])
+
+
+def made(way: Way, root: Path, bad: dict[str, str] | None = None, work: parts.Work = WORK, slow: float = 0.0) -> None:
     root.mkdir(exist_ok=True)
-    annotate = partial(answers, log=root / "log", bad=bad or {}, slow=slow)
-    to = Output(root / "table.parquet", INSTANCES, root / "ledger.parquet")
-    return parts.annotated(ITEMS, annotate, to, digest, work.model_copy(update={"part_size": 4}))
+    way(root, partial(answers, log=root / "log", bad=bad or {}, slow=slow), work)
 
 
 def done(root: Path) -> list[str]:
@@ -63,61 +91,53 @@ def done(root: Path) -> list[str]:
     return keys
 
 
-def kept(root: Path) -> list[str]:
-    """The hidden folders beside the output."""
-    return sorted(path.name for path in root.iterdir() if path.name.startswith("."))
+def rows(root: Path, name: str, column: str) -> list[str]:
+    column_of: list[str] = tables.read(root / name, {"table": INSTANCES, "ledger": LEDGER}[name])[column].tolist()
+    return column_of
 
 
 def written(root: Path) -> dict[str, bytes]:
-    return {name: (root / name).read_bytes() for name in ("table.parquet", "ledger.parquet")}
+    return {
+        f"{name}/{file}": content for name in ("table", "ledger") for file, content in contents(root / name).items()
+    }
 
 
-def test_rows_come_in_the_order_of_the_items_whatever_the_size_of_a_part(tmp_path: Path) -> None:
-    counts = made(tmp_path)
-    assert tables.read(tmp_path / "table.parquet", INSTANCES)["key"].tolist() == [item.key for item in ITEMS]
-    assert counts == {"instances": NUM_ITEMS, "failed": 0}
-    assert not list(tmp_path.glob(".table.parts-*"))  # nothing to try again, nothing kept
+@each_way
+def test_rows_come_in_the_order_of_the_items(way: Way, tmp_path: Path) -> None:
+    made(way, tmp_path)
+    assert rows(tmp_path, "table", "key") == [item.key for item in ITEMS]
+    assert rows(tmp_path, "ledger", "key") == []
 
 
-def test_only_what_failed_for_a_named_reason_is_done_again(tmp_path: Path) -> None:
+def test_packs_count_what_was_made_and_what_failed(tmp_path: Path) -> None:
+    whole = [Pack(packs.number(place), {}, str(place)) for place in range(len(BATCHES))]
+    to = Output(tmp_path / "table", INSTANCES, tmp_path / "ledger", "score")
+    annotate = partial(of_items, annotate=partial(answers, log=tmp_path / "log", bad={"03": "odd", "05": "broken"}))
+    counts = packs.annotated(whole, batch_of, annotate, to, "digest", WORK)
+    assert counts == {"instances": 21, "kept": 21, "failed": 2, "failed_odd": 1, "failed_broken": 1}
+
+
+@each_way
+def test_only_what_failed_for_a_named_reason_is_done_again(way: Way, tmp_path: Path) -> None:
     bad = {"03": "out_of_memory", "05": "broken", "06": "out_of_memory"}
-    assert made(tmp_path, bad)["failed_out_of_memory"] == 2
+    made(way, tmp_path, bad)
+    assert rows(tmp_path, "ledger", "key") == ["03", "05", "06"]
     done(tmp_path)
-    made(tmp_path, bad)
+    made(way, tmp_path, bad)
     assert done(tmp_path) == []
-    made(tmp_path, {}, WORK.model_copy(update={"retry": ("out_of_memory",)}))
+    made(way, tmp_path, {}, WORK.model_copy(update={"retry": ("out_of_memory",)}))
     assert done(tmp_path) == ["03", "06"]
-    rows = tables.read(tmp_path / "table.parquet", INSTANCES)["key"].tolist()
-    assert rows == [item.key for item in ITEMS if item.key != "05"]
-    assert tables.read(tmp_path / "ledger.parquet", LEDGER)["reason"].tolist() == ["broken"]
-    made(tmp_path, {}, WORK.model_copy(update={"retry": ("broken",)}))
-    made(tmp_path / "at-once")
+    assert rows(tmp_path, "table", "key") == [item.key for item in ITEMS if item.key != "05"]
+    assert rows(tmp_path, "ledger", "reason") == ["broken"]
+    made(way, tmp_path, {}, WORK.model_copy(update={"retry": ("broken",)}))
+    made(way, tmp_path / "at-once")
     assert written(tmp_path) == written(tmp_path / "at-once")
 
 
-def test_only_the_parts_of_this_digest_lie_beside_the_output_while_failures_remain(tmp_path: Path) -> None:
-    others = {".other.parts-1", ".table", ".tables.parts-1", ".table.parts"}
-    for name in others:
-        (tmp_path / name).mkdir()
-    for digest in ("1", "2"):
-        made(tmp_path, {"03": "broken"}, digest=digest)
-        assert set(kept(tmp_path)) == {f".table.parts-{digest}", *others}
-    made(tmp_path, digest="3")
-    assert set(kept(tmp_path)) == others
-
-
-@given(st.integers(0, 9), st.integers(1, 10))
-def test_parts_are_the_items_in_their_order_each_full_but_the_last(count: int, part_size: int) -> None:
-    work = WORK.model_copy(update={"part_size": part_size, "retry": ("broken",)})
-    cut = parts.cut(ITEMS[:count], answers, Path("to"), INSTANCES, work)
-    assert [item for part in cut for item in part.items] == ITEMS[:count]
-    assert all(len(part.items) == part_size for part in cut[:-1])
-    assert all(0 < len(part.items) <= part_size for part in cut)
-    assert [part.folder.name for part in cut] == [f"{number:06d}" for number in range(len(cut))]
-    assert {part.retry for part in cut} <= {("broken",)}
-
-
-def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_way
+def test_a_fault_in_the_middle_keeps_the_parts_before_it(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, room = tables.write, [5]
 
     def full(path: Path, *rest: object) -> int:
@@ -128,13 +148,13 @@ def test_a_fault_in_the_middle_keeps_the_parts_before_it(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(tables, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        made(tmp_path)
+        made(way, tmp_path)
     assert len(done(tmp_path)) == 12  # the third part was made, but there was no room to keep it
-    assert not (tmp_path / "table.parquet").exists()
+    assert not (tmp_path / "table").exists()
     monkeypatch.undo()
-    made(tmp_path)
+    made(way, tmp_path)
     assert done(tmp_path) == [item.key for item in ITEMS[8:]]
-    made(tmp_path / "at-once")
+    made(way, tmp_path / "at-once")
     assert written(tmp_path) == written(tmp_path / "at-once")
 
 
@@ -176,8 +196,9 @@ BAD = {"07": "broken"}
 NUM_KILLED = 6  # runs, each killed twice and then left alone
 
 
-def test_kills_at_any_moment_cost_time_and_change_nothing(tmp_path: Path) -> None:
-    made(tmp_path / "whole", BAD)
+@each_way
+def test_kills_at_any_moment_cost_time_and_change_nothing(way: Way, tmp_path: Path) -> None:
+    made(way, tmp_path / "whole", BAD)
     whole = written(tmp_path / "whole")
     draw = random.Random(0)
     for number in range(NUM_KILLED):
@@ -185,7 +206,7 @@ def test_kills_at_any_moment_cost_time_and_change_nothing(tmp_path: Path) -> Non
         for pause in (draw.uniform(0.0, 0.09), draw.uniform(0.0, 0.09), None):
             child = os.fork()
             if child == 0:
-                made(root, BAD, slow=0.002)
+                made(way, root, BAD, slow=0.002)
                 os._exit(0)
             if pause is not None:
                 time.sleep(pause)
@@ -316,17 +337,13 @@ def test_a_dask_cluster_writes_what_one_process_writes(world: Path, tmp_path: Pa
     assert contents(tmp_path / "one") == contents(tmp_path / "dask")
 
 
-def test_a_worker_that_is_killed_is_one_sentence_and_its_neighbours_work_is_kept(tmp_path: Path) -> None:
-    pool = WORKERS.model_copy(update={"executor": "processes", "processes": 1})
-    work = WORK.model_copy(update={"workers": pool, "part_size": 4})
-    to = Output(tmp_path / "table.parquet", INSTANCES, tmp_path / "ledger.parquet")
+@each_way
+def test_a_worker_that_is_killed_is_one_sentence_and_its_neighbours_work_is_kept(way: Way, tmp_path: Path) -> None:
+    work = WORK.model_copy(update={"workers": WORKERS.model_copy(update={"executor": "processes", "processes": 1})})
     with pytest.raises(RuntimeError, match="a worker died"):
-        parts.annotated(ITEMS, partial(dying, log=tmp_path / "log"), to, "digest", work)
-    before = done(tmp_path)
-    assert "09" in before
-    parts.annotated(
-        ITEMS, partial(answers, log=tmp_path / "log", bad={}), to, "digest", WORK.model_copy(update={"part_size": 4})
-    )
+        way(tmp_path, partial(dying, log=tmp_path / "log"), work)
+    assert "09" in done(tmp_path)
+    made(way, tmp_path)
     assert done(tmp_path) == [item.key for item in ITEMS[8:]]
 
 

@@ -1,0 +1,1 @@
+"""Files as all stages read and write them: complete or absent, a fault in one sentence. Open atomic.py first."""
