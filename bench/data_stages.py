@@ -80,7 +80,7 @@ def main() -> None:
     options.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
     given = options.parse_args()
     folder, tree = given.folder.resolve(), given.tree.resolve()
-    os.environ |= {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     found = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tree, stdout=subprocess.PIPE, check=True)
     commands = json.loads(found.stdout)
     prepare(folder, tree, given.pictures, given.pack, given.processes)

@@ -28,6 +28,7 @@ INDEX = columns(  # bytes [offset, offset + size) of the tar, and their SHA-256
     sha256=pa.binary(32),
 )
 BATCHES = 64  # of which a process remembers where they lie
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # what Arrow says of a file with other bytes
 
 
 class Index:
@@ -39,12 +40,13 @@ class Index:
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
             its = [self._file.get_batch(shard) for shard in range(self._file.num_record_batches)]
+            names = self._file.schema.names
         except FileNotFoundError:
             raise
-        except (pa.ArrowInvalid, OSError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path}: not a readable index ({one_line(error)})") from error
         if not self._file.schema.equals(INDEX):
-            raise ValueError(f"{path}: columns are {self._file.schema.names}, expected {INDEX.names} of an index")
+            raise ValueError(f"{path}: columns are {names}, expected {INDEX.names} of an index")
         self._batch = lru_cache(maxsize=BATCHES)(self._checked)
         self.shards = tuple(self._name(batch) for batch in its)
         self.sizes = tuple(int(batch.num_rows) for batch in its)
@@ -85,7 +87,7 @@ class Index:
             with self._alone:
                 batch = self._file.get_batch(shard)
             batch.validate(full=True)  # a text that lies outside of the file would end the process
-        except (pa.ArrowInvalid, OSError) as error:
+        except DAMAGED as error:
             raise ValueError(
                 f"{self.path}: the rows of {self.shards[shard]} are damaged ({one_line(error)})"
             ) from error
@@ -95,7 +97,7 @@ class Index:
         first = batch["shard"][:1]
         try:
             first.validate(full=True)
-        except pa.ArrowInvalid as error:
+        except DAMAGED as error:
             raise ValueError(f"{self.path}: the name of a shard is damaged ({one_line(error)})") from error
         return str(first[0])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instdiff.data import index
@@ -86,6 +86,7 @@ def test_what_is_no_index_is_named(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
+@example(3080, 0)  # a length within the file
 def test_a_changed_byte_is_named_or_changes_a_value_and_never_ends_the_process(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
 ) -> None:
