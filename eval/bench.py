@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from eval import detect, evaluate, table
+from eval import detect, evaluate, finder_options, table
 from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
 from eval.benchmarks import (
@@ -31,12 +31,11 @@ from eval.benchmarks import (
 from eval.benchmarks.benchmark import Benchmark, Reading
 from eval.benchmarks.judge_outputs import JudgeOutputs
 from eval.benchmarks.pictures import ExpectedPicture
-from eval.finders import choice as finders
-from eval.finders.params import MarkerParams
 from eval.inputs import detections
 from instdiff.files import atomic, provenance
 from instdiff.files.texts import read_json
 from instdiff.layouts import files as layout_files
+from instdiff.networks.finders.params import MarkerParams
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -148,7 +147,7 @@ def run_finder_and_marker(
     """
     folder = args.out / "kept"
     if args.finder is not None:
-        params = finders.with_options(evaluate.read_settings(args.params, None).detect, without_marker(args))
+        params = finder_options.with_options(evaluate.read_settings(args.params, None).detect, without_marker(args))
         params = params.model_copy(update={"marker": None, "phrases": args.phrases or "own"})
         present, texts = pictures.whole(expected), run_judges.texts(expected)
         path = folder / f"{benchmark.name}-{name}.json"
@@ -159,9 +158,9 @@ def run_finder_and_marker(
     if args.marker not in (None, "none"):
         if args.marker_weights is None:
             raise ValueError("--marker: needs --marker-weights, the file or folder of its weights")
-        marker = MarkerParams(backend=args.marker, weights=args.marker_weights, max_boxes=finders.MAX_BOXES)
+        marker = MarkerParams(backend=args.marker, weights=args.marker_weights, max_boxes=finder_options.MAX_BOXES)
         args.masks = folder / f"{benchmark.name}-{name}.parquet"
-        from eval.finders import marked
+        from instdiff.networks.finders import marked
 
         run_judges.mark(args.masks, marked.load(marker), expected)
 
@@ -321,7 +320,7 @@ def parser() -> argparse.ArgumentParser:
     scores = commands.add_parser("score", help="judge a folder of pictures")
     _files(scores)
     _judges(scores)
-    finders.add_options(scores)
+    finder_options.add_options(scores)
     scores.add_argument("--params", type=Path, default=Path("params.yaml"), help="the values: finders, thresholds")
     scores.add_argument("--batch-size", type=int, default=8, help="questions that an answerer sees at once")
     scores.add_argument("--row", help="name of the result; by default the folder's")

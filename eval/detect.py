@@ -13,16 +13,18 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import PositiveInt
 
-from eval.finders import choice
-from eval.finders.choice import Choice, DetectionVocabulary
-from eval.finders.finder import Detection, Finder
 from eval.inputs import detections, ground_truth
+from eval.inputs import vocabulary as vocabularies
 from eval.inputs.pictures import Pictures, Pixels, Size, find, read
+from eval.inputs.vocabulary import DetectionVocabulary
 from instdiff import stage
 from instdiff.files import provenance, tables
 from instdiff.layouts import masks
 from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks.device import Place
+from instdiff.networks.finders import choice
+from instdiff.networks.finders.choice import Choice
+from instdiff.networks.finders.finder import Detection, Finder
 from instdiff.work import parts, resume
 from instdiff.work.parts import Answer, Work
 
@@ -153,7 +155,9 @@ def made_by(pictures: Pictures, instances: pd.DataFrame, source: str, params: Pa
     `source` is `params.digest(...)`, the hash of everyone who has a say; `instances` have key and category.
     """
     phrases = (
-        {} if params.finder == "yolo" else {"phrases": choice.vocabulary(None, pictures.keys, instances, params).digest}
+        {}
+        if params.finder == "yolo"
+        else {"phrases": vocabularies.vocabulary(None, pictures.keys, instances, params).digest}
     )
     return {
         "pictures": pictures.digest,
@@ -168,7 +172,7 @@ def detected(path: Path, pictures: Pictures, instances: pd.DataFrame, detector: 
     """Let the finder that params choose detect, write the file and count; `detector` is YOLO's folder."""
     digest = params.digest(detector)
     finder = ChosenFinder(digest, params, detector)
-    vocabulary = choice.vocabulary(finder.classes, pictures.keys, instances, params)
+    vocabulary = vocabularies.vocabulary(finder.classes, pictures.keys, instances, params)
     return write(path, finder, pictures, vocabulary, made_by(pictures, instances, digest, params), params)
 
 

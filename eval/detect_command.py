@@ -8,8 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval import detect, evaluate
-from eval.finders import choice
+from eval import detect, evaluate, finder_options
 from eval.inputs import ground_truth_files
 from eval.inputs.pictures import find
 
@@ -17,7 +16,7 @@ from eval.inputs.pictures import find
 def main(arguments: Sequence[str]) -> None:
     """Detect, write the file, and say how much was found."""
     args = parser().parse_args(arguments)
-    params = choice.with_options(evaluate.read_settings(args.params, args.size).detect, args)
+    params = finder_options.with_options(evaluate.read_settings(args.params, args.size).detect, args)
     truth = ground_truth_files.read(args.layouts, args.images, args.size)
     pictures = find(args.pictures, truth.images, params.square)
     counts = detect.detected(args.out, pictures, truth.instances, args.detector, params)
@@ -34,5 +33,5 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="the file of detections to write (JSON)")
     add("--size", type=int, help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: finders, thresholds")
-    choice.add_options(options)
+    finder_options.add_options(options)
     return options

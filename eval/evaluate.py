@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 from rich.console import Console
 
-from eval import detect
-from eval.finders import choice
+from eval import detect, finder_options
 from eval.inputs import coco, coco_results, detections, ground_truth_files
 from eval.inputs.ground_truth import GroundTruth
 from eval.inputs.pictures import Pictures, find
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     """Score one row, or one a seed, and show the table it stands in."""
     args = parser().parse_args(arguments)
     settings = read_settings(args.params, args.size)
-    settings = settings._replace(detect=choice.with_options(settings.detect, args))
+    settings = settings._replace(detect=finder_options.with_options(settings.detect, args))
     refuse_unused(args)
     protocol = _protocol(args.protocol, settings)
     truth = ground_truth_files.read(args.layouts, args.images, args.size)
@@ -146,7 +145,7 @@ def fitting(params: Params, truth: GroundTruth) -> Params:
 
 def refuse_unused(args: argparse.Namespace) -> None:
     """ValueError for options that would change nothing."""
-    if args.detections and choice.is_given(args):
+    if args.detections and finder_options.is_given(args):
         raise ValueError("--detections and --finder or --marker: the detections are either read or made")
     if args.metrics and args.judge is None:
         raise ValueError("--metrics: their networks lie in the judge's folder, so give --judge, too")
@@ -235,5 +234,5 @@ def parser() -> Parser:
     add("--size", type=whole(1), help="pixels a side of the pictures, where it is not the layouts'")
     add("--params", type=Path, default=Path("params.yaml"), help="the values: words, thresholds, FID's recipe")
     add("--out", type=Path, default=Path("scores"), help="where the rows of the table lie")
-    choice.add_options(options)
+    finder_options.add_options(options)
     return options

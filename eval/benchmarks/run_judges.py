@@ -16,10 +16,10 @@ from eval.benchmarks import pictures, scoring
 from eval.benchmarks.benchmark import Benchmark
 from eval.benchmarks.judge_outputs import MASKS, JudgeOutputs, StoredAnswers
 from eval.benchmarks.pictures import ExpectedPicture
-from eval.finders.finder import Marker
 from eval.inputs.pictures import Pixels, read
 from instdiff.files import tables
 from instdiff.layouts import masks
+from instdiff.networks.finders.finder import Marker
 from instdiff.progress import track
 from instdiff.schema import Box
 

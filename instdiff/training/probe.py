@@ -1,7 +1,7 @@
 """probe: pictures of fixed layouts while training runs, and whether instances are where and what they should be.
 
 The loss hardly shows whether control is learned; this does. The layouts are the last of the shards, and are not trained
-on; the detector and the judge are the foundation's.
+on; who finds is a choice as in `detect`, by default the foundation's detector, and the judge is the foundation's.
 Legend: B pictures, N slots, C channels, h w latent cells, L tokens, D features.
 """
 
@@ -20,8 +20,10 @@ from instdiff.data.samples import laid_out
 from instdiff.layouts.geometry import crop, iou
 from instdiff.model import conditions
 from instdiff.model.unet import InstanceUNet
-from instdiff.networks import clip, detector, vae
+from instdiff.networks import clip, vae
 from instdiff.networks.device import PLAIN
+from instdiff.networks.finders import choice
+from instdiff.networks.finders.choice import Choice
 from instdiff.randomness import torch_generator
 from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Compat, Layout, Share, Strict
@@ -40,8 +42,15 @@ class ProbeParams(Strict):
     layouts: PositiveInt  # drawn each time
     steps: PositiveInt  # of the sampler
     guidance: float  # of the sampler
+    finder: Choice | None  # who finds instances; null: the foundation's detector
     min_score: Share  # of a detection
     patience: int | None  # probes in a row without a higher share in place that end the training
+
+    def other_weights(self, models: "Models") -> list[Path]:
+        """What the finder reads beside the models."""
+        return (
+            [] if self.finder is None else [each for each in self.finder.weights(models.detector) if each not in models]
+        )
 
 
 class Models(NamedTuple):
@@ -75,7 +84,11 @@ class Probe:
             name = "cpu" if engine.device.type == "cpu" else str(engine.device)  # of a process among several: cpu:0
             where = PLAIN.model_copy(update={"name": name})
             self.autoencoder = vae.load(models.vae, where)
-            self.detector, self.judge = detector.load(models.detector, where), clip.load(models.judge, where)
+            if params.finder is None:
+                self.finder = choice.closed(models.detector, where)
+            else:
+                self.finder = choice.load(params.finder, models.detector, where)
+            self.judge = clip.load(models.judge, where)
             pictures.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, step: int, unet: InstanceUNet) -> Row:
@@ -134,7 +147,8 @@ class Probe:
         return self.text.pooled(["", *phrases])[1:].cpu()
 
     def _placed(self, pictures: Sequence[Picture]) -> Iterator[bool]:
-        for layout, detections in zip(self.layouts, self.detector.detect(pictures), strict=True):
+        searched = [self._searched(layout) for layout in self.layouts]
+        for layout, detections in zip(self.layouts, self.finder.find(pictures, searched), strict=True):
             for instance in layout.instances:
                 if instance.box is not None:
                     yield any(
@@ -143,6 +157,11 @@ class Probe:
                         and iou(detection.box, instance.box) >= MIN_IOU
                         for detection in detections
                     )
+
+    def _searched(self, layout: Layout) -> Sequence[str]:
+        """All that a closed finder knows; of an open one, the categories of the layout."""
+        categories = {instance.category for instance in layout.instances if instance.category is not None}
+        return self.finder.classes or sorted(categories)
 
     def _coloured(self, pictures: Sequence[Picture]) -> Iterator[bool]:
         """Does the judge prefer an instance's phrase to the same with another colour in its place?"""

@@ -18,8 +18,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval import detect, evaluate
-from eval.finders import choice
-from eval.finders.closed import ClosedFinder
 from eval.inputs import coco, coco_results, ground_truth, pictures
 from eval.scoring import features
 from eval.scoring.columns import SCORES
@@ -30,6 +28,8 @@ from instdiff.layouts import files as layout_files
 from instdiff.layouts import from_tables
 from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import detector
+from instdiff.networks.finders import choice
+from instdiff.networks.finders.closed import ClosedFinder
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 

@@ -18,12 +18,12 @@ from eval.benchmarks import pictures
 from eval.benchmarks.benchmark import Case
 from eval.benchmarks.judge_outputs import TextDetections
 from eval.benchmarks.pictures import ExpectedPicture
-from eval.finders.choice import DetectionVocabulary
-from eval.finders.finder import Finder, LabelledBox
 from eval.inputs.pictures import digest_of
+from eval.inputs.vocabulary import DetectionVocabulary
 from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.layouts.columns import ANNOTATED, IMAGES
+from instdiff.networks.finders.finder import Finder, LabelledBox
 from instdiff.work.outcomes import Failure
 from instdiff.world import scenes
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval import detect
-from eval.finders.choice import DetectionVocabulary
-from eval.finders.closed import ClosedFinder
 from eval.inputs import detections, ground_truth, pictures
+from eval.inputs.vocabulary import DetectionVocabulary
 from eval.metrics import average_precision
 from eval.scoring import ap_matches, difference, paired
 from eval.scoring.columns import SCORES
@@ -31,6 +30,7 @@ from instdiff.layouts import masks
 from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import device
 from instdiff.networks.detector import CLASSES as CLASSES_FILE
+from instdiff.networks.finders.closed import ClosedFinder
 from instdiff.schema import Box
 
 _OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["detect"]

@@ -17,12 +17,12 @@ from eval.answerers.store import Answers
 from eval.benchmarks import difference, pictures, registry, run_judges, scoring
 from eval.benchmarks.judge_outputs import JudgeOutputs
 from eval.benchmarks.scoring import VALUES
-from eval.finders import choice as finders
-from eval.finders import marked
-from eval.finders.finder import LabelledBox
 from instdiff import __main__ as command
 from instdiff.files import tables
 from instdiff.layouts.masks import Mask
+from instdiff.networks.finders import choice as finders
+from instdiff.networks.finders import marked
+from instdiff.networks.finders.finder import LabelledBox
 from instdiff.schema import Box
 
 

@@ -17,9 +17,8 @@ from eval_world import JUDGES, PARAMS, row_inputs
 from PIL import Image
 
 from eval import detect, score
-from eval.finders.choice import DetectionVocabulary
-from eval.finders.closed import ClosedFinder
 from eval.inputs import ground_truth, pictures
+from eval.inputs.vocabulary import DetectionVocabulary
 from eval.metrics import average_precision, bootstrap, fid, kid
 from eval.metrics.bootstrap import Metric
 from eval.scoring import features, headline, instance_table, measures, paired, row, score_row
@@ -29,6 +28,7 @@ from eval.scoring.row import DistanceParams, Inputs, Params, checked
 from instdiff.files import provenance, tables
 from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.networks import clip, detector, device, inception, preference
+from instdiff.networks.finders.closed import ClosedFinder
 from instdiff.world import appearance
 
 DETECT = eval_world.DETECT

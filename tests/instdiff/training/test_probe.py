@@ -32,6 +32,7 @@ PARAMS = ProbeParams(
     layouts=4,
     steps=2,
     guidance=2.0,
+    finder=None,
     min_score=0.25,
     patience=2,
 )
@@ -113,8 +114,35 @@ def test_an_instance_is_in_place_from_exactly_the_least_score_and_overlap_on(
     probe.params, probe.layouts = PARAMS, [layout]
     for category in ("disc", "ring"):
         found = Detection(category, score, Box(0, 0, width, 0.5), np.ones((1, 1), dtype=bool))
-        probe.detector = SimpleNamespace(detect=lambda _, found=found: [[found]])
+        probe.finder = SimpleNamespace(classes=("disc", "ring"), find=lambda *_, found=found: [[found]])
         assert list(probe._placed([np.zeros((1, 1, 3), dtype=np.uint8)])) == [placed and category == "disc"]
+
+
+def test_an_open_finder_is_asked_for_the_categories_of_each_layout_a_closed_one_for_all_it_knows() -> None:
+    places = [[("red ring", "ring"), ("a disc", "disc"), ("another ring", "ring"), ("a sky", None)], [("bar", "bar")]]
+    layouts = [
+        Layout(
+            key=str(number),
+            prompt="",
+            instances=tuple(
+                Instance(phrase=phrase, category=category, box=Box(0, 0, 1, 1)) for phrase, category in own
+            ),
+        )
+        for number, own in enumerate(places)
+    ]
+    probe = Probe.__new__(Probe)
+    probe.params, probe.layouts = PARAMS, layouts
+    asked: list[list[list[str]]] = []
+
+    def find(pictures: list[np.ndarray], phrases: list[list[str]]) -> list[list[Detection]]:
+        asked.append([list(each) for each in phrases])
+        return [[] for _ in pictures]
+
+    pictures = [np.zeros((1, 1, 3), dtype=np.uint8)] * 2
+    for classes in (None, ("disc", "ring", "bar")):
+        probe.finder = SimpleNamespace(classes=classes, find=find)
+        assert list(probe._placed(pictures)) == [False] * 5
+    assert asked == [[["disc", "ring"], ["bar"]], [["disc", "ring", "bar"]] * 2]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import tiny_encoders
 import torch
 import train_world as world
 import yaml
+from eval_world import DETECT
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
@@ -31,6 +32,7 @@ from instdiff.data.samples import fitting, gathered
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
+from instdiff.networks.finders.choice import Choice
 from instdiff.schema import Box, Instance, Layout
 from instdiff.training import accelerated as engines
 from instdiff.training import fsdp, train
@@ -412,7 +414,7 @@ def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root
 def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Path, parallel: str) -> None:
     tiny_encoders.write(tmp_path, world.WIDTH)
     judges = {"detector": SHIPPED / "detector", "judge": SHIPPED / "clip/judge"}
-    drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "min_score": 0.25, "patience": None}
+    drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "finder": None, "min_score": 0.25, "patience": None}
     probe, models = ProbeParams(**drawn), Models(tmp_path / "text", tmp_path / "vae", **judges)
     world.trained(root, tmp_path / "one", world.changed(probe=probe), models)
     cut = world.changed(probe=probe, hardware={"parallel": parallel})
@@ -428,12 +430,18 @@ def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
     inputs: list[tuple[object, ...]] = []
     monkeypatch.setattr(train.resume, "digest", lambda stage, params, *rest: inputs.append(rest) or 1 / 0)
     models = Models(*(tmp_path / name for name in Models._fields))
-    probe = ProbeParams(every=2, layouts=2, steps=2, guidance=2.0, min_score=0.25, patience=None)
+    probe = ProbeParams(every=2, layouts=2, steps=2, guidance=2.0, finder=None, min_score=0.25, patience=None)
     for params in (world.PARAMS, world.changed(probe=probe)):
         with pytest.raises(ZeroDivisionError):
             world.trained(root, tmp_path / "out", params, models)
     without, along = inputs
     assert along == (*without, *models)
+    inputs.clear()
+    settings = {"finder": "owlv2", "finders": DETECT.finders, "phrases": "own", "marker": None}
+    with pytest.raises(ZeroDivisionError):
+        finder = Choice(**settings)
+        world.trained(root, tmp_path / "out", world.changed(probe=probe.model_copy(update={"finder": finder})), models)
+    assert inputs == [(*without, *models, DETECT.finders.owlv2.weights)]
 
 
 def test_what_is_no_number_on_one_process_ends_all_and_costs_nothing(root: Path, tmp_path: Path) -> None:

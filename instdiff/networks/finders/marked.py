@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from eval.finders.finder import Detection, Finder, LabelledBox, Marker, Pixels
-from eval.finders.params import MarkerParams
 from instdiff.networks.device import PLAIN, Place
+from instdiff.networks.finders.finder import Detection, Finder, LabelledBox, Marker, Pixels
+from instdiff.networks.finders.params import MarkerParams
 
 
 class MarkedFinder:

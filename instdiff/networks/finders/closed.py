@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from eval.finders.finder import Detection, Pixels
+from instdiff.networks.finders.finder import Detection, Pixels
 
 
 class ClosedDetector(Protocol):

@@ -13,16 +13,16 @@ import pytest
 import tiny_models
 import yaml
 
-from eval import detect
-from eval.finders import choice, marked
-from eval.finders.closed import ClosedFinder
-from eval.finders.finder import Finder, LabelledBox, Pixels
-from eval.finders.open_vocabulary import GroundingDinoFinder, Owlv2Finder, by_label
-from eval.finders.params import GroundingDinoParams, MarkerParams, Owlv2Params
-from eval.inputs import detections, pictures
+from eval import detect, finder_options
+from eval.inputs import detections, pictures, vocabulary
 from instdiff import __main__ as command
 from instdiff.files import tables
 from instdiff.layouts.columns import IMAGES
+from instdiff.networks.finders import marked
+from instdiff.networks.finders.closed import ClosedFinder
+from instdiff.networks.finders.finder import Finder, LabelledBox, Pixels
+from instdiff.networks.finders.open_vocabulary import GroundingDinoFinder, Owlv2Finder, by_label
+from instdiff.networks.finders.params import GroundingDinoParams, MarkerParams, Owlv2Params
 from instdiff.networks.grounding_dino import PhraseBox
 from instdiff.schema import Box
 
@@ -147,14 +147,14 @@ def chosen(**changes: Any) -> detect.Params:
 
 def test_an_open_finder_looks_for_all_categories_or_for_each_pictures_own() -> None:
     instances = pd.DataFrame({"key": ["a", "b", "b"], "category": ["square", "bar", "square"]})
-    every = choice.vocabulary(None, ["a", "b", "c"], instances, chosen(phrases="all"))
+    every = vocabulary.vocabulary(None, ["a", "b", "c"], instances, chosen(phrases="all"))
     assert every == (("bar", "square"), (("bar", "square"),) * 3)
-    own = choice.vocabulary(None, ["a", "b", "c"], instances, chosen(phrases="own"))
+    own = vocabulary.vocabulary(None, ["a", "b", "c"], instances, chosen(phrases="own"))
     assert own == (("bar", "square"), (("square",), ("bar", "square"), ()))
-    closed = choice.vocabulary(("x", "y"), ["a", "b"], instances, chosen())
+    closed = vocabulary.vocabulary(("x", "y"), ["a", "b"], instances, chosen())
     assert closed == (("x", "y"), (("x", "y"),) * 2)
     with pytest.raises(ValueError, match="nothing to look for"):
-        choice.vocabulary(None, ["a"], instances.assign(category=None), chosen())
+        vocabulary.vocabulary(None, ["a"], instances.assign(category=None), chosen())
 
 
 def test_whatever_decides_detections_is_in_the_digest_and_nothing_else(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_whatever_decides_detections_is_in_the_digest_and_nothing_else(tmp_path:
 )
 def test_options_that_do_not_fit_are_refused(words: list[str], sentence: str) -> None:
     options = argparse.ArgumentParser()
-    choice.add_options(options)
+    finder_options.add_options(options)
     with pytest.raises(ValueError, match=sentence):
-        choice.with_options(eval_world.DETECT, options.parse_args(words))
+        finder_options.with_options(eval_world.DETECT, options.parse_args(words))
 
 
 @pytest.mark.parametrize("finder", ["grounding_dino", "owlv2"])

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from transformers import AutoProcessor, Owlv2ForObjectDetection, OwlViTForObjectDetection
 
-from eval.finders.finder import LabelledBox, Pixels
-from eval.finders.params import GroundingDinoParams, Owlv2Params
 from instdiff.layouts.geometry import clamp, from_pixels
 from instdiff.networks import grounding_dino, loading
 from instdiff.networks.device import PLAIN, Place
+from instdiff.networks.finders.finder import LabelledBox, Pixels
+from instdiff.networks.finders.params import GroundingDinoParams, Owlv2Params
 from instdiff.networks.grounding_dino import PhraseBox, without_repeats
 
 OWL = {"owlv2": Owlv2ForObjectDetection, "owlvit": OwlViTForObjectDetection}
