@@ -154,11 +154,9 @@ def made_by(pictures: Pictures, instances: pd.DataFrame, source: str, params: Pa
 
     `source` is `params.digest(...)`, the hash of everyone who has a say; `instances` have key and category.
     """
-    phrases = (
-        {}
-        if params.finder == "yolo"
-        else {"phrases": vocabularies.vocabulary(None, pictures.keys, instances, params).digest}
-    )
+    phrases: dict[str, object] = {}
+    if params.finder != "yolo":
+        phrases = {"phrases": vocabularies.vocabulary(None, pictures.keys, instances, params).digest}
     return {
         "pictures": pictures.digest,
         "detector": source,

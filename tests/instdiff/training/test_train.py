@@ -437,10 +437,10 @@ def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
     without, along = inputs
     assert along == (*without, *models)
     inputs.clear()
-    settings = {"finder": "owlv2", "finders": DETECT.finders, "phrases": "own", "marker": None}
+    finder = Choice(finder="owlv2", finders=DETECT.finders, phrases="own", marker=None)
+    params = world.changed(probe=probe.model_copy(update={"finder": finder}))
     with pytest.raises(ZeroDivisionError):
-        finder = Choice(**settings)
-        world.trained(root, tmp_path / "out", world.changed(probe=probe.model_copy(update={"finder": finder})), models)
+        world.trained(root, tmp_path / "out", params, models)
     assert inputs == [(*without, *models, DETECT.finders.owlv2.weights)]
 
 
