@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from plain_strokes import SIZE, blobs, ours, plainly
@@ -16,8 +17,7 @@ from plain_strokes import SIZE, blobs, ours, plainly
 from data_prep import shard
 from data_prep.commands.export_labelled import label
 from instdiff.data import shards
-from instdiff.data.shards import INDEX
-from instdiff.files import tables
+from instdiff.data.index import INDEX, INDEX_FILE, write
 from instdiff.layouts import masks, strokes
 from instdiff.layouts.masks import Mask
 from instdiff.randomness import generator
@@ -107,7 +107,7 @@ def test_loading_against_the_plain_form(tmp_path: Path) -> None:
         digest = hashlib.sha256(encoded).hexdigest()
         part.append((Picture(key, tmp_path / f"{key}.jpg", SIZE, SIZE, ""), layout, digest))
     index = shard.write_shard(tmp_path / "0.tar", part)
-    tables.write(tmp_path / shards.INDEX_FILE, index, INDEX)
+    write(tmp_path / INDEX_FILE, [pa.Table.from_pylist(index, INDEX)])
     plain = rate(lambda number: plain_sample(tmp_path / f"{number}.json"), 2)
     fast = rate(lambda number: our_sample(tmp_path, index[number % COUNT]), 40)
     theirs, taken = (sum(path.stat().st_size for path in tmp_path.glob(kind)) / COUNT for kind in ("*.json", "*.tar"))

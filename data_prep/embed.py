@@ -4,14 +4,12 @@ Legend: S samples of a shard, V views, C channels, H, W pixels, h, w latent cell
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from diffusers import AutoencoderKL
 from pydantic import PositiveInt
@@ -20,7 +18,8 @@ from torch import Tensor
 from instdiff import stage
 from instdiff.data.embeddings import EMPTY_FILE, Embedded, Empty, write_empty, write_one
 from instdiff.data.encoders import Texts, latents, pixels
-from instdiff.data.shards import INDEX_FILE, Sample, read_one
+from instdiff.data.index import INDEX_FILE, Index
+from instdiff.data.shards import Sample, read_one
 from instdiff.files.provenance import fingerprint
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.networks import vae as autoencoder
@@ -69,10 +68,10 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, 
     digest = resume.digest(__name__, params, where.name, fingerprint(text), fingerprint(vae))
     load = partial(encoders, text, vae, params, where, digest)
     makes: list[tuple[str, str, Make]] = [(Path(EMPTY_FILE).stem, "", partial(embed_empty, load=load, params=params))]
-    for name, content in contents(shards) if params.cached else ():
-        makes.append(
-            (Path(name).stem, content, partial(embed_shard, shards=shards, name=name, load=load, params=params))
-        )
+    index = Index(shards / INDEX_FILE)
+    for number, name in enumerate(index.shards if params.cached else ()):
+        make = partial(embed_shard, index=index, number=number, load=load, params=params)
+        makes.append((Path(name).stem, content(index, number), make))
     to = Outputs({"embeddings": embeddings}, ledger, packs.place(embeddings))
     return {
         "shards": 0,
@@ -82,15 +81,13 @@ def run(*, shards: Path, text: Path, vae: Path, embeddings: Path, ledger: Path, 
     }
 
 
-def contents(shards: Path) -> Iterator[tuple[str, str]]:
-    """Each shard's name and a hash of its samples, in order; the index is never in memory as a whole."""
-    batches = pq.ParquetFile(shards / INDEX_FILE).iter_batches(columns=["shard", "key", "sha256"])
-    rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    for name, its in groupby(rows, lambda row: row[0]):
-        content = hashlib.sha256()
-        for row in its:
-            content.update(repr(row[1:]).encode())
-        yield name, content.hexdigest()
+def content(index: Index, shard: int) -> str:
+    """A hash of the samples of a shard, in order."""
+    columns = (index.column(shard, name).to_pylist() for name in ("key", "sha256"))
+    whole = hashlib.sha256()
+    for row in zip(*columns, strict=True):
+        whole.update(repr(row).encode())
+    return whole.hexdigest()
 
 
 def embed_empty(
@@ -107,8 +104,8 @@ def embed_shard(
     folder: Path,
     _before: Path | None,
     *,
-    shards: Path,
-    name: str,
+    index: Index,
+    number: int,
     load: Callable[[], Encoders],
     params: Params,
 ) -> tuple[Ledger, Counts]:
@@ -116,8 +113,8 @@ def embed_shard(
     vae, prompts, phrases = load()
     for texts in (prompts, phrases):
         texts.clear()
-    rows = pq.read_table(shards / INDEX_FILE, filters=[("shard", "==", name)]).to_pylist()
-    samples = [read_one(shards, row) for row in rows]
+    rows = index.rows(number)
+    samples = [read_one(index.path.parent, row) for row in rows]
     write_one(folder / "embeddings" / f"{packs.NUMBER}.safetensors", embed(samples, vae, prompts, phrases, params))
     return Ledger(), {"shards": 1, "samples": len(rows), "instances": sum(row["num_instances"] for row in rows)}
 

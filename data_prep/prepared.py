@@ -8,17 +8,18 @@ import hashlib
 import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from data_prep.columns import PICTURES
 from data_prep.exchange.sample import Sample
 from instdiff.data import shards
+from instdiff.data.index import INDEX_FILE, Index
 from instdiff.files import tables
 from instdiff.files.texts import one_line
 from instdiff.layouts import from_tables
@@ -113,12 +114,14 @@ class Shards:
     @property
     def num_pictures(self) -> int:
         """How many."""
-        return int(pq.read_metadata(self.folder / shards.INDEX_FILE).num_rows)
+        return len(self._index)
 
     def chunks(self) -> Iterator[Chunk]:
         """A chunk for each AT_ONCE samples, in the order of the index."""
-        for _, rows in self._index():
-            samples = [self._sample(row) for row in rows]
+        index = self._index
+        for start in range(0, len(index), AT_ONCE):
+            stop = min(start + AT_ONCE, len(index))
+            samples = [self._sample(index.row(place)) for place in range(start, stop)]
             images = [
                 {
                     "key": sample.key,
@@ -140,24 +143,13 @@ class Shards:
 
     def samples(self, places: Collection[int]) -> Iterator[tuple[int, Sample]]:
         """Read them alone."""
-        for start, rows in self._index():
-            for place, row in enumerate(rows, start=start):
-                if place in places:
-                    yield place, self._sample(row)
+        index = self._index
+        for place in sorted(places):
+            yield place, self._sample(index.row(place))
 
-    def _index(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """The place of the first of each AT_ONCE rows, and the rows."""
-        path, start = self.folder / shards.INDEX_FILE, 0
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(f"{path}: not a readable Parquet table ({one_line(error)})") from error
-        for name in shards.INDEX.names:
-            if name not in file.schema_arrow.names:
-                raise ValueError(f"{path}: column {name!r} is missing")
-        for batch in file.iter_batches(AT_ONCE):
-            yield start, batch.to_pylist()
-            start += batch.num_rows
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self.folder / INDEX_FILE)
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         stored = shards.read_one(self.folder, row)
@@ -172,13 +164,13 @@ class Shards:
 
 def find(path: Path, split: str) -> Prepared:
     """A folder of shards, or of a run's tables (`data`); ValueError where it is neither, or lacks the split."""
-    if (path / shards.INDEX_FILE).is_file():
+    if (path / INDEX_FILE).is_file():
         return Shards(path)
     folders = [path / name / split for name in ("pictures", "images", "annotated")]
     lacking = [folder for folder in folders if not folder.is_dir()]
     if len(lacking) == len(folders):
         what = (
-            "has neither index.parquet, as shards have, nor the tables of a run" if path.is_dir() else "no such folder"
+            f"has neither {INDEX_FILE}, as shards have, nor the tables of a run" if path.is_dir() else "no such folder"
         )
         raise ValueError(f"{path}: {what}")
     if lacking:

@@ -5,7 +5,7 @@ of its own, or several where it is too large for one; pictures that come or go c
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ from data_prep.columns import PICTURES
 from data_prep.exchange import energon
 from data_prep.sources.packing import Tar
 from instdiff import stage
-from instdiff.data.shards import INDEX, INDEX_FILE, Sample, encode
+from instdiff.data import index
+from instdiff.data.index import INDEX, INDEX_FILE
+from instdiff.data.shards import Sample, encode
 from instdiff.files import tables
 from instdiff.layouts import from_tables
 from instdiff.layouts.columns import ANNOTATED
@@ -76,8 +78,8 @@ def shard(
         [f"{packs.NUMBER}.tar"] if len(full) == 1 else [f"{packs.NUMBER}-{part:03d}.tar" for part in range(len(full))]
     )
     to = folder / "shards"
-    index = [row for name, entries in zip(names, full, strict=True) for row in write_shard(to / name, entries)]
-    tables.write(to / f"{packs.NUMBER}.parquet", index, INDEX)
+    rows = [row for name, entries in zip(names, full, strict=True) for row in write_shard(to / name, entries)]
+    tables.write(to / f"{packs.NUMBER}.parquet", rows, INDEX)
     return Ledger(), {
         "shards": len(full),
         "samples": len(layouts),
@@ -92,18 +94,20 @@ def _join_indices(_output: str, shards: Path) -> None:
     What Megatron-Energon wants to know of them stands beside them, too.
     """
     samples: dict[str, int] = {}
-    with pq.ParquetWriter(shards / INDEX_FILE, INDEX, compression="zstd") as index:
+
+    def renamed() -> Iterator[pa.Table]:
         for path in sorted(shards.glob("*.parquet")):
-            if path.name != INDEX_FILE:
-                rows = _renamed(pq.read_table(path), path.stem)
-                index.write_table(rows)
-                samples |= energon.write_starts(shards, rows)
+            rows = _renamed(pq.read_table(path), path.stem)
+            samples.update(energon.write_starts(shards, rows))
+            yield rows
+
+    index.write(shards / INDEX_FILE, renamed())
     energon.describe(shards, samples)
 
 
-def _renamed(index: pa.Table, pack: str) -> pa.Table:
-    shard = pc.replace_substring(index["shard"], packs.NUMBER, pack)
-    return index.set_column(0, INDEX.field("shard"), shard).cast(INDEX)
+def _renamed(rows: pa.Table, pack: str) -> pa.Table:
+    shard = pc.replace_substring(rows["shard"], packs.NUMBER, pack)
+    return rows.set_column(0, INDEX.field("shard"), shard)
 
 
 def cut(todo: Sequence[Entry], params: Params) -> list[list[Entry]]:
@@ -138,7 +142,7 @@ def write_members(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]
                 tar.add(f"{key}.{kind}", members[kind])
             rows.append({"key": key, "offset": start, "size": tar.end - start})
     with path.open("rb") as tar_file:  # read in the order they lie in
-        return [{**row, "sha256": hashlib.sha256(tar_file.read(row["size"])).hexdigest()} for row in rows]
+        return [{**row, "sha256": hashlib.sha256(tar_file.read(row["size"])).digest()} for row in rows]
 
 
 def _named(key: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from instdiff.data.shards import Sample, read, read_index
+from instdiff.data.index import INDEX_FILE, Index
+from instdiff.data.shards import Sample, read
 from instdiff.files import atomic
 from instdiff.layouts import geometry
 from instdiff.layouts.formats import RELEASED
@@ -41,7 +42,7 @@ def export(shards: Path, features: Features, folder: Path) -> int:
     """Write all or nothing; return how many."""
     names = []
     with atomic.folder(folder) as to:
-        for sample in track(read(shards), len(read_index(shards)), "pictures"):
+        for sample in track(read(shards), len(Index(shards / INDEX_FILE)), "pictures"):
             names.append(f"label_{sample.key}.json")
             (to / names[-1]).write_text(json.dumps(label(sample, features)), encoding="utf-8")
         (to / "train.txt").write_text("".join(f"{folder.resolve() / name}\n" for name in names))

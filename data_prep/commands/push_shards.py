@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 
-from instdiff.data.shards import INDEX_FILE, read_index
+from instdiff.data.index import INDEX_FILE, Index
 from instdiff.files import provenance
 from instdiff.options import Parser
 from instdiff.progress import track
@@ -31,9 +31,8 @@ def push(folder: Path, url: str) -> int:
     """Send the shards that are missing or other there, then the index; return how many files were sent."""
     system, root = fsspec.url_to_fs(url)
     system.makedirs(root, exist_ok=True)
-    digests = {
-        name: provenance.of_file(folder / name) for name in (*sorted(set(read_index(folder)["shard"])), INDEX_FILE)
-    }
+    names = (*sorted(set(Index(folder / INDEX_FILE).shards)), INDEX_FILE)
+    digests = {name: provenance.of_file(folder / name) for name in names}
     todo = [name for name, digest in digests.items() if _noted(system, f"{root}/{name}") != digest]
     if todo and system.exists(f"{root}/{INDEX_FILE}"):  # it is of other shards
         system.rm_file(f"{root}/{INDEX_FILE}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from time import perf_counter
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from instdiff.data import order
 from instdiff.data.format_dropout import DropChances, keep_from_draws, withhold
 from instdiff.data.samples import Gathered, Source
 from instdiff.layouts.prompts import Prompts
@@ -95,8 +95,14 @@ class Batches:
                 f"{self.num_processes} processes in {self.accumulate} parts"
             )
         least = self.recipe.batch_size if self.recipe.order == "epochs" else 1
-        if self._every < least:
-            raise ValueError(f"{self._every} samples to train on; {least} are needed")
+        shown = sum(self._shown)
+        if shown < least:
+            raise ValueError(f"{shown} samples to train on; {least} are needed")
+        if not all(self._shown) or not all(order.quotas(self._weights)):
+            raise ValueError(
+                f"of the sets of train.data.mixture, with {self._shown} samples to train on and the weights "
+                f"{self._weights}, one would never be shown"
+            )
 
     def __getitem__(self, number: int) -> Batch:
         step, part = divmod(number, self.accumulate)
@@ -109,8 +115,15 @@ class Batches:
         return self.num_processes * self.accumulate
 
     @property
-    def _every(self) -> int:
-        return sum(self.source.sizes) - self.held_out
+    def _weights(self) -> tuple[float, ...]:
+        return tuple(one.weight for one in self.source.sets)
+
+    @property
+    def _shown(self) -> tuple[int, ...]:
+        """Samples of each set, without those that are held out."""
+        sizes = np.array([sum(one.sizes) for one in self.source.sets])
+        left = sizes.sum() - self.held_out
+        return tuple(np.clip(left - (sizes.cumsum() - sizes), 0, sizes).tolist())
 
     def _batch(self, step: int, share: slice) -> Batch:
         """Do not reorder these draws: every trained model depends on them."""
@@ -137,12 +150,19 @@ class Batches:
         )
 
     def _chosen(self, step: int, draw: np.random.Generator) -> NDArray[np.int64]:
-        count = self.recipe.batch_size
-        if self.recipe.order == "anywhere":
-            return draw.integers(self._every, size=count)
-        epoch, place = divmod(step, self._every // count)  # what fills no batch is left out: others in every epoch
-        order = epoch_order(self.seed, epoch, self.source.sizes, self.recipe.window, self._every)
-        return order[place * count : (place + 1) * count]
+        how, sets = self.recipe, self.source.sets
+        places = np.arange(step * how.batch_size, (step + 1) * how.batch_size)
+        set_B, before_B = order.mixed(self.seed, self._weights, places)
+        chosen_B, first = np.empty_like(places), 0
+        for number, (its, shown) in enumerate(zip(sets, self._shown, strict=True)):
+            own = set_B == number
+            if how.order == "anywhere":
+                chosen_B[own] = first + draw.integers(shown, size=own.sum())
+            else:
+                in_set = order.in_epochs(self.seed, number, its.sizes, how.window, shown, before_B[own])
+                chosen_B[own] = first + in_set
+            first += sum(its.sizes)
+        return chosen_B
 
     def _described(self, gathered: Gathered, draw: np.random.Generator, share: slice) -> Conditions:
         """Each instance described by its caption or by its category."""
@@ -152,19 +172,6 @@ class Batches:
             torch.from_numpy(by_caption)[..., None], gathered.conditions.text_BND, gathered.category_BND
         )
         return replace(gathered.conditions, text_BND=text_BND)
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, sizes: tuple[int, ...], window: int, every: int) -> NDArray[np.int64]:
-    """Each of the first `every` samples once: shards in a drawn order, the samples of `window` neighbours mixed."""
-    draw = generator(seed, "epoch", epoch)
-    starts, order = np.cumsum([0, *sizes]), draw.permutation(len(sizes))
-    windows = [order[first : first + window] for first in range(0, len(order), window)]
-    mixed = [
-        draw.permutation(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in shards])) for shards in windows
-    ]
-    whole = np.concatenate(mixed)
-    return whole[whole < every]
 
 
 class Feed:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from instdiff.data.embeddings import Empty
 from instdiff.data.encoders import Texts, latents, pixels
-from instdiff.data.from_shards import ShardIndex, Store
+from instdiff.data.from_shards import ShardIndex, ShardSet
 from instdiff.data.samples import Gathered, gathered
 from instdiff.layouts.prompts import Prompts, prompt
 from instdiff.model.unifusion import UniFusionConfig
@@ -33,7 +33,7 @@ class FromPictures(ShardIndex):
 
     def __init__(
         self,
-        shards_in: Store,
+        where: Sequence[ShardSet],
         encoders: Encoders,
         batch_size: int,
         prompts: Prompts,
@@ -42,7 +42,7 @@ class FromPictures(ShardIndex):
         device: torch.device,
         threads: int,
     ) -> None:
-        super().__init__(shards_in)
+        super().__init__(where)
         self.prompts, self.config, self.compat = prompts, config, compat
         encoder = clip.load_text(encoders.text)
         encoder.model.to(device)

@@ -6,20 +6,22 @@ Legend: B batch, V views, I instances of a sample, N slots, D features.
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import fsspec
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from instdiff.data import embeddings, shards
+from instdiff.data.index import INDEX_FILE, Index
+from instdiff.data.order import SampleSet
 from instdiff.data.samples import Gathered, gathered
-from instdiff.data.shards import INDEX
-from instdiff.files import atomic, tables
+from instdiff.files import atomic
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Compat, Layout
 
@@ -34,6 +36,9 @@ class Store:
     folder: Path
     url: str | None = None
     limit: int | None = None  # bytes that copies may take in all folders beside this one; the least used go first
+
+    def __str__(self) -> str:
+        return self.url or str(self.folder)
 
     def read(self, name: str, use: Callable[[Path], Read]) -> Read:
         """What `use` makes of a file; a copy that another process removes in that moment is fetched again."""
@@ -69,46 +74,59 @@ class Store:
         copies = [(path, path.stat()) for path in self.folder.parent.rglob("*") if path.is_file()]
         total = needed + sum(stat.st_size for _, stat in copies)
         for copy, stat in sorted(copies, key=lambda pair: pair[1].st_mtime_ns):
-            if total > self.limit and not copy.name.startswith("."):  # files that are being written
+            if total > self.limit and not copy.name.startswith((".", INDEX_FILE)):  # being written, or mapped
                 copy.unlink(missing_ok=True)
                 total -= stat.st_size
 
 
-class ShardIndex:
-    """The samples of some shards by their number; none stays in memory."""
+class ShardSet(NamedTuple):
+    """Shards that belong together, and their embeddings."""
 
-    def __init__(self, shards_in: Store) -> None:
-        self.shards = shards_in
-        index = shards_in.read(shards.INDEX_FILE, lambda path: tables.read(path, INDEX))
-        self.rows = index.to_dict("records")
-        of_shard = index.groupby("shard", sort=False).size()
-        self.names, self.sizes = tuple(of_shard.index), tuple(int(size) for size in of_shard)
+    shards: Store
+    embeddings: Store
+    weight: float = 1.0  # how often its samples are shown, beside the weights of other sets
+
+
+class ShardIndex:
+    """The samples of some sets of shards by their number, set after set; none stays in memory."""
+
+    def __init__(self, where: Sequence[ShardSet]) -> None:
+        self.where = tuple(where)
+        self.indices = [one.shards.read(INDEX_FILE, Index) for one in where]
+        self.sets = tuple(SampleSet(index.sizes, one.weight) for index, one in zip(self.indices, where, strict=True))
+        self.starts = np.cumsum([0, *map(len, self.indices)])  # of each set
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Of a sample: which set it is of, and its number there."""
+        number_of_set = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return number_of_set, number - int(self.starts[number_of_set])
 
     def sample(self, number: int) -> shards.Sample:
         """Picture and layout."""
-        row = self.rows[number]
-        return self.shards.read(row["shard"], lambda path: shards.read_one(path.parent, row))
+        number_of_set, own = self.place(number)
+        row = self.indices[number_of_set].row(own)
+        return self.where[number_of_set].shards.read(row["shard"], lambda path: shards.read_one(path.parent, row))
 
 
 class FromShards(ShardIndex):
     """Samples of shards and of the embeddings beside them; a few files are open at a time, no sample stays."""
 
-    def __init__(self, shards_in: Store, embeddings_in: Store, config: UniFusionConfig, compat: Compat | None) -> None:
-        super().__init__(shards_in)
-        self.embeddings, self.config, self.compat = embeddings_in, config, compat
-        self.starts = torch.tensor([0, *self.sizes]).cumsum(0)
-        self.empty = embeddings_in.read(embeddings.EMPTY_FILE, lambda path: embeddings.read_empty(path.parent))
-        self.open: OrderedDict[int, _Shard] = OrderedDict()
+    def __init__(self, where: Sequence[ShardSet], config: UniFusionConfig, compat: Compat | None) -> None:
+        super().__init__(where)
+        self.config, self.compat = config, compat
+        self.empty = empty_of(where)
+        self.open: OrderedDict[tuple[int, int], _Shard] = OrderedDict()  # by the number of the set, and of the shard
 
     def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
         """These samples, mirrored or not."""
-        for gone in [number for number, shard in self.open.items() if not shard.path.exists()]:
+        for gone in [place for place, shard in self.open.items() if not shard.path.exists()]:
             del self.open[gone]  # or its bytes stay on the disk
-        shard_B = torch.searchsorted(self.starts, chosen_B, right=True) - 1
-        places = list(zip(shard_B.tolist(), (chosen_B - self.starts[shard_B]).tolist(), strict=True))
         parts = [
-            self._shard(shard).read(place, view)
-            for (shard, place), view in zip(places, mirrored_B.tolist(), strict=True)
+            self._embedded(number, mirrored)
+            for number, mirrored in zip(chosen_B.tolist(), mirrored_B.tolist(), strict=True)
         ]
         latent_mean, latent_std, prompts, captions, categories = zip(*parts, strict=True)
         layouts = [self.sample(number).layout for number in chosen_B.tolist()]
@@ -117,25 +135,42 @@ class FromShards(ShardIndex):
             layouts, captions, categories, latents, torch.stack(prompts), mirrored_B, self.config, self.compat
         )
 
-    def _shard(self, number: int) -> "_Shard":
-        if number not in self.open:
-            start, size = int(self.starts[number]), self.sizes[number]
-            keys = [row["key"] for row in self.rows[start : start + size]]
-            name = f"{Path(self.names[number]).stem}.safetensors"
-            self.open[number] = self.embeddings.read(name, lambda path: _Shard(path, keys))
+    def _embedded(self, number: int, mirrored: bool) -> tuple[Tensor, ...]:
+        number_of_set, own = self.place(number)
+        index = self.indices[number_of_set]
+        shard, place = index.place(own)
+        at = (number_of_set, shard)
+        if at not in self.open:
+            keys = index.column(shard, "key").to_pylist()
+            name = f"{Path(index.shards[shard]).stem}.safetensors"
+            self.open[at] = self.where[number_of_set].embeddings.read(name, lambda path: _Shard(path, keys))
             if len(self.open) > OPEN_FILES:
                 self.open.popitem(last=False)
-        self.open.move_to_end(number)
-        return self.open[number]
+        self.open.move_to_end(at)
+        return self.open[at].read(place, mirrored)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"open": OrderedDict()}
 
 
-def last(store: Store, count: int) -> list[Layout]:
-    """The layouts of the last `count` samples of some shards."""
-    index = ShardIndex(store)
-    return [index.sample(number).layout for number in range(len(index.rows))[-count:]]
+def empty_of(where: Sequence[ShardSet]) -> embeddings.Empty:
+    """The empty text of all sets; ValueError where encoders or rules of one are others than those of the first."""
+    first, *others = (
+        one.embeddings.read(embeddings.EMPTY_FILE, lambda path: embeddings.read_empty(path.parent)) for one in where
+    )
+    for one, empty in zip(where[1:], others, strict=True):
+        same = torch.equal(empty.prompt_LD, first.prompt_LD) and torch.equal(empty.phrase_D, first.phrase_D)
+        if not same or empty.rule != first.rule:
+            raise ValueError(
+                f"{one.embeddings}: texts were embedded by other encoders or rules than those of {where[0].embeddings}"
+            )
+    return first
+
+
+def last(where: Sequence[ShardSet], count: int) -> list[Layout]:
+    """The layouts of the last `count` samples."""
+    index = ShardIndex(where)
+    return [index.sample(number).layout for number in range(len(index))[-count:]]
 
 
 class _Shard:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from instdiff.data.embeddings import Embedded, Empty, join
+from instdiff.data.order import SampleSet
 from instdiff.data.samples import Gathered, gathered
 from instdiff.model import conditions
 from instdiff.model.unifusion import UniFusionConfig
@@ -24,11 +25,12 @@ class InMemory:
         self,
         layouts: Sequence[Layout],
         parts: Sequence[Embedded],
+        sets: tuple[SampleSet, ...],
         empty: Empty,
         config: UniFusionConfig,
         compat: Compat | None,
     ) -> None:
-        self.empty, self.sizes = empty, tuple(len(part.keys) for part in parts)
+        self.empty, self.sets = empty, sets
         whole = join(list(parts))
         captions = [whole.phrases(number) for number in range(len(layouts))]
         categories = [whole.categories(number) for number in range(len(layouts))]

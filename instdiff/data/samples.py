@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from instdiff.data.embeddings import Empty
+from instdiff.data.order import SampleSet
 from instdiff.layouts.complete import complete
 from instdiff.model import conditions
 from instdiff.model.conditions import Conditions, collate
@@ -35,7 +36,7 @@ class Source(Protocol):
     """Where samples come from."""
 
     empty: Empty
-    sizes: tuple[int, ...]  # samples in each shard
+    sets: tuple[SampleSet, ...]  # whose samples are numbered one set after the other
 
     def gather(self, chosen_B: Tensor, mirrored_B: Tensor) -> Gathered:
         """These samples, mirrored or not."""

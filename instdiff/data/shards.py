@@ -24,22 +24,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from instdiff.files import tables
-from instdiff.files.tables import columns
+from instdiff.data.index import INDEX_FILE, Index
 from instdiff.layouts import from_tables
 from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.schema import Instance, Layout, Point
 
-INDEX_FILE = "index.parquet"
-INDEX = columns(  # where each picture's sample lies in the shards: bytes [offset, offset + size) of the tar
-    shard=pa.string(), key=pa.string(), num_instances=pa.int32(), offset=pa.int64(), size=pa.int64(), sha256=pa.string()
-)
 LAYOUT, STROKES = "json.gz", "strokes.safetensors.gz"
 LONG = tuple(entry.name for entry in LOCATION_FORMATS if entry.kind == "points")
 LARGEST = np.iinfo(np.uint16).max
@@ -57,13 +51,16 @@ class Sample:
 
 def read(folder: Path) -> Iterator[Sample]:
     """Every sample of a folder of shards, in the index's order; ValueError names shard and key of a damaged one."""
-    for row in read_index(folder).to_dict("records"):
-        yield read_one(folder, row)
+    index = Index(folder / INDEX_FILE)
+    for shard in range(len(index.shards)):
+        for row in index.rows(shard):
+            yield read_one(folder, row)
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """Where each sample lies: the INDEX table."""
-    return tables.read(folder / INDEX_FILE, INDEX)
+    """Where each sample lies: the INDEX table, all of it in memory."""
+    table: pd.DataFrame = Index(folder / INDEX_FILE).table().to_pandas()
+    return table
 
 
 def read_one(folder: Path, row: dict[Any, Any]) -> Sample:
@@ -125,7 +122,7 @@ def _grid(instance: Instance) -> NDArray[np.float64]:
 
 def _read(data: bytes, row: dict[Any, Any], folder: Path) -> Sample:
     where = f"{folder / row['shard']}: {row['key']}"
-    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+    if hashlib.sha256(data).digest() != row["sha256"]:
         raise ValueError(f"{where}: the bytes are not those the index was made for")
     members = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:

@@ -4,6 +4,7 @@ Legend: B batch, C channels, h w latent cells, L tokens, D features.
 """
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from instdiff import stage
 from instdiff.data.batches import Batch, Batches, Feed
 from instdiff.data.from_pictures import Encoders
-from instdiff.data.from_shards import Store, last
+from instdiff.data.from_shards import ShardSet, last
 from instdiff.data.samples import Source
-from instdiff.data.source import SampleParams, encoding, fingerprint, refuse_without_instances, samples, stores
+from instdiff.data.source import SampleParams, identity, refuse_without_instances, samples, stores
 from instdiff.files import atomic, recipes
 from instdiff.model.conditions import Conditions
 from instdiff.model.drawing import Drawing, Sampler
@@ -142,10 +143,10 @@ def run(
             raise ValueError(f"{shipped}: no instance layers here; train them with train.source: train")
         return recipes.copy(shipped, instance)
     where = stores(shards, embeddings, params.data)
-    refuse_without_instances(where[0])
+    refuse_without_instances(where)
     encoders = Encoders(text, vae)
     models = Models(text, vae, detector, judge)
-    inputs: list[Path | str] = [fingerprint(shards, params.data), encoding(embeddings, encoders, params.data), unet]
+    inputs = [*identity(where, encoders, params.data), unet]
     inputs += [] if params.probe is None else [*models, *params.probe.other_weights(models)]
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))
@@ -153,7 +154,7 @@ def run(
     drawing = Drawing(**params.drawing.model_dump(), masked_attention=params.masked_attention)
     model = InstanceUNet.from_base(base.load(unet), params.unifusion, scale_u=params.scale_u, drawing=drawing)
     start(model, params.start)
-    probe = probe_of(params, models, where[0], processes, scratch / PICTURES)
+    probe = probe_of(params, models, where, processes, scratch / PICTURES)
     steps = train(params, samples(where, encoders, params, processes.device), model, processes, scratch, probe)
     processes.gather(model)
     merge(model)
@@ -164,11 +165,13 @@ def run(
     return metrics
 
 
-def probe_of(params: Params, models: Models, shards: Store, engine: Accelerated, pictures: Path) -> Probe | None:
+def probe_of(
+    params: Params, models: Models, where: Sequence[ShardSet], engine: Accelerated, pictures: Path
+) -> Probe | None:
     """The probe that params ask for, drawing as the layers are trained."""
     if params.probe is None:
         return None
-    layouts = last(shards, params.probe.layouts)
+    layouts = last(where, params.probe.layouts)
     masked, compat = params.masked_attention, params.compat
     return Probe(params.probe, models, layouts, engine, pictures, masked_attention=masked, compat=compat)
 

@@ -21,7 +21,8 @@ from instdiff.layouts.prompts import Prompts
 from instdiff.networks.device import PLAIN
 from instdiff.schema import Box
 
-SCENES = data.INGEST.model_copy(update={"num_train": 12})
+NUM_PICTURES, NUM_BEFORE = 12, 9  # of the world, and of the one that it grew from
+SCENES, NUMBER = "scenes", "number.txt"
 LIMITS = {"min_side": 1, "max_pixels": 10**6}
 EMBED = embed.Params(
     batch_size=2,
@@ -35,8 +36,19 @@ Run = Callable[[Path, Path], object]  # from the world, to a folder
 
 
 def world(root: Path) -> Path:
-    """What every stage reads, with something in it that each of them cannot do."""
-    data.ingested(root, SCENES)
+    """What every stage reads, with something in it that each of them cannot do; and the same with fewer pictures."""
+    _world(before(root), NUM_BEFORE)
+    return _world(root, NUM_PICTURES)
+
+
+def before(root: Path) -> Path:
+    """The world that this one grew from."""
+    return root.with_name(f"{root.name}-before")
+
+
+def _world(root: Path, pictures: int) -> Path:
+    data.ingested(root, _scenes(pictures))
+    (root / NUMBER).write_text(str(pictures))
     given = data.read(root, "given", GIVEN)
     given.loc[1, "mask"] = given.loc[2, "colour"] = None
     data.write(root, "given", given, GIVEN)
@@ -74,12 +86,16 @@ def _coco(root: Path) -> None:
     (root / "in" / "0.png").write_bytes(b"broken")
 
 
-def _ingest(source: dict[str, object] | ingest.Scenes) -> Run:
+def _scenes(pictures: int) -> ingest.Scenes:
+    return data.INGEST.model_copy(update={"num_train": pictures})
+
+
+def _ingest(source: dict[str, object]) -> Run:
     def run(root: Path, to: Path) -> object:
         work = data.WORK.model_dump()
         folders = {name: to / name for name in ("pictures", "images", "given", "ledger")}
-        if isinstance(source, ingest.Scenes):
-            return ingest.run(**folders, params=ingest.Params(source))
+        if source["source"] == SCENES:
+            return ingest.run(**folders, params=ingest.Params(_scenes(int((root / NUMBER).read_text()))))
         train = {"pictures": f"{root}/in", "instances": f"{root}/instances.json", "captions": None}
         whole = {"train": train, "val": None, "val_share": 0.2, "limits": LIMITS, "work": work}
         return ingest.run(**folders, params=ingest.Params.model_validate({**source, **whole}))
@@ -122,7 +138,7 @@ def _embed(root: Path, to: Path) -> object:
 
 
 RUNS: dict[str, Run] = {
-    "ingest scenes": _ingest(SCENES),
+    "ingest scenes": _ingest({"source": SCENES}),
     "ingest coco": _ingest({"source": "coco"}),
     "ground": _annotator(ground, "instances", data.GROUND),
     "segment": _annotator(segment, "masks", data.SEGMENT),
@@ -140,22 +156,28 @@ class Seen(NamedTuple):
     kills: int
     early: int  # starts that ended before their kill
     files: int  # compared, byte for byte, after each run that was left to its end
+    additions: int  # kills of runs that added to what was made of the world before
 
 
 def outlived(name: str, root: Path, scratch: Path, kills: int, draw: random.Random) -> Seen:
-    """Kill a stage so often, a few times a run; every run ends in the bytes of one that was left alone."""
+    """Kill a stage so often, a few times a run; every run ends in the bytes of one that was left alone.
+
+    Every other run adds to what a run on the world before it had made.
+    """
     took = _alone(name, root, scratch / "whole")
     whole = data.contents(scratch / "whole")
-    killed = early = number = 0
+    killed = early = additions = number = 0
     while killed < kills:
-        to = scratch / str(number)
+        to, grows = scratch / str(number), number % 2 == 1
+        if grows:
+            _alone(name, before(root), to)
         for _ in range(min(draw.randint(1, 4), kills - killed)):
             dead = _killed(name, root, to, draw.uniform(0, took))
-            killed, early = killed + dead, early + (not dead)
+            killed, early, additions = killed + dead, early + (not dead), additions + (dead and grows)
         took = min(took, _alone(name, root, to))
         assert data.contents(to) == whole, f"{name}: other bytes after kills"
         number += 1
-    return Seen(killed, early, len(whole))
+    return Seen(killed, early, len(whole), additions)
 
 
 def _alone(name: str, root: Path, to: Path) -> float:

@@ -89,6 +89,7 @@ PARAMS = train.Params(
         url=None,
         copies=None,
         copies_limit=None,
+        mixture=None,
     ),
     probe=None,
 )

@@ -49,7 +49,7 @@ def test_a_list_and_its_pictures_may_lie_on_s3_and_shards_go_there_once(tmp_path
 
     sharded(tmp_path)
     assert push_shards.push(tmp_path / "shards", f"{bucket}/shards") == 4
-    for path in (*(tmp_path / "shards").glob("*.tar"), tmp_path / "shards" / "index.parquet"):
+    for path in (*(tmp_path / "shards").glob("*.tar"), tmp_path / "shards" / "index.arrow"):
         assert store.cat_file(f"pictures/shards/{path.name}") == path.read_bytes()
 
 
@@ -72,14 +72,14 @@ def test_a_push_sends_what_is_missing_or_other_and_the_index_last(
     monkeypatch.setattr(push_shards.fsspec, "url_to_fs", lambda url: (system, url))
     with pytest.raises(OSError, match="the line is dead"):
         push_shards.push(tmp_path / "shards", str(to))
-    assert not (to / "index.parquet").exists()
+    assert not (to / "index.arrow").exists()
     room[0] = 100
     assert push_shards.push(tmp_path / "shards", str(to)) == 2
     (to / "00000.tar.sha256").write_text("another")
     room[0] = 1
     with pytest.raises(OSError, match="the line is dead"):
         push_shards.push(tmp_path / "shards", str(to))
-    assert not (to / "index.parquet").exists()  # nobody reads the old index with the new shards
+    assert not (to / "index.arrow").exists()  # nobody reads the old index with the new shards
     room[0] = 100
     assert push_shards.push(tmp_path / "shards", str(to)) == 1
     assert push_shards.push(tmp_path / "shards", str(to)) == 0

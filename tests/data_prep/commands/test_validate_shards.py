@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from data_world import SHARD, WORK, contents, prepared, sharded
@@ -18,7 +19,7 @@ from data_prep.columns import GIVEN_CAPTIONED
 from data_prep.commands import export_labelled, validate_shards
 from instdiff import __main__ as command
 from instdiff.data import shards
-from instdiff.data.shards import INDEX
+from instdiff.data.index import INDEX, INDEX_FILE, write
 from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.schema import Box, Instance, Layout, Point
@@ -45,6 +46,10 @@ def test_sound_shards_have_no_fault_and_the_command_says_so(world: Path, capsys:
     assert "3 shards, 5 samples" in capsys.readouterr().out
 
 
+def rewrite(folder: Path, index: pd.DataFrame) -> None:
+    write(folder / INDEX_FILE, [pa.Table.from_pandas(index, schema=INDEX, preserve_index=False)])
+
+
 def rewritten(folder: Path, name: str, change: Callable[[str, bytes], bytes]) -> None:
     """A tar whose members are changed, and an index that agrees with its bytes."""
     samples: dict[str, dict[str, bytes]] = {}
@@ -62,7 +67,7 @@ def rewritten(folder: Path, name: str, change: Callable[[str, bytes], bytes]) ->
             places[key][column] if of == name else value
             for key, of, value in zip(index["key"], index["shard"], index[column], strict=True)
         ]
-    tables.write(folder / shards.INDEX_FILE, index, INDEX)
+    rewrite(folder, index)
 
 
 def half_picture(name: str, content: bytes) -> bytes:
@@ -135,7 +140,7 @@ def test_an_empty_mask_and_one_of_the_exchanged_size_are_faults() -> None:
 
 def test_the_order_of_the_index_is_no_fault(world: Path, tmp_path: Path) -> None:
     folder = copied(world, tmp_path / "shards")
-    tables.write(folder / shards.INDEX_FILE, shards.read_index(folder)[::-1], INDEX)
+    rewrite(folder, shards.read_index(folder)[::-1])
     assert list(validate_shards.faults(folder)) == []
 
 
@@ -143,12 +148,12 @@ def test_a_gap_between_samples_and_a_count_that_differs_are_named(world: Path, t
     folder = copied(world, tmp_path / "shards")
     index = shards.read_index(folder)
     assert index["shard"].tolist()[:2] == ["00000.tar"] * 2
-    tables.write(folder / shards.INDEX_FILE, index[1:].assign(num_instances=index["num_instances"][1:] + 1), INDEX)
+    rewrite(folder, index[1:].assign(num_instances=index["num_instances"][1:] + 1))
     faults = list(validate_shards.faults(folder))
     gap = f"00000.tar: {index['key'][1]} starts at byte {index['offset'][1]}, the sample before it ends at 0"
     assert sum(fault.endswith(gap) for fault in faults) == 1
     assert sum("instances, " in fault for fault in faults) == len(index) - 1
-    tables.write(folder / shards.INDEX_FILE, pd.concat([index, index[:1]]), INDEX)
+    rewrite(folder, pd.concat([index, index[:1]]))
     assert f"{folder}: {index['key'][0]} stands in the index more than once" in list(validate_shards.faults(folder))
 
 
@@ -158,7 +163,7 @@ def test_what_is_wrong_with_tars_and_index_is_named(world: Path, tmp_path: Path)
     (folder / "extra.tar").write_bytes(b"")
     (folder / "00002.tar").write_bytes((folder / "00002.tar").read_bytes()[:700])
     index = shards.read_index(folder)
-    tables.write(folder / shards.INDEX_FILE, index[index["key"] != "train-mixed-000001"], INDEX)
+    rewrite(folder, index[index["key"] != "train-mixed-000001"])
     said = "\n".join(validate_shards.faults(folder))
     assert "00001.tar: in the index, but not there" in said
     assert "extra.tar: not in the index" in said

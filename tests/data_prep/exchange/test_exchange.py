@@ -414,8 +414,8 @@ def test_the_command_says_what_was_lost_and_overwrites_nothing(
     assert "5 pictures" in said and "lost_caption: 5" in said
     for words, sentence in (
         (["export", "yolo", str(run / "shards"), str(tmp_path / "set")], "exists already"),
-        (["export", "yolo", str(tmp_path), str(tmp_path / "other")], "has neither index.parquet"),
-        (["export", "yolo", str(run), str(tmp_path / "other"), "--split", "test"], "has neither index.parquet"),
+        (["export", "yolo", str(tmp_path), str(tmp_path / "other")], "has neither index.arrow"),
+        (["export", "yolo", str(run), str(tmp_path / "other"), "--split", "test"], "has neither index.arrow"),
     ):
         with pytest.raises(SystemExit):
             command.main(words)

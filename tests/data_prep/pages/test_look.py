@@ -232,7 +232,7 @@ def test_the_command_writes_the_page_and_names_what_is_not_there(
     assert contents(run) == before
     for words, sentence in (
         (["look", str(tmp_path / "no")], "no such folder"),
-        (["look", str(tmp_path)], "has neither index.parquet"),
+        (["look", str(tmp_path)], "has neither index.arrow"),
         (["look", str(run), "--ledger", str(tmp_path / "no")], "no such folder"),
     ):
         with pytest.raises(SystemExit):

@@ -12,7 +12,7 @@ from data_prep import embed
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
-from instdiff.data.from_shards import Store
+from instdiff.data.from_shards import ShardSet, Store
 from instdiff.data.samples import Source
 from instdiff.layouts.prompts import Prompts
 from instdiff.networks import device
@@ -42,9 +42,8 @@ def embedded(root: Path, to: str, prompts: Prompts, *, cached: bool = True) -> P
 def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int = 12) -> Source:
     data = {"source": kind, "workers": 2, "texts_at_once": 3}
     params = world.changed(data=data, prompts=prompts, unifusion={"text_width": 16, "max_instances": slots})
-    return train.samples(
-        (Store(root / "shards"), Store(embeddings)), Encoders(root / "text", root / "vae"), params, torch.device("cpu")
-    )
+    where, encoders = [ShardSet(Store(root / "shards"), Store(embeddings))], Encoders(root / "text", root / "vae")
+    return train.samples(where, encoders, params, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, LISTED])

@@ -13,7 +13,7 @@ from train_world import engine, made
 
 from instdiff.config import compose
 from instdiff.data import shards
-from instdiff.data.from_shards import Store, last
+from instdiff.data.from_shards import ShardSet, Store, last
 from instdiff.model.unet import InstanceUNet
 from instdiff.networks import base_unet as base
 from instdiff.networks import vae
@@ -52,7 +52,8 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(tmp_path)
-    probe = Probe(PARAMS, MODELS, last(Store(tmp_path / "shards"), 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
+    where = [ShardSet(Store(tmp_path / "shards"), Store(tmp_path / "embeddings"))]
+    probe = Probe(PARAMS, MODELS, last(where, 4), engine(tmp_path), tmp_path / "probe", **TRAINED)
     values = yaml.safe_load(compose.composed(["layout.max_instances=12"], ROOT / "configs"))["train"]
     sizes = train.Params.model_validate(values).unifusion
     torch.manual_seed(0)

@@ -24,9 +24,10 @@ from instdiff.checkpoints import official as checkpoint
 from instdiff.config import compose
 from instdiff.data import from_shards, shards
 from instdiff.data import source as source_data
-from instdiff.data.batches import Batch, Batches, Recipe, epoch_order
+from instdiff.data.batches import Batch, Batches, Recipe
 from instdiff.data.from_pictures import Encoders
-from instdiff.data.from_shards import FromShards, ShardIndex, Store
+from instdiff.data.from_shards import FromShards, ShardIndex, ShardSet, Store
+from instdiff.data.index import INDEX_FILE
 from instdiff.data.samples import fitting, gathered
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
@@ -76,6 +77,10 @@ def batches(root: Path, **changes: object) -> Batches:
     return Batches(source_data.samples(stores, ENCODERS, params, CPU), params, **ONE)
 
 
+def here(root: Path) -> list[ShardSet]:
+    return [ShardSet(Store(root / "shards"), Store(root / "embeddings"))]
+
+
 CPU = torch.device("cpu")
 ONE = {"seed": 5, "rank": 0, "num_processes": 1, "accumulate": 1, "held_out": 0}
 
@@ -93,8 +98,8 @@ def test_a_store_that_fsspec_knows_teaches_the_same(root: Path, tmp_path: Path) 
     for name in ("shards", "embeddings"):
         memory.put(str(root / name), f"/bucket/{name}", recursive=True)
     stores = [Store(tmp_path / name, f"memory://bucket/{name}") for name in ("shards", "embeddings")]
-    far = FromShards(*stores, world.PARAMS.unifusion, None)
-    near = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), ENCODERS, world.PARAMS, CPU)
+    far = FromShards([ShardSet(*stores)], world.PARAMS.unifusion, None)
+    near = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
     chosen, mirrored = torch.tensor([9, 0, 3]), torch.tensor([True, False, True])
     ours, theirs = far.gather(chosen, mirrored), near.gather(chosen, mirrored)
     assert torch.equal(ours.latent_mean_BChw, theirs.latent_mean_BChw)
@@ -106,15 +111,18 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
     import fsspec
 
     fsspec.filesystem("memory").put(str(root / "shards"), "/small/shards", recursive=True)
-    sizes = sorted(path.stat().st_size for path in (root / "shards").iterdir())
-    limit = sizes[0] + sizes[-1] + sizes[-2]  # the index and any two of five shards
+    sizes = sorted(path.stat().st_size for path in (root / "shards").glob("*.tar"))
+    limit = (
+        (root / "shards" / INDEX_FILE).stat().st_size + sizes[-1] + sizes[-2]
+    )  # the index and any two of five shards
     store = Store(tmp_path / "copies/shards", "memory://small/shards", limit)
-    far, near = ShardIndex(store), ShardIndex(Store(root / "shards"))
+    far, near = ShardIndex([ShardSet(store, store)]), ShardIndex(here(root))
+    name = [near.indices[0].row(number)["shard"] for number in range(10)]
     for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
         assert far.sample(number).picture == near.sample(number).picture
         kept = list((tmp_path / "copies").rglob("*.*"))
         assert sum(path.stat().st_size for path in kept) <= limit
-    assert {path.name for path in kept} >= {near.rows[9]["shard"], near.rows[4]["shard"]}  # the last two of use
+    assert {path.name for path in kept} == {INDEX_FILE, name[9], name[4]}  # the last two of use
     removed = []
 
     def use(path: Path) -> bytes:
@@ -122,9 +130,9 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
             removed.append(path.unlink())  # by another process, between the look and the reading
         return path.read_bytes()
 
-    assert store.read(near.rows[4]["shard"], use) == (root / "shards" / near.rows[4]["shard"]).read_bytes()
+    assert store.read(name[4], use) == (root / "shards" / name[4]).read_bytes()
     with pytest.raises(ValueError, match=r"small/shards/.*tar: \d+ bytes, and train.data.copies_limit is 10"):
-        Store(tmp_path / "none/shards", "memory://small/shards", 10).path(near.rows[0]["shard"])
+        Store(tmp_path / "none/shards", "memory://small/shards", 10).path(name[0])
 
 
 @pytest.mark.parametrize(("spare", "kept"), [(0, 2), (-1, 1), (1, 2)])
@@ -151,9 +159,9 @@ def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_o
 ) -> None:
     monkeypatch.setattr(from_shards, "OPEN_FILES", most)
     stores = Store(root / "shards"), Store(root / "embeddings")
-    far = FromShards(*stores, world.PARAMS.unifusion, None)
-    near = source_data.in_memory(stores, world.PARAMS.unifusion, None)
-    assert len(far.names) == 5
+    far = FromShards([ShardSet(*stores)], world.PARAMS.unifusion, None)
+    near = source_data.in_memory([ShardSet(*stores)], world.PARAMS.unifusion, None)
+    assert len(far.indices[0].shards) == 5
     draw = np.random.default_rng(0)
     for _ in range(6):
         chosen, mirrored = torch.from_numpy(draw.integers(10, size=7)), torch.from_numpy(draw.random(7) < 0.5)
@@ -167,10 +175,10 @@ def test_with_more_shards_than_open_files_samples_are_the_same_and_no_more_are_o
 
 def test_the_file_that_is_closed_is_the_one_used_longest_ago(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_shards, "OPEN_FILES", 2)
-    far = FromShards(Store(root / "shards"), Store(root / "embeddings"), world.PARAMS.unifusion, None)
+    far = FromShards(here(root), world.PARAMS.unifusion, None)
     for sample in (0, 2, 1, 4):  # of shards 0, 1, 0, 2
         far.gather(torch.tensor([sample]), torch.tensor([False]))
-    assert list(far.open) == [0, 2]
+    assert list(far.open) == [(0, 0), (0, 2)]
 
 
 areas = st.lists(st.one_of(st.none(), st.integers(0, 8)), max_size=6)
@@ -194,10 +202,10 @@ def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of
     root: Path, kind: str
 ) -> None:
     few = world.changed(unifusion={"max_instances": 2}, data={"source": kind})
-    source = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), ENCODERS, few, CPU)
+    source = source_data.samples(here(root), ENCODERS, few, CPU)
     layouts = [sample.layout for sample in shards.read(root / "shards")]
     assert any(len(layout.instances) > 2 for layout in layouts)
-    every = source_data.samples((Store(root / "shards"), Store(root / "embeddings")), ENCODERS, world.PARAMS, CPU)
+    every = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
     numbers, plain = torch.arange(10), torch.zeros(10, dtype=torch.bool)
     ours, whole = source.gather(numbers, plain), every.gather(numbers, plain)
     for row, layout in enumerate(layouts):
@@ -223,28 +231,6 @@ def test_a_layout_without_instances_has_zeros_for_categories_and_nothing_filled(
     assert drawn.category_BND.sum().item() == 8
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 3), st.data())
-def test_an_epoch_mixes_the_samples_of_neighbouring_shards_and_no_others(
-    sizes: list[int], window: int, epoch: int, data: st.DataObject
-) -> None:
-    every = data.draw(st.integers(1, sum(sizes)))
-    whole = epoch_order(5, epoch, tuple(sizes), window, sum(sizes))
-    assert sorted(whole.tolist()) == list(range(sum(sizes)))
-    shard_of = np.repeat(np.arange(len(sizes)), sizes)
-    order = list(dict.fromkeys(shard_of[whole].tolist()))
-    starts = [0]
-    while starts[-1] < sum(sizes):  # each window ends where its shards do
-        there = {shard_of[whole[starts[-1]]]}
-        end = starts[-1]
-        while end < sum(sizes) and (len(there | {shard_of[whole[end]]}) <= window):
-            there.add(shard_of[whole[end]])
-            end += 1
-        assert end - starts[-1] == sum(sizes[shard] for shard in there)
-        starts.append(end)
-    assert len(starts) - 1 == -(-len(order) // window)
-    assert epoch_order(5, epoch, tuple(sizes), window, every).tolist() == [one for one in whole if one < every]
-
-
 @pytest.mark.parametrize("other", [{"seed": 6}, {"step": 1}, {"epoch": True}])
 def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
     root: Path, other: dict[str, int]
@@ -260,7 +246,7 @@ def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
 
 
 def test_the_share_of_mirrored_samples_is_the_recipes_and_shows_the_second_view(root: Path) -> None:
-    embedded = source_data.in_memory((Store(root / "shards"), Store(root / "embeddings")), world.PARAMS.unifusion, None)
+    embedded = source_data.in_memory(here(root), world.PARAMS.unifusion, None)
     for share in (0.0, 1.0):
         one = batches(root, mirror=share, latent_spread=0.0)
         view = (embedded.stored, embedded.mirrored)[int(share)].latent_mean_BChw
@@ -314,11 +300,7 @@ def test_there_must_be_a_batch_of_samples_for_an_epoch_and_one_otherwise(
             Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
 
 
-def test_an_epoch_shows_each_sample_once_and_the_shares_of_the_processes_are_equal(root: Path) -> None:
-    order = epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 10)
-    assert sorted(order.tolist()) == list(range(10))
-    assert order.tolist() != epoch_order(5, 1, (2, 2, 2, 2, 2), 2, 10).tolist()
-    assert sorted(epoch_order(5, 0, (2, 2, 2, 2, 2), 2, 7).tolist()) == list(range(7))
+def test_the_shares_of_the_processes_are_equal_and_together_the_batch(root: Path) -> None:
     one = batches(root)
     for step in (0, 1, 4):
         drawn = one[step]
@@ -663,9 +645,7 @@ def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not
         optimisation={"steps": 1},
         hardware={"checkpointing": masked},
     )
-    source = source_data.in_memory(
-        (Store(root / "shards"), Store(root / "embeddings")), params.unifusion, params.compat
-    )
+    source = source_data.in_memory(here(root), params.unifusion, params.compat)
     for view in ("stored", "mirrored"):
         whole = getattr(source, view)
         mean, std = (one[..., : latent[0], : latent[1]] for one in (whole.latent_mean_BChw, whole.latent_std_BChw))
