@@ -20,7 +20,7 @@ from instdiff.files.picture_files import opened
 from instdiff.files.texts import counted
 from instdiff.layouts import files, from_tables, remarks
 from instdiff.layouts.overlay import overlay
-from instdiff.networks.device import Place, compile_network, dtype_of, resolve
+from instdiff.networks.device import Place, compile_network, dtype_of, kind_of, resolve
 from instdiff.randomness import torch_generator
 from instdiff.sampling import memory
 from instdiff.sampling.few_steps import StepNoise
@@ -195,6 +195,7 @@ def record(options: argparse.Namespace) -> dict[str, Any]:
         "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
         "image": begun,
         "machine": platform.machine(),
+        "device": kind_of(resolve(options.device)),
         "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 

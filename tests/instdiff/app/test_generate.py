@@ -81,6 +81,7 @@ def test_pictures_come_with_the_layout_over_them_and_a_record(tmp_path: Path) ->
     assert sorted(path.name for path in out.iterdir()) == expected
     assert record["layouts"][0]["instances"][1]["phrase"] == "a blue disc"
     assert record["options"]["seed"] == 3
+    assert record["device"] == "cpu"
     assert record["weights"]["ckpt"]["sha256"].startswith("a6b46dd0d1ae5e86")  # of the bytes "some"
     assert {"torch", "diffusers", "transformers", "instdiff"} <= record["libraries"].keys()
 
