@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from instdiff.files.texts import read_json
 
 PAINTED = {"colour", "texture"}  # words that scenes alone know of their instances
 UNNAMED = {"yolo"}  # formats whose instances have a class, and no phrase
+MAX_BYTES = 64 << 20  # of a file of annotations that is read before a run; a larger one is read when its stage runs
 
 
 def faults(values: Mapping[str, Any]) -> Iterator[str]:
@@ -35,3 +39,46 @@ def faults(values: Mapping[str, Any]) -> Iterator[str]:
             f"caption.template: the source {source} names no {' and no '.join(unknown)} of its instances: choose "
             "caption.template='{category}', or caption=blip"
         )
+
+
+def unjudged(values: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence where own pictures have categories that the detector does not know, and so cannot be judged.
+
+    Said before anything runs: the stage that would say it comes after training.
+    """
+    ingest, detect = values.get("ingest"), values.get("detect")
+    if not isinstance(ingest, Mapping) or not isinstance(detect, Mapping):
+        return
+    if ingest.get("source") != "coco" or detect.get("finder") != "yolo":
+        return
+    detector = values.get("detector")
+    if not isinstance(detector, Mapping) or detector.get("source") != "import":
+        return
+    classes = Path(str(values.get("shipped"))) / "detector" / "classes.json"
+    if not classes.is_file():
+        return
+    known = set(read_json(classes)["classes"])
+    for split in ("train", "val"):
+        files = ingest.get(split)
+        path = Path(str(files.get("instances"))) if isinstance(files, Mapping) else None
+        if path is None or not path.is_file() or path.stat().st_size > MAX_BYTES:
+            continue
+        if unknown := sorted(_used(read_json(path)) - known):
+            yield (
+                f"ingest.{split}.instances: {path}: the detector that judges knows {', '.join(sorted(known))}, and not "
+                f"{_listed(unknown)}: choose detect.finder=grounding_dino, or shipped=FOLDER with a detector that does"
+            )
+
+
+def _used(content: Any) -> set[str]:
+    """The names of the categories that annotations of COCO's form have; none of a file that is not of this form."""
+    try:
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        return {str(category["name"]) for category in content["categories"] if category["id"] in used}
+    except (KeyError, TypeError):
+        return set()  # the stage that reads it says what is wrong
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(repr(name) for name in names[:3])}{more}"

@@ -33,7 +33,7 @@ def check(values: Values, *, but: str | None = None) -> None:
     Raises:
         ValueError: one sentence for each value that is wrong.
     """
-    if together := list(combinations.faults(values)):
+    if together := [*combinations.faults(values), *combinations.unjudged(values)]:
         raise ValueError("\n".join(together))
     sections = {name: section(values, name) for name in modules() if name in values}
     digests = {name: _digest(own) for name, own in sections.items() if name != but}

@@ -1,5 +1,6 @@
 """Sources and annotators that leave nothing are refused together, in a sentence with what to take; others are not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,38 @@ def test_the_default_run_is_not_refused() -> None:
 def test_every_word_to_the_source_that_has_it() -> None:
     assert faults("ingest=labelled", "caption=given") == []
     assert faults("ingest=coco", "caption.template='{category}'") == []
+
+
+def own_folder(folder: Path, *used: str) -> Path:
+    names = [*used, "unused"]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    annotations = [{"id": number, "image_id": 1, "category_id": number} for number in range(len(used))]
+    (folder / "instances.json").write_text(json.dumps({"categories": categories, "annotations": annotations}))
+    return folder
+
+
+def unjudged(*overrides: str) -> list[str]:
+    values = yaml.safe_load(compose.composed(["experiment=my-coco", *overrides], CONFIGS))
+    return list(combinations.unjudged(values | {"shipped": str(CONFIGS.parent / "weights/miniature")}))
+
+
+def test_categories_that_nobody_can_judge_are_named_before_anything_runs(tmp_path: Path) -> None:
+    mine = own_folder(tmp_path, "ring", "dog", "cat", "cow", "emu")
+    (fault,) = unjudged(f"my={mine}")
+    assert fault.startswith(f"ingest.train.instances: {mine}/instances.json: the detector that judges knows circle, cross, ")
+    assert "and not 'cat', 'cow', 'dog' and 1 more: choose detect.finder=grounding_dino" in fault
+
+
+@pytest.mark.parametrize("overrides", [["detect.finder=grounding_dino"], ["detector=train"]])
+def test_who_looks_for_any_category_or_is_trained_on_them_is_not_asked(tmp_path: Path, overrides: list[str]) -> None:
+    mine = own_folder(tmp_path, "dog")
+    assert len(unjudged(f"my={mine}")) == 1
+    assert unjudged(f"my={mine}", *overrides) == []
+
+
+def test_categories_that_are_known_or_unused_stop_nothing(tmp_path: Path) -> None:
+    assert unjudged(f"my={own_folder(tmp_path, 'ring', 'moon')}") == []
+    assert unjudged("my=absent") == []
+    for broken in ("[]", "{}", '{"annotations": [{}], "categories": []}'):  # the stage that reads it says so
+        (tmp_path / "instances.json").write_text(broken)
+        assert unjudged(f"my={tmp_path}") == []
