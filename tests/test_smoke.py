@@ -180,7 +180,7 @@ def kill_in_the_middle(copy: Copy, stage: str) -> None:
     assert victim.stdout is not None
     said = (json.loads(line.removeprefix(TAG)) for line in victim.stdout if line.startswith(TAG))
     if (first := next(said, None)) is not None and first["done"] < first["total"]:
-        time.sleep(random.random() / 5)
+        time.sleep(random.Random(stage).random() / 5)
     assert victim.poll() is None, f"{stage} was over before it could be killed"
     os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
