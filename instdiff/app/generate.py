@@ -142,6 +142,7 @@ def write(
             pictures,
             layouts=[from_tables.to_json(layout) for layout in wanted],
             loras=pipeline.lora_fits,
+            device=kind_of(pipeline.device),
             **record(options),
         )
     return pictures
@@ -186,7 +187,7 @@ def _step_noise(pipeline: InstanceDiffusionPipeline, layout: Layout, options: ar
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:
-    """All that the pictures depend on: options, weights and start picture by their digest, device."""
+    """All that the pictures depend on: options, weights and start picture by their digest."""
     weights = {name: path for name in ("ckpt", "instance", "refiner") if (path := getattr(options, name)) is not None}
     weights |= {f"lora{number}": path for number, path in enumerate(options.lora)}
     begun = {} if options.image is None else {"path": str(options.image), "sha256": provenance.of_file(options.image)}
@@ -195,7 +196,6 @@ def record(options: argparse.Namespace) -> dict[str, Any]:
         "weights": {name: {"path": str(path), "sha256": _digest(path)} for name, path in weights.items()},
         "image": begun,
         "machine": platform.machine(),
-        "device": kind_of(resolve(options.device)),
         "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 

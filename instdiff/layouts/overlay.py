@@ -1,6 +1,7 @@
 """A picture with its layout on it: masks, boxes, strokes, points and the first words of each phrase."""
 
 import colorsys
+import math
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,7 +11,7 @@ from instdiff.layouts.formats import POINT_FORMATS, points_of
 from instdiff.schema import Instance, Layout, Point
 
 Colour = tuple[int, int, int]
-Frame = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+Frame = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 SIDE = 512  # pixels of the longer side, at least
 _TURN = 0.618034  # of the colour circle, from one instance to the next
@@ -77,20 +78,23 @@ def _word(
     """The phrase where the instance begins, moved down until it covers no other; its frame joins `occupied`."""
     width, height = size
     words = instance.phrase[:_MAX_WORDS].encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
+    if not words:
+        return
     letters = max(10, height // 22)
     x, y = start(instance)
     _, _, right, bottom = pen.textbbox((0, 0), words, font_size=letters)
-    right, bottom = right + 3, bottom + 2
+    right, bottom = math.ceil(right) + 3, math.ceil(bottom) + 2
     lower = 1 if instance.box is not None or instance.mask is not None else 5 * max(1, height // 256)  # below a point
-    left = min(x * (width - 1) + 3, max(0.0, width - right))
-    top = min(y * (height - 1) + lower, max(0.0, height - bottom))
+    left = round(min(x * (width - 1) + 3, max(0, width - right)))
+    top = round(min(y * (height - 1) + lower, max(0, height - bottom)))
     frame = (left, top, left + right, top + bottom)
     while (hit := next((other for other in occupied if _meet(frame, other)), None)) is not None:
         if hit[3] + bottom > height:
             break  # the picture is full of words here
         frame = (left, hit[3], left + right, hit[3] + bottom)
     occupied.append(frame)
-    pen.rectangle(frame, fill=shade)  # whatever lies behind, it can be read
+    inner = (frame[0], frame[1], frame[2] - 1, frame[3] - 1)  # a rectangle has both of its ends
+    pen.rectangle(inner, fill=shade)  # whatever lies behind, it can be read
     pen.text((frame[0] + 1, frame[1]), words, fill=_BLACK, font_size=letters)
 
 

@@ -202,6 +202,7 @@ PASSED_ON: dict[str, tuple[list[str], object]] = {  # argument of the pipeline -
 class Recorder:
     """A pipeline that draws nothing and remembers what it was asked, and how it was got ready."""
 
+    device = torch.device("cpu")
     tokenizer = SimpleNamespace(tokenize=str.split)
     text_encoder = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=77))
 

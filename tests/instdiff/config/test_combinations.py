@@ -62,7 +62,9 @@ def unjudged(*overrides: str) -> list[str]:
 def test_categories_that_nobody_can_judge_are_named_before_anything_runs(tmp_path: Path) -> None:
     mine = own_folder(tmp_path, "ring", "dog", "cat", "cow", "emu")
     (fault,) = unjudged(f"my={mine}")
-    assert fault.startswith(f"ingest.train.instances: {mine}/instances.json: the detector that judges knows circle, cross, ")
+    assert fault.startswith(
+        f"ingest.train.instances: {mine}/instances.json: the detector that judges knows circle, cross, "
+    )
     assert "and not 'cat', 'cow', 'dog' and 1 more: choose detect.finder=grounding_dino" in fault
 
 
