@@ -72,7 +72,8 @@ def main() -> None:
             f"them, `make repro` computes them"
         )
     files = dict.fromkeys(["params.yaml", "dvc.lock", *_outs(lock)])
-    stash = ["git", "stash", "push", "--quiet", "--message", "before make back", "--", *filter(_in_git, files)]
+    quiet = ["-c", "apply.whitespace=nowarn"]  # of the lock, whose lines may end in a blank
+    stash = ["git", *quiet, "stash", "push", "--quiet", "--message", "before make back", "--", *filter(_in_git, files)]
     before = _stashed()
     subprocess.run(stash, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet"], check=True)
