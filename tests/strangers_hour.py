@@ -335,6 +335,7 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="where the clone goes, or is; a new one by default")
     options.add_argument("--start", type=int, default=1, metavar="STEP", help="go on at this step in --folder")
     given = options.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by all children too
     folder = given.folder or Path(tempfile.mkdtemp(prefix="strangers-hour-"))
     hour = Hour(folder.resolve() / "instdiff", small=given.small)
     for number, (title, step) in enumerate(STEPS.items(), start=1):
