@@ -9,11 +9,13 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,6 +146,23 @@ def keep(stage: str, output: Sequence[str]) -> Path:
     return path
 
 
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Entered, Ctrl-C is noted and ends nothing here: DVC and its stage get it too, and are heard to their end.
+
+    Only the main thread can be told; in another one nothing changes.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tuple[int, dict[str, float]]:
     """Run `dvc repro` with these words in a folder, a line a stage; its exit status, and the seconds stages took.
 
@@ -155,11 +174,13 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
     environment = os.environ | {"INSTDIFF_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dvc", "repro", *words]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+    with noted_interrupts() as interrupts, subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
         assert process.stdout is not None
         for line in report(account, timed(process.stdout)):
             print(line, flush=True)
-    if process.returncode and account.stage is not None:
+    if interrupts:
+        print("stopped; the next run goes on from here", flush=True)
+    elif process.returncode and account.stage is not None:
         path = keep(account.stage, account.output)
         print(f"{account.stage} failed; its output is in {path} and ends:", *account.output[-MAX_LINES:], sep="\n")
     elif process.returncode:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy_graph
@@ -129,6 +132,27 @@ def test_off_a_terminal_a_run_is_a_line_a_stage_and_a_failure_shows_its_output(t
         0,
         ["1 of 6 a, from the cache"],
     )
+
+
+def test_a_run_that_is_interrupted_ends_in_one_sentence_and_the_next_goes_on_from_there(tree: Path) -> None:
+    toy_graph.run(sys.executable, "-m", "instdiff.config", "a.value=7", "d.waits=true", at=tree)
+    (tree / "d.part").unlink(missing_ok=True)  # it is there again when d waits
+    command = [sys.executable, "-m", "flows.repro"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    run = subprocess.Popen(command, cwd=tree, **pipes)
+    deadline = time.monotonic() + 120
+    while not (tree / "d.part").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    printed = run.communicate()[0]
+    assert run.returncode != 0
+    assert printed.splitlines()[-1] == "stopped; the next run goes on from here"
+    assert "Traceback" not in printed and "failed" not in printed
+    (tree / "go").touch()
+    again = ours("flows.repro")
+    assert again.returncode == 0
+    assert "a," not in again.stdout
+    (tree / "go").unlink()
 
 
 @pytest.mark.parametrize("command", ["flows.repro", "flows.status", "flows.back"])
