@@ -9,9 +9,11 @@ from typing import Any
 
 from dvc.lock import LockError
 from dvc.repo import Repo
+from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 from networkx import topological_sort
 
 DRAWING = "dvc.yaml"  # pages elsewhere are run by name
+LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ Graph = dict[str, Node]  # upstream first
 
 
 class Busy(Exception):
-    """Another run works in the tree."""
+    """Nothing can work in the tree now: another run does, or one was ended while DVC wrote its lock."""
 
 
 @contextmanager
@@ -36,11 +38,18 @@ def repository(root: Path = Path()) -> Iterator[Repo]:
     """DVC's view of a folder.
 
     Raises:
-        Busy: another run works in it; the sentence names its process.
+        Busy: another run works in it, and the sentence names its process; or dvc.lock is not whole.
     """
     try:
         with Repo(str(root)) as repo:
             yield repo
+    except (YAMLSyntaxError, YAMLValidationError) as error:
+        if LOCK not in str(error):
+            raise
+        raise Busy(
+            f"{LOCK} is not whole, as a run leaves it that is ended while DVC writes it: `git checkout {LOCK}` brings "
+            "back that of the last commit, and `make repro` takes what has run since from DVC's cache"
+        ) from error
     except LockError as error:
         processes = ", ".join(sorted(set(re.findall(r"PID (\d+)", str(error))))) or "unknown"
         raise Busy(f"another run works in this tree (process {processes}): wait for it, or end it") from error

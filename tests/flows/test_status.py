@@ -168,6 +168,21 @@ def test_while_another_run_works_in_the_tree_a_command_says_so_in_a_sentence(tre
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("command", ["flows.repro", "flows.status", "flows.back"])
+@pytest.mark.parametrize("share", [0, 0.503])
+def test_a_lock_that_is_cut_off_is_a_sentence_that_says_how_to_go_on(tree: Path, command: str, share: float) -> None:
+    lock = tree / "dvc.lock"
+    whole = lock.read_text()
+    middle = whole.index("md5:", int(len(whole) * share)) + 2
+    lock.write_text(whole[: middle if share else 0])
+    done = ours(command)
+    assert done.returncode == 1
+    assert "`git checkout dvc.lock` brings back that of the last commit" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    toy_graph.run("git", "checkout", "-q", "dvc.lock", at=tree)
+    assert ours(command).returncode == 0
+
+
 SOURCE = '"""Doc."""\nX = 1  # one\n\ndef f(a: int) -> int:\n    """Say."""\n    # why\n    return a + X\n'
 
 
