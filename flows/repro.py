@@ -129,13 +129,15 @@ def timed(stream: IO[str]) -> Iterator[str | None]:
         yield line
 
 
-def report(account: Account, lines: Iterable[str | None]) -> Iterator[str]:
-    """What to say, line by line; a stage's own output is written down when it ends."""
+def report(account: Account, lines: Iterable[str | None], folder: Path = Path()) -> Iterator[str]:
+    """What to say, line by line; a stage's own output is written down when it ends, the lock kept when one begins."""
     for line in lines:
         stage = account.stage
         yield from account.tick() if line is None else account.line(line)
         if stage is not None and account.stage != stage:
             keep(stage, account.output)
+        if account.stage not in (None, stage):
+            dag.keep_lock(folder)
 
 
 def keep(stage: str, output: Sequence[str]) -> Path:
@@ -176,7 +178,7 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with noted_interrupts() as interrupts, subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
         assert process.stdout is not None
-        for line in report(account, timed(process.stdout)):
+        for line in report(account, timed(process.stdout), folder):
             print(line, flush=True)
     if interrupts:
         print("stopped; the next run goes on from here", flush=True)

@@ -1,19 +1,23 @@
 """The stage graph as DVC sees it. Nothing here is drawn by hand."""
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dvc.lock import LockError
 from dvc.repo import Repo
-from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 from networkx import topological_sort
+
+from instdiff.files import atomic
 
 DRAWING = "dvc.yaml"  # pages elsewhere are run by name
 LOCK = "dvc.lock"
+KEPT_LOCK = Path("runs/dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,52 @@ def repository(root: Path = Path()) -> Iterator[Repo]:
     """
     try:
         with Repo(str(root)) as repo:
+            with repo.lock:  # which a run holds while it writes
+                mend_lock(root)
             yield repo
-    except (YAMLSyntaxError, YAMLValidationError) as error:
-        if LOCK not in str(error):
-            raise
-        raise Busy(
-            f"{LOCK} is not whole, as a run leaves it that is ended while DVC writes it: `git checkout {LOCK}` brings "
-            "back that of the last commit, and `make repro` takes what has run since from DVC's cache"
-        ) from error
     except LockError as error:
         processes = ", ".join(sorted(set(re.findall(r"PID (\d+)", str(error))))) or "unknown"
         raise Busy(f"another run works in this tree (process {processes}): wait for it, or end it") from error
 
 
+def keep_lock(root: Path = Path()) -> None:
+    """Copy the lock aside if it is whole: DVC writes it in place after each stage, which takes a second."""
+    if (root / LOCK).is_file() and _is_whole(root / LOCK):
+        with atomic.file(root / KEPT_LOCK) as part:
+            shutil.copyfile(root / LOCK, part)
+
+
+def mend_lock(root: Path = Path()) -> None:
+    """Put the last whole lock in the place of one that a run left that was ended while DVC wrote it.
+
+    Raises:
+        Busy: none was kept.
+    """
+    if _is_whole(root / LOCK):
+        return
+    if not (root / KEPT_LOCK).is_file():
+        raise Busy(
+            f"{LOCK} is not whole, as a run leaves it that is ended while DVC writes it: `git checkout {LOCK}` brings "
+            "back that of the last commit, and `make repro` takes what has run since from DVC's cache"
+        )
+    shutil.copyfile(root / KEPT_LOCK, root / LOCK)
+    print(f"{LOCK} was cut off by the end of the last run; the one before its last stage is in its place")
+
+
+def _is_whole(lock: Path) -> bool:
+    if not lock.is_file():
+        return True
+    try:
+        content = yaml.load(lock.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(content, dict) and "schema" in content
+
+
 def load(root: Path = Path()) -> Graph:
     """The whole graph of a folder's dvc.yaml, each stage after those it reads from."""
     with repository(root) as repo:
+        keep_lock(root)
         every = repo.index.graph  # u -> v: u reads what v writes
         page = (root / DRAWING).resolve().relative_to(repo.root_dir).as_posix()
         edges = every.subgraph(stage for stage in every if stage.path_in_repo == page)

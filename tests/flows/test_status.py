@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,12 +176,19 @@ def test_a_lock_that_is_cut_off_is_a_sentence_that_says_how_to_go_on(tree: Path,
     whole = lock.read_text()
     middle = whole.index("md5:", int(len(whole) * share)) + 2
     lock.write_text(whole[: middle if share else 0])
+    shutil.rmtree(tree / "runs", ignore_errors=True)
     done = ours(command)
     assert done.returncode == 1
     assert "`git checkout dvc.lock` brings back that of the last commit" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     toy_graph.run("git", "checkout", "-q", "dvc.lock", at=tree)
     assert ours(command).returncode == 0
+    assert ours("flows.repro").returncode == 0  # which keeps the lock
+    lock.write_text(whole[: middle if share else 0])
+    done = ours(command)
+    assert done.returncode == 0
+    assert "dvc.lock was cut off by the end of the last run" in done.stdout
+    assert lock.read_text() == whole
 
 
 SOURCE = '"""Doc."""\nX = 1  # one\n\ndef f(a: int) -> int:\n    """Say."""\n    # why\n    return a + X\n'
