@@ -46,8 +46,9 @@ def repository(root: Path = Path()) -> Iterator[Repo]:
     """
     try:
         with Repo(str(root)) as repo:
-            with repo.lock:  # which a run holds while it writes
-                mend_lock(root)
+            if not _is_whole(root / LOCK):
+                with repo.lock:  # which a run holds while it writes
+                    mend_lock(root)
             yield repo
     except LockError as error:
         processes = ", ".join(sorted(set(re.findall(r"PID (\d+)", str(error))))) or "unknown"
