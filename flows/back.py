@@ -58,7 +58,7 @@ def main() -> None:
     """Go back, or say why not and what to do."""
     lock_of_head = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, check=False)
     lock = _of_graph(yaml.safe_load(lock_of_head.stdout) or {})
-    with dag.repository(mend=True) as repo:
+    with dag.repository() as repo:
         status, cache = repo.status(), Path(repo.cache.local.path)
     if changed := unsaved(status):
         sys.exit(

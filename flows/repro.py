@@ -197,7 +197,7 @@ def main() -> None:
     if sys.stdout.isatty():
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])  # noqa: S606
     try:
-        graph = dag.load(mend=True)
+        graph = dag.load()
     except dag.Busy as why:
         sys.exit(str(why))
     stale = [name for name, node in graph.items() if node.stale]

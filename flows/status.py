@@ -88,7 +88,7 @@ def same_meaning(old: str, new: str) -> bool:
 def main() -> None:
     """Say what is out of date; with --commit, take the stages whose code changed in words alone as up to date."""
     commits = sys.argv[1:] == ["--commit"]
-    with dag.repository(mend=True) as repo:
+    with dag.repository() as repo:
         changed: dict[str, Changes] = repo.status()
     refused = {stage: in_words_alone(stage, changes) for stage, changes in changed.items()}
     for stage, changes in changed.items():

@@ -38,7 +38,7 @@ class Busy(Exception):
 
 
 @contextmanager
-def repository(root: Path = Path(), *, mend: bool = False) -> Iterator[Repo]:
+def repository(root: Path = Path()) -> Iterator[Repo]:
     """DVC's view of a folder.
 
     Raises:
@@ -46,7 +46,7 @@ def repository(root: Path = Path(), *, mend: bool = False) -> Iterator[Repo]:
     """
     try:
         with Repo(str(root)) as repo:
-            if mend and not _is_whole(root / LOCK):
+            if not _is_whole(root / LOCK):
                 with repo.lock:  # which a run holds while it writes
                     mend_lock(root)
             yield repo
@@ -89,11 +89,10 @@ def _is_whole(lock: Path) -> bool:
     return isinstance(content, dict) and "schema" in content
 
 
-def load(root: Path = Path(), *, mend: bool = False) -> Graph:
+def load(root: Path = Path()) -> Graph:
     """The whole graph of a folder's dvc.yaml, each stage after those it reads from."""
-    with repository(root, mend=mend) as repo:
-        if mend:
-            keep_lock(root)
+    with repository(root) as repo:
+        keep_lock(root)
         every = repo.index.graph  # u -> v: u reads what v writes
         page = (root / DRAWING).resolve().relative_to(repo.root_dir).as_posix()
         edges = every.subgraph(stage for stage in every if stage.path_in_repo == page)
