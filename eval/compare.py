@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +27,7 @@ from eval.scoring import difference, row
 from eval.scoring.difference import Difference, Side
 from instdiff.files import atomic
 from instdiff.files.picture_files import SUFFIXES
-from instdiff.layouts import svg
+from instdiff.layouts import html
 from instdiff.options import SEED, Parser, whole
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
@@ -118,7 +117,6 @@ def show(compared: ComparedRow, whole: bool = False) -> None:
 
 def page(rows: Sequence[ComparedRow], a: str, b: str) -> str:
     """One self-contained page."""
-    loader = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined)
     sections = [
         {
             "name": compared.name,
@@ -130,14 +128,14 @@ def page(rows: Sequence[ComparedRow], a: str, b: str) -> str:
                 {
                     "what": f"{record['category']}, {_place(compared, record)}",
                     "change": f"{record['change']:+.2f}",
-                    "sides": [svg.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(compared, record)],
+                    "sides": [html.data_uri(np.asarray(side), MAX_SIDE) for side in _side_by_side(compared, record)],
                 }
                 for record in compared.changed.to_dict("records")
             ],
         }
         for compared in rows
     ]
-    return loader.get_template(TEMPLATE.name).render(a=a, b=b, rows=sections)
+    return html.page(TEMPLATE, {"a": a, "b": b, "rows": sections})
 
 
 def _lines(metrics: Sequence[Difference]) -> list[tuple[list[str], bool]]:

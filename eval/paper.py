@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import PositiveFloat, PositiveInt
 
 from eval.benchmarks.published import CELLS, COLUMNS, PaperCell
@@ -21,6 +20,7 @@ from eval.scoring.row import REAL
 from instdiff import stage
 from instdiff.files import atomic, provenance, tables
 from instdiff.files.texts import read_json
+from instdiff.layouts import html
 from instdiff.layouts.formats import RELEASED
 from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Strict
@@ -195,24 +195,24 @@ def run(
     info = read_json(truth).get("info", {})
     paper_lines = lines(scored, bool(info.get("comparable", False)))
     recipes = {path.parent.relative_to(weights).as_posix(): path for path in sorted(weights.rglob("recipe.json"))}
-    loader = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined)
-    text = loader.get_template(TEMPLATE.name).render(
-        lines=paper_lines,
-        tables=list(dict.fromkeys(line.cell.table for line in paper_lines)),
-        scored=list(scored.values()),
-        rows=params.rows,
-        columns=COLUMNS,
-        costs=costs(read_json(seconds), params),
-        stages=STAGES,
-        alarms=alarms(scored),
-        info=info,
-        self_test=read_json(self_test),
-        files={name: read_json(path)["params"]["files"] for name, path in recipes.items()},
-        versions=provenance.versions(),
-    )
-    for path, content in ((table, json.dumps(numbers(paper_lines), indent=2) + "\n"), (page, text)):
+    content = {
+        "lines": paper_lines,
+        "tables": list(dict.fromkeys(line.cell.table for line in paper_lines)),
+        "scored": list(scored.values()),
+        "rows": params.rows,
+        "columns": COLUMNS,
+        "costs": costs(read_json(seconds), params),
+        "stages": STAGES,
+        "alarms": alarms(scored),
+        "info": info,
+        "self_test": read_json(self_test),
+        "files": {name: read_json(path)["params"]["files"] for name, path in recipes.items()},
+        "versions": provenance.versions(),
+    }
+    texts = {table: json.dumps(numbers(paper_lines), indent=2) + "\n", page: html.page(TEMPLATE, content)}
+    for path, text in texts.items():
         with atomic.file(path) as part:
-            part.write_text(content, encoding="utf-8")
+            part.write_text(text, encoding="utf-8")
     outside = sum(line.verdict.startswith(("below", "above")) for line in paper_lines)
     return {"rows": len(scored), "cells": len(paper_lines), "outside_the_band": outside}
 

@@ -21,6 +21,7 @@ from eval.scoring.headline import HEADLINE
 from eval.scoring.row import REAL
 from instdiff import stage
 from instdiff.files import atomic, tables
+from instdiff.layouts import html
 from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Strict
 
@@ -198,8 +199,8 @@ def run(
     log = instance / "log.csv"
     dropped = report_page.dropped(stats_folder, ledger)
     data = report_page.page_of_data(look, report)
-    whole = report_page.render(
-        content(rows, sources, params, dropped, pd.read_csv(log) if log.is_file() else None, data)
+    whole = html.page(
+        report_page.TEMPLATE, content(rows, sources, params, dropped, pd.read_csv(log) if log.is_file() else None, data)
     )
     for path, text in ((metrics, json.dumps(headline(rows), indent=2) + "\n"), (report, whole)):
         with atomic.file(path) as part:

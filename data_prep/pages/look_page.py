@@ -4,13 +4,12 @@ All is counted in one pass; then the pictures that are shown are read, and those
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -20,7 +19,7 @@ from data_prep.pages import duplicates, tally
 from data_prep.pages.drops import Reason
 from data_prep.pages.tally import Tally
 from data_prep.prepared import Prepared
-from instdiff.layouts import geometry, overlay, svg
+from instdiff.layouts import geometry, html, overlay
 from instdiff.layouts.formats import FORMATS
 from instdiff.progress import track
 from instdiff.schema import Instance, Strict
@@ -127,7 +126,7 @@ def page(prepared: Prepared, reasons: Sequence[Reason], title: str, params: Look
         "groups": groups,
         "short": totals.examples,
     }
-    return Page(render(content), counts)
+    return Page(html.page(TEMPLATE, content), counts)
 
 
 def tallied(prepared: Prepared, params: LookParams) -> Tally:
@@ -146,18 +145,6 @@ def tallied(prepared: Prepared, params: LookParams) -> Tally:
     if not pictures:
         raise ValueError("there is no picture to look at")
     return totals
-
-
-def render(content: Mapping[str, object]) -> str:
-    """The page; a value that the template asks for and does not get is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE.name).render(content)
 
 
 def _chosen(totals: Tally, params: LookParams) -> list[int]:
@@ -198,7 +185,7 @@ def _groups(prepared: Prepared, groups: Sequence[Sequence[int]], params: LookPar
 def _card(sample: Sample, max_side: int) -> Card:
     instances = sample.layout.instances
     with Image.open(io.BytesIO(sample.encoded)) as image:
-        uri = svg.data_uri(np.asarray(image.convert("RGB")), max_side)
+        uri = html.data_uri(np.asarray(image.convert("RGB")), max_side)
     boxes = [instance.box for instance in instances if instance.box is not None]
     return Card(
         sample.key,
@@ -216,7 +203,7 @@ def _card(sample: Sample, max_side: int) -> Card:
 
 def _place(number: int, instance: Instance) -> Place:
     red, green, blue = overlay.colour(number)
-    return Place(instance.phrase, instance.category or "", f"rgb({red}, {green}, {blue})", svg.overlay([instance]))
+    return Place(instance.phrase, instance.category or "", f"rgb({red}, {green}, {blue})", html.overlay([instance]))
 
 
 def _filters(cards: Sequence[Card]) -> dict[str, list[str]]:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from eval.benchmarks.benchmark import Benchmark, Published
 from instdiff.files.texts import read_json
+from instdiff.layouts import html
 
 TEMPLATE = Path(__file__).parent / "leaderboard.html.j2"
 
@@ -70,11 +69,7 @@ def render(benchmarks: Sequence[Benchmark], results: Sequence[BenchmarkResult]) 
         section(benchmark, [result for result in results if result.source["benchmark"] == benchmark.name])
         for benchmark in benchmarks
     ]
-    loader = FileSystemLoader(TEMPLATE.parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(TEMPLATE.name).render(sections=[section for section in sections if section["rows"]])
+    return html.page(TEMPLATE, {"sections": [section for section in sections if section["rows"]]})
 
 
 def section(benchmark: Benchmark, results: Sequence[BenchmarkResult]) -> dict[str, Any]:

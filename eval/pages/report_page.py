@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -21,7 +20,7 @@ from eval.inputs import pictures as picture_folders
 from eval.inputs.ground_truth import GroundTruth
 from eval.pages import sheet as samples_sheet
 from instdiff.files import tables
-from instdiff.layouts import from_tables, svg
+from instdiff.layouts import from_tables, html
 from instdiff.schema import Layout
 from instdiff.work.ledger import LEDGER
 
@@ -168,7 +167,8 @@ class Sources(NamedTuple):
         """(row, key) -> data URI, each picture of the page once."""
         places = {key: place for place, key in enumerate(self.truth.images["key"])}
         return {
-            (row, key): svg.data_uri(self.pictures[row].load(places[key]), self.max_side) for row, key in sorted(needed)
+            (row, key): html.data_uri(self.pictures[row].load(places[key]), self.max_side)
+            for row, key in sorted(needed)
         }
 
 
@@ -203,7 +203,7 @@ def samples(page_sources: Sources, keys: Sequence[str]) -> list[SampleLayout]:
             key,
             groups[key],
             page_sources.layouts[key],
-            svg.overlay(page_sources.layouts[key].instances),
+            html.overlay(page_sources.layouts[key].instances),
             page_sources.aspect(key),
         )
         for key in keys
@@ -230,7 +230,7 @@ def _failure(page_sources: Sources, row: str, record: Mapping[Any, Any]) -> Fail
         faults=faults(record),
         mask_iou=record["mask_iou"],
         detection_score=None if pd.isna(score) else score,
-        overlay=svg.overlay([instance]),
+        overlay=html.overlay([instance]),
         aspect=page_sources.aspect(record["key"]),
     )
 
@@ -244,15 +244,3 @@ def faults(record: Mapping[Any, Any]) -> list[str]:
         words.append("misplaced")
     words += [f"wrong {name}" for name in ("colour", "texture", "shape") if record[f"wrong_{name}"]]
     return words + (["neighbour's colour"] if record["leak"] is True else [])
-
-
-def render(content: Mapping[str, object]) -> str:
-    """The page; a value the template asks for and is not given is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE.name).render(content)

@@ -27,7 +27,7 @@ from eval.pages import figures, report_page, sheet
 from eval.scoring import headline, score_row
 from eval.scoring import row as row_of_table
 from instdiff.files import provenance, tables
-from instdiff.layouts import from_tables, svg
+from instdiff.layouts import from_tables, html
 from instdiff.layouts.table_rows import TableRow
 from instdiff.schema import Box, Instance, Point
 from instdiff.work.ledger import LEDGER
@@ -309,7 +309,7 @@ def test_boxes_points_and_scribbles_are_drawn_where_they_are() -> None:
     provenance = Instance(
         phrase="a", box=Box(0.1, 0.2, 0.5, 0.3), point=Point(0.25, 0.75), scribble=(Point(0.125, 0.5),)
     )
-    text = str(svg.overlay([provenance]))
+    text = str(html.overlay([provenance]))
     assert '<g class="boxes"><rect x="0.1" y="0.2" width="0.4" height="0.1"/></g>' in text
     circles = re.findall(r'class="(\w+)"><circle cx="([^"]*)" cy="([^"]*)"', text)
     assert circles == [("points", "0.25", "0.75"), ("scribbles", "0.125", "0.5")]
@@ -336,7 +336,7 @@ def test_a_picture_is_made_smaller_only_when_a_side_is_longer_than_it_may_be(
     max_side: int, size: tuple[int, int]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (32, 16, 3)).astype(np.uint8)
-    content = svg.data_uri(pixels, max_side).removeprefix("data:image/webp;base64,")
+    content = html.data_uri(pixels, max_side).removeprefix("data:image/webp;base64,")
     read = Image.open(io.BytesIO(base64.b64decode(content)))
     assert read.size == size
     assert np.array_equal(np.asarray(read), pixels) == (max_side >= 32)
@@ -392,7 +392,7 @@ def test_curves_leave_out_the_clock_and_gaps() -> None:
 def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
     layout = from_tables.from_tables(truth.images, truth.instances)[0]
-    (path,) = re.findall(r'd="([^"]*)"', svg.overlay(layout.instances))
+    (path,) = re.findall(r'd="([^"]*)"', html.overlay(layout.instances))
     knots_K2 = np.array([float(number) for number in re.findall(r"[\d.]+", path)]).reshape(-1, 2)
     edges = [*knots_K2.min(0), *knots_K2.max(0)]  # columns 2 to 12 of 24, rows 4 to 12 of 40
     assert edges == pytest.approx([2 / 24, 4 / 40, 12 / 24, 12 / 40], abs=0.5 / 40)

@@ -1,13 +1,15 @@
-"""Pictures and layouts as a page without network shows them: data URIs, and SVG over them.
+"""What a page without network is made of: its template, pictures as data URIs, and SVG over them.
 
 Coordinates of overlays are fractions (a viewBox of 1 by 1), so they fit a picture at any size.
 """
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
@@ -15,6 +17,18 @@ from skimage.measure import approximate_polygon, find_contours
 from instdiff.layouts import masks
 from instdiff.layouts.geometry import Pixels
 from instdiff.schema import Instance
+
+
+def page(template: Path, content: Mapping[str, object]) -> str:
+    """The page of a Jinja template; a value that the template asks for and does not get is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(content)
 
 
 def data_uri(pixels: Pixels, max_side: int) -> str:
