@@ -56,9 +56,9 @@ def served(command: list[str], tree: Path) -> Iterator[str]:
 
 def free() -> int:
     """A port that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def draw_a_layout(tab: Tab) -> None:

@@ -223,9 +223,9 @@ def stopped(hour: Hour) -> None:
 
 def watched(hour: Hour) -> None:
     """The user interface: asked for a run, which ends well, and stopped."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     command = f"make ui PORT={port}"
     print(f"   $ {command} &", flush=True)
     process = hour.started(command)
@@ -261,8 +261,8 @@ def watched(hour: Hour) -> None:
         for line in process.stdout:
             print(f"     {line.rstrip()}", flush=True)
         process.wait(60)
-    with socket.socket() as one:
-        if one.connect_ex(("127.0.0.1", port)) == 0:
+    with socket.socket() as listener:
+        if listener.connect_ex(("127.0.0.1", port)) == 0:
             raise Failed("the server outlives `make ui`")
 
 
@@ -295,11 +295,11 @@ class Server:
     def until(self, answer: Callable[[], Any], what: str) -> Any:
         """The first answer that is one."""
         begun = time.monotonic()
-        while (found := answer()) is None:
+        while (reply := answer()) is None:
             if time.monotonic() - begun > PATIENCE:
                 raise Failed(f"{what} did not come")
             time.sleep(1)
-        return found
+        return reply
 
     def _answer(self, request: Request) -> Any:
         with urlopen(request, timeout=300) as reply:
