@@ -51,8 +51,10 @@ def run(
     params: Params,
 ) -> dict[str, int]:
     """From all tables of a split to one, in the order of the images and then of their instances."""
-    its = packs.of(images=images, given=given, instances=instances, masks=masks, captions=captions, strokes=strokes)
-    makes = [(pack.name, pack.digest, partial(annotate, parts=pack.parts, params=params)) for pack in its]
+    all_packs = packs.of(
+        images=images, given=given, instances=instances, masks=masks, captions=captions, strokes=strokes
+    )
+    makes = [(pack.name, pack.digest, partial(annotate, parts=pack.parts, params=params)) for pack in all_packs]
     to = Outputs({"annotated": annotated}, ledger, packs.place(annotated))
     none = {"instances": 0, "kept": 0, "dropped": 0, "pictures_without_instances": 0}
     return {**none, **packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work)}

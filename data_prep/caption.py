@@ -12,7 +12,7 @@ from pydantic import PositiveInt, field_validator
 from data_prep.annotators import instances as instances_of
 from data_prep.annotators.crops import Crops, ModelParams
 from data_prep.annotators.instances import Instance, WithInstances
-from data_prep.columns import CAPTIONS, GIVEN, GIVEN_CAPTIONED
+from data_prep.columns import CAPTIONS, GIVEN_CAPTIONED
 from instdiff import stage
 from instdiff.files import tables
 from instdiff.files.provenance import fingerprint
@@ -57,15 +57,16 @@ class Template:
     def __init__(self, template: str, given: Path) -> None:
         self._template = template
         self._needs = [name for _, name, _, _ in Formatter().parse(template) if name]
-        self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
+        self._rows = instances_of.given_by(given)
 
     def caption(self, batch: Sequence[Instance]) -> list[tuple[str, str] | Failure]:
         """The template, filled for each instance."""
         return [self._filled(instance) for instance in batch]
 
     def _filled(self, instance: Instance) -> tuple[str, str] | Failure:
-        row: dict[Any, Any] = self._rows.get((instance.picture.key, instance.index), {})
-        words = {"colour": row.get("colour"), "texture": row.get("texture"), "category": instance.category}
+        row = self._rows.get((instance.picture.key, instance.index))
+        colour, texture = (row["colour"], row["texture"]) if row else (None, None)
+        words = {"colour": colour, "texture": texture, "category": instance.category}
         for name in self._needs:
             if words[name] is None:
                 return Failure(f"no_{name}", f"the template needs a {name} and the source gives none")
@@ -127,11 +128,13 @@ def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, captions: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to captions; one row an instance, its caption null where none could be made."""
-    its = packs.of(images=images, given=given, instances=instances)
+    all_packs = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.model is None else [fingerprint(params.model.weights)]
     digest = resume.digest(__name__, params, *weights)
     todo, annotate = partial(instances_of.of_pack, pictures=pictures), partial(caption, params=params, digest=digest)
-    return packs.annotated(its, todo, annotate, Output(captions, CAPTIONS, ledger, "caption"), digest, params.work)
+    return packs.annotated(
+        all_packs, todo, annotate, Output(captions, CAPTIONS, ledger, "caption"), digest, params.work
+    )
 
 
 if __name__ == "__main__":

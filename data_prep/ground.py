@@ -94,12 +94,12 @@ def pictures_of(pack: Pack, pictures: Path) -> list[Picture]:
 
 def run(*, pictures: Path, images: Path, given: Path, instances: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From images to instances; a picture in which nothing was found is a row of the ledger."""
-    its = packs.of(images=images, given=given)
+    all_packs = packs.of(images=images, given=given)
     weights = [] if params.detector is None else [fingerprint(path) for path in params.detector.weight_paths()]
     digest = resume.digest(__name__, params, *weights)
     todo, annotate = partial(pictures_of, pictures=pictures), partial(ground, params=params, digest=digest)
     to = Output(instances, INSTANCES, ledger)
-    return {"pictures": packs.num_rows(images), **packs.annotated(its, todo, annotate, to, digest, params.work)}
+    return {"pictures": packs.num_rows(images), **packs.annotated(all_packs, todo, annotate, to, digest, params.work)}
 
 
 if __name__ == "__main__":

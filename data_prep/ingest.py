@@ -127,7 +127,7 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
         ]
         todo[split] = packs.jobs(makes, f"{digest} {split}", to[split])
         packs.take_over(todo[split], to[split])
-    packs.make_all([job for its in todo.values() for job in its], source.work)
+    packs.make_all([job for of_split in todo.values() for job in of_split], source.work)
     if not isinstance(source, Scenes):
         try:
             _refuse_nothing_taken(todo, source.val is None)
@@ -135,8 +135,8 @@ def run(*, pictures: Path, images: Path, given: Path, ledger: Path, params: Para
             atomic.remove(packs.place(images))  # or the next run would believe the failures of this one
             raise
     counts: dict[str, int] = {}
-    for split, its in todo.items():
-        counted = {"pictures": 0, "instances": 0, **packs.gather(its, to[split])}
+    for split, of_split in todo.items():
+        counted = {"pictures": 0, "instances": 0, **packs.gather(of_split, to[split])}
         counts |= {f"{split}_{name}": count for name, count in counted.items()}
     atomic.remove(packs.place(images))
     for folder in (pictures, images, given, ledger):
@@ -157,10 +157,10 @@ def _refuse_nothing_taken(splits: Mapping[str, Sequence[Job]], together: bool) -
     `together`: both splits are of one source.
     """
     sources = [[*splits["train"], *splits["val"]]] if together else list(splits.values())
-    for its in sources:
-        if any(packs.note_of(job)["counts"].get("pictures") for job in its):
+    for of_source in sources:
+        if any(packs.note_of(job)["counts"].get("pictures") for job in of_source):
             continue
-        whole = [row for job in its for row in packs.ledger_of(job).to_pylist() if row["index"] == -1]
+        whole = [row for job in of_source for row in packs.ledger_of(job).to_pylist() if row["index"] == -1]
         reason, count = Counter(str(row["reason"]) for row in whole).most_common(1)[0]
         detail = next(row["detail"] for row in whole if row["reason"] == reason)
         raise ValueError(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from PIL import Image
 from data_prep.columns import PICTURES
 from data_prep.exchange.sample import Sample
 from instdiff.data import shards
-from instdiff.data.index import INDEX_FILE, Index
+from instdiff.data.index import INDEX_FILE, Index, IndexRow
 from instdiff.files import tables
 from instdiff.files.texts import one_line
 from instdiff.layouts import from_tables
@@ -151,7 +151,7 @@ class Shards:
     def _index(self) -> Index:
         return Index(self.folder / INDEX_FILE)
 
-    def _sample(self, row: dict[str, Any]) -> Sample:
+    def _sample(self, row: IndexRow) -> Sample:
         stored = shards.read_one(self.folder, row)
         try:
             with Image.open(io.BytesIO(stored.picture)) as image:

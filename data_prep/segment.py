@@ -11,9 +11,8 @@ from pydantic import PositiveInt
 
 from data_prep.annotators import instances as instances_of
 from data_prep.annotators.instances import Instance, WithInstances
-from data_prep.columns import GIVEN, MASKS
+from data_prep.columns import MASKS
 from instdiff import stage
-from instdiff.files import tables
 from instdiff.files.provenance import fingerprint
 from instdiff.layouts import geometry, masks
 from instdiff.layouts.masks import Mask
@@ -57,7 +56,7 @@ class FromSource:
     """Takes the source's own word for it."""
 
     def __init__(self, given: Path) -> None:
-        self._rows = {(row["key"], row["index"]): row for row in tables.read(given, GIVEN).to_dict("records")}
+        self._rows = instances_of.given_by(given)
 
     def segment(self, batch: Sequence[WithInstances]) -> list[list[Segment | Failure] | Failure]:
         """The source's mask of each instance, if it gave one with that box."""
@@ -65,7 +64,7 @@ class FromSource:
 
     def _mask(self, instance: Instance) -> Segment | Failure:
         picture = instance.picture
-        row: dict[Any, Any] | None = self._rows.get((picture.key, instance.index))
+        row = self._rows.get((picture.key, instance.index))
         if row is None or row["box"] is None or tuple(row["box"]) != instance.box:
             return Failure("not_given", "the source has no instance with this number and box")
         if row["mask"] is None:
@@ -160,11 +159,11 @@ def run(
     *, pictures: Path, images: Path, given: Path, instances: Path, masks: Path, ledger: Path, params: Params
 ) -> dict[str, int]:
     """From instances to masks; one row an instance, its mask null where none could be made."""
-    its = packs.of(images=images, given=given, instances=instances)
+    all_packs = packs.of(images=images, given=given, instances=instances)
     weights = [] if params.weights is None else [fingerprint(params.weights)]
     digest = resume.digest(__name__, params, *weights)
     todo, annotate = partial(instances_of.of_pack, pictures=pictures), partial(segment, params=params, digest=digest)
-    return packs.annotated(its, todo, annotate, Output(masks, MASKS, ledger, "mask"), digest, params.work)
+    return packs.annotated(all_packs, todo, annotate, Output(masks, MASKS, ledger, "mask"), digest, params.work)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ class Params(Strict):
 
 def run(*, pictures: Path, images: Path, annotated: Path, shards: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From pictures, images and annotated to shards and their index, in the order of images."""
-    its = packs.of(images=images, annotated=annotated)
+    all_packs = packs.of(images=images, annotated=annotated)
     makes = [
         (pack.name, pack.digest, partial(shard, tar=pictures / f"{pack.name}.tar", parts=pack.parts, params=params))
-        for pack in its
+        for pack in all_packs
     ]
     to = Outputs({"shards": shards}, ledger, packs.place(shards))
     counts = packs.update(packs.jobs(makes, resume.digest(__name__, params), to), to, params.work, _join_indices)

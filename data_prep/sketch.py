@@ -43,11 +43,11 @@ class Masked(NamedTuple):
 
 def run(*, images: Path, masks: Path, strokes: Path, ledger: Path, params: Params) -> dict[str, int]:
     """From masks to strokes; one row an instance, null where there is no mask to draw from."""
-    its = packs.of(images=images, masks=masks)
+    all_packs = packs.of(images=images, masks=masks)
     to = Output(strokes, STROKES, ledger)
     digest = resume.digest(__name__, params)
     sketch_packs = partial(sketch_pack, params=params)
-    counts = packs.annotated(its, masked_in, sketch_packs, to, digest, params.work, count=with_strokes)
+    counts = packs.annotated(all_packs, masked_in, sketch_packs, to, digest, params.work, count=with_strokes)
     return {**with_strokes([]), **{name: count for name, count in counts.items() if name != "failed"}}
 
 

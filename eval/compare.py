@@ -31,7 +31,6 @@ from instdiff.layouts import html
 from instdiff.options import SEED, Parser, whole
 
 TEMPLATE = Path(__file__).parent / "pages" / "compare.html.j2"
-SCORES, GENERATED, REAL_PICTURES = Path("data/scores"), Path("data/generated"), Path("data/pictures/val")
 MAX_SIDE, LINE = 320, (255, 60, 60)  # pixels a side of a picture shown; of the box in it
 
 
@@ -82,7 +81,7 @@ def sorted_differences(metrics: Sequence[Difference]) -> SortedDifferences:
 def main(arguments: Sequence[str]) -> None:
     """Compare two results, row by row."""
     args = parser().parse_args(arguments)
-    with _side(args.a, args.row) as rows_a, _side(args.b, args.row) as rows_b:
+    with _side(args.a, args) as rows_a, _side(args.b, args) as rows_b:
         rows = [_compared(name, a, b, args) for name, a, b in _paired(rows_a, rows_b)]
         for compared in rows:
             show(compared, whole=args.all)
@@ -204,32 +203,32 @@ def _paired(rows_a: Rows, rows_b: Rows) -> Iterator[tuple[str, list[Seed], list[
 
 
 @contextmanager
-def _side(argument: str, only: str | None) -> Iterator[Rows]:
+def _side(argument: str, args: argparse.Namespace) -> Iterator[Rows]:
     """The rows of A or B, each with its seeds."""
     with ExitStack() as stack:
         rows: Rows = {}
         for where in [argument] if Path(argument).exists() else argument.split(","):
-            for name, seeds in stack.enter_context(_rows_at(where, only)).items():
+            for name, seeds in stack.enter_context(_rows_at(where, args)).items():
                 rows.setdefault(name, []).extend(seeds)
         yield rows
 
 
 @contextmanager
-def _rows_at(where: str, only: str | None) -> Iterator[Rows]:
+def _rows_at(where: str, args: argparse.Namespace) -> Iterator[Rows]:
     """The rows of one folder or revision."""
     folder = Path(where)
     if (folder / "metrics.json").is_file():
         yield _rows([(folder.resolve().name, folder, folder / "pictures")])
     elif folder.is_dir():
         rows = sorted(path.parent for path in folder.glob("*/metrics.json"))
-        yield _chosen(where, _rows([(path.name, path, path / "pictures") for path in rows]), only)
+        yield _chosen(where, _rows([(path.name, path, path / "pictures") for path in rows]), args.row)
     else:
         with TemporaryDirectory() as scratch:
-            scores = _of_revision(where, SCORES, Path(scratch))
+            scores = _of_revision(where, args.scores, Path(scratch))
             rows = sorted(path.parent for path in scores.glob("*/metrics.json"))
-            named = _chosen(where, _rows([(path.name, path, Path(scratch) / path.name) for path in rows]), only)
+            named = _chosen(where, _rows([(path.name, path, Path(scratch) / path.name) for path in rows]), args.row)
             for name in named:
-                source = REAL_PICTURES if name == row.REAL else GENERATED / name
+                source = args.real if name == row.REAL else args.drawn / name
                 _of_revision(where, source, Path(scratch), name)
             yield named
 
@@ -307,6 +306,9 @@ def parser() -> Parser:
     add = options.add_argument
     add("a", help="a folder of scores, an experiment or a commit; several with commas between them are seeds")
     add("b", help="the same, to hold against it")
+    add("--scores", type=Path, default=Path("data/scores"), help="where a revision has them, a folder a row")
+    add("--drawn", type=Path, default=Path("data/generated"), help="where a revision has its pictures, a folder a row")
+    add("--real", type=Path, default=Path("data/pictures/val"), help="where a revision has the real pictures")
     add("--row", help="compare this row alone")
     add("--pictures", type=Path, nargs=2, help="those of A and B (seeds: folders in them); a revision brings its own")
     add("--all", action="store_true", help="print also what differs within bounds that hold 0")

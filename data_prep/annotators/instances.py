@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-from data_prep.columns import INSTANCES, PICTURES
+from data_prep.columns import GIVEN, INSTANCES, PICTURES
 from instdiff.files import tables
 from instdiff.schema import Box
 from instdiff.work.outcomes import Failure
@@ -24,6 +24,18 @@ class Instance:
     index: int
     category: str | None
     box: Box
+
+
+class GivenRow(TypedDict):
+    """A row of GIVEN: what the source says of an instance; None is "not given"."""
+
+    key: str
+    index: int
+    category: str | None
+    box: Sequence[float] | None
+    mask: str | None
+    colour: str | None
+    texture: str | None
 
 
 class WithInstances(NamedTuple):
@@ -48,6 +60,12 @@ def of_pack(pack: Pack, pictures: Path) -> list[WithInstances]:
     images = tables.read(pack.parts["images"], PICTURES)
     rows = tables.rows_of(tables.read(pack.parts["instances"], INSTANCES))
     return with_instances(pictures_of_pack(pictures / f"{pack.name}.tar", images), rows)
+
+
+def given_by(path: Path) -> dict[tuple[str, int], GivenRow]:
+    """The rows of a GIVEN table by the picture's key and the instance's index."""
+    rows: list[GivenRow] = tables.arrow(path, GIVEN).to_pylist()
+    return {(row["key"], row["index"]): row for row in rows}
 
 
 def with_instances(pictures: Sequence[Picture], rows: Mapping[str, Sequence[Row]]) -> list[WithInstances]:

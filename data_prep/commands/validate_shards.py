@@ -5,11 +5,12 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from PIL import Image
 
+from instdiff.data.index import INDEX, IndexRow
 from instdiff.data.shards import Sample, read_index, read_one
 from instdiff.layouts import masks
 from instdiff.layouts.formats import POINT_FORMATS, points_of
@@ -46,9 +47,9 @@ def faults(folder: Path) -> Iterator[str]:
     for name in sorted(listed - on_disk):
         yield f"{folder / name}: in the index, but not there"
     there = index[index["shard"].isin(on_disk)]
-    for shard, its in there.groupby("shard", sort=False):
-        yield from _of_tar(folder / str(shard), its)
-    rows = there.to_dict("records")
+    for shard, rows_of_shard in there.groupby("shard", sort=False):
+        yield from _of_tar(folder / str(shard), rows_of_shard)
+    rows = pa.Table.from_pandas(there, INDEX, preserve_index=False).to_pylist()
     for row in track(rows, len(rows), "samples"):
         yield from _of_sample(folder, row)
 
@@ -66,7 +67,7 @@ def _of_tar(path: Path, rows: pd.DataFrame) -> Iterator[str]:
             yield f"{path}: goes on after the last sample of the index"
 
 
-def _of_sample(folder: Path, row: dict[Any, Any]) -> Iterator[str]:
+def _of_sample(folder: Path, row: IndexRow) -> Iterator[str]:
     where = f"{folder / row['shard']}: {row['key']}"
     try:
         sample = read_one(folder, row)

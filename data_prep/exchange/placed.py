@@ -88,10 +88,10 @@ class Polygons:
         ]
         region = coco.Region(bbox=[0.0, 0.0, 0.0, 0.0], segmentation=scaled)
         coco.check(region, height, width)
-        drawn = coco.run_lengths(region, height, width)
-        if drawn is None:
+        run_lengths = coco.run_lengths(region, height, width)
+        if run_lengths is None:
             raise ValueError("its polygons have fewer than three points")
-        return drawn
+        return run_lengths
 
 
 def picture(url: str) -> Image.Image:

@@ -43,7 +43,7 @@ def read(path: str) -> list[Record]:
             places[stem] = list(_entities(urls.text(url, ".bbox file"), url))
         except ValueError as error:
             wrong[stem] = Failure("bad_record", str(error))
-    mask_files = {place.mask for its in places.values() for place in its if isinstance(place, Place)}
+    mask_files = {place.mask for of_picture in places.values() for place in of_picture if isinstance(place, Place)}
     pictures = [url for url in files if urls.suffix(url) in SUFFIXES and MaskPicture(url) not in mask_files]
     records: list[Record] = []
     for url in pictures:

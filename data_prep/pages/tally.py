@@ -99,7 +99,9 @@ class Tally:
         ends = np.concatenate([borders, [len(order)]])
         starts = np.concatenate([[0], borders])
         several = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > 1]
-        return sorted((sorted(order[start:end].tolist()) for start, end in several), key=lambda its: (-len(its), its))
+        return sorted(
+            (sorted(order[start:end].tolist()) for start, end in several), key=lambda places: (-len(places), places)
+        )
 
     def _draw(self, start: int, keys: Sequence[str], instances: pd.DataFrame) -> None:
         draws = {key: (-derive(self._seed, "look", key), start + place) for place, key in enumerate(keys)}

@@ -42,8 +42,8 @@ def files(path: str, kinds: str) -> list[str]:
     if not system.isdir(place):
         what = f"is a file, and not of a kind that is read ({kinds})" if system.exists(place) else "no such folder"
         raise ValueError(f"{path}: {what}")
-    found = (named(system, one, path) for one in sorted(system.find(place)))
-    return [url for url in found if not is_hidden(relative(url, path))]
+    urls = (named(system, name, path) for name in sorted(system.find(place)))
+    return [url for url in urls if not is_hidden(relative(url, path))]
 
 
 def is_hidden(name: str) -> bool:
@@ -54,10 +54,10 @@ def is_hidden(name: str) -> bool:
 def matching(path: str) -> list[str]:
     """The files of a pattern, sorted."""
     system, place = fsspec.url_to_fs(path)
-    found = [named(system, one, path) for one in sorted(system.glob(place))]
-    if not found:
+    urls = [named(system, name, path) for name in sorted(system.glob(place))]
+    if not urls:
         raise ValueError(f"{path}: no such tar")
-    return found
+    return urls
 
 
 def named(system: Any, place: str, like: str) -> str:

@@ -31,7 +31,7 @@ def read(paths: Sequence[Path]) -> Reading:
 def _case(image: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]], path: Path) -> Case:
     instances = []
     for row in sorted(rows, key=lambda row: int(row["index"])):
-        placed = from_tables.instance(dict(row), image["height"], image["width"])
+        placed = from_tables.instance(row, image["height"], image["width"])
         if placed.box is None or placed.category is None:
             raise ValueError(f"{path}: instance {row['index']} of {image['key']!r} has no box or no category")
         benchmark_files.box(placed.box, f"{path}: instance {row['index']} of {image['key']!r}")

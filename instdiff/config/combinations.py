@@ -57,16 +57,17 @@ def unjudged(values: Mapping[str, Any]) -> Iterator[str]:
     classes = Path(str(values.get("shipped"))) / "detector" / "classes.json"
     if not classes.is_file():
         return
-    known = set(read_json(classes)["classes"])
+    vocabulary = set(read_json(classes)["classes"])
     for split in ("train", "val"):
         files = ingest.get(split)
         path = Path(str(files.get("instances"))) if isinstance(files, Mapping) else None
         if path is None or not path.is_file() or path.stat().st_size > MAX_BYTES:
             continue
-        if unknown := sorted(_used(read_json(path)) - known):
+        if unknown := sorted(_used(read_json(path)) - vocabulary):
             yield (
-                f"ingest.{split}.instances: {path}: the detector that judges knows {', '.join(sorted(known))}, and not "
-                f"{_listed(unknown)}: choose detect.finder=grounding_dino, or shipped=FOLDER with a detector that does"
+                f"ingest.{split}.instances: {path}: the detector that judges knows {', '.join(sorted(vocabulary))}, "
+                f"and not {_listed(unknown)}: choose detect.finder=grounding_dino, or shipped=FOLDER with a detector "
+                "that does"
             )
 
 

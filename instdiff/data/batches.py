@@ -116,12 +116,12 @@ class Batches:
 
     @property
     def _weights(self) -> tuple[float, ...]:
-        return tuple(one.weight for one in self.source.sets)
+        return tuple(sample_set.weight for sample_set in self.source.sets)
 
     @property
     def _shown(self) -> tuple[int, ...]:
         """Samples of each set, without those that are held out."""
-        sizes = np.array([sum(one.sizes) for one in self.source.sets])
+        sizes = np.array([sum(sample_set.sizes) for sample_set in self.source.sets])
         left = sizes.sum() - self.held_out
         return tuple(np.clip(left - (sizes.cumsum() - sizes), 0, sizes).tolist())
 
@@ -154,14 +154,14 @@ class Batches:
         places = np.arange(step * how.batch_size, (step + 1) * how.batch_size)
         set_B, before_B = order.mixed(self.seed, self._weights, places)
         chosen_B, first = np.empty_like(places), 0
-        for number, (its, shown) in enumerate(zip(sets, self._shown, strict=True)):
+        for number, (sample_set, shown) in enumerate(zip(sets, self._shown, strict=True)):
             own = set_B == number
             if how.order == "anywhere":
                 chosen_B[own] = first + draw.integers(shown, size=own.sum())
             else:
-                in_set = order.in_epochs(self.seed, number, its.sizes, how.window, shown, before_B[own])
+                in_set = order.in_epochs(self.seed, number, sample_set.sizes, how.window, shown, before_B[own])
                 chosen_B[own] = first + in_set
-            first += sum(its.sizes)
+            first += sum(sample_set.sizes)
         return chosen_B
 
     def _described(self, gathered: Gathered, draw: np.random.Generator, share: slice) -> Conditions:

@@ -92,8 +92,10 @@ class ShardIndex:
 
     def __init__(self, where: Sequence[ShardSet]) -> None:
         self.where = tuple(where)
-        self.indices = [one.shards.read(INDEX_FILE, Index) for one in where]
-        self.sets = tuple(SampleSet(index.sizes, one.weight) for index, one in zip(self.indices, where, strict=True))
+        self.indices = [shard_set.shards.read(INDEX_FILE, Index) for shard_set in where]
+        self.sets = tuple(
+            SampleSet(index.sizes, shard_set.weight) for index, shard_set in zip(self.indices, where, strict=True)
+        )
         self.starts = np.cumsum([0, *map(len, self.indices)])  # of each set
 
     def __len__(self) -> int:
@@ -156,13 +158,15 @@ class FromShards(ShardIndex):
 def empty_of(where: Sequence[ShardSet]) -> embeddings.Empty:
     """The empty text of all sets; ValueError where encoders or rules of one are others than those of the first."""
     first, *others = (
-        one.embeddings.read(embeddings.EMPTY_FILE, lambda path: embeddings.read_empty(path.parent)) for one in where
+        shard_set.embeddings.read(embeddings.EMPTY_FILE, lambda path: embeddings.read_empty(path.parent))
+        for shard_set in where
     )
-    for one, empty in zip(where[1:], others, strict=True):
+    for shard_set, empty in zip(where[1:], others, strict=True):
         same = torch.equal(empty.prompt_LD, first.prompt_LD) and torch.equal(empty.phrase_D, first.phrase_D)
         if not same or empty.rule != first.rule:
             raise ValueError(
-                f"{one.embeddings}: texts were embedded by other encoders or rules than those of {where[0].embeddings}"
+                f"{shard_set.embeddings}: texts were embedded by other encoders or rules than those of "
+                f"{where[0].embeddings}"
             )
     return first
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,17 @@ BATCHES = 64  # of which a process remembers where they lie
 DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # what Arrow says of a file with other bytes
 
 
+class IndexRow(TypedDict):
+    """A row of INDEX."""
+
+    shard: str
+    key: str
+    num_instances: int
+    offset: int
+    size: int
+    sha256: bytes
+
+
 class Index:
     """The samples of a folder by their number, counted over all shards."""
 
@@ -39,7 +50,7 @@ class Index:
         self.path, self._alone = path, Lock()  # threads may read, and Arrow does not say that its readers are safe
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-            its = [self._file.get_batch(shard) for shard in range(self._file.num_record_batches)]
+            batches = [self._file.get_batch(shard) for shard in range(self._file.num_record_batches)]
             names = self._file.schema.names
         except FileNotFoundError:
             raise
@@ -48,8 +59,8 @@ class Index:
         if not self._file.schema.equals(INDEX):
             raise ValueError(f"{path}: columns are {names}, expected {INDEX.names} of an index")
         self._batch = lru_cache(maxsize=BATCHES)(self._checked)
-        self.shards = tuple(self._name(batch) for batch in its)
-        self.sizes = tuple(int(batch.num_rows) for batch in its)
+        self.shards = tuple(self._name(batch) for batch in batches)
+        self.sizes = tuple(int(batch.num_rows) for batch in batches)
         self.starts = np.cumsum([0, *self.sizes])
 
     def __len__(self) -> int:
@@ -63,15 +74,16 @@ class Index:
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
         return shard, number - int(self.starts[shard])
 
-    def row(self, number: int) -> dict[str, Any]:
+    def row(self, number: int) -> IndexRow:
         """A sample's row."""
         shard, place = self.place(number)
         batch = self._batch(shard)
-        return {name: batch[name][place].as_py() for name in INDEX.names}
+        row: IndexRow = batch.slice(place, 1).to_pylist()[0]
+        return row
 
-    def rows(self, shard: int) -> list[dict[str, Any]]:
+    def rows(self, shard: int) -> list[IndexRow]:
         """The rows of a shard."""
-        rows: list[dict[str, Any]] = self._batch(shard).to_pylist()
+        rows: list[IndexRow] = self._batch(shard).to_pylist()
         return rows
 
     def column(self, shard: int, name: str) -> pa.Array:

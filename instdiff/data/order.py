@@ -32,8 +32,8 @@ def mixed(seed: int, weights: tuple[float, ...], places: Numbers) -> tuple[Numbe
     cycles, within = np.divmod(places, CYCLE)
     for cycle in np.unique(cycles):
         here = cycles == cycle
-        its, ranks = _cycle(seed, int(cycle), weights)
-        sets[here] = its[within[here]]
+        set_at, ranks = _cycle(seed, int(cycle), weights)
+        sets[here] = set_at[within[here]]
         before[here] = cycle * quotas(weights)[sets[here]] + ranks[within[here]]
     return sets, before
 
@@ -65,11 +65,12 @@ def in_epochs(seed: int, number: int, sizes: tuple[int, ...], window: int, every
         here = epochs == epoch
         ends = _windows(seed, number, int(epoch), sizes, window, every)[1]
         windows = np.searchsorted(ends, within[here], side="right")
-        its = np.empty_like(windows)
-        for one in np.unique(windows):
-            mixed = _window(seed, number, int(epoch), sizes, window, every, int(one))
-            its[windows == one] = mixed[within[here][windows == one] - (ends[one] - len(mixed))]
-        samples[here] = its
+        numbers = np.empty_like(windows)
+        for place in np.unique(windows):
+            inside = windows == place
+            in_window = _window(seed, number, int(epoch), sizes, window, every, int(place))
+            numbers[inside] = in_window[within[here][inside] - (ends[place] - len(in_window))]
+        samples[here] = numbers
     return samples
 
 

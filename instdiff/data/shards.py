@@ -20,7 +20,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from instdiff.data.index import INDEX_FILE, Index
+from instdiff.data.index import INDEX_FILE, Index, IndexRow
 from instdiff.layouts import from_tables
 from instdiff.layouts.formats import LOCATION_FORMATS
 from instdiff.schema import Instance, Layout, Point
@@ -63,7 +62,7 @@ def read_index(folder: Path) -> pd.DataFrame:
     return table
 
 
-def read_one(folder: Path, row: dict[Any, Any]) -> Sample:
+def read_one(folder: Path, row: IndexRow) -> Sample:
     """The sample of one row of the index."""
     with (folder / row["shard"]).open("rb") as tar:
         tar.seek(row["offset"])
@@ -120,7 +119,7 @@ def _grid(instance: Instance) -> NDArray[np.float64]:
     return np.array([width, height]) * 2.0**halvings
 
 
-def _read(data: bytes, row: dict[Any, Any], folder: Path) -> Sample:
+def _read(data: bytes, row: IndexRow, folder: Path) -> Sample:
     where = f"{folder / row['shard']}: {row['key']}"
     if hashlib.sha256(data).digest() != row["sha256"]:
         raise ValueError(f"{where}: the bytes are not those the index was made for")

@@ -54,7 +54,7 @@ def stores(shards_in: Path, embeddings_in: Path, data: Data) -> list[ShardSet]:
         return [_there(data.url, "", 1.0, data)]
     if not data.mixture:
         return [ShardSet(Store(shards_in), Store(embeddings_in))]
-    return [_there(one.url, f"{name}-", one.weight, data) for name, one in data.mixture.items()]
+    return [_there(source.url, f"{name}-", source.weight, data) for name, source in data.mixture.items()]
 
 
 def _there(url: str, name: str, weight: float, data: Data) -> ShardSet:
@@ -72,11 +72,11 @@ def _there(url: str, name: str, weight: float, data: Data) -> ShardSet:
 
 def refuse_without_instances(where: Sequence[ShardSet]) -> None:
     """ValueError where no sample of a set has an instance: nothing of it teaches where things are."""
-    for one in where:
-        index = one.shards.read(INDEX_FILE, Index)
+    for shard_set in where:
+        index = shard_set.shards.read(INDEX_FILE, Index)
         if not any((index.column(shard, "num_instances").to_numpy() > 0).any() for shard in range(len(index.shards))):
             raise ValueError(
-                f"{one.shards}: none of its {len(index)} samples has an instance to learn from: "
+                f"{shard_set.shards}: none of its {len(index)} samples has an instance to learn from: "
                 "data/stats/annotate-train.json counts why they were dropped"
             )
 
@@ -104,13 +104,13 @@ def in_memory(where: Sequence[ShardSet], sizes: UniFusionConfig, compat: Compat 
     layouts: list[Layout] = []
     parts: list[embeddings.Embedded] = []
     sets = []
-    for one in where:
-        its = [sample.layout for sample in shards.read(one.shards.folder)]
-        embedded = list(embeddings.read(one.embeddings.folder))
-        if [layout.key for layout in its] != [key for part in embedded for key in part.keys]:
-            raise ValueError(f"{one.shards}: the embeddings were made for other shards")
-        sets.append(SampleSet(tuple(len(part.keys) for part in embedded), one.weight))
-        layouts += its
+    for shard_set in where:
+        layouts_of_set = [sample.layout for sample in shards.read(shard_set.shards.folder)]
+        embedded = list(embeddings.read(shard_set.embeddings.folder))
+        if [layout.key for layout in layouts_of_set] != [key for part in embedded for key in part.keys]:
+            raise ValueError(f"{shard_set.shards}: the embeddings were made for other shards")
+        sets.append(SampleSet(tuple(len(part.keys) for part in embedded), shard_set.weight))
+        layouts += layouts_of_set
         parts += embedded
     return InMemory(layouts, parts, tuple(sets), empty_of(where), sizes, compat)
 
@@ -124,8 +124,8 @@ def fingerprint(folder: Path, data: Data) -> str:
 
 def identity(where: Sequence[ShardSet], encoders: Encoders, data: Data) -> list[Path | str]:
     """What a run's checkpoints belong to: what is in the folders that it reads; addresses are among its parameters."""
-    here = [one for one in where if one.shards.url is None]
-    read: list[Path | str] = [fingerprint(one.shards.folder, data) for one in here]
+    here = [shard_set for shard_set in where if shard_set.shards.url is None]
+    read: list[Path | str] = [fingerprint(shard_set.shards.folder, data) for shard_set in here]
     if data.source == "pictures":
         return [*read, "\n".join(map(provenance.of_folder, encoders))]
-    return [*read, *(fingerprint(one.embeddings.folder, data) for one in here)]
+    return [*read, *(fingerprint(shard_set.embeddings.folder, data) for shard_set in here)]

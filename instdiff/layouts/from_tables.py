@@ -1,5 +1,6 @@
 """Layouts from tables, and as JSON values."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def from_tables(images: pd.DataFrame, annotated: pd.DataFrame) -> list[Layout]:
     ]
 
 
-def instance(row: dict[Any, Any], height: int, width: int) -> Instance:
+def instance(row: Mapping[str, Any], height: int, width: int) -> Instance:
     """One row of the ANNOTATED table; what is null there is None here."""
     locations = {
         entry.name: _location(entry.kind, row[entry.name], (height, width))

@@ -41,8 +41,8 @@ class Sam2:
         ready_B3SS = ready.pixel_values.to(self._model.device, self._model.dtype)
         scales = self._model.get_image_embeddings(ready_B3SS)
         return [
-            self._filled([scale[place : place + 1] for scale in scales], picture.shape[:2], its)
-            for place, (picture, its) in enumerate(zip(pixels, boxes, strict=True))
+            self._filled([scale[place : place + 1] for scale in scales], picture.shape[:2], boxes_N)
+            for place, (picture, boxes_N) in enumerate(zip(pixels, boxes, strict=True))
         ]
 
     def _filled(

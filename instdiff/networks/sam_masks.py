@@ -81,11 +81,15 @@ class SegmentAnything:
             self._dtype
         )
         embeddings_BDhw = self._sam.image_encoder(ready_BCSS)
-        edges_M4 = torch.cat([self._edges(its, picture.shape[:2]) for its, picture in zip(boxes, pixels, strict=True)])
-        owners_M = torch.tensor([number for number, its in enumerate(boxes) for _ in its], device=edges_M4.device)
+        edges_M4 = torch.cat(
+            [self._edges(boxes_N, picture.shape[:2]) for boxes_N, picture in zip(boxes, pixels, strict=True)]
+        )
+        owners_M = torch.tensor(
+            [number for number, boxes_N in enumerate(boxes) for _ in boxes_N], device=edges_M4.device
+        )
         together = zip(owners_M.split(self._max_boxes), edges_M4.split(self._max_boxes), strict=True)
         answers = [networks.decoded(self._sam, embeddings_BDhw[owner_N], edges_N4) for owner_N, edges_N4 in together]
-        counts = [len(its) for its in boxes]
+        counts = [len(boxes_N) for boxes_N in boxes]
         logits, scores = (torch.cat(some).float().split(counts) for some in zip(*answers, strict=True))
         return [
             list(

@@ -332,7 +332,31 @@ def test_a_row_that_stands_on_one_side_alone_is_refused(
 
 def test_every_option_is_among_those_tried() -> None:
     options = {(action.option_strings or [action.dest])[-1] for action in compare.parser()._actions}
-    assert options - {"--help"} == OPTIONS.keys()
+    assert options - {"--help", *OF_REVISIONS} == OPTIONS.keys()
+
+
+OF_REVISIONS = ["--scores", "--drawn", "--real"]
+
+
+def test_a_revision_is_asked_for_the_folders_that_are_named(
+    sides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scores").mkdir()
+    for name in ("box", row_of_table.REAL):
+        shutil.copytree(sides / "a" / "box", tmp_path / "scores" / name)
+    paths = list[tuple[str, Path]]()
+
+    def of_revision(revision: str, path: Path, scratch: Path, name: str = "scores") -> Path:
+        paths.append((revision, path))
+        return Path(shutil.copytree(tmp_path / "scores", scratch / name))
+
+    monkeypatch.setattr(compare, "_of_revision", of_revision)
+    command.main(["compare", "then", "now", *np.ravel([(name, name.strip("-")) for name in OF_REVISIONS]).tolist()])
+    expected = {Path("scores"), Path("drawn/box"), Path("real")}
+    assert {revision: {path for rev, path in paths if rev == revision} for revision in ("then", "now")} == {
+        "then": expected,
+        "now": expected,
+    }
 
 
 def test_no_number_is_cut_in_a_terminal_of_80_columns(
