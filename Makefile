@@ -40,7 +40,7 @@ $(LAVIS): | setup
 	touch $@
 
 repro: setup ## rebuild what is out of date; EXPERIMENT=name, MY=folder or OVERRIDES="train.optimisation.steps=100" choose values
-	python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(MY),'my="$(MY)"') $(OVERRIDES)
+	@python -m instdiff.config $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(MY),'my="$(MY)"') $(OVERRIDES)
 	@python -m flows.repro
 	@python -m eval.table
 	@echo "report: $(CURDIR)/report.html"
