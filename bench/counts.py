@@ -148,7 +148,9 @@ def work() -> Counts:
             "encoding": flop(lambda: vae.encode(image)),
             "weights": weights(unet, vae, text),
             "weights of the instance layers": sum(weight.numel() for weight in unet.instance_layers().values()),
-            "bytes of keys a row": sum(float(one.numel() * one.element_size()) for pair in pairs for one in pair),
+            "bytes of keys a row": sum(
+                float(tensor.numel() * tensor.element_size()) for pair in pairs for tensor in pair
+            ),
         }
 
 

@@ -71,24 +71,24 @@ def sums(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Measure."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("folder", type=Path)
-    options.add_argument("--pictures", type=int, required=True)
-    options.add_argument("--pack", type=int, default=1000)
-    options.add_argument("--more", type=int)
-    options.add_argument("--processes", type=int, default=1)
-    options.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
-    given = options.parse_args()
-    folder, tree = given.folder.resolve(), given.tree.resolve()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, required=True)
+    parser.add_argument("--pack", type=int, default=1000)
+    parser.add_argument("--more", type=int)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
+    options = parser.parse_args()
+    folder, tree = options.folder.resolve(), options.tree.resolve()
     os.environ |= {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    found = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tree, stdout=subprocess.PIPE, check=True)
-    commands = json.loads(found.stdout)
-    prepare(folder, tree, given.pictures, given.pack, given.processes)
-    measure(folder, f"{given.pictures}", commands)
-    if given.more is not None:
+    process = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tree, stdout=subprocess.PIPE, check=True)
+    commands = json.loads(process.stdout)
+    prepare(folder, tree, options.pictures, options.pack, options.processes)
+    measure(folder, f"{options.pictures}", commands)
+    if options.more is not None:
         before = sums(folder)
-        prepare(folder, tree, given.pictures + given.more, given.pack, given.processes)
-        measure(folder, f"{given.pictures} and {given.more} more", commands)
+        prepare(folder, tree, options.pictures + options.more, options.pack, options.processes)
+        measure(folder, f"{options.pictures} and {options.more} more", commands)
         after = sums(folder)
         changed = [name for name, digest in before.items() if after.get(name) != digest]
         print(f"of {len(before)} shards {len(changed)} have other bytes: {' '.join(changed)}", flush=True)

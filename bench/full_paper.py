@@ -91,7 +91,7 @@ def main(folder: Path, steps: str) -> None:
         weights(folder / "weights")
     few = ["self_test.expected={box_ap:0.5,mask_ap:0.5}", "self_test.within=1.0", f"generate.steps={steps}"]
     few += ["score.sets.features=judge", "score.sets.kid_subset_size=2", "generate.batch_size=2"]
-    given = [
+    words = [
         "--coco",
         str(folder / "coco"),
         "--weights",
@@ -102,7 +102,7 @@ def main(folder: Path, steps: str) -> None:
         "runs/full",
     ]
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "flows.paper", *given, *few], check=True)
+    subprocess.run([sys.executable, "-m", "flows.paper", *words, *few], check=True)
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     for stage, seconds in json.loads(Path("runs/full/seconds.json").read_text()).items():
         print(f"{stage}: {seconds:.0f} s")

@@ -99,16 +99,16 @@ def sampling(clock: Clock, small: bool, dtype: torch.dtype) -> Iterator[Row]:
         if clock.left() < 60 and not small:
             yield {"part": f"sampling, {instances} instances", "left out": "no time"}
             continue
-        given = plain.alone_conditions(unet, instances).to(clock.device)
-        given = given.map(lambda one: one.to(dtype) if one.is_floating_point() else one)
-        text, null = (torch.randn(n, 77, width, device=clock.device, dtype=dtype) for n in (len(given), 1))
+        layouts = plain.alone_conditions(unet, instances).to(clock.device)
+        layouts = layouts.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        text, null = (torch.randn(n, 77, width, device=clock.device, dtype=dtype) for n in (len(layouts), 1))
         noise = torch.randn(1, 4, side, side, device=clock.device)
         ends: list[Tensor] = []
         row: Row = {"part": f"sampling, PLMS {plain.STEPS}, {instances} instances, {dtype}"}
 
         def run(
             schedule: Any,
-            inputs: Any = (given, text, null, noise),
+            inputs: Any = (layouts, text, null, noise),
             into: list[Tensor] = ends,
         ) -> Callable[[], object]:
             return lambda: into.append(schedule(unet, *inputs))
@@ -131,13 +131,15 @@ def passes(clock: Clock, small: bool) -> Iterator[Row]:
     dtype = torch.float32 if small else torch.bfloat16
     unet = plain.network().to(clock.device, dtype)
     count, side = (4, 16) if small else (62, 64)
-    given = plain.alone_conditions(unet, 1).rows([0] * count).to(clock.device)
+    layouts = plain.alone_conditions(unet, 1).rows([0] * count).to(clock.device)
     text = torch.randn(count, 77, unet.config.cross_attention_dim, device=clock.device, dtype=dtype)
     x, timestep = (
         torch.randn(count, 4, side, side, device=clock.device, dtype=dtype),
         torch.full((), 500, device=clock.device),
     )
-    cached = unet.with_cached_keys(text, unet.ground(given.map(lambda o: o.to(dtype) if o.is_floating_point() else o)))
+    cached = unet.with_cached_keys(
+        text, unet.ground(layouts.map(lambda o: o.to(dtype) if o.is_floating_point() else o))
+    )
 
     def run() -> Tensor:
         out: Tensor = unet(x, timestep, cached.text_RLD, cached.grounding, cached.keys).sample
@@ -173,18 +175,18 @@ def solvers(clock: Clock, small: bool) -> Iterator[Row]:
 
     dtype = torch.float32 if small else torch.bfloat16
     unet = plain.network().to(clock.device, dtype)
-    given = plain.alone_conditions(unet, 4).to(clock.device)
-    given = given.map(lambda one: one.to(dtype) if one.is_floating_point() else one)
+    layouts = plain.alone_conditions(unet, 4).to(clock.device)
+    layouts = layouts.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
     width, side = unet.config.cross_attention_dim, 16 if small else 64
-    text, null = (torch.randn(n, 77, width, device=clock.device, dtype=dtype) for n in (len(given), 1))
+    text, null = (torch.randn(n, 77, width, device=clock.device, dtype=dtype) for n in (len(layouts), 1))
     noise, rows = (
         torch.randn(1, 4, side, side, device=clock.device),
-        torch.zeros(len(given), dtype=torch.long, device=clock.device),
+        torch.zeros(len(layouts), dtype=torch.long, device=clock.device),
     )
     for name, steps in (("plms", 50), ("dpm", 20)):
         walk = solver(scheduler(name), 4 if small else steps)
-        told = text, unet.ground(given), null, unet.ground(conditions.null(given.rows([0])))
-        denoise = guidance.with_guidance(unet, *told, guidance=7.5, max_rows=62, picture_R=rows, num_pictures=1)
+        arguments = text, unet.ground(layouts), null, unet.ground(conditions.null(layouts.rows([0])))
+        denoise = guidance.with_guidance(unet, *arguments, guidance=7.5, max_rows=62, picture_R=rows, num_pictures=1)
         opened = guidance.gates(walk.num_steps, 0.8)
 
         def run(denoise: Any = denoise, walk: Any = walk, opened: Any = opened) -> Tensor:
@@ -207,13 +209,13 @@ def training(clock: Clock, small: bool) -> Iterator[Row]:
 
     unet = plain.network().float().to(clock.device).freeze_base().train()
     side, size = (16, 2) if small else (64, 8)
-    given = plain.alone_conditions(unet, 4).rows([0] * size).to(clock.device)
+    layouts = plain.alone_conditions(unet, 4).rows([0] * size).to(clock.device)
     width = unet.config.cross_attention_dim
     latents, prompts = (
         torch.randn(size, 4, side, side, device=clock.device),
         torch.randn(size, 77, width, device=clock.device),
     )
-    batch = Batch(latents, torch.randn_like(latents), torch.full((size,), 500, device=clock.device), prompts, given)
+    batch = Batch(latents, torch.randn_like(latents), torch.full((size,), 500, device=clock.device), prompts, layouts)
     objective = Objective(unet, SimpleNamespace(masked_attention=False, compat=None, min_snr=None), (side, side))
     optimiser = torch.optim.AdamW(unet.instance_layers().values(), lr=1e-5)
     for name, half, checkpointing in (
@@ -250,7 +252,7 @@ def judges(clock: Clock, small: bool) -> Iterator[Row]:
     pictures = [np.random.default_rng(n).integers(0, 255, (side, side, 3), dtype=np.uint8) for n in range(count)]
     with private_settings():
         model = yolo("yolov8n-seg.yaml" if small else "yolov8m-seg.yaml")
-    found = Detector(model, tuple(map(str, range(80))), 64 if small else 640, 0.25, 0.6, where)
+    detector = Detector(model, tuple(map(str, range(80))), 64 if small else 640, 0.25, 0.6, where)
     big = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
     little = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPConfig(vision_config=(little if small else big) | {"image_size": 224, "patch_size": 14})
@@ -258,7 +260,7 @@ def judges(clock: Clock, small: bool) -> Iterator[Row]:
     network = inception.build().eval().requires_grad_(False).to(clock.device)
     network.fc = torch.nn.Identity()
     kinds = {
-        "detect": lambda: found.detect(pictures),
+        "detect": lambda: detector.detect(pictures),
         "judge": lambda: judge.image_features(pictures),
         "Inception": lambda: inception.Inception(network, where).image_features(pictures),
     }
@@ -274,18 +276,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", help="names of parts, e.g. passes training; by default all")
     parser.add_argument("--budget", type=float, default=450, help="seconds")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")) / "gpu.json")
-    given = parser.parse_args()
-    os.environ["INSTDIFF_BENCH"] = "small" if given.small else "full"
+    options = parser.parse_args()
+    os.environ["INSTDIFF_BENCH"] = "small" if options.small else "full"
     from instdiff.networks.device import resolve
 
-    clock = Clock(resolve(given.device), given.budget)
-    halves = (torch.float32,) if given.small else (torch.float16, torch.bfloat16)
+    clock = Clock(resolve(options.device), options.budget)
+    halves = (torch.float32,) if options.small else (torch.float16, torch.bfloat16)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        f"sampling {half}": lambda half=half: sampling(clock, given.small, half) for half in halves
+        f"sampling {half}": lambda half=half: sampling(clock, options.small, half) for half in halves
     }  # type: ignore[misc]
-    parts |= {part.__name__: lambda part=part: part(clock, given.small) for part in (passes, solvers, training, judges)}  # type: ignore[misc]
-    if given.parts:
-        parts = {name: part for name, part in parts.items() if name.split()[0] in given.parts}
+    parts |= {
+        part.__name__: lambda part=part: part(clock, options.small) for part in (passes, solvers, training, judges)
+    }  # type: ignore[misc]
+    if options.parts:
+        parts = {name: part for name, part in parts.items() if name.split()[0] in options.parts}
     rows: list[Row] = []
     for name, part in parts.items():
         try:
@@ -299,7 +303,7 @@ def main() -> None:
         except Exception as error:  # one part must not take the others with it
             rows.append({"part": name, "failed": f"{type(error).__name__}: {str(error)[:200]}"})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        given.out.write_text(json.dumps({"machine": machine(clock.device), "rows": rows}, indent=2) + "\n")
+        options.out.write_text(json.dumps({"machine": machine(clock.device), "rows": rows}, indent=2) + "\n")
     print(table(rows))
 
 

@@ -36,7 +36,7 @@ def seconds(does: Callable[[], object]) -> float:
 def in_turns(alone: Callable[[], object], together: Callable[[], object]) -> tuple[float, float]:
     """The median seconds of each, after one round that is not counted."""
     rounds = [(seconds(alone), seconds(together)) for _ in range(ROUNDS + 1)][1:]
-    return median(one for one, _ in rounds), median(one for _, one in rounds)
+    return median(first for first, _ in rounds), median(second for _, second in rounds)
 
 
 def peak() -> float:
@@ -55,20 +55,20 @@ def told(what: str, instances: int, alone: float, together: float) -> None:
 def test_segment_in_batches() -> None:
     """One at a time: segment-anything's own predictor, which embeds a picture once and is asked box by box."""
     scenes = [scene(5, number) for number in range(24)]
-    pictures = [one.picture for one in scenes]
+    pictures = [item.picture for item in scenes]
     folder = ROOT / "weights/miniature/sam"
     predictor, sam = SamPredictor(networks.load(folder)), SegmentAnything(folder, 32)
     before = peak()
     for batch_size in (1, 8, 24):
-        sam.fill(pictures[:batch_size], [[part.box for part in one.instances] for one in scenes[:batch_size]])
+        sam.fill(pictures[:batch_size], [[part.box for part in item.instances] for item in scenes[:batch_size]])
         print(f"\nsegment: {batch_size} pictures at once, {peak() - before:.0f} MB above the start")
     for times in (1, 3):  # three of a scene, and eight, as in a photograph
-        boxes = [[part.box for part in one.instances] * times for one in scenes]
+        boxes = [[part.box for part in item.instances] * times for item in scenes]
 
         def alone(boxes: list[list[Box]] = boxes) -> None:
-            for picture, its in zip(pictures, boxes, strict=True):
+            for picture, picture_boxes in zip(pictures, boxes, strict=True):
                 predictor.set_image(picture)
-                for box in its:
+                for box in picture_boxes:
                     predictor.predict(box=np.array(geometry.in_pixels(box, SIZE, SIZE)), multimask_output=False)
 
         def together(boxes: list[list[Box]] = boxes) -> None:
@@ -86,7 +86,9 @@ def test_caption_in_batches(tmp_path: Path) -> None:
     small.build(sizes).save_pretrained(tmp_path)
     small.new_processor(sizes.image_size).save_pretrained(tmp_path)
     blip = Blip(ModelParams.model_validate(page["caption"]["model"] | {"weights": tmp_path}))
-    crops = [geometry.crop(one.picture, part.box) for one in (scene(5, n) for n in range(24)) for part in one.instances]
+    crops = [
+        geometry.crop(item.picture, part.box) for item in (scene(5, n) for n in range(24)) for part in item.instances
+    ]
 
     def together(batch_size: int) -> None:
         for start in range(0, len(crops), batch_size):

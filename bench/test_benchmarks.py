@@ -77,16 +77,16 @@ def test_800_layouts_of_coco_mig_are_scored(tmp_path: Path) -> None:
     benchmark = registry.load("coco-mig")
     shown = pictures.find(folder, benchmark.read([file]).cases, benchmark)
     there = pictures.whole(shown)
-    classes = sorted({text for one in shown for text in one.texts})
-    found, rows = [], []
-    for place, one in enumerate(shown):
-        for index, each in enumerate(one.case.instances):
+    classes = sorted({text for picture in shown for text in picture.texts})
+    records, rows = [], []
+    for place, picture in enumerate(shown):
+        for index, each in enumerate(picture.case.instances):
             for _ in range(5):
                 edges = np.clip(np.array(each.place) + rng.normal(0, 0.03, 4), 0, 1) * 512
                 x0, y0, x1, y1 = (float(edge) for edge in edges)
                 bbox = [x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0)]
                 category = classes.index(each.text) + 1
-                found.append(
+                records.append(
                     {"image_id": place + 1, "category_id": category, "bbox": bbox, "score": float(rng.random())}
                 )
             mask = np.zeros((512, 512), bool)
@@ -94,8 +94,8 @@ def test_800_layouts_of_coco_mig_are_scored(tmp_path: Path) -> None:
             mask[y0:y1, x0:x1] = True
             mask[y0:y1:29, x0:x1] = False
             counts = masks.encode(mask).counts
-            rows.append({"key": one.name, "index": index, "height": 512, "width": 512, "mask": counts})
-    detections.write(tmp_path / "found.json", {"pictures": there.digest, "detector": "none"}, classes, found)
+            rows.append({"key": picture.name, "index": index, "height": 512, "width": 512, "mask": counts})
+    detections.write(tmp_path / "found.json", {"pictures": there.digest, "detector": "none"}, classes, records)
     tables.write(tmp_path / "masks.parquet", rows, MASKS)
     words = ["bench", "score", "coco-mig", file, "--pictures", folder, "--detections", tmp_path / "found.json"]
     _timed([*words, "--masks", tmp_path / "masks.parquet", "--out", tmp_path / "scores"])
@@ -125,15 +125,15 @@ def test_5000_layouts_of_layoutsam_with_kept_answers_are_scored(tmp_path: Path) 
     cases = benchmark.read([tmp_path / "test.parquet"]).cases
     shown = pictures.find(folder, cases, benchmark)
     identities = pictures.identities(shown[:NUM_DISTINCT])
-    kept = {}
-    for one in shown:
-        picture = identities[f"sa_{one.place % NUM_DISTINCT}"]
-        for each in one.case.instances:
+    answers = {}
+    for item in shown:
+        picture = identities[f"sa_{item.place % NUM_DISTINCT}"]
+        for each in item.case.instances:
             for name, template in layoutsam.QUESTIONS.items():
                 question = template.replace("{short}", each.short).replace("{detail}", each.detail)
                 answer = "Yes" if name == "spatial" or rng.random() < 0.7 else "No"
-                kept[picture, json.dumps(list(each.place)), question] = answer
-    table = [(*key, "judge", "{}", answer) for key, answer in kept.items()]
+                answers[picture, json.dumps(list(each.place)), question] = answer
+    table = [(*key, "judge", "{}", answer) for key, answer in answers.items()]
     (tmp_path / "answers").mkdir()
     tables.write(tmp_path / "answers" / "all.parquet", pd.DataFrame(table, columns=ANSWERS.names), ANSWERS)
     words = ["bench", "score", "layoutsam", tmp_path / "test.parquet", "--pictures", folder]

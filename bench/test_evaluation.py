@@ -52,13 +52,13 @@ def plainly(pictures: Sequence[PictureMasks]) -> tuple[float, list[np.ndarray]]:
     """The reference's form: every mask decoded, every pair compared pixel by pixel, instance by instance."""
     means, overlaps = [], []
     for picture in pictures:
-        given = [coco.decode(one).astype(bool) for one in picture.instances]
-        detected = [coco.decode(one).astype(bool) for one in picture.detected]
-        iou_DG = np.zeros((len(detected), len(given)))
-        for d, one in enumerate(detected):
-            for g, other in enumerate(given):
-                union = np.logical_or(one, other).sum()
-                iou_DG[d, g] = np.logical_and(one, other).sum() / union if union else 0.0
+        instances = [coco.decode(rle).astype(bool) for rle in picture.instances]
+        detected = [coco.decode(rle).astype(bool) for rle in picture.detected]
+        iou_DG = np.zeros((len(detected), len(instances)))
+        for d, mask in enumerate(detected):
+            for g, other in enumerate(instances):
+                union = np.logical_or(mask, other).sum()
+                iou_DG[d, g] = np.logical_and(mask, other).sum() / union if union else 0.0
         overlaps.append(iou_DG)
         free, shares = set(range(len(detected))), []
         for g, stroke in enumerate(picture.strokes):
@@ -78,35 +78,39 @@ def plainly(pictures: Sequence[PictureMasks]) -> tuple[float, list[np.ndarray]]:
 
 def ours(pictures: Sequence[PictureMasks]) -> tuple[float, list[np.ndarray]]:
     """The same by run lengths."""
-    overlaps = [matching.mask_ious(one.detected, one.instances) for one in pictures]
+    overlaps = [matching.mask_ious(picture.detected, picture.instances) for picture in pictures]
     return points_in_mask.paper(pictures).value, overlaps
 
 
 def crowded(count: int) -> list[PictureMasks]:
     """Pictures of 7 instances and 30 detections each, with scribbles of 20 points."""
     rng = np.random.default_rng(0)
-    made = []
+    pictures = []
     for _ in range(count):
-        given = [blob(rng) for _ in range(7)]
-        found = [blob(rng, given[place % 7][0])[1] for place in range(30)]
-        strokes = [np.clip(rng.normal((x, y), r / 2, (20, 2)) / SIZE, 0, 1) for (x, y, r, _), _ in given]
-        made.append(PictureMasks([rle for _, rle in given], found, strokes))
-    return made
+        blobs = [blob(rng) for _ in range(7)]
+        detected = [blob(rng, blobs[place % 7][0])[1] for place in range(30)]
+        strokes = [np.clip(rng.normal((x, y), r / 2, (20, 2)) / SIZE, 0, 1) for (x, y, r, _), _ in blobs]
+        pictures.append(PictureMasks([rle for _, rle in blobs], detected, strokes))
+    return pictures
 
 
 def golden() -> list[PictureMasks]:
     """The golden predictions of tests/, with the points of the reference."""
     content = json.loads(GOLDEN.read_text())
-    made = []
-    for image in dict.fromkeys(one["image_id"] for one in content["instances"]):
-        boxes = [one["bbox"] for one in content["instances"] if one["image_id"] == image]
+    pictures = []
+    for image in dict.fromkeys(instance["image_id"] for instance in content["instances"]):
+        boxes = [instance["bbox"] for instance in content["instances"] if instance["image_id"] == image]
         corners = [[x, y, x + w, y, x + w, y + h, x, y + h] for x, y, w, h in boxes]
-        given = [coco.merge(coco.frPyObjects([one], SIZE, SIZE)) for one in corners]
-        found = [one["segmentation"] for one in content["predictions"] if one["image_id"] == image]
-        made.append(
-            PictureMasks(given, found, [points_in_mask.paper_point(matching.run_lengths(one)) for one in given])
+        instances = [coco.merge(coco.frPyObjects([polygon], SIZE, SIZE)) for polygon in corners]
+        detected = [
+            prediction["segmentation"] for prediction in content["predictions"] if prediction["image_id"] == image
+        ]
+        pictures.append(
+            PictureMasks(
+                instances, detected, [points_in_mask.paper_point(matching.run_lengths(rle)) for rle in instances]
+            )
         )
-    return made
+    return pictures
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -121,7 +125,7 @@ def test_pim_and_iou_against_the_plain_form() -> None:
     for pictures in (golden(), crowded(4)):
         (plain, theirs), (fast, overlaps) = plainly(pictures), ours(pictures)
         assert fast == pytest.approx(plain, abs=1e-12)
-        assert all(np.allclose(one, other, rtol=0, atol=1e-12) for one, other in zip(theirs, overlaps, strict=True))
+        assert all(np.allclose(ious, other, rtol=0, atol=1e-12) for ious, other in zip(theirs, overlaps, strict=True))
     few, many = crowded(4), crowded(100)
     slow = len(few) / seconds(lambda: plainly(few))
     rates = sorted(len(many) / seconds(lambda: ours(many)) for _ in range(3))
@@ -132,8 +136,8 @@ def test_pim_and_iou_against_the_plain_form() -> None:
 def row() -> Inputs:
     """As many layouts, instances and detections as COCO's validation set asks for."""
     rng = np.random.default_rng(1)
-    given: list[Record] = []
-    found: list[DetectionRecord] = []
+    instances: list[Record] = []
+    detections: list[DetectionRecord] = []
     shapes = []
     for number in range(NUM_INSTANCES):
         place, category = int(rng.integers(NUM_PICTURES)), int(rng.integers(NUM_CLASSES))
@@ -142,13 +146,13 @@ def row() -> Inputs:
         x, y, r, _ = shape
         box = [max(0.0, x - r) / SIZE, max(0.0, y - r) / SIZE, min(SIZE, x + r) / SIZE, min(SIZE, y + r) / SIZE]
         scribble = np.clip(rng.normal((x, y), r / 2, (20, 2)) / SIZE, 0, 1).ravel().tolist()
-        asked = {"caption": CLASSES[category], "colour": None, "texture": None, "crowd": False, "area": np.nan}
+        attributes = {"caption": CLASSES[category], "colour": None, "texture": None, "crowd": False, "area": np.nan}
         where = {"box": box, "mask": rle["counts"], "point": [x / SIZE, y / SIZE], "scribble": scribble}
-        given.append({"key": f"{place:06d}", "index": number, "category": CLASSES[category], **where, **asked})
+        instances.append({"key": f"{place:06d}", "index": number, "category": CLASSES[category], **where, **attributes})
     for number in range(NUM_DETECTIONS):
         place, category, shape = shapes[number % NUM_INSTANCES]
         (x, y, r, _), rle = blob(rng, shape)
-        found.append(
+        detections.append(
             DetectionRecord(
                 image_id=place + 1,
                 category_id=category + 1 if rng.random() < 0.6 else int(rng.integers(1, NUM_CLASSES + 1)),
@@ -159,11 +163,11 @@ def row() -> Inputs:
         )
     keys = [f"{place:06d}" for place in range(NUM_PICTURES)]
     images = pd.DataFrame({"key": keys, "group": "mixed", "file": keys, "width": SIZE, "height": SIZE, "caption": ""})
-    truth: GroundTruth = joined(images, pd.DataFrame(given), {}, Path("bench"))
+    truth: GroundTruth = joined(images, pd.DataFrame(instances), {}, Path("bench"))
     sizes = ((SIZE, SIZE),) * NUM_PICTURES
     blank = (np.zeros((1, 1), np.uint8),) * NUM_PICTURES
     pictures = Pictures(tuple(keys), (Path(),) * NUM_PICTURES, sizes, tuple(keys), blank, sizes)
-    ordered = tuple(sorted(found, key=lambda one: (one.image_id, -one.score)))
+    ordered = tuple(sorted(detections, key=lambda detection: (detection.image_id, -detection.score)))
     return Inputs(truth, pictures, None, Detections({"pictures": pictures.digest}, CLASSES, ordered, ""))
 
 

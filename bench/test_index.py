@@ -39,14 +39,14 @@ def made(root: Path) -> None:
         (root / name).mkdir()
     instance = Instance(phrase="a kite", category="kite", box=Box(0.1, 0.1, 0.9, 0.9))
     layouts = [Layout(key=key.format(place), prompt="kites", instances=(instance,)) for place in range(PER_SHARD)]
-    samples = ((one.key, encode(Sample(one.key, encoded, "png", one))) for one in layouts)
+    samples = ((layout.key, encode(Sample(layout.key, encoded, "png", layout))) for layout in layouts)
     rows = pa.Table.from_pylist(
         [{"shard": "", "num_instances": 1, **row} for row in write_members(root / "shards" / "first.tar", samples)],
         INDEX,
     )
     latents, texts = torch.zeros(PER_SHARD, 2, 4, 8, 8), torch.zeros(PER_SHARD, world.WIDTH)
     prompts, start = torch.zeros(PER_SHARD, 3, world.WIDTH), torch.arange(PER_SHARD + 1)
-    keys = tuple(one.key for one in layouts)
+    keys = tuple(layout.key for layout in layouts)
     whole = Embedded(keys, latents, latents.clone(), prompts, texts, texts.clone(), start)
     embeddings.write_one(root / "embeddings" / "first.safetensors", whole)
     embeddings.write_empty(root / "embeddings", Empty(torch.zeros(3, world.WIDTH), torch.zeros(world.WIDTH)))

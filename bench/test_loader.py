@@ -76,11 +76,13 @@ def our_sample(folder: Path, row: dict[str, object]) -> tuple[np.ndarray, np.nda
 
 def instance(mask: Mask) -> Instance:
     """With strokes, as the stages leave it."""
-    drawn = {
+    by_format = {
         "scribble": strokes.scribble(mask, PARAMS["num_points"], generator(0)),
         "outline": strokes.outline(mask, PARAMS["num_outline"], generator(0)),
     }
-    points = {name: tuple(map(Point._make, its.tolist())) for name, its in drawn.items() if its is not None}
+    points = {
+        name: tuple(map(Point._make, stroke.tolist())) for name, stroke in by_format.items() if stroke is not None
+    }
     box = masks.box_of(mask)
     return Instance(phrase="a thing", category="thing", box=box, point=box.centre, mask=masks.encode(mask), **points)
 
@@ -95,10 +97,10 @@ def rate(load: Callable[[int], object], count: int) -> float:
 
 def test_loading_against_the_plain_form(tmp_path: Path) -> None:
     """Print both rates and the bytes on disk; what is read is held by tests/instdiff/data/test_shards.py."""
-    its = blobs(NUM_INSTANCES)
-    ours(its[0])
+    shapes = blobs(NUM_INSTANCES)
+    ours(shapes[0])
     part = []
-    instances = tuple(map(instance, its))
+    instances = tuple(map(instance, shapes))
     for number in range(COUNT):
         key, encoded = f"{number}", photograph(number)
         (tmp_path / f"{key}.jpg").write_bytes(encoded)

@@ -72,9 +72,9 @@ def alone_conditions(unet: InstanceUNet, count: int) -> Conditions:
     words = {str(n): torch.randn(sizes.text_width) for n in range(count)}
     layout = complete(Layout(key="k", prompt="", instances=instances), sizes)
     whole = conditions.collate([layout], words, sizes)
-    for slot, one in enumerate(instances):
-        assert one.box is not None
-        left, right = (round(edge * sizes.mask_size) for edge in (one.box.x0, one.box.x1))
+    for slot, instance in enumerate(instances):
+        assert instance.box is not None
+        left, right = (round(edge * sizes.mask_size) for edge in (instance.box.x0, instance.box.x1))
         whole.mask_BNHW[0, slot, sizes.mask_size // 5 : sizes.mask_size * 9 // 10, left:right] = True
         whole.mask_given_BN[0, slot] = True
     return multi_instance.alone_rows(whole, [count])[0]
@@ -106,10 +106,10 @@ def plainly() -> Iterator[None]:
 
 
 def released_schedule(
-    unet: InstanceUNet, given: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
+    unet: InstanceUNet, layouts: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
 ) -> Tensor:
     """One input after the other, two forward passes of one row an evaluation, UniFusion and fusers in each of them."""
-    solver, nothing = Plms.of(STEPS), conditions.null(given.rows([0]))
+    solver, nothing = Plms.of(STEPS), conditions.null(layouts.rows([0]))
     gates = guidance.gates(solver.num_steps, ALPHA)
     split = multi_instance.num_separate_steps(solver.num_steps, MIS)
 
@@ -117,16 +117,16 @@ def released_schedule(
         def denoise(x_1CHW: Tensor, timestep: Tensor, gate: float) -> Tensor:
             gate = gate or OPEN_A_CRACK
             latents = x_1CHW.to(unet.dtype)
-            asked = unet(latents, timestep, text_RLD[[row]], unet.ground(given.rows([row]), gate=gate)).sample
-            unasked = unet(latents, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
-            mixed: Tensor = (unasked + GUIDANCE * (asked - unasked)).to(x_1CHW.dtype)
+            conditional = unet(latents, timestep, text_RLD[[row]], unet.ground(layouts.rows([row]), gate=gate)).sample
+            unconditional = unet(latents, timestep, null_1LD, unet.ground(nothing, gate=gate)).sample
+            mixed: Tensor = (unconditional + GUIDANCE * (conditional - unconditional)).to(x_1CHW.dtype)
             return mixed
 
         return denoise
 
     ends, states = [], []
     with plainly():
-        for row in range(len(given)):
+        for row in range(len(layouts)):
             x, state = solver.start(noise_1CHW)
             for index in range(split):
                 x, state = solver.step(guided(row), x, index, gates[index], state)
@@ -139,11 +139,11 @@ def released_schedule(
 
 
 def our_schedule(
-    unet: InstanceUNet, given: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
+    unet: InstanceUNet, layouts: Conditions, text_RLD: Tensor, null_1LD: Tensor, noise_1CHW: Tensor
 ) -> Tensor:
     """What the pipeline does between the text encoder and the autoencoder."""
-    solver, picture_R = Plms.of(STEPS), torch.zeros(len(given), dtype=torch.long, device=text_RLD.device)
-    grounding, null = unet.ground(given), unet.ground(conditions.null(given.rows([0])))
+    solver, picture_R = Plms.of(STEPS), torch.zeros(len(layouts), dtype=torch.long, device=text_RLD.device)
+    grounding, null = unet.ground(layouts), unet.ground(conditions.null(layouts.rows([0])))
     denoise = guidance.with_guidance(
         unet,
         text_RLD,
@@ -174,15 +174,15 @@ def counted(module: torch.nn.Module) -> Iterator[list[int]]:
 def test_the_same_latents_with_less_work() -> None:
     """Print forward passes, time and the difference of the two schedules."""
     unet = network()
-    given = alone_conditions(unet, INSTANCES)
+    layouts = alone_conditions(unet, INSTANCES)
     width = unet.config.cross_attention_dim
-    text, null = torch.randn(len(given), 77, width), torch.randn(1, 77, width)
+    text, null = torch.randn(len(layouts), 77, width), torch.randn(1, 77, width)
     noise = torch.randn(1, 4, SIDE, SIDE)
     ends, seconds = [], []
     for schedule in (released_schedule, our_schedule):
         with counted(unet) as rows, counted(unet.unifusion) as grounded:
             began = time.process_time()
-            ends.append(schedule(unet, given, text, null, noise))
+            ends.append(schedule(unet, layouts, text, null, noise))
             seconds.append(time.process_time() - began)
         print(
             f"\n{schedule.__name__}, {STEPS} steps: UNet {sum(rows)} rows in {len(rows)} passes, UniFusion "
@@ -197,14 +197,14 @@ def test_the_same_latents_with_less_work() -> None:
 def test_one_row_with_less_work() -> None:
     """Print the time of a row of each kind, in turns (ours in passes of two), and what 50 steps of these rows cost."""
     unet, side = network(), network().config.sample_size
-    given = alone_conditions(unet, INSTANCES).rows([0])
+    layouts = alone_conditions(unet, INSTANCES).rows([0])
     x, text = torch.randn(1, 4, side, side), torch.randn(1, 77, unet.config.cross_attention_dim)
-    once = unet.with_cached_keys(text, unet.ground(given)).rows([0, 0])
+    once = unet.with_cached_keys(text, unet.ground(layouts)).rows([0, 0])
     twice = x[[0, 0]]
 
     def plain() -> Tensor:
         with plainly():
-            noise: Tensor = unet(x, 500, text, unet.ground(given)).sample
+            noise: Tensor = unet(x, 500, text, unet.ground(layouts)).sample
         return noise
 
     compiled = torch.compile(unet, dynamic=False, options={"freezing": True})
@@ -253,12 +253,12 @@ def test_memory_grows_with_the_instances() -> None:
     unet, side = network(), network().config.sample_size
     print()
     for count in (1, 4, 12, 30):
-        given = alone_conditions(unet, count)
-        parts = [unet.ground(given.rows(slice(start, start + 4))) for start in range(0, len(given), 4)]
-        text = torch.randn(len(given), 77, unet.config.cross_attention_dim)
-        null = unet.ground(conditions.null(given.rows([0])))
+        layouts = alone_conditions(unet, count)
+        parts = [unet.ground(layouts.rows(slice(start, start + 4))) for start in range(0, len(layouts), 4)]
+        text = torch.randn(len(layouts), 77, unet.config.cross_attention_dim)
+        null = unet.ground(conditions.null(layouts.rows([0])))
         denoise = guidance.with_guidance(unet, text, fuser.cat(parts), text[:1], null, guidance=GUIDANCE, max_rows=2)
         denoise(torch.randn(1, 4, side, side), torch.tensor(500), 1.0)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{count} instances, {len(given)} rows: {peak:.2f} GiB")
+        print(f"{count} instances, {len(layouts)} rows: {peak:.2f} GiB")
         assert all(part.tokens_BTW.isfinite().all() for part in parts)

@@ -68,16 +68,16 @@ def batch(vae: AutoencoderKL, text: CLIPTextModel, unet: InstanceUNet) -> tuple[
     words = torch.randint(0, 49000, (BATCH, 77), generator=draw)
     instance = Instance(phrase="a", box=Box(0.1, 0.1, 0.6, 0.7))
     layouts = [Layout(key=str(number), prompt="", instances=(instance,)) for number in range(BATCH)]
-    given = laid_out(layouts, [torch.ones(1, TEXT)] * BATCH, unet.unifusion.config, None)
+    conditions = laid_out(layouts, [torch.ones(1, TEXT)] * BATCH, unet.unifusion.config, None)
     noise = torch.randn(BATCH, 4, 16, 16, generator=draw)
     with torch.no_grad():
         latents, prompts = vae.encode(pixels).latent_dist.mode(), text(words).last_hidden_state
-    return Batch(latents, noise, torch.tensor([200, 700]), prompts, given), pixels, words
+    return Batch(latents, noise, torch.tensor([200, 700]), prompts, conditions), pixels, words
 
 
 def plainly(unet: InstanceUNet, vae: AutoencoderKL, text: CLIPTextModel, rate: float) -> Callable[[], float]:
     """The released step: gradients of all weights, an average of all weights one by one, VAE and CLIP in every step."""
-    given, pixels, words = batch(vae, text, unet)
+    inputs, pixels, words = batch(vae, text, unet)
     unet.requires_grad_(True)
     optimiser = torch.optim.AdamW(unet.instance_layers().values(), lr=rate, weight_decay=0.0)
     averaged = deepcopy(unet)
@@ -86,21 +86,21 @@ def plainly(unet: InstanceUNet, vae: AutoencoderKL, text: CLIPTextModel, rate: f
     def step() -> float:
         with torch.no_grad():
             latents, prompts = vae.encode(pixels).latent_dist.mode(), text(words).last_hidden_state
-        noisy = noised(latents, given.noise_BChw, given.timesteps_B)
-        predicted = unet(noisy, given.timesteps_B, prompts, unet.ground(given.conditions, masked=grid)).sample
-        loss = (predicted - given.noise_BChw).square().mean()
+        noisy = noised(latents, inputs.noise_BChw, inputs.timesteps_B)
+        predicted = unet(noisy, inputs.timesteps_B, prompts, unet.ground(inputs.conditions, masked=grid)).sample
+        loss = (predicted - inputs.noise_BChw).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         with torch.no_grad():
-            for kept, weight in zip(averaged.parameters(), unet.parameters(), strict=True):
-                kept.copy_(0.9999 * kept + 0.0001 * weight)
+            for average, weight in zip(averaged.parameters(), unet.parameters(), strict=True):
+                average.copy_(0.9999 * average + 0.0001 * weight)
         return loss.item()
 
     return step
 
 
-def ours(unet: InstanceUNet, given: Batch, how: train.Params, folder: Path) -> Callable[[], float]:
+def ours(unet: InstanceUNet, inputs: Batch, how: train.Params, folder: Path) -> Callable[[], float]:
     """A step of the stage."""
     start(unet, how.start)
     engine = Accelerated(how.hardware, folder)
@@ -109,7 +109,7 @@ def ours(unet: InstanceUNet, given: Batch, how: train.Params, folder: Path) -> C
 
     def step() -> float:
         before = training.total.clone()
-        advance(training, lambda _: objective(given), how.optimisation, training.step)
+        advance(training, lambda _: objective(inputs), how.optimisation, training.step)
         return (training.total - before).item()
 
     return step
@@ -119,12 +119,12 @@ def cached(unet: InstanceUNet) -> Batch:
     """A batch as it comes from the cache: neither VAE nor CLIP is there."""
     draw = torch.Generator().manual_seed(1)
     layouts = [Layout(key=str(number), prompt="", instances=()) for number in range(BATCH)]
-    given = laid_out(layouts, [torch.ones(0, TEXT)] * BATCH, unet.unifusion.config, None)
+    conditions = laid_out(layouts, [torch.ones(0, TEXT)] * BATCH, unet.unifusion.config, None)
     latents, noise = torch.randn(2, BATCH, 4, 16, 16, generator=draw)
-    return Batch(latents, noise, torch.tensor([200, 700]), torch.randn(BATCH, 77, TEXT, generator=draw), given)
+    return Batch(latents, noise, torch.tensor([200, 700]), torch.randn(BATCH, 77, TEXT, generator=draw), conditions)
 
 
-def peak(which: str, folder: Path, said: "multiprocessing.Queue[int]") -> None:
+def peak(which: str, folder: Path, queue: "multiprocessing.Queue[int]") -> None:
     """Most bytes that three steps took in this process, beyond those of the imports."""
     torch.set_num_threads(1)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -135,7 +135,7 @@ def peak(which: str, folder: Path, said: "multiprocessing.Queue[int]") -> None:
         step = ours(unet, cached(unet), params(), folder)
     for _ in range(3):
         step()
-    said.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 
 
 def test_memory(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_memory(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     peaks = {}
     for which in ("plain", "ours"):
-        said = spawn.Queue()
-        process = spawn.Process(target=peak, args=(which, tmp_path / which, said))
+        queue = spawn.Queue()
+        process = spawn.Process(target=peak, args=(which, tmp_path / which, queue))
         process.start()
-        peaks[which] = said.get() / 1e6
+        peaks[which] = queue.get() / 1e6
         process.join()
     plain, small = peaks["plain"], peaks["ours"]
     print(f"\nmemory of a step: {plain:.0f} MB plainly, {small:.0f} MB here: {small / plain:.2f} of it")
@@ -163,10 +163,10 @@ def test_fifty_kills(tmp_path: Path) -> None:
             ended = train_world.run(tmp_path, tmp_path / name / "out", params=how, killed_at=step)
             assert ended == [-signal.SIGKILL]
         assert train_world.run(tmp_path, tmp_path / name / "out", params=how) == [0]
-    one, other = (tmp_path / name / "out" for name in ("whole", "killed"))
-    assert (one / train.LOG).read_bytes() == (other / train.LOG).read_bytes()
+    whole, killed = (tmp_path / name / "out" for name in ("whole", "killed"))
+    assert (whole / train.LOG).read_bytes() == (killed / train.LOG).read_bytes()
     weights = Path("layers/instance_layers.safetensors")
-    assert (one / weights).read_bytes() == (other / weights).read_bytes()
+    assert (whole / weights).read_bytes() == (killed / weights).read_bytes()
     print(
         f"\n50 kills in 60 steps, a checkpoint each third: same weights, same log; {time.perf_counter() - began:.0f} s"
     )
@@ -185,11 +185,13 @@ def test_against_the_released_step(tmp_path: Path) -> None:
     unet, vae, text = networks()
     constant = ("warmup=0", "cooldown=0.0", "clip=1e9", "learning_rate=1e-4", "faster={alpha_:1,scale_u:1}")
     how = params(
-        "train.min_snr=null", "train.hardware.betas=[0.9,0.999]", *(f"train.optimisation.{one}" for one in constant)
+        "train.min_snr=null",
+        "train.hardware.betas=[0.9,0.999]",
+        *(f"train.optimisation.{setting}" for setting in constant),
     )
     theirs = plainly(deepcopy(unet), vae, text, 1e-4)
-    given, _, _ = batch(vae, text, unet)
-    fast = ours(deepcopy(unet), given, how, tmp_path)
+    inputs, _, _ = batch(vae, text, unet)
+    fast = ours(deepcopy(unet), inputs, how, tmp_path)
     spent, losses = {"plain": [], "ours": []}, {"plain": [], "ours": []}
     for _ in range(STEPS):
         for name, step in (("plain", theirs), ("ours", fast)):
@@ -206,7 +208,7 @@ def test_what_the_machinery_costs(tmp_path: Path) -> None:
     """Print what a step of the stage adds to a bare loop of the same arithmetic."""
     unet, vae, text = networks()
     how = params()
-    given, _, _ = batch(vae, text, unet)
+    inputs, _, _ = batch(vae, text, unet)
     bare_unet = deepcopy(unet).freeze_base()
     objective = train.Objective(bare_unet, how, (16, 16))
     weights = [weight for weight in bare_unet.parameters() if weight.requires_grad]
@@ -215,7 +217,7 @@ def test_what_the_machinery_costs(tmp_path: Path) -> None:
 
     def bare() -> float:
         optimiser.zero_grad()
-        loss = objective(given)
+        loss = objective(inputs)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -223,7 +225,7 @@ def test_what_the_machinery_costs(tmp_path: Path) -> None:
             torch._foreach_lerp_(averaged, weights, 0.01)
         return float(loss.item())
 
-    full = ours(unet, given, how, tmp_path)
+    full = ours(unet, inputs, how, tmp_path)
     spent: dict[str, list[float]] = {"bare": [], "full": []}
     for _ in range(STEPS):
         spent["bare"].append(seconds(bare))

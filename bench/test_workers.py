@@ -47,17 +47,17 @@ def params(processes: int) -> dict[str, Any]:
 
 def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """The stages of the training pictures, in order."""
-    given, to = data_world.sources(root), partial(data_world.tables, root, "train")
+    source_paths, to = data_world.sources(root), partial(data_world.tables, root, "train")
     ledger = {name: data_world.ledger(root, name) for name in MODULES}
     ingested = {name: root / name for name in ("pictures", "images", "given")}
     return {
         "ingest": partial(ingest.run, **ingested, ledger=root / "ledger/ingest", params=how["ingest"]),
-        "ground": partial(ground.run, **given, **to("instances"), ledger=ledger["ground"], params=how["ground"]),
+        "ground": partial(ground.run, **source_paths, **to("instances"), ledger=ledger["ground"], params=how["ground"]),
         "segment": partial(
-            segment.run, **given, **to("instances", "masks"), ledger=ledger["segment"], params=how["segment"]
+            segment.run, **source_paths, **to("instances", "masks"), ledger=ledger["segment"], params=how["segment"]
         ),
         "caption": partial(
-            caption.run, **given, **to("instances", "captions"), ledger=ledger["caption"], params=how["caption"]
+            caption.run, **source_paths, **to("instances", "captions"), ledger=ledger["caption"], params=how["caption"]
         ),
         "sketch": partial(
             sketch.run, **to("images", "masks", "strokes"), ledger=ledger["sketch"], params=how["sketch"]
@@ -70,7 +70,7 @@ def stages(root: Path, how: dict[str, Any]) -> dict[str, Callable[[], object]]:
         ),
         "shard": partial(
             shard.run,
-            pictures=given["pictures"],
+            pictures=source_paths["pictures"],
             **to("images", "annotated"),
             shards=root / "shards",
             ledger=ledger["shard"],
@@ -92,6 +92,6 @@ def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             rates[name, processes] = PICTURES / (time.perf_counter() - began)
         tables[processes] = data_world.contents(root)
     for name in MODULES:
-        none, one, two = (rates[name, processes] for processes in (0, 1, 2))
-        print(f"\n{name}: {none:.0f} pictures/s here, {one:.0f} in one process, {two:.0f} in two", end="")
+        in_none, in_one, in_two = (rates[name, processes] for processes in (0, 1, 2))
+        print(f"\n{name}: {in_none:.0f} pictures/s here, {in_one:.0f} in one process, {in_two:.0f} in two", end="")
     assert tables[0] == tables[1] == tables[2]

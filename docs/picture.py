@@ -34,8 +34,8 @@ def main() -> None:
     layouts = files.read(DOCS / "first.json")
     pipe = pipeline(SHIPPED, instance=SHIPPED / "instance")
     pictures = [pipe(layout, generator=torch.Generator().manual_seed(SEED)).images[0] for layout in layouts]
-    said = [overlay(Image.new("RGB", (SIDE, SIDE), GREY), layout) for layout in layouts]
-    sheet(said, pictures).save(DOCS / "first.png", optimize=True)
+    overlays = [overlay(Image.new("RGB", (SIDE, SIDE), GREY), layout) for layout in layouts]
+    sheet(overlays, pictures).save(DOCS / "first.png", optimize=True)
 
 
 if __name__ == "__main__":

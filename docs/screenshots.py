@@ -48,7 +48,7 @@ def served(command: list[str], tree: Path) -> Iterator[str]:
     assert process.stdout is not None
     try:
         lines = (re.search(r"http://\S+", line) for line in process.stdout)
-        yield next(found[0] for found in lines if found)
+        yield next(match[0] for match in lines if match)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -89,11 +89,14 @@ def draw_a_layout(tab: Tab) -> None:
 def run_in(tab: Tab, overrides: list[str], entrance: str) -> None:
     """The page of a run of `rebuild` with these overrides, once it has ended."""
     origin, _, token = entrance.partition("/enter#")
-    known = {"Authorization": f"Basic {base64.b64encode(token.encode()).decode()}", "Content-Type": "application/json"}
+    headers = {
+        "Authorization": f"Basic {base64.b64encode(token.encode()).decode()}",
+        "Content-Type": "application/json",
+    }
 
     def ask(path: str, content: Any = None) -> Any:
         body = None if content is None else json.dumps(content).encode()
-        with urlopen(Request(f"{origin}/api{path}", body, known), timeout=60) as reply:  # noqa: S310 - this machine
+        with urlopen(Request(f"{origin}/api{path}", body, headers), timeout=60) as reply:  # noqa: S310 - this machine
             return json.loads(reply.read())
 
     deployment = until(lambda: ask("/deployments/name/instdiff/rebuild"))
@@ -111,8 +114,8 @@ def until(answer: Any) -> Any:
     begun = time.monotonic()
     while True:
         try:
-            if (found := answer()) is not None:
-                return found
+            if (value := answer()) is not None:
+                return value
         except OSError:
             pass
         if time.monotonic() - begun > PATIENCE:
@@ -122,16 +125,16 @@ def until(answer: Any) -> Any:
 
 def main() -> None:
     """Write the screenshots."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("tree", type=Path)
-    options.add_argument("--values", default="", help="overrides of the tree's run")
-    options.add_argument("--look", type=Path, help="write every page here, light and dark, wide and narrow")
-    options.add_argument("--only", choices=["drawing", "pages", "run"])
-    given = options.parse_args()
-    tree, to = given.tree.resolve(), given.look or DOCS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tree", type=Path)
+    parser.add_argument("--values", default="", help="overrides of the tree's run")
+    parser.add_argument("--look", type=Path, help="write every page here, light and dark, wide and narrow")
+    parser.add_argument("--only", choices=["drawing", "pages", "run"])
+    options = parser.parse_args()
+    tree, to = options.tree.resolve(), options.look or DOCS
     ways = (
         [(WIDE, "light")]
-        if given.look is None
+        if options.look is None
         else [(size, how) for size in (WIDE, NARROW) for how in ("light", "dark")]
     )
     python = str(tree / ".venv" / "bin" / "python")
@@ -144,27 +147,27 @@ def main() -> None:
                 shape = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
                 tab = browser.new_context(**shape).new_page()
                 tab.set_default_timeout(PATIENCE * 1000)
-                yield tab, to / (f"{name}-{width}-{scheme}.png" if given.look else f"{name}.png")
+                yield tab, to / (f"{name}-{width}-{scheme}.png" if options.look else f"{name}.png")
                 tab.close()
 
-        if given.only in (None, "drawing"):
+        if options.only in (None, "drawing"):
             with served([*page, "--port", str(free())], tree) as address:
                 for tab, path in each("drawing"):
                     tab.goto(address)
                     draw_a_layout(tab)
-                    written(tab, path, full=given.look is not None)
-        if given.only in (None, "pages"):
+                    written(tab, path, full=options.look is not None)
+        if options.only in (None, "pages"):
             for name in ("report", "compare"):
                 for tab, path in each(name):
                     tab.goto((tree / f"{name}.html").as_uri())
                     tab.wait_for_load_state()
-                    written(tab, path, full=given.look is not None)
-        if given.only in (None, "run"):
+                    written(tab, path, full=options.look is not None)
+        if options.only in (None, "run"):
             with served([python, "-m", "flows.serve", "--port", str(free())], tree) as address:
                 for tab, path in each("run"):
                     tab.goto(address)
                     tab.wait_for_url("**/dashboard")
-                    run_in(tab, given.values.split(), address)
+                    run_in(tab, options.values.split(), address)
                     written(tab, path)
 
 

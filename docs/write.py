@@ -48,9 +48,9 @@ def configuration() -> str:
     parts = [HEAD + INTRODUCTION]
     for name, stage in stages.items():
         module = import_module(stage.get("do", stage)["cmd"].split()[2])
-        said = (inspect.getdoc(module) or "").splitlines()[0]
-        files = ", ".join(f"`{one.stem}`" for one in sorted((ROOT / "configs" / name).glob("*.yaml")))
-        parts.append(f"\n## {name}\n\n{said}\n\nFiles: {files}.\n")
+        summary = (inspect.getdoc(module) or "").splitlines()[0]
+        files = ", ".join(f"`{file.stem}`" for file in sorted((ROOT / "configs" / name).glob("*.yaml")))
+        parts.append(f"\n## {name}\n\n{summary}\n\nFiles: {files}.\n")
         for title, model in variants(module.Params):
             parts.append(table(title, model))
     for name, model in SHARED.items():
@@ -63,8 +63,8 @@ def variants(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     if not issubclass(model, RootModel):
         yield "", model
         return
-    for one in models(model.model_fields["root"].annotation):
-        yield f"\n### {one.__name__}\n\n{inspect.getdoc(one)}\n", one
+    for choice in models(model.model_fields["root"].annotation):
+        yield f"\n### {choice.__name__}\n\n{inspect.getdoc(choice)}\n", choice
 
 
 def models(annotation: Any) -> list[type[BaseModel]]:
@@ -86,14 +86,14 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
 
     A group of values has a line of its own where it may be null, is one of several, or is told of elsewhere.
     """
-    said = comments(model)
+    meanings = comments(model)
     for name, field in model.model_fields.items():
         groups = models(field.annotation)
         if name in SHARED and any(issubclass(SHARED[name], group) for group in groups):
             yield prefix + name, "group", f"values of [{name}](#{name})"
             continue
         if groups != [field.annotation]:
-            yield prefix + name, spelled(field.annotation) + bounds(field.metadata), said.get(name, "")
+            yield prefix + name, spelled(field.annotation) + bounds(field.metadata), meanings.get(name, "")
         any_name = "*." if get_origin(field.annotation) is dict else ""
         for group in groups:
             yield from fields(group, f"{prefix}{name}.{any_name}")
@@ -101,11 +101,11 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
     """What stands beside each field in its source."""
-    found: dict[str, str] = {}
-    for one in reversed(model.__mro__):
-        if issubclass(one, BaseModel) and one not in (BaseModel, RootModel):
-            found |= dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.*)$", inspect.getsource(one), re.MULTILINE))
-    return {name: said.replace("|", "\\|") for name, said in found.items()}
+    meanings: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base not in (BaseModel, RootModel):
+            meanings |= dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.*)$", inspect.getsource(base), re.MULTILINE))
+    return {name: meaning.replace("|", "\\|") for name, meaning in meanings.items()}
 
 
 def spelled(annotation: Any) -> str:
@@ -126,7 +126,10 @@ def spelled(annotation: Any) -> str:
 
 def bounds(metadata: list[Any]) -> str:
     """Between which numbers a value lies."""
-    least, above, most = (next((getattr(one, name) for one in metadata if hasattr(one, name)), None) for name in LIMITS)
+    least, above, most = (
+        next((getattr(constraint, name) for constraint in metadata if hasattr(constraint, name)), None)
+        for name in LIMITS
+    )
     if least is not None and most is not None:
         return f", {least:g} to {most:g}"
     return f", at least {least:g}" if least is not None else f", above {above:g}" if above is not None else ""
@@ -141,11 +144,13 @@ def graph() -> str:
         for source, target in re.findall(r'^"([^"]+)" -> "([^"]+)";$', dot, re.MULTILINE)
     }
     order = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    drawn = "\n".join(f"    {a} --> {b}" for a, b in sorted(arrows, key=lambda one: [*map(order.index, one)]) if a != b)
-    said = """An arrow goes from a stage to those that read what it writes. `ground`, `segment`, `caption`, `sketch` and
+    lines = "\n".join(
+        f"    {a} --> {b}" for a, b in sorted(arrows, key=lambda arrow: [*map(order.index, arrow)]) if a != b
+    )
+    text = """An arrow goes from a stage to those that read what it writes. `ground`, `segment`, `caption`, `sketch` and
 `annotate` run once for each split, `generate`, `detect` and `score` once for each row of the table; `dvc dag` draws
 every one."""
-    return f"{HEAD}# The graph\n\n{said}\n\n```mermaid\nflowchart TD\n{drawn}\n```\n"
+    return f"{HEAD}# The graph\n\n{text}\n\n```mermaid\nflowchart TD\n{lines}\n```\n"
 
 
 PAGES = {"configuration.md": configuration, "graph.md": graph}

@@ -86,7 +86,7 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
     while (grown := {path: names | _through_helpers(names, imported) for path, names in imported.items()}) != imported:
         imported = grown
     tests = {path.relative_to(ROOT).as_posix(): names for path, names in imported.items() if _is_test(path)}
-    found = {}
+    files_of = {}
     for module in graph.modules:
         ring, seen, files = {module}, {module}, list[str]()
         for distance in range(6):
@@ -96,8 +96,8 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
             files += sorted(near, key=lambda path: len(tests[path]))
             ring = {name for each in ring for name in graph.find_modules_that_directly_import(each)} - seen
             seen |= ring
-        found[module] = files
-    return found
+        files_of[module] = files
+    return files_of
 
 
 def _is_test(path: Path) -> bool:
@@ -254,7 +254,7 @@ def report(chosen: list[Mutant], places: Counter[str]) -> None:
         if not outcome.startswith("noticed"):
             whole = (ROOT / mutant.file).read_text(encoding="utf-8")
             pairs = zip(whole.splitlines(), mutated(whole, mutant).splitlines(), strict=False)
-            before, after = next(((one, other) for one, other in pairs if one != other), ("", ""))
+            before, after = next(((line, other) for line, other in pairs if line != other), ("", ""))
             print(f"{mutant.file}:{mutant.line}: {outcome}\n    - {before.strip()}\n    + {after.strip()}")
     for package in PACKAGES:
         own = [outcome for mutant, outcome in outcomes.items() if mutant.package == package]
@@ -267,33 +267,33 @@ def report(chosen: list[Mutant], places: Counter[str]) -> None:
 
 def main() -> None:
     """Choose places, try them in two processes, report."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--base", default="main", help="branch whose files are left out unless they differ here")
-    options.add_argument("--whole", action="store_true", help="every file, changed or not")
-    options.add_argument("--only", nargs="+", default=["*"], help="files by patterns, such as 'instdiff/layouts/*'")
-    options.add_argument("--sample", type=int, help="so many places of each package, not all")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="main", help="branch whose files are left out unless they differ here")
+    parser.add_argument("--whole", action="store_true", help="every file, changed or not")
+    parser.add_argument("--only", nargs="+", default=["*"], help="files by patterns, such as 'instdiff/layouts/*'")
+    parser.add_argument("--sample", type=int, help="so many places of each package, not all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
         "--limit",
         type=float,
         default=60,
         help="seconds of tests a fault has to survive",
     )
-    options.add_argument("--processes", type=int, default=2)
-    given = options.parse_args()
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
     files = sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
-    near = set(files) if given.whole else changed(given.base)
-    draw = random.Random(given.seed)
+    near = set(files) if options.whole else changed(options.base)
+    draw = random.Random(options.seed)
     every = [
-        one
+        mutant
         for file in files
-        if file in near and any(fnmatch(file, pattern) for pattern in given.only)
-        for one in mutants(file, draw)
+        if file in near and any(fnmatch(file, pattern) for pattern in options.only)
+        for mutant in mutants(file, draw)
     ]
     chosen = list[Mutant]()
     for package in PACKAGES:
-        own = [one for one in every if one.package == package]
-        chosen += own if given.sample is None else draw.sample(own, min(given.sample, len(own)))
+        own = [mutant for mutant in every if mutant.package == package]
+        chosen += own if options.sample is None else draw.sample(own, min(options.sample, len(own)))
     draw.shuffle(chosen)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     for left in SCRATCH.glob("results-*.jsonl"):
@@ -301,21 +301,21 @@ def main() -> None:
     os.nice(10)
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     files_of = concerned(graph)
-    load_libraries({one.module for one in chosen}, graph)
+    load_libraries({mutant.module for mutant in chosen}, graph)
     children = []
-    for number in range(given.processes):
+    for number in range(options.processes):
         children.append(os.fork())
         if not children[-1]:
             try:
-                work(number, chosen[number :: given.processes], files_of, given.limit)
+                work(number, chosen[number :: options.processes], files_of, options.limit)
             finally:
                 os._exit(0)
     try:
         for child in children:
             os.waitpid(child, 0)
     finally:
-        report(chosen, Counter(one.package for one in every))
-        for number in range(given.processes):
+        report(chosen, Counter(mutant.package for mutant in every))
+        for number in range(options.processes):
             shutil.rmtree(SCRATCH / f"tree-{number}", ignore_errors=True)
 
 

@@ -330,16 +330,16 @@ STEPS: dict[str, Callable[[Hour], None]] = {
 
 def main() -> None:
     """Print every step; exit with 1 at the first that fails."""
-    options = argparse.ArgumentParser(prog="make hour", description=__doc__)
-    options.add_argument("--small", action="store_true", help="values that take minutes, and this tree's environment")
-    options.add_argument("--folder", type=Path, help="where the clone goes, or is; a new one by default")
-    options.add_argument("--start", type=int, default=1, metavar="STEP", help="go on at this step in --folder")
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(prog="make hour", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="values that take minutes, and this tree's environment")
+    parser.add_argument("--folder", type=Path, help="where the clone goes, or is; a new one by default")
+    parser.add_argument("--start", type=int, default=1, metavar="STEP", help="go on at this step in --folder")
+    options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by all children too
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="strangers-hour-"))
-    hour = Hour(folder.resolve() / "instdiff", small=given.small)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="strangers-hour-"))
+    hour = Hour(folder.resolve() / "instdiff", small=options.small)
     for number, (title, step) in enumerate(STEPS.items(), start=1):
-        if number < given.start:
+        if number < options.start:
             continue
         try:
             with hour.step(f"{number} of {len(STEPS)}: {title}"):

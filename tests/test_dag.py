@@ -95,18 +95,18 @@ def test_the_command_line_is_the_signature(name: str) -> None:
     expected = {**stage.arguments(module(name).run), "stats": Path}
     assert list(options(name)) == [f"--{argument.replace('_', '-')}" for argument in expected]
     for argument, kind in expected.items():
-        given = options(name)[f"--{argument.replace('_', '-')}"]
-        is_item = given == "${key}" or given.startswith("${item.")
+        value = options(name)[f"--{argument.replace('_', '-')}"]
+        is_item = value == "${key}" or value.startswith("${item.")
         assert is_item == (kind is str), f"{argument} is declared as {kind.__name__}"
 
 
 @each_stage
 def test_every_path_is_declared_and_every_declared_path_is_given(name: str) -> None:
     kinds = {**stage.arguments(module(name).run), "stats": Path}
-    given = {options(name)[f"--{argument.replace('_', '-')}"] for argument, kind in kinds.items() if kind is Path}
+    paths = {options(name)[f"--{argument.replace('_', '-')}"] for argument, kind in kinds.items() if kind is Path}
     read = set(declared(name, "deps")) - set(code_deps(name))
     written = set(declared(name, "outs") + declared(name, "metrics") + declared(name, "plots"))
-    assert read | written == given
+    assert read | written == paths
     assert not read & written
 
 

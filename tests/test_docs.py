@@ -21,15 +21,15 @@ def _writer() -> ModuleType:
 
 @pytest.mark.parametrize("page", ["configuration.md", "graph.md"])
 def test_a_page_made_from_code_is_up_to_date(page: str) -> None:
-    said = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert said == _writer().PAGES[page](), "write it anew: .venv/bin/python docs/write.py"
+    content = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert content == _writer().PAGES[page](), "write it anew: .venv/bin/python docs/write.py"
 
 
 def test_no_value_is_without_a_meaning() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    said = re.findall(r"^\| `(\S+)` \|.*\|([^|]*)\|$", page, re.MULTILINE)
-    assert len(said) > 200
-    assert [name for name, meaning in said if not meaning.strip()] == []
+    rows = re.findall(r"^\| `(\S+)` \|.*\|([^|]*)\|$", page, re.MULTILINE)
+    assert len(rows) > 200
+    assert [name for name, meaning in rows if not meaning.strip()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

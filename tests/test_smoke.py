@@ -36,9 +36,9 @@ METRICS = {
 pytestmark = pytest.mark.slow
 
 
-def ran(said: str) -> set[str]:
+def ran(output: str) -> set[str]:
     """Names of the stages of which DVC says so."""
-    return set(re.findall(r"Running stage '([^']+)'", said))
+    return set(re.findall(r"Running stage '([^']+)'", output))
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,21 @@ class Copy:
         """Names of the stages that the flow ran, three at a time: most of each is imports."""
         command = ["python", "-m", "flows.pipeline", "experiment=smoke", "--jobs", "3"]
         total, start, shown = len(self.stages()), time.monotonic(), 0.0
-        said: list[str] = []
+        lines: list[str] = []
         begun: dict[str, None] = {}
         with subprocess.Popen(
             command, cwd=self.folder, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             assert process.stdout is not None
             for line in repro.timed(process.stdout):
-                said.append(line or "")
+                lines.append(line or "")
                 new = dict.fromkeys(ran(line or ""))
                 begun |= new
                 now = time.monotonic() - start
                 if new or now - shown >= repro.BETWEEN:
                     shown = now
                     print(f"{len(begun)} of {total} {next(reversed(begun), 'begins')}, {repro.spoken(now)} so far")
-        assert process.returncode == 0, "\n".join(said[-200:])
+        assert process.returncode == 0, "\n".join(lines[-200:])
         return set(begun)
 
     def locked(self, stage: str) -> dict[str, str]:
@@ -178,8 +178,8 @@ def kill_in_the_middle(copy: Copy, stage: str) -> None:
         start_new_session=True,
     )
     assert victim.stdout is not None
-    said = (json.loads(line.removeprefix(TAG)) for line in victim.stdout if line.startswith(TAG))
-    if (first := next(said, None)) is not None and first["done"] < first["total"]:
+    messages = (json.loads(line.removeprefix(TAG)) for line in victim.stdout if line.startswith(TAG))
+    if (first := next(messages, None)) is not None and first["done"] < first["total"]:
         time.sleep(random.Random(stage).random() / 5)
     assert victim.poll() is None, f"{stage} was over before it could be killed"
     os.killpg(victim.pid, signal.SIGKILL)

@@ -40,11 +40,11 @@ def main(layouts: str, out: str, seed: str, workflow: str, address: str = "http:
 def places(layout: dict[str, Any], seed: int, size: int) -> dict[str, Any]:
     """What the places in a workflow stand for, of one layout."""
     values: dict[str, Any] = {"prompt": layout["prompt"], "layout": json.dumps(layout), "seed": seed, "size": size}
-    values["phrases"] = " | ".join(one["phrase"] for one in layout["instances"])
-    for number, one in enumerate(layout["instances"], start=1):
-        x0, y0, x1, y1 = (round(edge * size) for edge in one.get("box", (0, 0, 1, 1)))
+    values["phrases"] = " | ".join(instance["phrase"] for instance in layout["instances"])
+    for number, instance in enumerate(layout["instances"], start=1):
+        x0, y0, x1, y1 = (round(edge * size) for edge in instance.get("box", (0, 0, 1, 1)))
         box = {"x": x0, "y": y0, "width": max(1, x1 - x0), "height": max(1, y1 - y0)}
-        values |= {f"{name}{number}": value for name, value in {"phrase": one["phrase"], **box}.items()}
+        values |= {f"{name}{number}": value for name, value in {"phrase": instance["phrase"], **box}.items()}
     return values
 
 

@@ -25,12 +25,12 @@ def main(layouts: str, out: str, seed: str, weights: str, steps: str = "50") -> 
     ).to(device)
     pipeline.set_progress_bar_config(disable=True)
     for layout in json.loads(Path(layouts).read_text(encoding="utf-8")):
-        placed = [one for one in layout["instances"] if "box" in one][:MOST]
+        placed = [instance for instance in layout["instances"] if "box" in instance][:MOST]
         own_seed = zlib.crc32(f"{seed} {layout['key']}".encode())  # the picture of a key is the same in any batch
         picture = pipeline(
             layout["prompt"],
-            gligen_phrases=[one["phrase"] for one in placed] or [""],  # it takes no empty list
-            gligen_boxes=[one["box"] for one in placed] or [[0.0, 0.0, 0.0, 0.0]],
+            gligen_phrases=[instance["phrase"] for instance in placed] or [""],  # it takes no empty list
+            gligen_boxes=[instance["box"] for instance in placed] or [[0.0, 0.0, 0.0, 0.0]],
             gligen_scheduled_sampling_beta=1.0 if placed else 0.0,
             num_inference_steps=int(steps),
             generator=torch.Generator("cpu").manual_seed(own_seed),

@@ -76,7 +76,9 @@ def test_more_training_pictures_leave_the_first_and_the_validation_as_they_were(
     assert {name for name in before if before[name] != after.get(name)} == {"train/00002.tar"}  # which was not full
     assert first + ".tar" in before
     for split in ("train", "val"):
-        ours, theirs = ({key: one.encoded() for key, one in pictures(each, split).items()} for each in (root, tmp_path))
+        ours, theirs = (
+            {key: picture.encoded() for key, picture in pictures(each, split).items()} for each in (root, tmp_path)
+        )
         assert ours.items() <= theirs.items()
         assert len(theirs) - len(ours) == (split == "train")
 
@@ -145,12 +147,12 @@ def test_every_stage_run_again_writes_the_same_bytes(world: World, tmp_path: Pat
 
 def test_batches_change_nothing(world: World, tmp_path: Path) -> None:
     root, _ = world
-    one = {"batch_size": 1}
+    update = {"batch_size": 1}
     prepared(
         tmp_path,
-        ground=GROUND.model_copy(update=one),
-        segment=SEGMENT.model_copy(update=one),
-        caption=CAPTION.model_copy(update=one),
+        ground=GROUND.model_copy(update=update),
+        segment=SEGMENT.model_copy(update=update),
+        caption=CAPTION.model_copy(update=update),
     )
     assert contents(root / "annotated") == contents(tmp_path / "annotated")
     assert contents(root / "masks") == contents(tmp_path / "masks")
@@ -217,10 +219,10 @@ def test_pictures_are_asked_about_in_batches(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
 ) -> None:
     root, _ = world
-    asked: list[int] = []
+    batch_sizes: list[int] = []
 
     def recorded(items: Sequence[Any], work: Any, batch_size: int) -> Any:
-        asked.append(batch_size)
+        batch_sizes.append(batch_size)
         return outcomes(items, work, batch_size)
 
     monkeypatch.setattr(stage, "outcomes", recorded)
@@ -229,7 +231,7 @@ def test_pictures_are_asked_about_in_batches(
         to |= {**tables_of(root, "train", "instances"), **tables_of(tmp_path, "train", "masks")}
     params = GROUND if stage is ground else SEGMENT
     stage.run(**sources(root), **to, params=params.model_copy(update={"batch_size": 3}))
-    assert set(asked) == {3}
+    assert set(batch_sizes) == {3}
 
 
 def halves(numbers: Sequence[int]) -> list[int | Failure]:
@@ -263,19 +265,19 @@ def test_a_ledger_counts_by_reason(tmp_path: Path) -> None:
 
 def test_given_instances_are_the_sources_own(world: World) -> None:
     root, counts = world
-    given, instances = read(root, "given", GIVEN), read(root, "instances", INSTANCES)
+    source_rows, instances = read(root, "given", GIVEN), read(root, "instances", INSTANCES)
     for name in ("key", "index", "category"):
-        assert instances[name].tolist() == given[name].tolist()
-    assert np.array_equal(np.stack(instances["box"]), np.stack(given["box"]))
-    assert read(root, "masks", MASKS)["mask"].tolist() == given["mask"].tolist()
-    assert counts["ground"]["instances"] == len(given)
+        assert instances[name].tolist() == source_rows[name].tolist()
+    assert np.array_equal(np.stack(instances["box"]), np.stack(source_rows["box"]))
+    assert read(root, "masks", MASKS)["mask"].tolist() == source_rows["mask"].tolist()
+    assert counts["ground"]["instances"] == len(source_rows)
 
 
 def test_the_order_of_given_rows_changes_no_instance(world: World, tmp_path: Path) -> None:
     root, _ = world
-    given = write(root, "given", read(root, "given", GIVEN)[::-1], GIVEN, to=tmp_path / "given")
+    path = write(root, "given", read(root, "given", GIVEN)[::-1], GIVEN, to=tmp_path / "given")
     to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
-    ground.run(**{**sources(root), "given": given}, **to, params=GROUND)
+    ground.run(**{**sources(root), "given": path}, **to, params=GROUND)
     assert contents(tmp_path / "instances") == contents(root / "instances")
 
 
@@ -320,14 +322,14 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
     for name in (name for name in schemas if name != written):
         write(root, name, read(root, name, schemas[name])[:-1], schemas[name], to=read_here[name])
         run()
-        assert [one == other for one, other in zip(*digests[-2:], strict=True)] == [True, True, False], name
+        assert [before == after for before, after in zip(*digests[-2:], strict=True)] == [True, True, False], name
 
 
 def test_a_picture_without_instances_is_in_the_ledger(tmp_path: Path) -> None:
     ingested(tmp_path)
-    given = read(tmp_path, "given", GIVEN)
-    bare = given["key"].iloc[0]
-    write(tmp_path, "given", given[given["key"] != bare], GIVEN)
+    source_rows = read(tmp_path, "given", GIVEN)
+    bare = source_rows["key"].iloc[0]
+    write(tmp_path, "given", source_rows[source_rows["key"] != bare], GIVEN)
     to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
     counts = ground.run(**sources(tmp_path), **to, params=GROUND)
     assert counts["failed_nothing_found"] == 1
@@ -342,16 +344,16 @@ def test_an_instance_that_cannot_be_segmented_stays_with_a_null_and_a_reason(
     tmp_path: Path, column: str, value: object, reason: str
 ) -> None:
     prepared(tmp_path)
-    given = read(tmp_path, "given", GIVEN)
-    given[column] = [value, *given[column][1:]]
-    write(tmp_path, "given", given, GIVEN)
+    source_rows = read(tmp_path, "given", GIVEN)
+    source_rows[column] = [value, *source_rows[column][1:]]
+    write(tmp_path, "given", source_rows, GIVEN)
     to = {**tables_of(tmp_path, "train", "instances", "masks"), "ledger": ledger(tmp_path, "segment")}
     counts = segment.run(**sources(tmp_path), **to, params=SEGMENT)
-    assert counts == {"instances": len(given), "kept": len(given) - 1, "failed": 1, f"failed_{reason}": 1}
+    assert counts == {"instances": len(source_rows), "kept": len(source_rows) - 1, "failed": 1, f"failed_{reason}": 1}
     assert tables.read(to["ledger"], LEDGER)["reason"].tolist() == [reason]
-    drawn = read(tmp_path, "masks", MASKS)["mask"]
-    assert drawn[0] is None
-    assert drawn[1:].notna().all()
+    encoded_masks = read(tmp_path, "masks", MASKS)["mask"]
+    assert encoded_masks[0] is None
+    assert encoded_masks[1:].notna().all()
 
 
 def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
@@ -359,28 +361,28 @@ def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
     to = {**tables_of(root, "train", "instances"), "masks": tmp_path / "masks.parquet", "ledger": tmp_path / "ledger"}
     segment.run(**sources(root), **to, params=SEGMENT.model_copy(update={"backend": "box"}))
     instances = read(root, "instances", INSTANCES).to_dict("records")
-    for one, counts in zip(instances, tables.read(to["masks"], MASKS)["mask"], strict=True):
-        mask = masks.decode(Rle(size=sizes(root)[one["key"]], counts=counts))
-        assert masks.box_of(mask) == tuple(one["box"])
+    for row, counts in zip(instances, tables.read(to["masks"], MASKS)["mask"], strict=True):
+        mask = masks.decode(Rle(size=sizes(root)[row["key"]], counts=counts))
+        assert masks.box_of(mask) == tuple(row["box"])
         assert np.isclose(mask.mean(), masks.box_of(mask).area)
 
 
 def test_captions_say_what_the_source_knows(world: World) -> None:
     root, _ = world
-    given, captions = read(root, "given", GIVEN), read(root, "captions", CAPTIONS)
-    named = [f"a {row['colour']} {row['texture']} {row['category']}" for row in given.to_dict("records")]
+    source_rows, captions = read(root, "given", GIVEN), read(root, "captions", CAPTIONS)
+    named = [f"a {row['colour']} {row['texture']} {row['category']}" for row in source_rows.to_dict("records")]
     assert captions["caption"].tolist() == named
     assert set(captions["backend"]) == {"template"}
 
 
 def test_a_word_the_source_lacks_is_a_reason(tmp_path: Path) -> None:
     prepared(tmp_path)
-    given = read(tmp_path, "given", GIVEN)
-    given["texture"] = None
-    write(tmp_path, "given", given, GIVEN)
+    source_rows = read(tmp_path, "given", GIVEN)
+    source_rows["texture"] = None
+    write(tmp_path, "given", source_rows, GIVEN)
     to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": ledger(tmp_path, "caption")}
     counts = caption.run(**sources(tmp_path), **to, params=CAPTION)
-    assert counts["failed_no_texture"] == len(given)
+    assert counts["failed_no_texture"] == len(source_rows)
     assert read(tmp_path, "captions", CAPTIONS)["caption"].isna().all()
 
 
@@ -391,14 +393,14 @@ def test_a_template_names_only_known_words() -> None:
 
 def test_the_strokes_of_an_instance_do_not_depend_on_its_neighbours(world: World, tmp_path: Path) -> None:
     root, _ = world
-    drawn = read(root, "masks", MASKS)
+    mask_rows = read(root, "masks", MASKS)
     to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
-    to["masks"] = write(root, "masks", drawn[::-2], MASKS, to=tmp_path / "masks")
+    to["masks"] = write(root, "masks", mask_rows[::-2], MASKS, to=tmp_path / "masks")
     sketch.run(**to, params=SKETCH)
     some, every = tables.read(to["strokes"], STROKES), read(root, "strokes", STROKES)
-    for one in some.to_dict("records"):
-        (same,) = every[(every["key"] == one["key"]) & (every["index"] == one["index"])].to_dict("records")
-        assert all(np.array_equal(one[name], same[name]) for name in ("point", "scribble", "outline"))
+    for row in some.to_dict("records"):
+        (same,) = every[(every["key"] == row["key"]) & (every["index"] == row["index"])].to_dict("records")
+        assert all(np.array_equal(row[name], same[name]) for name in ("point", "scribble", "outline"))
 
 
 FULL, TINY = np.ones((12, 20), dtype=bool), np.zeros((12, 20), dtype=bool)
@@ -408,30 +410,32 @@ TINY[4:7, 5:13] = True  # too few pixels for an outline that is not drawn at ran
 @pytest.mark.parametrize("change", [{"seed": 4}, {"key": "b"}, {"index": 1}], ids=str)
 def test_instances_that_differ_in_one_part_of_their_seed_differ_in_their_strokes(change: dict[str, Any]) -> None:
     parts_of_seed = {"seed": SKETCH.seed, "key": "a", "index": 0}
-    drawn = [
-        sketch.sketch(TINY, one["key"], one["index"], SKETCH.model_copy(update={"seed": one["seed"]}))
-        for one in (parts_of_seed, parts_of_seed, parts_of_seed | change)
+    strokes = [
+        sketch.sketch(
+            TINY, seed_parts["key"], seed_parts["index"], SKETCH.model_copy(update={"seed": seed_parts["seed"]})
+        )
+        for seed_parts in (parts_of_seed, parts_of_seed, parts_of_seed | change)
     ]
     for name in ("scribble", "outline"):
-        assert np.array_equal(drawn[0][name], drawn[1][name])
-        assert not np.array_equal(drawn[0][name], drawn[2][name])
+        assert np.array_equal(strokes[0][name], strokes[1][name])
+        assert not np.array_equal(strokes[0][name], strokes[2][name])
 
 
 def test_each_value_of_sketch_reaches_its_strokes() -> None:
     params = SKETCH.model_copy(update={"num_scribble_points": 7, "num_outline_points": 30, "point": "box_centre"})
     ring = FULL.copy()
     ring[1:-1, 1:-1] = False
-    drawn = sketch.sketch(ring, "a", 0, params)
-    assert (len(drawn["scribble"]), len(drawn["outline"])) == (7, 30)
-    assert drawn["point"].tolist() == [[0.5, 0.5]]  # which no pixel of the ring is
+    strokes = sketch.sketch(ring, "a", 0, params)
+    assert (len(strokes["scribble"]), len(strokes["outline"])) == (7, 30)
+    assert strokes["point"].tolist() == [[0.5, 0.5]]  # which no pixel of the ring is
     inside = sketch.sketch(ring, "a", 0, params.model_copy(update={"point": "inside"}))["point"]
     assert ring[pixel(inside, *ring.shape)].all()
 
 
 def test_strokes_lie_on_their_masks(world: World) -> None:
     root, _ = world
-    drawn = read(root, "strokes", STROKES)
-    for row, counts in zip(drawn.to_dict("records"), read(root, "masks", MASKS)["mask"], strict=True):
+    strokes = read(root, "strokes", STROKES)
+    for row, counts in zip(strokes.to_dict("records"), read(root, "masks", MASKS)["mask"], strict=True):
         mask = masks.decode(Rle(size=sizes(root)[row["key"]], counts=counts))
         for name, share in (("point", 1.0), ("scribble", 1.0), ("outline", 0.5)):
             points = np.reshape(row[name], (-1, 2))
@@ -440,25 +444,25 @@ def test_strokes_lie_on_their_masks(world: World) -> None:
 
 def test_strokes_are_counted(world: World, tmp_path: Path) -> None:
     root, _ = world
-    drawn = read(root, "masks", MASKS)
-    drawn["mask"] = [None, *drawn["mask"][1:]]
+    mask_rows = read(root, "masks", MASKS)
+    mask_rows["mask"] = [None, *mask_rows["mask"][1:]]
     to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
-    to["masks"] = write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
-    rest = len(drawn) - 1
+    to["masks"] = write(root, "masks", mask_rows, MASKS, to=tmp_path / "masks")
+    rest = len(mask_rows) - 1
     counts = sketch.run(**to, params=SKETCH)
     assert counts == {"instances": rest + 1, "with_point": rest, "with_scribble": rest, "with_outline": rest}
 
 
 def test_no_mask_no_strokes_and_a_broken_one_is_named(world: World, tmp_path: Path) -> None:
     root, _ = world
-    drawn = read(root, "masks", MASKS)
+    mask_rows = read(root, "masks", MASKS)
     to = {**tables_of(root, "train", "images"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
-    drawn["mask"] = None
-    to["masks"] = write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
+    mask_rows["mask"] = None
+    to["masks"] = write(root, "masks", mask_rows, MASKS, to=tmp_path / "masks")
     counts = sketch.run(**to, params=SKETCH)
-    assert counts == {"instances": len(drawn), "with_point": 0, "with_scribble": 0, "with_outline": 0}
-    drawn["mask"] = "12"
-    write(root, "masks", drawn, MASKS, to=tmp_path / "masks")
+    assert counts == {"instances": len(mask_rows), "with_point": 0, "with_scribble": 0, "with_outline": 0}
+    mask_rows["mask"] = "12"
+    write(root, "masks", mask_rows, MASKS, to=tmp_path / "masks")
     with pytest.raises(ValueError, match=r"masks/00000\.parquet: mask of train-mixed-000000 0: the runs"):
         sketch.run(**to, params=SKETCH)
 
@@ -468,12 +472,12 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
 ) -> None:
     root, _ = world
     to = {**tables_of(root, "train", "images", "masks"), "strokes": tmp_path / "strokes", "ledger": tmp_path / "ledger"}
-    drawn: list[str] = []
+    keys: list[str] = []
     fatal = {"train-mixed-000003"}
     draw = sketch.sketch
 
     def watched(mask_HW: masks.Mask, key: str, *rest: Any) -> Any:
-        drawn.append(key)
+        keys.append(key)
         if key in fatal:
             raise KeyboardInterrupt
         return draw(mask_HW, key, *rest)
@@ -482,10 +486,10 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
     with pytest.raises(KeyboardInterrupt):
         sketch.run(**to, params=SKETCH)
     assert not to["strokes"].exists()
-    drawn.clear()
+    keys.clear()
     fatal.clear()
     sketch.run(**to, params=SKETCH)
-    assert sorted(set(drawn)) == [f"train-mixed-{number:06d}" for number in (2, 3, 4)]
+    assert sorted(set(keys)) == [f"train-mixed-{number:06d}" for number in (2, 3, 4)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger", "strokes"]
     assert contents(to["strokes"]) == contents(root / "strokes" / "train")
 
@@ -495,27 +499,27 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
 
 def test_every_instance_is_kept_or_dropped_for_a_reason(tmp_path: Path) -> None:
     prepared(tmp_path)
-    drawn = read(tmp_path, "masks", MASKS)
-    drawn["mask"] = [None, *drawn["mask"][1:]]
-    write(tmp_path, "masks", drawn, MASKS)
-    said = read(tmp_path, "captions", CAPTIONS)
-    write(tmp_path, "captions", said[2:], CAPTIONS)  # the rows are missing altogether
+    mask_rows = read(tmp_path, "masks", MASKS)
+    mask_rows["mask"] = [None, *mask_rows["mask"][1:]]
+    write(tmp_path, "masks", mask_rows, MASKS)
+    caption_rows = read(tmp_path, "captions", CAPTIONS)
+    write(tmp_path, "captions", caption_rows[2:], CAPTIONS)  # the rows are missing altogether
     counts = annotated(tmp_path)
     assert (counts["dropped_no_mask"], counts["dropped_no_caption"]) == (1, 1)
-    assert counts["kept"] + counts["dropped"] == counts["instances"] == len(drawn)
-    kept, lost = read(tmp_path, "annotated", ANNOTATED), tables.read(ledger(tmp_path, "annotate"), LEDGER)
-    both = pd.concat([kept, lost])[["key", "index"]]
-    assert sorted(map(tuple, both.to_numpy())) == sorted(map(tuple, drawn[["key", "index"]].to_numpy()))
+    assert counts["kept"] + counts["dropped"] == counts["instances"] == len(mask_rows)
+    annotated_rows, lost = read(tmp_path, "annotated", ANNOTATED), tables.read(ledger(tmp_path, "annotate"), LEDGER)
+    both = pd.concat([annotated_rows, lost])[["key", "index"]]
+    assert sorted(map(tuple, both.to_numpy())) == sorted(map(tuple, mask_rows[["key", "index"]].to_numpy()))
     assert counts["dropped"] == sum(count for name, count in counts.items() if name.startswith("dropped_"))
 
 
 def test_what_is_not_required_may_be_missing(tmp_path: Path) -> None:
     prepared(tmp_path)
-    drawn = read(tmp_path, "masks", MASKS)
-    drawn["mask"] = None
-    write(tmp_path, "masks", drawn, MASKS)
+    mask_rows = read(tmp_path, "masks", MASKS)
+    mask_rows["mask"] = None
+    write(tmp_path, "masks", mask_rows, MASKS)
     counts = annotated(tmp_path, params=ANNOTATE.model_copy(update={"required": ("box",)}))
-    assert counts["kept"] == len(drawn)
+    assert counts["kept"] == len(mask_rows)
     assert read(tmp_path, "annotated", ANNOTATED)["mask"].isna().all()
 
 
@@ -532,10 +536,10 @@ sides = st.tuples(st.integers(1, 8), st.integers(1, 8))
 
 @given(sides, sides, st.sampled_from(["min_box_size", "min_visible_area"]))
 def test_an_instance_of_exactly_the_smallest_size_is_kept(
-    size: tuple[int, int], its: tuple[int, int], limit: str
+    size: tuple[int, int], extent: tuple[int, int], limit: str
 ) -> None:
     mask = np.zeros(size, dtype=bool)
-    mask[: its[0], : its[1]] = True
+    mask[: extent[0], : extent[1]] = True
     box = masks.box_of(mask)
     row = {"key": "k", "index": 0, "box": list(box), "mask": masks.encode(mask).counts}
     share = box.area if limit == "min_box_size" else float(mask.mean())
@@ -624,7 +628,7 @@ def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path,
 
 def test_every_format_is_there_in_the_end(world: World) -> None:
     root, counts = world
-    kept = read(root, "annotated", ANNOTATED)
-    assert counts["annotate"]["kept"] == len(kept) > 0
-    assert kept[list(FORMATS)].notna().all().all()
+    annotated_rows = read(root, "annotated", ANNOTATED)
+    assert counts["annotate"]["kept"] == len(annotated_rows) > 0
+    assert annotated_rows[list(FORMATS)].notna().all().all()
     assert json.dumps(dict(counts["annotate"]))

@@ -36,7 +36,7 @@ MORE = INGEST.model_copy(update={"num_train": 7})
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def part_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which parts are made, by the stage's output and the pack's name."""
     seen: list[str] = []
     make = packs.make
@@ -56,47 +56,47 @@ def whole(root: Path, scenes: ingest.Scenes = INGEST) -> dict[str, bytes]:
 
 
 def test_a_source_that_grew_and_shrank_again_costs_what_changed_and_ends_in_the_same_bytes(
-    tmp_path: Path, made: list[str]
+    tmp_path: Path, part_names: list[str]
 ) -> None:
     before = whole(tmp_path / "grown")
-    made.clear()
+    part_names.clear()
     after = whole(tmp_path / "grown", MORE)
-    assert {name.split()[1] for name in made} == {"00002", "00003"}  # the one that was not full, and one more
-    assert len(made) == 2 * 7  # stages
+    assert {name.split()[1] for name in part_names} == {"00002", "00003"}  # the one that was not full, and one more
+    assert len(part_names) == 2 * 7  # stages
     assert after == whole(tmp_path / "whole", MORE)
-    kept = [name for name in before if name.startswith("shards/0000") and "00002" not in name]
-    assert len(kept) == 2 * 3  # tar, where its samples begin, and its part of the index
-    assert all(before[name] == after[name] for name in kept)
-    made.clear()
+    files_of_full_packs = [name for name in before if name.startswith("shards/0000") and "00002" not in name]
+    assert len(files_of_full_packs) == 2 * 3  # tar, where its samples begin, and its part of the index
+    assert all(before[name] == after[name] for name in files_of_full_packs)
+    part_names.clear()
     assert whole(tmp_path / "grown") == before
-    assert {name.split()[1] for name in made} == {"00002"}
+    assert {name.split()[1] for name in part_names} == {"00002"}
 
 
-def test_nothing_is_made_where_nothing_changed(tmp_path: Path, made: list[str]) -> None:
+def test_nothing_is_made_where_nothing_changed(tmp_path: Path, part_names: list[str]) -> None:
     before = whole(tmp_path)
-    made.clear()
+    part_names.clear()
     assert whole(tmp_path) == before
-    assert made == []
+    assert part_names == []
 
 
-def test_another_filter_makes_annotations_and_shards_alone(tmp_path: Path, made: list[str]) -> None:
+def test_another_filter_makes_annotations_and_shards_alone(tmp_path: Path, part_names: list[str]) -> None:
     whole(tmp_path)
-    made.clear()
+    part_names.clear()
     counts = prepared(tmp_path, framed=False, annotate=ANNOTATE.model_copy(update={"min_box_size": 0.9}))
-    assert {name.split()[0] for name in made} == {"annotated"}
+    assert {name.split()[0] for name in part_names} == {"annotated"}
     assert counts["annotate"]["dropped_small_box"] > 0
     sharded(tmp_path)
-    assert {name.split()[0] for name in made} == {"annotated", "shards"}
+    assert {name.split()[0] for name in part_names} == {"annotated", "shards"}
 
 
-def test_a_part_that_is_not_what_its_note_says_is_made_anew(tmp_path: Path, made: list[str]) -> None:
+def test_a_part_that_is_not_what_its_note_says_is_made_anew(tmp_path: Path, part_names: list[str]) -> None:
     before = whole(tmp_path)
     for harmed in ("annotated/train/00001.parquet", "ledger/annotate-train/00001.parquet"):
         other = before[harmed.replace("00001", "00000")]
         (tmp_path / harmed).write_bytes(other[:-1] if "ledger" in harmed else other)
-        made.clear()
+        part_names.clear()
         annotated(tmp_path)
-        assert made == ["annotated 00001"]
+        assert part_names == ["annotated 00001"]
         assert contents(tmp_path) == before
 
 
@@ -116,7 +116,7 @@ def test_what_is_of_no_split_goes_from_the_folders_of_ingest(tmp_path: Path) -> 
 
 
 def test_a_killed_run_is_taken_up_and_what_nobody_asks_for_goes(
-    tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, part_names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared(tmp_path, framed=False)
     to = {"images": tmp_path / "images/train", "masks": tmp_path / "masks/train"}
@@ -128,9 +128,9 @@ def test_a_killed_run_is_taken_up_and_what_nobody_asks_for_goes(
             sketch.run(**to, **out, params=params)
         assert len(list((tmp_path / "out" / ".strokes.parts").iterdir())) == 3
     monkeypatch.setattr(packs, "gather", gather)
-    made.clear()
+    part_names.clear()
     sketch.run(**to, **out, params=SKETCH)
-    assert made == []
+    assert part_names == []
     assert contents(out["strokes"]) == contents(tmp_path / "strokes" / "train")
     assert not (tmp_path / "out" / ".strokes.parts").exists()
 
@@ -159,7 +159,7 @@ def cut(listed: list[str], size: int) -> list[list[str]]:
 @given(names, st.integers(1, 20))
 def test_packs_are_the_records_in_order_and_none_too_large(listed: list[str], size: int) -> None:
     packed = cut(listed, size)
-    assert [one for pack in packed for one in pack] == listed
+    assert [record for pack in packed for record in pack] == listed
     assert all(0 < len(pack) <= size for pack in packed)
     assert all(2 * len(pack) >= size for pack in packed[:-1])
 
@@ -180,7 +180,7 @@ def test_a_tar_is_a_pack_of_its_own_where_it_is_small_enough() -> None:
     listed = [f"{number}" for number in range(len(containers))]
     packed = packing.cut(listed, listed, containers, 4)
     assert [len(pack) for pack in packed][:3] == [3, 4, 3]
-    assert [one for pack in packed for one in pack] == listed
+    assert [record for pack in packed for record in pack] == listed
 
 
 def source(root: Path, names: list[str], files: Callable[[str], bytes], **work: Any) -> ingest.Params:
@@ -197,12 +197,12 @@ def source(root: Path, names: list[str], files: Callable[[str], bytes], **work: 
 
 
 def test_a_picture_that_goes_from_a_list_costs_its_pack_and_ends_as_if_it_had_never_been(
-    tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, part_names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     prepared(tmp_path / "world", framed=False)
-    its = {key: one.encoded() for key, one in pictures(tmp_path / "world").items()}
-    files = list(its.values())
+    content_of_key = {key: picture.encoded() for key, picture in pictures(tmp_path / "world").items()}
+    files = list(content_of_key.values())
     listed = [f"p{number}" for number in range(30)]
     folders = {name: tmp_path / "out" / name for name in ("pictures", "images", "given", "ledger")}
 
@@ -210,20 +210,20 @@ def test_a_picture_that_goes_from_a_list_costs_its_pack_and_ends_as_if_it_had_ne
         return ingest.run(**to, params=source(tmp_path, names, lambda name: files[int(name[1:]) % 5], part_size=8))
 
     run(listed, folders)
-    made.clear()
+    part_names.clear()
     counts = run(listed[:3] + listed[4:], folders)
     assert counts["train_pictures"] == 29
-    assert 1 <= len(made) <= 3
+    assert 1 <= len(part_names) <= 3
     run(listed[:3] + listed[4:], {name: tmp_path / "new" / name for name in folders})
     assert contents(tmp_path / "out") == contents(tmp_path / "new")
-    made.clear()
+    part_names.clear()
     assert run(listed, folders)["train_pictures"] == 30
-    assert 1 <= len(made) <= 3
+    assert 1 <= len(part_names) <= 3
 
 
-def test_a_file_of_another_size_under_the_same_name_is_read_again(tmp_path: Path, made: list[str]) -> None:
+def test_a_file_of_another_size_under_the_same_name_is_read_again(tmp_path: Path, part_names: list[str]) -> None:
     prepared(tmp_path / "world", framed=False)
-    first, second = [one.encoded() for one in pictures(tmp_path / "world").values()][:2]
+    first, second = [picture.encoded() for picture in pictures(tmp_path / "world").values()][:2]
     assert len(first) != len(second)
     folders = {name: tmp_path / "out" / name for name in ("pictures", "images", "given", "ledger")}
     for content in (first, second):

@@ -53,8 +53,8 @@ def blocks(text: str) -> Iterator[Block]:
     lines, number, mark, about = text.splitlines(), 0, None, None
     while number < len(lines):
         line, start = lines[number], number
-        if found := MARK.fullmatch(line.strip()):
-            mark, about = found[1], found[2]
+        if match := MARK.fullmatch(line.strip()):
+            mark, about = match[1], match[2]
         elif line.startswith("```"):
             number += 1
             while not lines[number].startswith("```"):
@@ -64,7 +64,7 @@ def blocks(text: str) -> Iterator[Block]:
         elif line.startswith("    ") and (not (before := lines[start - 1].strip()) or MARK.fullmatch(before)):
             while number + 1 < len(lines) and (lines[number + 1].startswith("    ") or not lines[number + 1].strip()):
                 number += 1
-            body = "\n".join(one[4:] for one in lines[start : number + 1]).rstrip()
+            body = "\n".join(block_line[4:] for block_line in lines[start : number + 1]).rstrip()
             yield Block(start + 1, "", body, mark, about)
             mark = about = None
         elif line.strip():
@@ -123,8 +123,8 @@ def fault(words: list[str], helps: dict[str, str], capsys: pytest.CaptureFixture
         if name in PASSING_ON:
             return None
         of = " ".join(rest[:2]) if name == "bench" else name  # its options are those of what it does
-        known = set(re.findall(r"--[\w-]+", help_of(of, helps, capsys)))
-        return f"no such option: {used - known}" if used - known else None
+        options = set(re.findall(r"--[\w-]+", help_of(of, helps, capsys)))
+        return f"no such option: {used - options}" if used - options else None
     if program == "make":
         makefile = (ROOT / "Makefile").read_text()
         lacking = [word for word in rest if "=" not in word and not re.search(rf"^{re.escape(word)}:", makefile, re.M)]
@@ -153,9 +153,11 @@ def test_every_command_of_a_page_is_understood(
     page: Path, helps: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text(encoding="utf-8")
-    told = [(block.line, words) for block in blocks(text) if block.mark != "prints" for words in commands(block.text)]
-    told += [(0, words) for words in inline(text)]
-    wrong = {f"{line}: {' '.join(words)}": why for line, words in told if (why := fault(words, helps, capsys))}
+    command_lines = [
+        (block.line, words) for block in blocks(text) if block.mark != "prints" for words in commands(block.text)
+    ]
+    command_lines += [(0, words) for words in inline(text)]
+    wrong = {f"{line}: {' '.join(words)}": why for line, words in command_lines if (why := fault(words, helps, capsys))}
     assert wrong == {}
 
 
@@ -174,9 +176,9 @@ def world(tmp_path: Path) -> Path:
     """A folder as `make repro` leaves it: foundation and instance layers, the shipped ones where it has not run."""
     shipped, data = ROOT / "weights/miniature", tmp_path / "data"
     data.mkdir()
-    made = (ROOT / "data/instance/layers").is_dir()
-    (data / "foundation").symlink_to(ROOT / "data/foundation" if made else shipped)
-    (data / "instance").symlink_to(ROOT / "data/instance" if made else shipped / "instance")
+    has_run = (ROOT / "data/instance/layers").is_dir()
+    (data / "foundation").symlink_to(ROOT / "data/foundation" if has_run else shipped)
+    (data / "instance").symlink_to(ROOT / "data/instance" if has_run else shipped / "instance")
     for name in ("configs", "dvc.yaml", "params.yaml"):
         source = ROOT / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
@@ -228,10 +230,14 @@ def judged(world: Path) -> None:
     from instdiff.networks import detector
 
     (layout,) = files.read(world / "layout.json")
-    (drawn,) = (world / "OUTPUT").rglob(f"{layout.key}-0.png")
-    (found,) = detector.load(ROOT / "weights/miniature/detector").detect([np.asarray(Image.open(drawn))])
+    (path,) = (world / "OUTPUT").rglob(f"{layout.key}-0.png")
+    (detections,) = detector.load(ROOT / "weights/miniature/detector").detect([np.asarray(Image.open(path))])
     for instance in layout.instances:
         shape = instance.phrase.split()[-1]
         assert instance.box is not None
-        overlaps = [iou(one.box, instance.box) for one in found if one.category == shape and one.score >= 0.25]
-        assert max(overlaps, default=0) >= 0.5, f"{instance.phrase}: {found}"
+        overlaps = [
+            iou(detection.box, instance.box)
+            for detection in detections
+            if detection.category == shape and detection.score >= 0.25
+        ]
+        assert max(overlaps, default=0) >= 0.5, f"{instance.phrase}: {detections}"

@@ -46,23 +46,23 @@ SMALL = [
 ]
 
 
-def lines(graph: dict[str, Any], found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def lines(graph: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Each stage and its words on the command line, as dvc.yaml gives them."""
-    known = {f"path.{name}": place for name, place in graph["vars"][0]["path"].items()}
-    known |= {"shipped": found["shipped"], **{f"kept.{name}": place for name, place in found["kept"].items()}}
+    common = {f"path.{name}": place for name, place in graph["vars"][0]["path"].items()}
+    common |= {"shipped": config["shipped"], **{f"kept.{name}": place for name, place in config["kept"].items()}}
     for name, entry in graph["stages"].items():
         todo = entry.get("do", entry)
         (item, options), *_ = [*entry.get("matrix", {"": [""]}).items()]
-        for one in found["rows"] if "foreach" in entry else options:
-            told = known | {"key": one, f"item.{item}": one}
-            yield name, shlex.split(re.sub(r"\$\{([^}]+)\}", lambda word: str(told[word[1]]), todo["cmd"]))[2:]  # noqa: B023
+        for value in config["rows"] if "foreach" in entry else options:
+            variables = common | {"key": value, f"item.{item}": value}
+            yield name, shlex.split(re.sub(r"\$\{([^}]+)\}", lambda word: str(variables[word[1]]), todo["cmd"]))[2:]  # noqa: B023
 
 
-def rebuild(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], *, last: str) -> None:
+def rebuild(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], *, last: str) -> None:
     """Run every stage up to `last`."""
-    for name, (module, *words) in lines(yaml.safe_load((ROOT / "dvc.yaml").read_text()), found):
+    for name, (module, *words) in lines(yaml.safe_load((ROOT / "dvc.yaml").read_text()), config):
         loaded = import_module(module)
-        params = loaded.Params.model_validate(values.section(found, name))
+        params = loaded.Params.model_validate(values.section(config, name))
         monkeypatch.setattr(sys, "argv", [name, *words])
         options = vars(stage.parser(loaded.run).parse_args())
         stats: Path = options.pop("stats")
@@ -84,8 +84,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def composed(*overrides: str, experiment: str = "my-coco") -> dict[str, Any]:
     text = compose.composed([f"experiment={experiment}", "my=mine", *SMALL, *overrides], ROOT / "configs")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    config: dict[str, Any] = yaml.safe_load(text)
+    return config
 
 
 @pytest.mark.slow

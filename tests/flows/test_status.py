@@ -164,9 +164,9 @@ def test_while_another_run_works_in_the_tree_a_command_says_so_in_a_sentence(tre
     lock.write_text(json.dumps({"write": {str(tree / "a"): other}, "read": {}}))
     done = ours(command)
     assert done.returncode == 1
-    said = done.stdout + done.stderr
-    assert f"another run works in this tree (process {os.getpid()}): wait for it, or end it" in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert f"another run works in this tree (process {os.getpid()}): wait for it, or end it" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("command", ["flows.repro", "flows.status", "flows.back"])

@@ -66,10 +66,10 @@ def params(masked: bool) -> Any:
 def test_a_training_step_neither_waits_for_the_device_nor_leaves_it(unet: InstanceUNet, masked: bool) -> None:
     """The forward pass: autograd asks for a device that is there, and nothing of ours is in its way back."""
     with running():
-        objective, given = Objective(unet, params(masked), (64, 64)), batch()
-        noise_schedule.alphas_on(given.latents_BChw.device)  # copied once, by the first step
+        objective, inputs = Objective(unet, params(masked), (64, 64)), batch()
+        noise_schedule.alphas_on(inputs.latents_BChw.device)  # copied once, by the first step
         with NoCopies():
-            loss = objective(given)
+            loss = objective(inputs)
     assert loss.shape == () and loss.requires_grad
     assert all_on_gpu(loss)
 
@@ -82,12 +82,12 @@ def test_what_waits_for_the_device_in_a_training_step_is_noticed(
     unet: InstanceUNet, planted: Any, error: type[Exception]
 ) -> None:
     with running():
-        objective, given = Objective(unet, params(False), (64, 64)), batch(1)
-        noise_schedule.alphas_on(given.latents_BChw.device)
+        objective, inputs = Objective(unet, params(False), (64, 64)), batch(1)
+        noise_schedule.alphas_on(inputs.latents_BChw.device)
         hook = unet.mid_block.register_forward_hook(lambda _, __, out: planted(out))
         try:
             with pytest.raises(error), NoCopies():
-                objective(given)
+                objective(inputs)
         finally:
             hook.remove()
 
@@ -122,7 +122,7 @@ def test_the_judge_looks_on_its_device_and_hands_out_floats_on_the_cpu(judge: Cl
         pixels = torch.empty(2, 3, 224, 224, device="cuda", dtype=torch.float16)
         with NoCopies(), torch.no_grad():
             assert all_on_gpu(judge._images(pixels))
-    assert [(tuple(one.shape), one.device.type, one.dtype) for one in features] == [
+    assert [(tuple(tensor.shape), tensor.device.type, tensor.dtype) for tensor in features] == [
         ((2, 768), "cpu", torch.float32),
         ((1, 768), "cpu", torch.float32),
     ]
@@ -140,10 +140,10 @@ def test_inception_looks_on_its_device() -> None:
 class Yolo:
     """Remembers where it was asked to look."""
 
-    asked: dict[str, Any]
+    options: dict[str, Any]
 
     def predict(self, pictures: list[Any], **how: Any) -> list[Any]:
-        self.asked = how
+        self.options = how
         return [SimpleNamespace(masks=None)] * len(pictures)
 
 
@@ -151,7 +151,7 @@ def test_the_detector_looks_where_it_was_placed() -> None:
     model = Yolo()
     where = PLAIN.model_copy(update={"precision": "float16"})
     assert Detector(model, ("cat",), 640, 0.001, 0.6, where).detect([PICTURE]) == [[]]
-    assert (model.asked["device"], model.asked["quantize"]) == ("cpu", 16)
+    assert (model.options["device"], model.options["quantize"]) == ("cpu", 16)
 
 
 def test_sam_fills_boxes_on_its_device() -> None:

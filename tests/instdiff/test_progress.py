@@ -27,12 +27,12 @@ def test_a_bar_says_how_many_how_fast_and_how_long_still(monkeypatch: pytest.Mon
     assert re.search(r"12/40 +[0-9.]+ (pictures/s|s each) +0:0\d:\d\d", seen)
 
 
-@pytest.mark.parametrize(("total", "said"), [(1, [1]), (7, list(range(1, 8))), (101, [*range(2, 102, 2), 101])])
+@pytest.mark.parametrize(("total", "counts"), [(1, [1]), (7, list(range(1, 8))), (101, [*range(2, 102, 2), 101])])
 def test_a_runner_is_told_of_every_fiftieth_and_of_the_last(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], total: int, said: list[int]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], total: int, counts: list[int]
 ) -> None:
     monkeypatch.setenv("INSTDIFF_PROGRESS", "1")
     assert list(track(range(total), total, "pictures", lambda: "well")) == list(range(total))
     lines = [json.loads(line.removeprefix(TAG)) for line in capsys.readouterr().out.splitlines()]
-    assert [line.pop("done") for line in lines] == said
+    assert [line.pop("done") for line in lines] == counts
     assert all(line == {"total": total, "unit": "pictures", "note": "well"} for line in lines)

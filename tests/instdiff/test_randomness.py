@@ -8,8 +8,8 @@ from instdiff.randomness import derive, generator, torch_generator
 
 def test_the_same_names_give_the_same_draws() -> None:
     assert generator(1, "noise", "k", 3).integers(1 << 60) == generator(1, "noise", "k", 3).integers(1 << 60)
-    one, other = (torch.randn(4, generator=torch_generator(1, "noise", "k")) for _ in range(2))
-    assert torch.equal(one, other)
+    draw, other = (torch.randn(4, generator=torch_generator(1, "noise", "k")) for _ in range(2))
+    assert torch.equal(draw, other)
 
 
 def test_every_name_and_its_place_matter() -> None:

@@ -32,8 +32,8 @@ def test_a_lap_is_divided_by_its_steps_and_begins_anew(clock: list[float]) -> No
 def lines(total: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setenv("INSTDIFF_PROGRESS", "1")
     assert list(progress.track(range(total), total, "things")) == list(range(total))
-    said = [line.removeprefix(progress.TAG) for line in capsys.readouterr().out.splitlines()]
-    return [json.loads(line)["done"] for line in said]
+    messages = [line.removeprefix(progress.TAG) for line in capsys.readouterr().out.splitlines()]
+    return [json.loads(line)["done"] for line in messages]
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,13 @@ def frame(root: Path, split: str) -> None:
     images["sha256"] = [hashlib.sha256(framed[key]).hexdigest() for key in images["key"]]
     write(root, "images", images, PICTURES, split)
     put(root, framed, split)
-    given = read(root, "given", GIVEN, split)
-    places = [_mask(row, frames[row["key"]]) for row in given.to_dict("records")]
-    given["mask"], given["box"] = (
-        [masks.encode(one).counts for one in places],
-        [list(masks.box_of(one)) for one in places],
+    rows = read(root, "given", GIVEN, split)
+    places = [_mask(row, frames[row["key"]]) for row in rows.to_dict("records")]
+    rows["mask"], rows["box"] = (
+        [masks.encode(mask).counts for mask in places],
+        [list(masks.box_of(mask)) for mask in places],
     )
-    write(root, "given", given, GIVEN, split)
+    write(root, "given", rows, GIVEN, split)
 
 
 def _framed(scene: bytes, size: tuple[int, int]) -> bytes:
@@ -98,9 +98,9 @@ def write(
     """Put a table's rows where the packs of their pictures are; rows of no picture into the first."""
     folder = to or root / name / split
     packs = {path.name: set(parquet.read(path, IMAGES)["key"]) for path in parts_of(root, "images", split)}
-    known = set().union(*packs.values())
+    all_keys = set().union(*packs.values())
     for number, (pack, keys) in enumerate(packs.items()):
-        own = table["key"].isin(keys) | (~table["key"].isin(known) if number == 0 else False)
+        own = table["key"].isin(keys) | (~table["key"].isin(all_keys) if number == 0 else False)
         parquet.write(folder / pack, table[own], schema)
     return folder
 
@@ -112,11 +112,11 @@ def parts_of(root: Path, name: str, split: str = "train") -> list[Path]:
 
 def pictures(root: Path, split: str = "train") -> dict[str, Picture]:
     """Every picture of a split by its key."""
-    found = {}
+    by_key = {}
     for path in parts_of(root, "images", split):
         tar = root / "pictures" / split / f"{path.stem}.tar"
-        found |= {one.key: one for one in pictures_of_pack(tar, parquet.read(path, PICTURES))}
-    return found
+        by_key |= {entry.key: entry for entry in pictures_of_pack(tar, parquet.read(path, PICTURES))}
+    return by_key
 
 
 def picture(root: Path, key: str, split: str = "train") -> bytes:
@@ -128,16 +128,18 @@ def put(root: Path, files: Mapping[str, bytes], split: str = "train") -> None:
     """Exchange the files of some pictures; what the table says of their content stays as it is."""
     for path in parts_of(root, "images", split):
         table, tar = parquet.read(path, PICTURES), root / "pictures" / split / f"{path.stem}.tar"
-        its = {one.key: files.get(one.key) or one.encoded() for one in pictures_of_pack(tar, table)}
+        bytes_of_key = {entry.key: files.get(entry.key) or entry.encoded() for entry in pictures_of_pack(tar, table)}
         if split != "train":
             for key, file in zip(table["key"], table["file"], strict=True):
                 (tar.parent / file).unlink()  # a kept part may hold the same file under another name
-                (tar.parent / file).write_bytes(its[key])
+                (tar.parent / file).write_bytes(bytes_of_key[key])
             continue
         tar.unlink()
         with tar.open("wb") as stream, closing(packing.Tar(stream)) as to:
-            table["offset"] = [to.add(file, its[key]) for key, file in zip(table["key"], table["file"], strict=True)]
-        table["length"] = [len(its[key]) for key in table["key"]]
+            table["offset"] = [
+                to.add(file, bytes_of_key[key]) for key, file in zip(table["key"], table["file"], strict=True)
+            ]
+        table["length"] = [len(bytes_of_key[key]) for key in table["key"]]
         parquet.write(path, table, PICTURES)
 
 
@@ -169,11 +171,13 @@ def prepared(root: Path, split: str = "train", *, framed: bool = True, **params:
     """Every stage from ingest to annotate, with other parameters for some of them; what each counted."""
     how = {"ground": GROUND, "segment": SEGMENT, "caption": CAPTION, "sketch": SKETCH, "annotate": ANNOTATE} | params
     counts = {"ingest": ingested(root, params.get("ingest", INGEST), framed=framed)}
-    given, found = sources(root, split), tables(root, split, "instances")
-    counts["ground"] = ground.run(**given, **found, ledger=ledger(root, "ground", split), params=how["ground"])
-    to = {**given, **found, **tables(root, split, "masks"), "ledger": ledger(root, "segment", split)}
+    source_paths, instance_paths = sources(root, split), tables(root, split, "instances")
+    counts["ground"] = ground.run(
+        **source_paths, **instance_paths, ledger=ledger(root, "ground", split), params=how["ground"]
+    )
+    to = {**source_paths, **instance_paths, **tables(root, split, "masks"), "ledger": ledger(root, "segment", split)}
     counts["segment"] = segment.run(**to, params=how["segment"])
-    to = {**given, **found, **tables(root, split, "captions"), "ledger": ledger(root, "caption", split)}
+    to = {**source_paths, **instance_paths, **tables(root, split, "captions"), "ledger": ledger(root, "caption", split)}
     counts["caption"] = caption.run(**to, params=how["caption"])
     to = {**tables(root, split, "images", "masks", "strokes"), "ledger": ledger(root, "sketch", split)}
     counts["sketch"] = sketch.run(**to, params=how["sketch"])

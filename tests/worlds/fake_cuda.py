@@ -31,9 +31,9 @@ class NoCopies(TorchDispatchMode):
         """Calls the operator, and compares where its tensors lie."""
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket in {torch.ops.aten._to_copy, torch.ops.aten.copy_}:
-            tensors = [one for one in tree_leaves((args, kwargs, out)) if isinstance(one, Tensor)]
-            if len({one.device.type for one in tensors}) > 1:
-                raise Copied(f"{func}: {[(tuple(one.shape), str(one.device)) for one in tensors]}")
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+            if len({tensor.device.type for tensor in tensors}) > 1:
+                raise Copied(f"{func}: {[(tuple(tensor.shape), str(tensor.device)) for tensor in tensors]}")
         return out
 
 

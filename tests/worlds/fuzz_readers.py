@@ -51,7 +51,7 @@ def sources(folder: Path, draw: random.Random) -> str:
             lost = [failure for _, failure in answer.failures if failure.reason != GONE]
             assert len(answer.rows[0]["given"]) + len(lost) == len(loaded.annotations)
             assert "None" not in answer.rows[0]["caption"]
-            assert all(one["category"] != "None" for one in answer.rows[0]["given"])
+            assert all(row["category"] != "None" for row in answer.rows[0]["given"])
     if kind == "coco":
         _all_annotations_are_there(Path(train["instances"]), records)
     return "read"
@@ -59,8 +59,8 @@ def sources(folder: Path, draw: random.Random) -> str:
 
 def _all_annotations_are_there(path: Path, records: list[Any]) -> None:
     stated = len(read_json(path)["annotations"])
-    with_pictures = sum(len(one.annotations) for one in records if hasattr(one, "annotations"))
-    alone = sum(f"{path}: annotations." in one.name for one in records)
+    with_pictures = sum(len(record.annotations) for record in records if hasattr(record, "annotations"))
+    alone = sum(f"{path}: annotations." in record.name for record in records)
     assert stated == with_pictures + alone
 
 
@@ -84,7 +84,7 @@ def archives(folder: Path, draw: random.Random) -> str:
         keys = {name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0] for name in names}
         visible = {key.removeprefix("/") for key in keys if not key.endswith("/")}
         assert visible == {
-            one.name.removeprefix("some.tar/").removesuffix(".05").removesuffix(".06") for one in records
+            record.name.removeprefix("some.tar/").removesuffix(".05").removesuffix(".06") for record in records
         }
     for job in ingest.keyed(records):
         answer = ingest.admitted(job, LIMITS)
@@ -111,15 +111,17 @@ def judged(folder: Path, draw: random.Random) -> str:
     """COCO's ground truth and a list of results against it."""
     runs = {"size": [24, 32], "counts": [48, 24, 696]}
     form = draw.choice([runs, [[4.0, 2.0, 12.0, 2.0, 12.0, 10.0]], []])
-    one = {"image_id": 1, "category_id": 3, "bbox": [4, 2, 8, 8]}
+    detection = {"image_id": 1, "category_id": 3, "bbox": [4, 2, 8, 8]}
     page = {
         "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 24}],
         "categories": [{"id": 3, "name": "kite"}],
-        "annotations": [{**one, "id": n, "segmentation": form, "iscrowd": 0} for n in range(3)],
+        "annotations": [{**detection, "id": n, "segmentation": form, "iscrowd": 0} for n in range(3)],
     }
     path = _written(folder / "truth.json", page, draw)
-    results = [{**one, "score": 0.5, "segmentation": {"size": [24, 32], "counts": masks.encode(mutations.MASK).counts}}]
-    found = _written(folder / "found.json", results, draw)
+    results = [
+        {**detection, "score": 0.5, "segmentation": {"size": [24, 32], "counts": masks.encode(mutations.MASK).counts}}
+    ]
+    results_path = _written(folder / "found.json", results, draw)
     try:
         truth = ground_truth_files.read(path, None, 32)
         if coco.is_coco(path):
@@ -127,7 +129,7 @@ def judged(folder: Path, draw: random.Random) -> str:
         names = coco_results.of_coco(coco.read_instances(path)) if coco_results.has_ids(path) else (None, {})
         sizes = tuple(zip(truth.images["height"], truth.images["width"], strict=True))
         pictures = _Pictures(tuple(truth.images["key"]), sizes)
-        read = coco_results.read(found, pictures, *names)  # type: ignore[arg-type]
+        read = coco_results.read(results_path, pictures, *names)  # type: ignore[arg-type]
         assert isinstance(read, detections.Detections)
     except ValueError as error:
         return _sentence(error, str(folder))

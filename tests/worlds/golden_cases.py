@@ -86,48 +86,48 @@ def inputs(name: str, prefix: str = "in/") -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors(name).items() if key.startswith(prefix)}
 
 
-def conditions(given: Mapping[str, Tensor]) -> Conditions:
+def conditions(vectors: Mapping[str, Tensor]) -> Conditions:
     """As the released code reads its inputs: a filled slot counts as given, whatever its numbers."""
-    filled = given["masks"] > 0
-    drawn_somewhere = {name: filled | (given[name].sum(-1) > 0) for name in ("scribbles", "polygons")}
-    points = given["points"] if "points" in given else (given["boxes"][..., :2] + given["boxes"][..., 2:]) / 2
+    filled = vectors["masks"] > 0
+    drawn_somewhere = {name: filled | (vectors[name].sum(-1) > 0) for name in ("scribbles", "polygons")}
+    points = vectors["points"] if "points" in vectors else (vectors["boxes"][..., :2] + vectors["boxes"][..., 2:]) / 2
     nothing = collate([CompleteLayout("", ())] * len(filled), {"": torch.zeros(UNIFUSION.text_width)}, UNIFUSION)
     return replace(
         nothing,
-        text_BND=given["text_embeddings"],
+        text_BND=vectors["text_embeddings"],
         filled_BN=filled,
-        box_BN4=given["boxes"],
+        box_BN4=vectors["boxes"],
         box_given_BN=filled,
         point_BN2=points,
         point_given_BN=filled,
-        scribble_BNS=given["scribbles"],
+        scribble_BNS=vectors["scribbles"],
         scribble_given_BN=drawn_somewhere["scribbles"],
-        outline_BNP=given["polygons"],
+        outline_BNP=vectors["polygons"],
         outline_given_BN=drawn_somewhere["polygons"],
-        mask_BNHW=given["segs"] > 0,
-        mask_given_BN=given["segs"].flatten(2).sum(-1) > 0,
+        mask_BNHW=vectors["segs"] > 0,
+        mask_given_BN=vectors["segs"].flatten(2).sum(-1) > 0,
     )
 
 
-def kept(name: str, given: Mapping[str, Tensor]) -> Conditions:
+def kept(name: str, vectors: Mapping[str, Tensor]) -> Conditions:
     """The conditions of one configuration."""
-    return keep(conditions(given), KEPT[name])
+    return keep(conditions(vectors), KEPT[name])
 
 
-def without_points(given: Mapping[str, Tensor]) -> Conditions:
+def without_points(vectors: Mapping[str, Tensor]) -> Conditions:
     """Conditions of inputs whose points are the centres of their boxes."""
-    return conditions({name: value for name, value in given.items() if name != "points"})
+    return conditions({name: value for name, value in vectors.items() if name != "points"})
 
 
-def difference(one: Tensor, other: Tensor) -> float:
+def difference(tensor: Tensor, other: Tensor) -> float:
     """Largest difference between two tensors of the same shape."""
-    assert one.shape == other.shape
-    return float((one - other).abs().max())
+    assert tensor.shape == other.shape
+    return float((tensor - other).abs().max())
 
 
-def dropped(one: Conditions, *names: Format) -> Conditions:
+def dropped(whole: Conditions, *names: Format) -> Conditions:
     """Without these formats."""
-    return replace(keep(one, set(FORMATS) - set(names)))
+    return replace(keep(whole, set(FORMATS) - set(names)))
 
 
 def ours(official: Iterable[str]) -> dict[str, str]:

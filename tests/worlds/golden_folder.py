@@ -58,9 +58,9 @@ def demos(folder: Path) -> Iterator[Compared]:
         instances = tuple(Instance(phrase=text, box=Box(*box), point=Point(*point)) for text, box, point in places)
         features = {text: _features(text) for text in demo["phrases"]}
         layout = complete(Layout(key=name, prompt=demo["prompt"], instances=instances), RELEASED, "reference")
-        one = collate([layout], features, RELEASED)
-        for prefix, found, count in ((name, one, 2), (f"{name}/instance1", select(one, 1), 1)):
-            for field, values in _named(found).items():
+        batch = collate([layout], features, RELEASED)
+        for prefix, conditions, count in ((name, batch, 2), (f"{name}/instance1", select(batch, 1), 1)):
+            for field, values in _named(conditions).items():
                 if (expected := batches.get(f"{prefix}/{field}")) is not None:
                     yield Compared(f"{prefix}/{field}", golden.difference(values.expand_as(expected), expected), 1e-7)
             assert len(batches[f"{prefix}/boxes"]) == count
@@ -71,26 +71,26 @@ def _features(text: str) -> Tensor:
     return torch.from_numpy(stream.standard_normal(WIDTH).astype(np.float32))
 
 
-def _named(found: Conditions) -> dict[str, Tensor]:
-    filled = found.filled_BN.float()
+def _named(conditions: Conditions) -> dict[str, Tensor]:
+    filled = conditions.filled_BN.float()
     return {
-        "boxes": found.box_BN4,
-        "points": found.point_BN2,
+        "boxes": conditions.box_BN4,
+        "points": conditions.point_BN2,
         "masks": filled,
         "text_masks": filled,
-        "text_embeddings_first_dims": found.text_BND[..., :NUM_DIMS],
+        "text_embeddings_first_dims": conditions.text_BND[..., :NUM_DIMS],
     }
 
 
 @torch.no_grad()
 def unmasked(folder: Path) -> Iterator[Compared]:
     """Masks that are given and not applied change nothing."""
-    given = load_file(folder / "unet_masked_attention_64.safetensors")
-    inputs = {name.removeprefix("in/"): tensor for name, tensor in given.items() if name.startswith("in/")}
+    vectors = load_file(folder / "unet_masked_attention_64.safetensors")
+    inputs = {name.removeprefix("in/"): tensor for name, tensor in vectors.items() if name.startswith("in/")}
     grounding = golden.unet().ground(golden.kept("box", inputs))
     noise = golden.unet()(inputs["x"], inputs["timesteps"], inputs["context"], grounding).sample
     for name in ("eps/box/unmasked", "eps/box/att_masks_given_but_efficient"):
-        yield Compared(name, golden.difference(noise, given[name]), CLOSE)
+        yield Compared(name, golden.difference(noise, vectors[name]), CLOSE)
 
 
 @torch.no_grad()
@@ -109,17 +109,17 @@ def full_size(folder: Path) -> Iterator[Compared]:
             yield Compared(name, golden.difference(head, expected), 0)
     official.load_unet(unet, state, "drawn")
     del state
-    given = _padded({name.removeprefix("in/"): tensor for name, tensor in vectors.items() if name.startswith("in/")})
+    inputs = _padded({name.removeprefix("in/"): tensor for name, tensor in vectors.items() if name.startswith("in/")})
     yield Compared(
         "unifusion/mask",
-        golden.difference(unet.unifusion(golden.kept("mask", given)), vectors["unifusion/mask"]),
+        golden.difference(unet.unifusion(golden.kept("mask", inputs)), vectors["unifusion/mask"]),
         CLOSE_LARGE,
     )
     for name in ("mask", "box", "point"):
-        noise = unet(given["x"], given["timesteps"], given["context"], unet.ground(golden.kept(name, given))).sample
+        noise = unet(inputs["x"], inputs["timesteps"], inputs["context"], unet.ground(golden.kept(name, inputs))).sample
         yield Compared(f"eps/{name}", golden.difference(noise, vectors[f"eps/{name}"]), CLOSE_LARGE)
-    nothing = unet.ground(null(golden.conditions(given)))
-    noise = unet(given["x"], given["timesteps"], given["uc"], nothing).sample
+    nothing = unet.ground(null(golden.conditions(inputs)))
+    noise = unet(inputs["x"], inputs["timesteps"], inputs["uc"], nothing).sample
     yield Compared("eps_uncond/mask", golden.difference(noise, vectors["eps_uncond/mask"]), CLOSE_LARGE)
 
 
@@ -140,17 +140,17 @@ def _padded(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main() -> None:
     """Print every comparison and fail where one is too far apart."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("folder", type=Path)
-    options.add_argument("--full-size", action="store_true")
-    given = options.parse_args()
-    parts = [weights, demos, unmasked, *([full_size] if given.full_size else [])]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--full-size", action="store_true")
+    options = parser.parse_args()
+    parts = [weights, demos, unmasked, *([full_size] if options.full_size else [])]
     bad = 0
     for part in parts:
-        for one in part(given.folder):
-            bad += one.apart > one.most
+        for gap in part(options.folder):
+            bad += gap.apart > gap.most
             print(
-                f"{'ok ' if one.apart <= one.most else 'BAD'} {one.name}: {one.apart:.2g} (at most {one.most:.2g})",
+                f"{'ok ' if gap.apart <= gap.most else 'BAD'} {gap.name}: {gap.apart:.2g} (at most {gap.most:.2g})",
                 flush=True,
             )
     raise SystemExit(f"{bad} comparisons are too far apart" if bad else 0)

@@ -20,22 +20,22 @@ CASES = json.loads((golden.FOLDER / "samplers.json").read_text())["cases"]
 
 def denoiser(case: dict[str, Any]) -> Denoise:
     """Guidance over the pictures of a case, and with a share apart over its instances, too."""
-    given, unet = golden.inputs("samplers"), golden.unet()
-    conditions = golden.kept(case["drop_config"], given)
-    text, null_text = given["context"], given["uc"]
+    inputs, unet = golden.inputs("samplers"), golden.unet()
+    conditions = golden.kept(case["drop_config"], inputs)
+    text, null_text = inputs["context"], inputs["uc"]
     if "mis" in case:
         conditions = conditions.rows([0, 0])
         alone = [select(conditions, slot) for slot in range(3)]
         conditions = cat([conditions, *alone])
-        text = torch.cat([text[:1], text[:1], *(given[f"inst_context_{slot}"].expand(2, -1, -1) for slot in range(3))])
+        text = torch.cat([text[:1], text[:1], *(inputs[f"inst_context_{slot}"].expand(2, -1, -1) for slot in range(3))])
         null_text = null_text[:1]
-    told = text, unet.ground(conditions), null_text, unet.ground(null(conditions.rows([0])))
+    arguments = text, unet.ground(conditions), null_text, unet.ground(null(conditions.rows([0])))
     options = {"guidance": case["guidance_scale"], "max_rows": 6}
-    own = with_guidance(unet, *told, **options)
+    own = with_guidance(unet, *arguments, **options)
     if case["first_conv"] == "same":
         return own
     reloaded = with_guidance(
-        with_first_conv(unet, golden.inputs("samplers", "in/alt_sd_first_conv.")), *told, **options
+        with_first_conv(unet, golden.inputs("samplers", "in/alt_sd_first_conv.")), *arguments, **options
     )
     return with_reloaded_first_conv(own, reloaded, case["alphas"], case.get("mis_step", 0), num_pictures=2)
 

@@ -15,9 +15,9 @@ def drawn(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.asarray(_drawn(name, tuple(shape)))) for name, shape in shapes.items()}
 
 
-def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+def equal(weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Are these the same weights under the same names?"""
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return weights.keys() == other.keys() and all(torch.equal(weights[name], other[name]) for name in weights)
 
 
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:

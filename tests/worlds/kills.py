@@ -49,9 +49,9 @@ def before(root: Path) -> Path:
 def _world(root: Path, pictures: int) -> Path:
     data.ingested(root, _scenes(pictures))
     (root / NUMBER).write_text(str(pictures))
-    given = data.read(root, "given", GIVEN)
-    given.loc[1, "mask"] = given.loc[2, "colour"] = None
-    data.write(root, "given", given, GIVEN)
+    rows = data.read(root, "given", GIVEN)
+    rows.loc[1, "mask"] = rows.loc[2, "colour"] = None
+    data.write(root, "given", rows, GIVEN)
     for name in ("ground", "segment", "caption", "sketch"):
         RUNS[name](root, root)
     data.annotated(root)
@@ -69,8 +69,8 @@ def _coco(root: Path) -> None:
     for row in data.read(root, "given", GIVEN).to_dict("records"):
         x0, y0, x1, y1 = geometry.in_pixels(Box(*row["box"]), *sizes[row["key"]])
         mask = None if row["mask"] is None else {"size": list(sizes[row["key"]]), "counts": row["mask"]}
-        its = {"image_id": numbers[row["key"]], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
-        annotations.append({"id": len(annotations), **its, "segmentation": mask, "iscrowd": 0})
+        fields = {"image_id": numbers[row["key"]], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        annotations.append({"id": len(annotations), **fields, "segmentation": mask, "iscrowd": 0})
     annotations[3]["iscrowd"] = 1
     annotations[5]["bbox"] = [0, 0, 0, 0]
     pictures = [
@@ -81,8 +81,8 @@ def _coco(root: Path) -> None:
     page = {"images": pictures, "categories": [{"id": 1, "name": "thing"}], "annotations": annotations}
     (root / "instances.json").write_text(json.dumps(page))
     (root / "in").mkdir()
-    for one in data.pictures(root).values():
-        (root / "in" / one.file).write_bytes(one.encoded())
+    for picture in data.pictures(root).values():
+        (root / "in" / picture.file).write_bytes(picture.encoded())
     (root / "in" / "0.png").write_bytes(b"broken")
 
 
@@ -109,8 +109,8 @@ def _ledger(to: Path, name: str) -> Path:
 
 def _annotator(module: object, name: str, params: object) -> Run:
     def run(root: Path, to: Path) -> object:
-        found = {} if name == "instances" else data.tables(root, "train", "instances")
-        paths = {**data.sources(root), **found, **data.tables(to, "train", name)}
+        instance_paths = {} if name == "instances" else data.tables(root, "train", "instances")
+        paths = {**data.sources(root), **instance_paths, **data.tables(to, "train", name)}
         return module.run(**paths, ledger=_ledger(to, name), params=params)  # type: ignore[attr-defined]
 
     return run

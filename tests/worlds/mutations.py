@@ -96,9 +96,9 @@ def _coco(root: Path) -> dict[str, Any]:
         for n, form in enumerate(FORMS)
     ]
     page = {"images": images, "categories": [{"id": 1, "name": "kite"}], "annotations": annotations}
-    said = {"annotations": [{"id": n, "image_id": n, "caption": "sky"} for n in range(3)]}
+    captions = {"annotations": [{"id": n, "image_id": n, "caption": "sky"} for n in range(3)]}
     (root / "instances.json").write_text(json.dumps(page))
-    (root / "captions.json").write_text(json.dumps(said))
+    (root / "captions.json").write_text(json.dumps(captions))
     return {"pictures": str(root), **{name: f"{root}/{name}.json" for name in ("instances", "captions")}}
 
 
@@ -187,8 +187,8 @@ def outcome(root: Path, to: Path, source: dict[str, Any]) -> str:
             image.load()
             assert image.size == (row["width"], row["height"])
     lost = tables.read(to / "ledger" / "train", LEDGER)
-    given = tables.read(to / "given" / "train", GIVEN_CAPTIONED)
-    assert set(given["key"]) <= set(rows["key"])
+    source_rows = tables.read(to / "given" / "train", GIVEN_CAPTIONED)
+    assert set(source_rows["key"]) <= set(rows["key"])
     assert counts["train_pictures"] == len(rows) == len(stored)
     return "with refusals" if len(lost) else "whole"
 

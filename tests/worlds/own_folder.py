@@ -27,17 +27,17 @@ def coco(folder: Path, count: int, **changes: Any) -> None:
         Image.fromarray(scene.picture).save(folder / "pictures" / f"{number}.png")
         height, width = scene.picture.shape[:2]
         images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
-        for one in scene.instances:
-            names += [one.category] if one.category not in names else []
-            rle = masks.encode(np.asarray(one.mask))
-            rows, columns = np.nonzero(one.mask)
+        for instance in scene.instances:
+            names += [instance.category] if instance.category not in names else []
+            rle = masks.encode(np.asarray(instance.mask))
+            rows, columns = np.nonzero(instance.mask)
             box = [columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
             annotation = {
                 "id": len(annotations),
                 "image_id": number,
-                "category_id": names.index(one.category),
+                "category_id": names.index(instance.category),
                 "bbox": [int(side) for side in box],
-                "area": int(np.asarray(one.mask).sum()),
+                "area": int(np.asarray(instance.mask).sum()),
                 "segmentation": rle.model_dump(mode="json"),
                 "iscrowd": 0,
             }
@@ -60,8 +60,8 @@ def captioned(folder: Path, count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("folder", type=Path)
-    options.add_argument("count", type=int)
-    given = options.parse_args()
-    coco(given.folder, given.count)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("count", type=int)
+    options = parser.parse_args()
+    coco(options.folder, options.count)

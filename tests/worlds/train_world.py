@@ -193,11 +193,11 @@ def run(
     places = [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
     faults = (killed_at, nan_at, full_at)
     ranks = [clean.Process(target=rank, args=(root, out, params, models, place, *faults)) for place in places]
-    for one in ranks:
-        one.start()
-    for one in ranks:
-        one.join()
-    return [one.exitcode for one in ranks]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    return [process.exitcode for process in ranks]
 
 
 def rank(

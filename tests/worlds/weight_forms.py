@@ -127,7 +127,7 @@ def yolo(path: Path) -> Path:
     Image.open = opens  # it leaves one in its place that installs packages when a picture cannot be read
     torch.manual_seed(0)
     model = SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False)
-    model.names = {place: one["name"] for place, one in enumerate(coco_world.CATEGORIES)}
+    model.names = {place: category["name"] for place, category in enumerate(coco_world.CATEGORIES)}
     with torch.no_grad():
         for head in model.model[-1].cv3:
             head[-1].bias += 2.0  # or it finds nothing

@@ -39,9 +39,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def values(stage: str) -> Any:
     """What experiment=annotators gives a stage, its weights found from anywhere."""
     page = yaml.safe_load(compose.composed(["experiment=annotators"], ROOT / "configs"))[stage]
-    for one in (page, page.get("model") or {}):
-        if one.get("weights"):
-            one["weights"] = ROOT / one["weights"]
+    for section in (page, page.get("model") or {}):
+        if section.get("weights"):
+            section["weights"] = ROOT / section["weights"]
     return page
 
 
@@ -49,25 +49,28 @@ def test_the_small_sam_fills_boxes_with_what_can_be_seen_of_the_instances(world:
     params = segment.Params.model_validate(values("segment") | {"work": SEGMENT.work})
     to = {**sources(world, "val"), **tables(world, "val", "instances")}
     segment.run(**to, masks=tmp_path / "masks.parquet", ledger=ledger(tmp_path, "segment"), params=params)
-    found, given = parquet.read(tmp_path / "masks.parquet", MASKS), parquet.read(sources(world, "val")["given"], GIVEN)
+    mask_rows, source_rows = (
+        parquet.read(tmp_path / "masks.parquet", MASKS),
+        parquet.read(sources(world, "val")["given"], GIVEN),
+    )
     size = sizes(world, "val")
     pairs = [[masks.decode(Rle(size=size[key], counts=counts)) for counts in both]
-             for key, *both in zip(found["key"], found["mask"], given["mask"], strict=True)]  # fmt: skip
+             for key, *both in zip(mask_rows["key"], mask_rows["mask"], source_rows["mask"], strict=True)]  # fmt: skip
     reached = [mask_iou(*pair) for pair in pairs]
     assert len(reached) > 100
     assert np.mean(reached) >= 0.85
-    assert np.abs(found["score"] - reached).mean() < 0.1
+    assert np.abs(mask_rows["score"] - reached).mean() < 0.1
 
 
 def test_the_small_blip_names_the_colour_and_shape_of_crops(world: Path, tmp_path: Path) -> None:
     params = caption.Params.model_validate(values("caption") | {"work": CAPTION.work})
     to = {**sources(world, "val"), **tables(world, "val", "instances")}
     caption.run(**to, captions=tmp_path / "captions.parquet", ledger=ledger(tmp_path, "caption"), params=params)
-    said = parquet.read(tmp_path / "captions.parquet", CAPTIONS)["caption"]
-    given = parquet.read(sources(world, "val")["given"], GIVEN)
+    captions = parquet.read(tmp_path / "captions.parquet", CAPTIONS)["caption"]
+    source_rows = parquet.read(sources(world, "val")["given"], GIVEN)
     right = [
-        {row["colour"], row["category"]} <= set(one.split())
-        for one, row in zip(said, given.to_dict("records"), strict=True)
+        {row["colour"], row["category"]} <= set(text.split())
+        for text, row in zip(captions, source_rows.to_dict("records"), strict=True)
     ]
     assert len(right) > 100
     assert np.mean(right) >= 0.9
@@ -80,14 +83,14 @@ def small(stage: str) -> Any:
     return page | {"num_scenes": 8, "workers": 1, "batch_size": 2}
 
 
-def killed_at(step: int, made: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def killed_at(step: int, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same until it is called for the `step`-th time."""
     calls = iter(range(step))
 
-    def dies(*given: Any, **named: Any) -> Tensor:
+    def dies(*args: Any, **named: Any) -> Tensor:
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return made(*given, **named)
+        return forward(*args, **named)
 
     return dies
 

@@ -47,8 +47,8 @@ def captioned(
 ) -> tuple[Mapping[str, float], pd.DataFrame]:
     model = MODEL.model_copy(update={"weights": weights, **change})
     params = CAPTION.model_copy(update={"backend": "transformers", "batch_size": batch_size, "model": model})
-    given = {**sources(root), **tables_of(root, "train", "instances")}
-    counts = caption.run(**given, captions=to / "captions.parquet", ledger=to / "ledger.parquet", params=params)
+    inputs = {**sources(root), **tables_of(root, "train", "instances")}
+    counts = caption.run(**inputs, captions=to / "captions.parquet", ledger=to / "ledger.parquet", params=params)
     return counts, tables.read(to / "captions.parquet", CAPTIONS)
 
 
@@ -58,7 +58,7 @@ def test_crops_in_a_batch_are_described_as_one_by_one(world: Path, tmp_path: Pat
     _, alone = captioned(world, tmp_path / "1", weights, 1, min_area=0)
     counts, batched = captioned(world, tmp_path / "5", weights, 5, min_area=0)
     assert alone["caption"].tolist() == batched["caption"].tolist()
-    assert counts["failed"] == sum(one is None for one in batched["caption"])
+    assert counts["failed"] == sum(text is None for text in batched["caption"])
     assert batched["caption"].notna().any()
     name = {"blip": "blip", "blip2": "blip-2"}[model.__name__]
     assert batched["backend"].dropna().str.fullmatch(rf"transformers:{name}@[0-9a-f]{{16}}").all()
@@ -104,7 +104,7 @@ class Parrot:
 
     def describe(self, crops: Sequence[Pixels]) -> list[str | Failure]:
         self.batches.append(len(crops))
-        return [f"{one.shape[1]}x{one.shape[0]} cat" for one in crops]
+        return [f"{crop.shape[1]}x{crop.shape[0]} cat" for crop in crops]
 
 
 def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, root: Path) -> Instance:
@@ -113,13 +113,13 @@ def subject(box: Box, category: str | None, key: str = "train-mixed-000000", *, 
 
 def test_small_instances_are_called_by_their_category_and_a_missing_category_is_said_first(world: Path) -> None:
     large, small = Box(0, 0, 0.5, 0.25), Box(0.1, 0.1, 0.2, 0.25)
-    asked = [(large, "Cat"), (small, "cat"), (large, "dog"), (small, None), (large, None)]
+    cases = [(large, "Cat"), (small, "cat"), (large, "dog"), (small, None), (large, None)]
     parrot = Parrot()
-    said = Crops(parrot, MODEL).caption([subject(box, category, root=world) for box, category in asked])
-    assert said[:3] == [("48x16 cat", "parrot@1"), ("cat", "category"), ("dog. 48x16 cat", "parrot@1")]
-    assert isinstance(said[3], Failure)
-    assert said[3].reason == "no_category"
-    assert said[4] == ("48x16 cat", "parrot@1")
+    captions = Crops(parrot, MODEL).caption([subject(box, category, root=world) for box, category in cases])
+    assert captions[:3] == [("48x16 cat", "parrot@1"), ("cat", "category"), ("dog. 48x16 cat", "parrot@1")]
+    assert isinstance(captions[3], Failure)
+    assert captions[3].reason == "no_category"
+    assert captions[4] == ("48x16 cat", "parrot@1")
     assert parrot.batches == [3]
     plain = Crops(parrot, MODEL.model_copy(update={"name_category": False}))
     assert plain.caption([subject(large, "dog", root=world)]) == [("48x16 cat", "parrot@1")]
@@ -127,13 +127,13 @@ def test_small_instances_are_called_by_their_category_and_a_missing_category_is_
 
 @pytest.mark.parametrize(("across", "down"), [(10, 10), (10.5, 10.5), (10.99, 10.99), (20.5, 5.5), (4.9, 25.9)])
 def test_a_box_is_as_large_as_its_sides_cut_to_whole_pixels(across: float, down: float) -> None:
-    one = Instance(
+    instance = Instance(
         Picture("k", Path("none.png"), 64, 96, ""),
         0,
         "cat",
         geometry.from_pixels(3.25, 7.5, 3.25 + across, 7.5 + down, height=64, width=96),
     )
-    assert area(one) == 100
+    assert area(instance) == 100
 
 
 def test_a_box_of_exactly_the_smallest_area_is_described(world: Path) -> None:
@@ -147,20 +147,20 @@ def test_a_box_of_exactly_the_smallest_area_is_described(world: Path) -> None:
 
 def test_each_value_of_a_model_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = MODEL.model_copy(update={"weights": tiny_models.blip(tmp_path / "model"), "precision": "bfloat16"})
-    asked: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     model = Blip(params)
     assert {weight.dtype for weight in model._model.parameters()} == {torch.bfloat16}
     generate = model._model.generate
 
     def watched(**options: Any) -> Any:
-        asked.update(options)
+        arguments.update(options)
         return generate(**options)
 
     monkeypatch.setattr(model._model, "generate", watched)
     model.describe([np.zeros((8, 12, 3), np.uint8)] * 3)
-    assert (asked["num_beams"], asked["max_new_tokens"], asked["do_sample"]) == (2, 6, False)
-    assert asked["pixel_values"].dtype == torch.bfloat16
-    words = model._processor.batch_decode(asked["input_ids"], skip_special_tokens=True)
+    assert (arguments["num_beams"], arguments["max_new_tokens"], arguments["do_sample"]) == (2, 6, False)
+    assert arguments["pixel_values"].dtype == torch.bfloat16
+    words = model._processor.batch_decode(arguments["input_ids"], skip_special_tokens=True)
     assert words == ["a photo of"] * 3
 
 
@@ -174,30 +174,30 @@ def test_a_caption_goes_on_from_the_prompt_and_does_not_say_it(tmp_path: Path, m
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_captions_are_asked_for_in_batches_of_instances(world: Path, tmp_path: Path, batch_size: int) -> None:
     parrot = Parrot()
-    found = tables.rows_of(tables.read(world / "instances" / "train", INSTANCES))
-    todo = with_instances(list(pictures(world).values()), found)
+    instances = tables.rows_of(tables.read(world / "instances" / "train", INSTANCES))
+    todo = with_instances(list(pictures(world).values()), instances)
     params = CAPTION.model_copy(update={"batch_size": batch_size})
     crops = Crops(parrot, MODEL.model_copy(update={"min_area": 0}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(caption, "captioner", lambda *_: crops)
         answers = list(caption.caption(todo, Pack("00000", {"given": tmp_path}, ""), params, ""))
-    count = sum(map(len, found.values()))
+    count = sum(map(len, instances.values()))
     assert parrot.batches == [batch_size] * (count // batch_size) + [count % batch_size] * bool(count % batch_size)
-    for answer, one in zip(answers, todo, strict=True):
-        height, width = one.picture.height, one.picture.width
-        for row, its in zip(answer.rows, one.instances, strict=True):
-            down, across = geometry.sides(its.box, height, width)
-            assert (row["key"], row["index"]) == (one.key, its.index)
+    for answer, item in zip(answers, todo, strict=True):
+        height, width = item.picture.height, item.picture.width
+        for row, instance in zip(answer.rows, item.instances, strict=True):
+            down, across = geometry.sides(instance.box, height, width)
+            assert (row["key"], row["index"]) == (item.key, instance.index)
             assert row["caption"].endswith(f"{across}x{down} cat")
 
 
 def test_the_crops_of_several_pictures_are_one_batch_and_each_its_own_pixels(world: Path) -> None:
     rows = tables.read(world / "instances" / "train", INSTANCES).to_dict("records")
     for row in rows:
-        one = subject(Box(*row["box"]), None, row["key"], root=world)
-        pixels = one.picture.pixels()
-        x0, y0, x1, y1 = (round(edge) for edge in geometry.in_pixels(one.box, *sizes(world)[row["key"]]))
-        assert np.array_equal(geometry.crop(pixels, one.box), pixels[y0:y1, x0:x1])
+        instance = subject(Box(*row["box"]), None, row["key"], root=world)
+        pixels = instance.picture.pixels()
+        x0, y0, x1, y1 = (round(edge) for edge in geometry.in_pixels(instance.box, *sizes(world)[row["key"]]))
+        assert np.array_equal(geometry.crop(pixels, instance.box), pixels[y0:y1, x0:x1])
 
 
 def test_what_says_nothing_is_a_reason(world: Path) -> None:
@@ -205,17 +205,19 @@ def test_what_says_nothing_is_a_reason(world: Path) -> None:
         def describe(self, crops: Sequence[Pixels]) -> list[str | Failure]:
             return [""] * len(crops)
 
-    (said,) = Crops(Silent(), MODEL).caption([subject(Box(0, 0, 1, 1), "cat", root=world)])
-    assert isinstance(said, Failure)
-    assert said.reason == "no_words"
+    (answer,) = Crops(Silent(), MODEL).caption([subject(Box(0, 0, 1, 1), "cat", root=world)])
+    assert isinstance(answer, Failure)
+    assert answer.reason == "no_words"
 
 
 def test_given_captions_are_the_sources(tmp_path: Path) -> None:
     prepared(tmp_path)
-    given = read(tmp_path, "given", GIVEN)
-    path = write(tmp_path, "given", given.assign(caption=["a cat", *[None] * (len(given) - 1)]), GIVEN_CAPTIONED)
+    source_rows = read(tmp_path, "given", GIVEN)
+    path = write(
+        tmp_path, "given", source_rows.assign(caption=["a cat", *[None] * (len(source_rows) - 1)]), GIVEN_CAPTIONED
+    )
     backend = caption.FromSource(path)
-    first, second = (subject(Box(0, 0, 1, 1), None, key, root=tmp_path) for key in given["key"].unique()[:2])
-    said = backend.caption([first, second])
-    assert said[0] == ("a cat", "given")
-    assert isinstance(said[1], Failure)
+    first, second = (subject(Box(0, 0, 1, 1), None, key, root=tmp_path) for key in source_rows["key"].unique()[:2])
+    captions = backend.caption([first, second])
+    assert captions[0] == ("a cat", "given")
+    assert isinstance(captions[1], Failure)

@@ -69,14 +69,14 @@ def test_a_batch_of_pictures_finds_what_one_at_a_time_does(world: Path, weights:
 
 
 def test_what_is_found_is_sure_named_and_not_found_twice(world: Path, weights: Path, tmp_path: Path) -> None:
-    _, found = grounded(world, tmp_path, params(weights))
-    assert (found["score"] > 0.5).all()
+    _, detections = grounded(world, tmp_path, params(weights))
+    assert (detections["score"] > 0.5).all()
     words = set(" ".join(CATEGORIES["categories"]).split())
-    assert {word for name in found["category"].dropna() for word in name.split()} <= words
-    for _, its in found.groupby("key"):
-        boxes = [Box(*box) for box in its["box"]]
-        assert its["score"].is_monotonic_decreasing
-        assert all(geometry.iou(one, two) <= 0.5 + 1e-9 for i, one in enumerate(boxes) for two in boxes[:i])
+    assert {word for name in detections["category"].dropna() for word in name.split()} <= words
+    for _, rows in detections.groupby("key"):
+        boxes = [Box(*box) for box in rows["box"]]
+        assert rows["score"].is_monotonic_decreasing
+        assert all(geometry.iou(box, other) <= 0.5 + 1e-9 for i, box in enumerate(boxes) for other in boxes[:i])
 
 
 def test_nothing_found_and_nothing_to_look_for_are_reasons(world: Path, weights: Path, tmp_path: Path) -> None:
@@ -128,7 +128,9 @@ def test_clip_names_the_likeliest_words_whatever_the_batch(world: Path, tmp_path
     tagger = tags.tagger(how)
     together = tagger.tags(pictures(world))
     assert together == [tagger.tags([picture])[0] for picture in pictures(world)]
-    assert all(len(its) == 2 and set(its) <= {"circle", "square", "star"} for its in together)
+    assert all(
+        len(picture_tags) == 2 and set(picture_tags) <= {"circle", "square", "star"} for picture_tags in together
+    )
     sure = tags.tagger(how.model_copy(update={"min_probability": 1.1}))
     assert sure.tags(pictures(world)[:1]) == [()]
 
@@ -143,7 +145,7 @@ def test_a_words_probability_is_that_of_transformers_logits(world: Path, tmp_pat
     (tmp_path / "words.txt").write_text("\n".join(words))
     inputs = processor(
         text=[f"a {word}" for word in words],
-        images=[one.pixels() for one in batch],
+        images=[picture.pixels() for picture in batch],
         return_tensors="pt",
         padding=True,
     )
@@ -154,12 +156,14 @@ def test_a_words_probability_is_that_of_transformers_logits(world: Path, tmp_pat
     )
     for chance, ranked in zip(chances, tags.tagger(how).tags(batch), strict=True):
         assert list(ranked) == [word for _, word in sorted(zip(chance, words, strict=True), reverse=True)]
-    edges = sorted({chance for its in chances for chance in its})
-    middles = [(one + next_one) / 2 for one, next_one in pairwise(edges) if next_one - one > 1e-5]
+    edges = sorted({chance for row in chances for chance in row})
+    middles = [(edge + next_edge) / 2 for edge, next_edge in pairwise(edges) if next_edge - edge > 1e-5]
     assert len(middles) > 6
     for middle in middles[:: len(middles) // 6]:
         tagged = tags.tagger(how.model_copy(update={"min_probability": middle})).tags(batch)
-        assert [len(its) for its in tagged] == [sum(chance > middle for chance in its) for its in chances]
+        assert [len(picture_tags) for picture_tags in tagged] == [
+            sum(chance > middle for chance in row) for row in chances
+        ]
 
 
 def test_a_word_of_exactly_the_smallest_probability_is_a_tag(world: Path, tmp_path: Path) -> None:
@@ -209,8 +213,8 @@ def test_ram_is_asked_when_its_package_is_there_and_named_when_not(
     package.get_transform = lambda image_size: lambda image: torch.zeros(3, image_size, image_size)  # type: ignore[attr-defined]
     options: dict[str, object] = {}
 
-    def ram(**given: object) -> StandIn:
-        options.update(given)
+    def ram(**arguments: object) -> StandIn:
+        options.update(arguments)
         return StandIn()
 
     inner.ram = ram  # type: ignore[attr-defined]
@@ -223,8 +227,8 @@ def test_ram_is_asked_when_its_package_is_there_and_named_when_not(
 def test_an_unreadable_picture_is_a_reason_and_costs_no_other(weights: Path, tmp_path: Path) -> None:
     prepared(tmp_path)
     put(tmp_path, {"train-mixed-000001": b"no picture"})
-    counts, found = grounded(tmp_path, tmp_path / "to", params(weights, 3))
+    counts, detections = grounded(tmp_path, tmp_path / "to", params(weights, 3))
     assert counts["failed_unreadable_picture"] == 1
-    assert found["key"].nunique() == 4
+    assert detections["key"].nunique() == 4
     lost = tables.read(tmp_path / "to" / "ledger.parquet", LEDGER)
     assert lost["key"].tolist() == ["train-mixed-000001"]

@@ -139,9 +139,9 @@ def test_the_stage_records_the_worker(
     how = CAPTION.model_copy(update={"backend": "lavis", "model": params})
     to = {**tables_of(tmp_path, "train", "instances", "captions"), "ledger": tmp_path / "ledger.parquet"}
     assert caption.run(**sources(tmp_path), **to, params=how)["failed"] == 0
-    said = tables.read(to["captions"], CAPTIONS)
-    assert said["caption"].str.fullmatch(r"a \d+x\d+").all()
-    assert said["backend"].str.startswith("lavis-").all()
+    captions = tables.read(to["captions"], CAPTIONS)
+    assert captions["caption"].str.fullmatch(r"a \d+x\d+").all()
+    assert captions["backend"].str.startswith("lavis-").all()
 
 
 class Told:

@@ -51,14 +51,14 @@ def segmented(root: Path, weights: Path, batch_size: int, backend: str = "sam") 
 @pytest.mark.parametrize("backend", ["sam", "sam2"])
 def test_a_batch_of_pictures_gives_the_masks_of_one_at_a_time(tmp_path: Path, weights: Path, backend: str) -> None:
     prepared(tmp_path)
-    found = {}
+    by_batch_size = {}
     folder = weights if backend == "sam" else tiny_models.sam2(tmp_path / "sam2")
     for batch_size in (1, 3):
         counts = segmented(tmp_path, folder, batch_size, backend)
-        found[batch_size] = parquet.read(tmp_path / "masks" / "train", MASKS)
+        by_batch_size[batch_size] = parquet.read(tmp_path / "masks" / "train", MASKS)
         assert counts["failed"] == 0
-    assert found[1]["mask"].tolist() == found[3]["mask"].tolist()
-    assert np.allclose(found[1]["score"], found[3]["score"], atol=1e-5)
+    assert by_batch_size[1]["mask"].tolist() == by_batch_size[3]["mask"].tolist()
+    assert np.allclose(by_batch_size[1]["score"], by_batch_size[3]["score"], atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["sam", "sam2"])
@@ -77,9 +77,9 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
     if backend == "sam":
         decode = networks.decoded
 
-        def watched(sam: Any, embeddings: torch.Tensor, its: torch.Tensor) -> Any:
-            decoded.append(len(its))
-            return decode(sam, embeddings, its)
+        def watched(sam: Any, embeddings: torch.Tensor, box_batch: torch.Tensor) -> Any:
+            decoded.append(len(box_batch))
+            return decode(sam, embeddings, box_batch)
 
         monkeypatch.setattr(networks, "decoded", watched)
     else:
@@ -94,11 +94,11 @@ def test_no_more_boxes_are_decoded_at_once_and_how_many_changes_no_mask(
         for size in [max_boxes] * (count // max_boxes) + [count % max_boxes] * bool(count % max_boxes)
     ]
     monkeypatch.undo()
-    for one, its, masks_of_one in zip(pixels, boxes, filled, strict=True):
-        assert len(masks_of_one) == len(its)
-        for box, (mask, score) in zip(its, masks_of_one, strict=True):
-            assert mask.shape == one.shape[:2]
-            (((alone, alone_score),),) = segment._model(backend, folder, 9, PLAIN).fill([one], [[box]])
+    for image, image_boxes, masks_of_one in zip(pixels, boxes, filled, strict=True):
+        assert len(masks_of_one) == len(image_boxes)
+        for box, (mask, score) in zip(image_boxes, masks_of_one, strict=True):
+            assert mask.shape == image.shape[:2]
+            (((alone, alone_score),),) = segment._model(backend, folder, 9, PLAIN).fill([image], [[box]])
             assert mask_iou(mask, alone) > 0.99 or not (mask.any() or alone.any())
             assert np.isclose(score, alone_score, atol=1e-4)
 
@@ -131,13 +131,13 @@ def test_masks_are_those_of_transformers_own_sam2(tmp_path: Path) -> None:
     for row, box in zip(ours.to_dict("records"), boxes, strict=True):
         picture = pictures[row["key"]]
         edges = list(geometry.in_pixels(Box(*box), picture.height, picture.width))
-        asked = processor(images=picture.pixels(), input_boxes=[[edges]], return_tensors="pt")
+        inputs = processor(images=picture.pixels(), input_boxes=[[edges]], return_tensors="pt")
         with torch.no_grad():
-            said = model(**asked, multimask_output=False)
-        (theirs,) = processor.post_process_masks(said.pred_masks, asked.original_sizes)
+            outputs = model(**inputs, multimask_output=False)
+        (theirs,) = processor.post_process_masks(outputs.pred_masks, inputs.original_sizes)
         mask = masks.decode(Rle(size=(picture.height, picture.width), counts=row["mask"]))
         assert mask_iou(mask, theirs[0, 0].numpy()) > 0.99
-        assert np.isclose(said.iou_scores.item(), row["score"], atol=1e-4)
+        assert np.isclose(outputs.iou_scores.item(), row["score"], atol=1e-4)
 
 
 def test_an_unreadable_picture_costs_only_its_own_instances(tmp_path: Path, weights: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_list_and_its_pictures_may_lie_on_s3_and_shards_go_there_once(tmp_path
     store = fsspec.filesystem("s3")
     for key, file in zip(images["key"], images["file"], strict=True):
         store.pipe_file(f"pictures/in/{file}", picture(tmp_path, key))
-    records = [{"image": file, "caption": said} for file, said in zip(images["file"], images["caption"], strict=True)]
+    records = [{"image": file, "caption": text} for file, text in zip(images["file"], images["caption"], strict=True)]
     store.pipe_file("pictures/in/list.json", json.dumps([*records, {"image": "gone.png", "caption": ""}]).encode())
     source = {"source": "captioned", "train": {"path": f"{bucket}/in/list.json", "root": None}, "val": None}
     how = {"val_share": 0.0, "limits": {"min_side": 1, "max_pixels": 10**6}, "work": WORK.model_dump()}

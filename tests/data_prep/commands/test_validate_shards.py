@@ -121,8 +121,8 @@ def test_a_box_is_sound_when_it_has_an_area_and_lies_in_the_picture(x0: float, y
 @given(st.sampled_from(["point", "scribble", "outline"]), edges, edges)
 def test_a_point_is_sound_in_the_picture_and_on_its_border(name: str, x: float, y: float) -> None:
     inside = Point(0.5, 0.5)
-    its = Point(x, y) if name == "point" else (inside, Point(x, y), inside)
-    faults = list(validate_shards._of_instance(Instance(phrase="kite", **{name: its}), (64, 96)))
+    location = Point(x, y) if name == "point" else (inside, Point(x, y), inside)
+    faults = list(validate_shards._of_instance(Instance(phrase="kite", **{name: location}), (64, 96)))
     assert faults == ([] if 0 <= x <= 1 and 0 <= y <= 1 else [f"{name} leaves the picture"])
 
 
@@ -164,11 +164,11 @@ def test_what_is_wrong_with_tars_and_index_is_named(world: Path, tmp_path: Path)
     (folder / "00002.tar").write_bytes((folder / "00002.tar").read_bytes()[:700])
     index = shards.read_index(folder)
     rewrite(folder, index[index["key"] != "train-mixed-000001"])
-    said = "\n".join(validate_shards.faults(folder))
-    assert "00001.tar: in the index, but not there" in said
-    assert "extra.tar: not in the index" in said
-    assert "00000.tar: goes on after the last sample" in said
-    assert "00002.tar: train-mixed-000004: the bytes are not those" in said
+    report = "\n".join(validate_shards.faults(folder))
+    assert "00001.tar: in the index, but not there" in report
+    assert "extra.tar: not in the index" in report
+    assert "00000.tar: goes on after the last sample" in report
+    assert "00002.tar: train-mixed-000004: the bytes are not those" in report
     with pytest.raises(SystemExit) as ended:
         validate_shards.main([str(folder)])
     assert ended.value.code == 1
@@ -200,19 +200,23 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
     folders = {name: tmp_path / name for name in ("pictures", "images", "given", "ledger")}
     ingest.run(**folders, params=params)
     rows = tables.rows_of(tables.read(tmp_path / "given" / "train", GIVEN_CAPTIONED))
-    for sample, its in zip(shards.read(world / "shards"), rows.values(), strict=True):
-        for one, row in zip(sample.layout.instances, its, strict=True):
-            assert (one.phrase, one.category, one.mask.counts) == (row["caption"], row["category"], row["mask"])
-            assert masks.box_of(masks.decode(one.mask)) == one.box == tuple(row["box"])
+    for sample, instance_rows in zip(shards.read(world / "shards"), rows.values(), strict=True):
+        for instance, row in zip(sample.layout.instances, instance_rows, strict=True):
+            assert (instance.phrase, instance.category, instance.mask.counts) == (
+                row["caption"],
+                row["category"],
+                row["mask"],
+            )
+            assert masks.box_of(masks.decode(instance.mask)) == instance.box == tuple(row["box"])
     first = json.loads((tmp_path / "labels" / "label_train-mixed-000000.json").read_text())
     for sample in shards.read(world / "shards"):
         label = json.loads((tmp_path / "labels" / f"label_{sample.key}.json").read_text())
-        for anno, one in zip(label["annos"], sample.layout.instances, strict=True):
-            for name, text in (("text_embedding_before", one.category), ("blip_clip_embeddings", one.phrase)):
+        for anno, instance in zip(label["annos"], sample.layout.instances, strict=True):
+            for name, text in (("text_embedding_before", instance.category), ("blip_clip_embeddings", instance.phrase)):
                 assert np.frombuffer(base64.b64decode(anno[name]), "<f4").tolist() == [len(text)] * 768
-            assert (anno["category_name"], anno["caption"]) == (one.category, one.phrase)
+            assert (anno["category_name"], anno["caption"]) == (instance.category, instance.phrase)
             columns, rows = np.reshape(anno["scribbles"], (-1, 2)).round().astype(int).T
-            assert masks.decode(one.mask)[rows, columns].all()
+            assert masks.decode(instance.mask)[rows, columns].all()
     anno = first["annos"][0]
     assert len(anno["scribbles"]) == 40
     assert anno["area"] == anno["bbox"][2] * anno["bbox"][3]
@@ -221,6 +225,6 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
 
 def test_an_instance_the_format_cannot_tell_is_left_out(world: Path) -> None:
     (sample, *_) = shards.read(world / "shards")
-    bare = tuple(one.model_copy(update={"mask": None}) for one in sample.layout.instances)
+    bare = tuple(instance.model_copy(update={"mask": None}) for instance in sample.layout.instances)
     without = shards.Sample("k", sample.picture, "png", Layout(key="k", prompt="p", instances=bare))
     assert export_labelled.label(without, lambda texts: torch.zeros(1, 4))["annos"] == []

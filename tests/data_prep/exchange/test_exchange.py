@@ -148,7 +148,7 @@ def test_what_a_format_holds_comes_back(
     folder = tmp_path_factory.mktemp("exchange") / "set"
     failed = written(entry, folder, *samples)
     records = {Path(record.name).stem: record for record in entry.read(str(folder))}
-    assert records.keys() == {one.key for one in samples}
+    assert records.keys() == {before.key for before in samples}
     noted = {(row["key"], row["index"], row["reason"]) for row in failed.rows}
     for before in samples:
         loaded, rows, failures = came_back(records[before.key], before.key)
@@ -410,8 +410,8 @@ def test_the_command_says_what_was_lost_and_overwrites_nothing(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.main(["export", "yolo", str(run / "shards"), str(tmp_path / "set")])
-    said = capsys.readouterr().out
-    assert "5 pictures" in said and "lost_caption: 5" in said
+    output = capsys.readouterr().out
+    assert "5 pictures" in output and "lost_caption: 5" in output
     for words, sentence in (
         (["export", "yolo", str(run / "shards"), str(tmp_path / "set")], "exists already"),
         (["export", "yolo", str(tmp_path), str(tmp_path / "other")], "has neither index.arrow"),

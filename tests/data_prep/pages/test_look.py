@@ -80,8 +80,10 @@ def test_everything_is_counted_by_hand() -> None:
     assert (own.pictures, own.instances) == (3, 3)
     assert own.categories == {"dog": 2, "cat": 1}
     assert own.located["box"] == 3 and own.located["mask"] == 0
-    found = {name: {label: count for label, count in bins.items() if count} for name, bins in own.histograms.items()}
-    assert found == {
+    histograms = {
+        name: {label: count for label, count in bins.items() if count} for name, bins in own.histograms.items()
+    }
+    assert histograms == {
         "instances": {"0": 1, "1": 1, "2–3": 1},
         "boxes": {"under 1 %": 1, "4–16 %": 1, "over 50 %": 1},
         "captions": {"0": 1, "1–2": 1, "6–10": 1},
@@ -96,11 +98,11 @@ def test_everything_is_counted_by_hand() -> None:
 def test_chunks_count_as_their_sum_and_the_draw_does_not_depend_on_them() -> None:
     single = [chunk((key, "x", (("dog", "a dog", 0.5),))) for key in "abcdefgh"]
     whole = chunk(*((key, "x", (("dog", "a dog", 0.5),)) for key in "abcdefgh"))
-    one, several = counted(whole, most=3), counted(*single, most=3)
-    assert one.histograms == several.histograms and one.categories == several.categories
-    assert one.draws() == several.draws() and len(one.draws()) == 3
-    assert one.draws_of("dog") == one.draws()[:1]
-    assert [draw.place for draw in counted(whole).draws()][:3] == [draw.place for draw in one.draws()]
+    of_whole, of_singles = counted(whole, most=3), counted(*single, most=3)
+    assert of_whole.histograms == of_singles.histograms and of_whole.categories == of_singles.categories
+    assert of_whole.draws() == of_singles.draws() and len(of_whole.draws()) == 3
+    assert of_whole.draws_of("dog") == of_whole.draws()[:1]
+    assert [draw.place for draw in counted(whole).draws()][:3] == [draw.place for draw in of_whole.draws()]
     assert sorted(draw.place for draw in counted(whole).draws()) == list(range(8))
 
 
@@ -155,8 +157,8 @@ def test_tables_and_shards_of_a_run_show_the_same(run: Path) -> None:
     of_tables, of_shards = find(run, "train"), find(run / "shards", "train")
     assert isinstance(of_tables, Tables) and isinstance(of_shards, Shards)
     assert of_tables.num_pictures == of_shards.num_pictures == 5
-    one, other = (look_page.page(source, [], "title", PARAMS) for source in (of_tables, of_shards))
-    assert one == other
+    page_of_tables, page_of_shards = (look_page.page(source, [], "title", PARAMS) for source in (of_tables, of_shards))
+    assert page_of_tables == page_of_shards
     places = {1, 4}
     for (place, first), (again, second) in zip(of_tables.samples(places), of_shards.samples(places), strict=True):
         assert (place, first.key, first.encoded, first.width) == (again, second.key, second.encoded, second.width)

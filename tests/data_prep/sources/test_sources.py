@@ -61,8 +61,8 @@ def ingested(root: Path, **source: Any) -> Mapping[str, float]:
 def taken(listed: list[Any]) -> tuple[list[dict[str, Any]], list[tuple[int, str, str]]]:
     """What becomes of records without the stage around it: rows of pictures with their instances, and the ledger's."""
     answers = [ingest.admitted(job, LIMITS) for job in ingest.keyed(listed)]
-    lost = [(index, failure.reason, failure.detail) for one in answers for index, failure in one.failures]
-    return [row for one in answers for row in one.rows], lost
+    lost = [(index, failure.reason, failure.detail) for answer in answers for index, failure in answer.failures]
+    return [row for answer in answers for row in answer.rows], lost
 
 
 def stored(root: Path, key: str) -> bytes:
@@ -112,14 +112,14 @@ def test_each_odd_picture_has_its_outcome() -> None:
         "format": films["GIF"],
         "animated": films["PNG"],
     }
-    made = {why: admission.admit(given, None, LIMITS) for why, given in outcomes.items()}
-    for why, one in made.items():
-        assert decoded(one).shape == (24, 32, 3)
-        assert isinstance(one, admission.Admitted)
-        assert (one.converted, one.kind) == (why, "png")
-    assert (decoded(made["mode_I_16"]) == 0x80).all()
-    assert (decoded(made["mode_RGBA"]) == 255).all()
-    assert (decoded(made["animated"]) == 10).all()
+    results = {why: admission.admit(data, None, LIMITS) for why, data in outcomes.items()}
+    for why, result in results.items():
+        assert decoded(result).shape == (24, 32, 3)
+        assert isinstance(result, admission.Admitted)
+        assert (result.converted, result.kind) == (why, "png")
+    assert (decoded(results["mode_I_16"]) == 0x80).all()
+    assert (decoded(results["mode_RGBA"]) == 255).all()
+    assert (decoded(results["animated"]) == 10).all()
 
 
 def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
@@ -136,7 +136,7 @@ def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "size", "reason"),
+    ("data", "size", "reason"),
     [
         (b"", None, "empty_file"),
         (b"<html>404</html>", None, "not_a_picture"),
@@ -148,8 +148,8 @@ def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
         (encoded("PNG"), (33, 24), "size_mismatch"),
     ],
 )
-def test_what_cannot_be_used_has_a_reason(given: bytes, size: tuple[int, int] | None, reason: str) -> None:
-    refused = admission.admit(given, size, LIMITS)
+def test_what_cannot_be_used_has_a_reason(data: bytes, size: tuple[int, int] | None, reason: str) -> None:
+    refused = admission.admit(data, size, LIMITS)
     assert isinstance(refused, Failure)
     assert refused.reason == reason
 
@@ -213,7 +213,9 @@ RECORDS = [{"image": f"{folder}/same.png", "caption": f"picture {folder}"} for f
 
 
 def tarred(path: Path, samples: list[dict[str, bytes]]) -> None:
-    members = [(f"{number:09d}.{kind}", one) for number, sample in enumerate(samples) for kind, one in sample.items()]
+    members = [
+        (f"{number:09d}.{kind}", content) for number, sample in enumerate(samples) for kind, content in sample.items()
+    ]
     archived(path, members)
 
 
@@ -241,7 +243,7 @@ def written(root: Path, kind: str) -> str:
         case "parquet":
             pd.DataFrame(RECORDS).to_parquet(path)
         case "tar":
-            files = [(root / "in" / one["image"]).read_bytes() for one in RECORDS]
+            files = [(root / "in" / record["image"]).read_bytes() for record in RECORDS]
             extra = json.dumps({"caption": "picture b", "status": "success"}).encode()
             tarred(path, [{"png": files[0], "txt": b"picture a", "json": b"{}"}, {"png": files[1], "json": extra}])
         case "folder":
@@ -255,7 +257,9 @@ def test_equal_base_names_stay_apart_in_every_kind_of_list(two: Path, kind: str)
     images = table(two, "images")
     assert images["caption"].tolist() == ["picture a", "picture b"]
     assert images["key"].is_unique
-    assert [stored(two, key) for key in images["key"]] == [(two / "in" / one["image"]).read_bytes() for one in RECORDS]
+    assert [stored(two, key) for key in images["key"]] == [
+        (two / "in" / record["image"]).read_bytes() for record in RECORDS
+    ]
     assert counts == {"train_pictures": 2, "train_instances": 0, "val_pictures": 0, "val_instances": 0}
 
 
@@ -275,7 +279,9 @@ def test_a_csv_with_a_byte_order_mark_reads_as_one_without(rows: list[tuple[str,
         marked.write(codecs.BOM_UTF8 + stream.getvalue().encode())
     read.append(lists.captioned("memory://list.csv", "/in"))
     assert read[0] == read[1]
-    assert [record.caption for record in read[1] if isinstance(record, records.File)] == [said for _, said in rows]
+    assert [record.caption for record in read[1] if isinstance(record, records.File)] == [
+        caption for _, caption in rows
+    ]
 
 
 @given(st.lists(st.text(max_size=90), max_size=5))
@@ -299,7 +305,7 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(two: Path, kind: str) -> None
     path = Path(written(two, kind))
     if kind == "tar":
         captions = [b"picture a", json.dumps({"caption": "picture b"}).encode()]
-        admission = [(two / "in" / one["image"]).read_bytes() for one in RECORDS]
+        admission = [(two / "in" / record["image"]).read_bytes() for record in RECORDS]
         marked = [codecs.BOM_UTF8 + caption for caption in captions]
         tarred(path, [{"png": admission[0], "txt": marked[0]}, {"png": admission[1], "json": marked[1]}])
     for file in [*path.glob("*/*.txt")] if kind == "folder" else [path] if kind != "tar" else []:
@@ -498,7 +504,7 @@ def test_every_member_of_a_tar_is_in_a_record_or_a_reason(
 ) -> None:
     archived(tmp_path / "some.tar", members)
     images, lost = taken(lists.captioned(f"{tmp_path}/some.tar", None))
-    assert [one["caption"] for one in images] == captions
+    assert [image["caption"] for image in images] == captions
     assert [reason for _, reason, _ in lost] == reasons
 
 
@@ -536,7 +542,7 @@ def test_one_rule_reads_the_texts_of_every_source(tmp_path: Path, kind: str, tex
                 lists.captioned(str(path), None)
             return
     images, lost = taken(lists.captioned(str(path), None))
-    assert [one["caption"] for one in images] == (["good"] if caption is None else ["good", caption])
+    assert [image["caption"] for image in images] == (["good"] if caption is None else ["good", caption])
     assert [reason for _, reason, _ in lost] == (["bad_text"] if caption is None else [])
 
 
@@ -548,7 +554,7 @@ def test_every_file_of_a_folder_is_in_a_record_or_a_reason(tmp_path: Path) -> No
     for name in ("a.txt", "b.Txt", "c.txt", "d.txt", "e.txt", "._a.txt", "g.txt"):
         (tmp_path / "in" / name).write_text(name)
     images, lost = taken(lists.captioned(f"{tmp_path}/in", None))
-    assert [one["caption"] for one in images] == ["a.txt", "b.Txt", "c.txt", "g.txt"]
+    assert [image["caption"] for image in images] == ["a.txt", "b.Txt", "c.txt", "g.txt"]
     assert [reason for _, reason, _ in lost] == ["not_a_picture", "no_picture", "not_a_picture"]
 
 
@@ -594,9 +600,11 @@ def coco_files(root: Path, annotations: list[Any], pixels: Any = PIXELS, **page:
     (root / "in").mkdir(exist_ok=True)
     (root / "in" / "same.png").write_bytes(encoded(pixels=pixels))
     whole = {"images": [IMAGE], "categories": [{"id": 3, "name": "kite"}], "annotations": annotations, **page}
-    said = {"annotations": [{"id": 9, "image_id": 7, "caption": "later"}, {"id": 2, "image_id": 7, "caption": "sky "}]}
+    captions = {
+        "annotations": [{"id": 9, "image_id": 7, "caption": "later"}, {"id": 2, "image_id": 7, "caption": "sky "}]
+    }
     (root / "in" / "instances.json").write_text(json.dumps(whole))
-    (root / "in" / "captions.json").write_text(json.dumps(said))
+    (root / "in" / "captions.json").write_text(json.dumps(captions))
     return {"pictures": f"{root}/in", **{name: f"{root}/in/{name}.json" for name in ("instances", "captions")}}
 
 
@@ -628,11 +636,12 @@ def test_a_polygon_and_runs_of_whole_pixels_are_these_pixels(x: int, y: int, acr
     flat = expected.T.ravel().astype(int)
     starts = np.flatnonzero(np.diff(flat, prepend=0, append=-1))
     runs = {"size": [24, 32], "counts": np.diff(starts, prepend=0).tolist()}
-    one = Annotation("one", None, [x, y, across, down], None, None, False)
-    its = [
-        one._replace(segmentation=mask) for mask in ([polygon], runs, masks.encode(expected).model_dump(mode="json"))
+    annotation = Annotation("one", None, [x, y, across, down], None, None, False)
+    annotations = [
+        annotation._replace(segmentation=mask)
+        for mask in ([polygon], runs, masks.encode(expected).model_dump(mode="json"))
     ]
-    rows, failures = instances.rows_of(its, "k", 24, 32)
+    rows, failures = instances.rows_of(annotations, "k", 24, 32)
     assert failures == []
     for row in rows:
         assert np.array_equal(masks.decode(Rle(size=(24, 32), counts=row["mask"])), expected)
@@ -641,8 +650,8 @@ def test_a_polygon_and_runs_of_whole_pixels_are_these_pixels(x: int, y: int, acr
 
 
 def test_three_points_are_a_polygon() -> None:
-    one = Annotation("one", None, [0, 0, 20, 10], [[0.0, 0.0, 20.0, 0.0, 0.0, 10.0]], None, False)
-    ((row,), failures) = instances.rows_of([one], "k", 24, 32)
+    annotation = Annotation("one", None, [0, 0, 20, 10], [[0.0, 0.0, 20.0, 0.0, 0.0, 10.0]], None, False)
+    ((row,), failures) = instances.rows_of([annotation], "k", 24, 32)
     assert failures == []
     mask = masks.decode(Rle(size=(24, 32), counts=row["mask"]))
     assert (mask[1, 2], mask[8, 18], mask[:, 21:].any(), mask[11:].any()) == (True, False, False, False)
@@ -782,7 +791,7 @@ def test_stray_pieces_of_polygons_go_counted_and_the_instance_stays(
 ) -> None:
     files = coco_files(tmp_path, [anno(1, segmentation=segmentation), anno(2, segmentation=same_as)])
     (image,), lost = taken(lists.coco(**files))
-    first, second = [one["mask"] for one in image["given"]]
+    first, second = [row["mask"] for row in image["given"]]
     assert first == second
     assert (first is None) == (same_as is None)
     pieces = "1 piece" if stray == 1 else f"{stray} pieces"
@@ -851,11 +860,11 @@ def test_the_references_own_labels_are_read(tmp_path: Path) -> None:
     mask = np.zeros((24, 32), bool)
     mask[2:10, 4:12] = True
     rle = masks.encode(mask)
-    one = {"bbox": [4, 2, 8, 8], "mask": {"size": [24, 32], "counts": rle.counts}, "category_name": "kite"}
+    annotation = {"bbox": [4, 2, 8, 8], "mask": {"size": [24, 32], "counts": rle.counts}, "category_name": "kite"}
     label = {
         "image": base64.b64encode(encoded("JPEG")).decode(),
         "caption": "sky",
-        "annos": [{**one, "caption": "a red kite"}, {**one, "caption": ""}],
+        "annos": [{**annotation, "caption": "a red kite"}, {**annotation, "caption": ""}],
     }
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "label_1.json").write_text(json.dumps(label))

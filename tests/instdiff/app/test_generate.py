@@ -76,7 +76,7 @@ def test_pictures_come_with_the_layout_over_them_and_a_record(tmp_path: Path) ->
     assert out.name == "gc7.5-seed3-alpha0.75"
     record = json.loads((out / "provenance.json").read_text())
     keys = ["one-0", "one-1", "scene-1-0", "scene-1-1"]
-    assert [one["file"] for one in record["pictures"]] == [f"{key}.png" for key in keys]
+    assert [picture["file"] for picture in record["pictures"]] == [f"{key}.png" for key in keys]
     expected = sorted([*(f"{key}.png" for key in keys), *(f"{key}-layout.png" for key in keys), "provenance.json"])
     assert sorted(path.name for path in out.iterdir()) == expected
     assert record["layouts"][0]["instances"][1]["phrase"] == "a blue disc"
@@ -93,11 +93,11 @@ def test_a_run_repeats_what_validate_remarks_and_names_the_words_that_are_lost(
     room = shared().text_encoder.config.max_position_embeddings - 2
     instances = [{"phrase": "a", "box": [0, 0, 10, 10]}, {"phrase": "b", "box": [0.1, 0.1, 0.5, 0.5]}]
     run(tmp_path, {"prompt": "a " * room + "c c", "instances": instances}, "--steps", "1", "--width", "64")
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark  ")]
-    assert said[0].endswith("steps 1 as given by hand; these layers are best drawn with steps 50")
-    assert "instances.0.box: (0, 0, 10, 10) is cut at the picture's border: are these percent" in said[1]
-    assert said[2].endswith(f"has {room + 2} tokens, and the text encoder reads {room}: lost is 'c c'")
-    assert len(said) == 3
+    remarks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark  ")]
+    assert remarks[0].endswith("steps 1 as given by hand; these layers are best drawn with steps 50")
+    assert "instances.0.box: (0, 0, 10, 10) is cut at the picture's border: are these percent" in remarks[1]
+    assert remarks[2].endswith(f"has {room + 2} tokens, and the text encoder reads {room}: lost is 'c c'")
+    assert len(remarks) == 3
 
 
 @pytest.mark.usefixtures("tiny")
@@ -108,11 +108,11 @@ def test_a_run_starts_from_a_phones_picture_as_it_was_held(tmp_path: Path) -> No
     exif[0x0112] = 6
     Image.fromarray(upright).save(tmp_path / "upright.png")
     Image.fromarray(np.rot90(upright)).save(tmp_path / "phone.png", exif=exif)
-    made = []
+    pictures = []
     for name in ("upright.png", "phone.png"):
         run(tmp_path, OURS[0], "--steps", "4", "--image", str(tmp_path / name), "--strength", "0.5")
-        made.append((folder_of(tmp_path) / "one-0.png").read_bytes())
-    assert made[0] == made[1]
+        pictures.append((folder_of(tmp_path) / "one-0.png").read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -161,9 +161,9 @@ def test_a_wrong_option_is_one_sentence_before_anything_is_loaded(
     monkeypatch.setattr(generate, "assembled", None)
     with pytest.raises(SystemExit):
         run(tmp_path, OURS, "--steps", "2", *options)
-    told = capsys.readouterr().err
-    assert says in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert says in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -216,23 +216,23 @@ class Recorder:
             to=lambda **how: self.done.append(("unet to", how)),
         )
 
-    def __call__(self, layout: Layout, **given: Any) -> SimpleNamespace:
-        self.given = {"layout": layout, **given}
+    def __call__(self, layout: Layout, **options: Any) -> SimpleNamespace:
+        self.given = {"layout": layout, **options}
         return SimpleNamespace(images=[Image.new("RGB", (8, 8))])
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *given, **how: self.done.append((name, *given, *how.values()))
+        return lambda *values, **how: self.done.append((name, *values, *how.values()))
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    made = Recorder()
+    stand_in = Recorder()
     for module in (device, generate):
         monkeypatch.setattr(module, "resolve", lambda name: torch.device("cpu" if name == "auto" else name))
-    monkeypatch.setattr(generate, "assembled", lambda ckpt, **how: made.done.append((ckpt, how)) or made)
-    monkeypatch.setattr(lora, "add", lambda _, file, name: made.done.append(("lora", file, name)))
+    monkeypatch.setattr(generate, "assembled", lambda ckpt, **how: stand_in.done.append((ckpt, how)) or stand_in)
+    monkeypatch.setattr(lora, "add", lambda _, file, name: stand_in.done.append(("lora", file, name)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    return made
+    return stand_in
 
 
 def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_path: Path, recorder: Recorder) -> None:
@@ -240,11 +240,11 @@ def test_each_option_reaches_the_pipeline_with_its_value_and_moves_no_other(tmp_
     usual = recorder.given
     assert usual.keys() == PASSED_ON.keys() | {"layout", "generator", "image", "refiner", "step_noise", "after_step"}
     for name, (options, value) in PASSED_ON.items():
-        for given in (options, [options[0].replace("_", "-"), *options[1:]]):
-            run(tmp_path, OURS[0], *given)
-            assert recorder.given[name] == value != usual[name], given
+        for words in (options, [options[0].replace("_", "-"), *options[1:]]):
+            run(tmp_path, OURS[0], *words)
+            assert recorder.given[name] == value != usual[name], words
             same = (PASSED_ON.keys() | {"image", "refiner"}) - {name}
-            assert {one: recorder.given[one] for one in same} == {one: usual[one] for one in same}, given
+            assert {key: recorder.given[key] for key in same} == {key: usual[key] for key in same}, words
 
 
 def test_what_is_not_said_is_what_the_released_script_takes(tmp_path: Path, recorder: Recorder) -> None:
@@ -272,10 +272,10 @@ def test_the_seed_the_layout_and_the_picture_to_start_from_reach_the_pipeline(
 def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_asked_for(
     tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[object] = []
+    arguments: list[object] = []
 
     def read(folder: Path, **how: object) -> SimpleNamespace:
-        asked.extend([folder, how])
+        arguments.extend([folder, how])
         return SimpleNamespace(to=lambda device: f"refiner on {device}")
 
     monkeypatch.setattr(StableDiffusionXLImg2ImgPipeline, "from_pretrained", read)
@@ -283,7 +283,7 @@ def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_as
     (tmp_path / "refiner" / "model_index.json").write_text("{}")  # an empty folder has no digest
     run(tmp_path, OURS[0], "--refiner", str(tmp_path / "refiner"), "--dtype", "bfloat16", "--device", "cuda:1")
     assert recorder.given["refiner"] == "refiner on cuda:1"
-    assert asked == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]
+    assert arguments == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]
 
 
 USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.float32}
@@ -433,10 +433,10 @@ def mutated(record: Any, draw: random.Random) -> str:
     """The record as text, changed in one or two places."""
     record = copy.deepcopy(record)
     for _ in range(draw.randint(1, 2)):
-        found = [place for place in places(record) if place]
-        if not found:
+        candidates = [place for place in places(record) if place]
+        if not candidates:
             break
-        container, key = draw.choice(found)
+        container, key = draw.choice(candidates)
         change = draw.randrange(6)
         if change == 0:
             del container[key]
@@ -459,7 +459,7 @@ def mutated(record: Any, draw: random.Random) -> str:
 def test_a_thousand_mutated_layouts_give_pictures_or_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw, drawn, refused = random.Random(0), 0, 0
+    draw, num_drawn, num_refused = random.Random(0), 0, 0
     originals = [*STRUCTURES.values(), OURS, OURS[0]]
     for _ in range(1000):
         text = mutated(draw.choice(originals), draw)
@@ -476,24 +476,24 @@ def test_a_thousand_mutated_layouts_give_pictures_or_one_sentence(
         try:
             command.main(["generate", *common, "--steps", "1", "--mis", "0"])
         except SystemExit as stopped:
-            told = capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
+            message = capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
             assert stopped.code == 2, text
-            assert told.startswith("instdiff generate: "), text
-            assert told.count("\n") == 1, told
-            assert "Traceback" not in told
+            assert message.startswith("instdiff generate: "), text
+            assert message.count("\n") == 1, message
+            assert "Traceback" not in message
             assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()], text
-            refused += 1
+            num_refused += 1
             continue
         record = json.loads((folder_of(tmp_path) / "provenance.json").read_text())
         files = {path.name for path in folder_of(tmp_path).iterdir()}
         assert len(files) == 2 * len(record["layouts"]) + 1
-        drawn += 1
+        num_drawn += 1
         for path in folder_of(tmp_path).iterdir():
             path.unlink()
         folder_of(tmp_path).rmdir()
         capsys.readouterr()
-    assert drawn > 80
-    assert refused > 300
+    assert num_drawn > 80
+    assert num_refused > 300
 
 
 def test_the_overlay_shows_each_instance_where_it_is() -> None:
@@ -508,14 +508,16 @@ def test_phrases_stand_at_their_instances_and_none_over_another() -> None:
     square = np.zeros((64, 64), dtype=bool)
     square[16:48, 8:40] = True
     crowd = tuple(Instance(phrase=f"disc {n}", mask=masks.encode(square)) for n in range(4))
-    assert all(start(one) == Point(8 / 64, 16 / 64) for one in crowd)
-    plain = tuple(one.model_copy(update={"phrase": ""}) for one in crowd)
+    assert all(start(instance) == Point(8 / 64, 16 / 64) for instance in crowd)
+    plain = tuple(instance.model_copy(update={"phrase": ""}) for instance in crowd)
     paper = Image.new("RGB", (256, 256))
     inks = []
     for number in range(4):  # each phrase alone among the others' frames
         shown = (*crowd[: number + 1], *plain[number + 1 :])
         before = (*crowd[:number], *plain[number:])
-        with_it, without = (overlay(paper, Layout(key="k", prompt="p", instances=one)) for one in (shown, before))
+        with_it, without = (
+            overlay(paper, Layout(key="k", prompt="p", instances=instances)) for instances in (shown, before)
+        )
         inks.append((np.asarray(with_it) != np.asarray(without)).any(axis=-1))
     assert all(ink.any() for ink in inks)
     assert np.sum(inks, axis=0).max() == 1
@@ -531,5 +533,5 @@ def test_the_overlay_of_a_picture_that_is_not_square_shows_places_as_fractions_o
     height, width = shown.shape
     assert width / height == size[0] / size[1]
     assert max(shown.shape) >= 512  # so that words fit
-    found = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
-    assert found == pytest.approx((0.5, 0.25, 1.0, 0.75), abs=0.05)
+    edges = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
+    assert edges == pytest.approx((0.5, 0.25, 1.0, 0.75), abs=0.05)

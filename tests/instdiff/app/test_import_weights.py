@@ -56,32 +56,32 @@ def test_a_folder_of_diffusers_is_a_base_too_unless_it_holds_instance_layers(tmp
 
 def in_open_clip(model: CLIPModel) -> dict[str, Tensor]:
     """The weights as OpenCLIP names and shapes them, written down once more by hand."""
-    own, made = model.state_dict(), {}
+    own, weights = model.state_dict(), {}
     for tower, theirs in (("vision_model", "visual."), ("text_model", "")):
         for number in range(2):
             block, here = f"{theirs}transformer.resblocks.{number}.", f"{tower}.encoder.layers.{number}."
             for kind in ("weight", "bias"):
-                made[f"{block}attn.in_proj_{kind}"] = torch.cat(
+                weights[f"{block}attn.in_proj_{kind}"] = torch.cat(
                     [own[f"{here}self_attn.{letter}_proj.{kind}"] for letter in "qkv"]
                 )
-                made[f"{block}attn.out_proj.{kind}"] = own[f"{here}self_attn.out_proj.{kind}"]
-                made[f"{block}mlp.c_fc.{kind}"] = own[f"{here}mlp.fc1.{kind}"]
-                made[f"{block}mlp.c_proj.{kind}"] = own[f"{here}mlp.fc2.{kind}"]
-                made[f"{block}ln_1.{kind}"] = own[f"{here}layer_norm1.{kind}"]
-                made[f"{block}ln_2.{kind}"] = own[f"{here}layer_norm2.{kind}"]
+                weights[f"{block}attn.out_proj.{kind}"] = own[f"{here}self_attn.out_proj.{kind}"]
+                weights[f"{block}mlp.c_fc.{kind}"] = own[f"{here}mlp.fc1.{kind}"]
+                weights[f"{block}mlp.c_proj.{kind}"] = own[f"{here}mlp.fc2.{kind}"]
+                weights[f"{block}ln_1.{kind}"] = own[f"{here}layer_norm1.{kind}"]
+                weights[f"{block}ln_2.{kind}"] = own[f"{here}layer_norm2.{kind}"]
     for kind in ("weight", "bias"):
-        made[f"visual.ln_pre.{kind}"] = own[f"vision_model.pre_layrnorm.{kind}"]
-        made[f"visual.ln_post.{kind}"] = own[f"vision_model.post_layernorm.{kind}"]
-        made[f"ln_final.{kind}"] = own[f"text_model.final_layer_norm.{kind}"]
-    made["visual.class_embedding"] = own["vision_model.embeddings.class_embedding"]
-    made["visual.conv1.weight"] = own["vision_model.embeddings.patch_embedding.weight"]
-    made["visual.positional_embedding"] = own["vision_model.embeddings.position_embedding.weight"]
-    made["visual.proj"] = own["visual_projection.weight"].T
-    made["token_embedding.weight"] = own["text_model.embeddings.token_embedding.weight"]
-    made["positional_embedding"] = own["text_model.embeddings.position_embedding.weight"]
-    made["text_projection"] = own["text_projection.weight"].T
-    made["logit_scale"] = own["logit_scale"]
-    return made
+        weights[f"visual.ln_pre.{kind}"] = own[f"vision_model.pre_layrnorm.{kind}"]
+        weights[f"visual.ln_post.{kind}"] = own[f"vision_model.post_layernorm.{kind}"]
+        weights[f"ln_final.{kind}"] = own[f"text_model.final_layer_norm.{kind}"]
+    weights["visual.class_embedding"] = own["vision_model.embeddings.class_embedding"]
+    weights["visual.conv1.weight"] = own["vision_model.embeddings.patch_embedding.weight"]
+    weights["visual.positional_embedding"] = own["vision_model.embeddings.position_embedding.weight"]
+    weights["visual.proj"] = own["visual_projection.weight"].T
+    weights["token_embedding.weight"] = own["text_model.embeddings.token_embedding.weight"]
+    weights["positional_embedding"] = own["text_model.embeddings.position_embedding.weight"]
+    weights["text_projection"] = own["text_projection.weight"].T
+    weights["logit_scale"] = own["logit_scale"]
+    return weights
 
 
 def test_a_judge_of_openclip_and_the_same_of_transformers_see_alike(tmp_path: Path) -> None:
@@ -89,11 +89,11 @@ def test_a_judge_of_openclip_and_the_same_of_transformers_see_alike(tmp_path: Pa
     torch.save(weights, tmp_path / "open_clip.bin")
     bring_in(tmp_path / "one", "--judge", str(tmp_path / "hf"))
     bring_in(tmp_path / "other", "--judge", str(tmp_path / "open_clip.bin"))
-    one, other = (clip.load(tmp_path / name / "clip" / "judge") for name in ("one", "other"))
+    from_transformers, from_open_clip = (clip.load(tmp_path / name / "clip" / "judge") for name in ("one", "other"))
     square = [np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)]
-    assert torch.equal(one.image_features(square), other.image_features(square))
-    assert torch.equal(one.text_features(["a red star"]), other.text_features(["a red star"]))
-    assert (one.prepared.middle, other.prepared.middle) == (False, True)
+    assert torch.equal(from_transformers.image_features(square), from_open_clip.image_features(square))
+    assert torch.equal(from_transformers.text_features(["a red star"]), from_open_clip.text_features(["a red star"]))
+    assert (from_transformers.prepared.middle, from_open_clip.prepared.middle) == (False, True)
     del weights["visual.ln_pre.bias"]
     torch.save(weights, tmp_path / "open_clip.bin")
     with pytest.raises(ValueError, match=r"lacks \['vision_model\.pre_layrnorm\.bias'\]"):
@@ -102,8 +102,8 @@ def test_a_judge_of_openclip_and_the_same_of_transformers_see_alike(tmp_path: Pa
 
 
 def test_pictures_are_prepared_as_the_judges_folder_says(tmp_path: Path) -> None:
-    asked = {"image_mean": [0.2, 0.4, 0.6], "image_std": [0.5, 0.25, 0.1], "do_center_crop": True}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(asked))
+    settings = {"image_mean": [0.2, 0.4, 0.6], "image_std": [0.5, 0.25, 0.1], "do_center_crop": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     wide = np.zeros((4, 8, 3), np.uint8)
     wide[:, 2:6] = 255  # the middle
     pixels = clip.preparation(tmp_path / "preprocessor_config.json")([wide], 4)
@@ -116,10 +116,10 @@ def test_pictures_are_prepared_as_the_judges_folder_says(tmp_path: Path) -> None
 
 def test_a_yolo_file_becomes_a_detector_that_finds_the_same(tmp_path: Path) -> None:
     bring_in(tmp_path / "weights", "--detector", str(SHIPPED / "detector" / "detector.pt"))
-    one, other = detector.load(SHIPPED / "detector"), detector.load(tmp_path / "weights" / "detector")
-    assert one.classes == other.classes
-    assert (other.image_size, other.min_score, other.nms_iou) == (640, 0.001, 0.7)
-    theirs, ours = one.model.model.state_dict(), other.model.model.state_dict()
+    original, converted = detector.load(SHIPPED / "detector"), detector.load(tmp_path / "weights" / "detector")
+    assert original.classes == converted.classes
+    assert (converted.image_size, converted.min_score, converted.nms_iou) == (640, 0.001, 0.7)
+    theirs, ours = original.model.model.state_dict(), converted.model.model.state_dict()
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
 

@@ -48,14 +48,14 @@ def test_a_job_out_of_time_is_submitted_again_as_it_was() -> None:
 
 def asked(monkeypatch: pytest.MonkeyPatch, **values: object) -> dict[str, object]:
     """What submitit is asked for, by the names that it has for it."""
-    found: dict[str, object] = {}
+    parameters: dict[str, object] = {}
 
     class Executor:
-        def __init__(self, **given: object) -> None:
-            found.update(given)
+        def __init__(self, **options: object) -> None:
+            parameters.update(options)
 
-        def update_parameters(self, **given: object) -> None:
-            found.update(given)
+        def update_parameters(self, **options: object) -> None:
+            parameters.update(options)
 
         def submit(self, stage: Stage) -> Stage:
             return stage
@@ -63,7 +63,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, **values: object) -> dict[str, object
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     wanted = job(Path("logs")).model_dump() | values
     assert submit(Job.model_validate(wanted), ["true"]) == Stage(("true",))
-    return found
+    return parameters
 
 
 MEANS: dict[str, tuple[object, dict[str, object]]] = {  # a value of the file -> what it is asked for
@@ -126,11 +126,11 @@ def test_places_of_tasks_differ_and_their_rendezvous_is_the_same(monkeypatch: py
         monkeypatch.setattr(submitit, "JobEnvironment", lambda: task)
         return place()
 
-    one, other = at("123", 0, 0), at("123", 5, 1)
-    assert one | {"RANK": "5", "LOCAL_RANK": "1"} == other
-    assert (one["RANK"], one["LOCAL_RANK"], one["WORLD_SIZE"], one["MASTER_ADDR"]) == ("0", "0", "8", "first")
-    assert one["MASTER_PORT"] != at("124", 0, 0)["MASTER_PORT"]
-    assert 20000 <= int(one["MASTER_PORT"]) < 40000
+    first, last = at("123", 0, 0), at("123", 5, 1)
+    assert first | {"RANK": "5", "LOCAL_RANK": "1"} == last
+    assert (first["RANK"], first["LOCAL_RANK"], first["WORLD_SIZE"], first["MASTER_ADDR"]) == ("0", "0", "8", "first")
+    assert first["MASTER_PORT"] != at("124", 0, 0)["MASTER_PORT"]
+    assert 20000 <= int(first["MASTER_PORT"]) < 40000
 
 
 def test_the_command_submits_the_stage_with_the_arguments_that_follow_the_file(

@@ -48,23 +48,23 @@ expect.set_options(timeout=browser.PATIENCE)
 def options(tmp_path: Path) -> argparse.Namespace:
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"some")
-    given = ["--ckpt", str(weights), "--output", str(tmp_path / "out"), "--steps", "2", "--guidance_scale", "3"]
-    return generate_options.settled(generate_options.parser().parse_args(given), AS_RELEASED)[0]
+    words = ["--ckpt", str(weights), "--output", str(tmp_path / "out"), "--steps", "2", "--guidance_scale", "3"]
+    return generate_options.settled(generate_options.parser().parse_args(words), AS_RELEASED)[0]
 
 
 @pytest.fixture
-def one(options: argparse.Namespace) -> page.Page:
+def drawing_page(options: argparse.Namespace) -> page.Page:
     return page.Page(shared("dpm"), options)
 
 
 @pytest.fixture
-def entrance(one: page.Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def entrance(drawing_page: page.Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", page.LOOPBACK)
     with page.listening(0) as listener:
-        server = one.server(listener)
+        server = drawing_page.server(listener)
         serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         serving.start()
-        yield one.entrance(listener)
+        yield drawing_page.entrance(listener)
         server.should_exit = True
         serving.join(30)
 
@@ -237,9 +237,11 @@ def test_a_fault_is_one_sentence_and_what_was_laid_out_stays(entrance: str, tmp_
 
 
 @pytest.fixture
-def client(one: page.Page) -> TestClient:
-    known = {"Authorization": f"Bearer {one.token}"}
-    return TestClient(Gate(one.app, OWN, page.POLICY), base_url=OWN, headers=known, raise_server_exceptions=False)
+def client(drawing_page: page.Page) -> TestClient:
+    headers = {"Authorization": f"Bearer {drawing_page.token}"}
+    return TestClient(
+        Gate(drawing_page.app, OWN, page.POLICY), base_url=OWN, headers=headers, raise_server_exceptions=False
+    )
 
 
 def asked(layout: Any = None, image: bytes | None = None, **values: object) -> dict[str, Any]:
@@ -344,14 +346,14 @@ def test_a_value_out_of_range_is_refused_by_name(client: TestClient, field: str,
 
 
 def test_steps_are_told_as_they_are_done_and_a_drawing_can_be_stopped(
-    client: TestClient, one: page.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, drawing_page: page.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *steps, last = events(client, asked(steps=3))
     assert steps == [{"step": number, "of": 3} for number in (1, 2, 3)]
     assert last.keys() == {"pictures", "folder", "remarks"}
 
     def stops(*_: object) -> Any:
-        one._stop.set()
+        drawing_page._stop.set()
         return write(*_)
 
     write = generate.write
@@ -360,7 +362,7 @@ def test_steps_are_told_as_they_are_done_and_a_drawing_can_be_stopped(
     assert len(records(tmp_path / "out")) == 1
     monkeypatch.setattr(generate, "write", write)
     assert "pictures" in events(client, asked())[-1]  # and the next is drawn
-    with one._drawing:
+    with drawing_page._drawing:
         assert events(client, asked()) == [{"error": "another picture is being drawn"}]
 
 
@@ -400,7 +402,7 @@ OTHERS = {
 
 
 def test_what_is_chosen_takes_the_place_of_the_option_and_moves_no_other(
-    client: TestClient, one: page.Page, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, drawing_page: page.Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[Layout], argparse.Namespace]] = []
 
@@ -414,7 +416,7 @@ def test_what_is_chosen_takes_the_place_of_the_option_and_moves_no_other(
         return [{"file": "0.png"}]
 
     monkeypatch.setattr(generate, "write", write)
-    vars(one.options).update(VALUES, formats=("box", "mask"))
+    vars(drawing_page.options).update(VALUES, formats=("box", "mask"))
     assert OTHERS.keys() == VALUES.keys() == sketch.Values.model_fields.keys()
     assert client.get("/settings").json()["values"] == VALUES
     for name, value in OTHERS.items():
@@ -425,14 +427,14 @@ def test_what_is_chosen_takes_the_place_of_the_option_and_moves_no_other(
         layouts, chosen = seen[-1]
         ring = Instance(phrase="a red ring", box=Box(0.1, 0.1, 0.5, 0.6))
         assert layouts == [Layout(key="drawn", prompt="a red ring", instances=(ring,))]
-        moved = {option: held for option, held in vars(chosen).items() if held != getattr(one.options, option)}
+        moved = {option: held for option, held in vars(chosen).items() if held != getattr(drawing_page.options, option)}
         assert moved == {name: tuple(value) if isinstance(value, list) else value}
 
 
 def test_places_are_fractions_of_a_picture_of_any_shape_and_a_mask_of_a_file_moves_by_them() -> None:
     corners = (Point(0, 0), Point(0.5, 0), Point(0.5, 1), Point(0, 1))
-    one = {"phrase": " a disc ", "point": [0.5, 0.25], "ring": corners}
-    (layout,) = sketch.checked(sketch.Sketch(prompt="", instances=[one]), (32, 16), 30).layouts
+    instance = {"phrase": " a disc ", "point": [0.5, 0.25], "ring": corners}
+    (layout,) = sketch.checked(sketch.Sketch(prompt="", instances=[instance]), (32, 16), 30).layouts
     (disc,) = layout.instances
     assert (disc.phrase, disc.point) == ("a disc", Point(0.5, 0.25))
     assert disc.mask is not None and disc.mask.size == (256, 512)
@@ -450,7 +452,7 @@ def test_hints_are_words_of_the_world_where_the_text_encoder_knows_no_others() -
 
 
 @pytest.mark.parametrize(
-    ("given", "option", "value"),
+    ("words", "option", "value"),
     [
         ([], "solver", "plms"),
         ([], "steps", 50),
@@ -464,7 +466,7 @@ def test_the_command_serves_the_options_of_generate_and_begins_with_the_layout_n
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    given: list[str],
+    words: list[str],
     option: str,
     value: object,
 ) -> None:
@@ -479,11 +481,11 @@ def test_the_command_serves_the_options_of_generate_and_begins_with_the_layout_n
     with page.listening(0) as free:
         port = free.getsockname()[1]
     (tmp_path / "scene.json").write_text(json.dumps([LAYOUT, LAYOUT]))
-    command.main(["page", "--ckpt", "w", "--port", str(port), *given])
+    command.main(["page", "--ckpt", "w", "--port", str(port), *words])
     assert begun == [value, None, "served"]
     assert re.search(rf"draw at http://127\.0\.0\.1:{port}/#[\w-]{{32}} ", capsys.readouterr().out)
     begun.clear()
-    command.main(["page", str(tmp_path / "scene.json"), "--ckpt", "w", "--port", str(port), *given])
+    command.main(["page", str(tmp_path / "scene.json"), "--ckpt", "w", "--port", str(port), *words])
     assert begun[1].prompt == "a red ring"
 
 

@@ -33,8 +33,8 @@ def test_the_models_slots_bound_the_instances(
     slots: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path / "two.json", BOX, BOX)
-    found, lines = said(capsys, path, "--max-instances", slots)
-    assert found == code
+    exit_code, lines = said(capsys, path, "--max-instances", slots)
+    assert exit_code == code
     assert lines[-1] == (f"{counted(0, 'layout')} can be drawn, {counted(1, 'fault')}" if code else DRAWN)
 
 
@@ -54,20 +54,20 @@ def test_height_and_width_are_those_of_the_picture_drawn(
 def test_the_tokenizer_counts_what_the_encoder_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
+    folders: list[Path] = []
 
     def letters(folder: Path) -> Any:
-        asked.append(folder)
+        folders.append(folder)
         return list
 
     monkeypatch.setattr(validate, "tokenizer", letters)
     path = written(tmp_path / "long.json", BOX, prompt="x" * 80)
     _, lines = said(capsys, path)
-    assert not [line for line in lines if "tokens" in line] and asked == []
+    assert not [line for line in lines if "tokens" in line] and folders == []
     _, lines = said(capsys, path, "--tokenizer", "words")
     (remark,) = [line for line in lines if "tokens" in line]
     assert f"{path}: long: prompt: has 80 tokens, and the text encoder reads 75" in remark
-    assert asked == [Path("words")]
+    assert folders == [Path("words")]
 
 
 def test_every_file_is_told_of_and_a_single_fault_ends_in_one(

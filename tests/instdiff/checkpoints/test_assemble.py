@@ -36,8 +36,8 @@ def same(pipe: InstanceDiffusionPipeline) -> bool:
     pairs = [(getattr(pipe, name), getattr(shared(), name)) for name in ("unet", "vae", "text_encoder")]
     return all(
         torch.equal(tensor, other.state_dict()[name])
-        for one, other in pairs
-        for name, tensor in one.state_dict().items()
+        for model, other in pairs
+        for name, tensor in model.state_dict().items()
     )
 
 
@@ -76,7 +76,7 @@ def without_vae(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("write", "given", "says"),
+    ("write", "options", "says"),
     [
         (empty, {}, "neither a file of weights, nor a folder"),
         (noise, {}, "is text, not weights; it begins with .no weights at all"),
@@ -89,10 +89,10 @@ def without_vae(folder: Path) -> Path:
     ],
 )
 def test_weights_that_will_not_do_are_told_what_they_lack(
-    tmp_path: Path, write: Write, given: dict[str, Any], says: str
+    tmp_path: Path, write: Write, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        pipeline(write(tmp_path), file_sizes=sizes(), **given)
+        pipeline(write(tmp_path), file_sizes=sizes(), **options)
 
 
 def test_a_path_may_be_a_text_and_the_networks_are_in_the_precision_asked_for(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def folders(root: Path, **autoencoder: Any) -> tuple[Path, Path, Path]:
 
 
 def test_what_a_network_takes_is_read_and_the_rest_is_left(tmp_path: Path) -> None:
-    found = sizes.of_folders(*folders(tmp_path))
-    assert found.unet == {"sample_size": 8}
-    assert found.vae == {"latent_channels": 4}
-    assert (found.text["hidden_size"], found.text["num_attention_heads"]) == (16, 2)
+    network_sizes = sizes.of_folders(*folders(tmp_path))
+    assert network_sizes.unet == {"sample_size": 8}
+    assert network_sizes.vae == {"latent_channels": 4}
+    assert (network_sizes.text["hidden_size"], network_sizes.text["num_attention_heads"]) == (16, 2)
 
 
 @pytest.mark.parametrize("name", ["shift_factor", "latents_mean", "latents_std"])
@@ -102,10 +102,10 @@ def open_clip_weights(width: int, text_width: int, depth: int, cells: int) -> di
 @pytest.mark.parametrize(("width", "heads"), [(32, 1), (64, 1), (128, 2), (768, 12)])
 def test_openclips_sizes_are_told_by_the_shapes_of_its_weights(width: int, heads: int) -> None:
     tokenizer: Any = SimpleNamespace(bos_token_id=7, eos_token_id=8, pad_token_id=9)
-    found = open_clip.sizes(open_clip_weights(width, 192, 5, 4), tokenizer, "file")
+    config = open_clip.sizes(open_clip_weights(width, 192, 5, 4), tokenizer, "file")
     tower = {"num_hidden_layers": 5, "projection_dim": 24, "hidden_act": "gelu"}
-    assert found["projection_dim"] == 24
-    assert found["vision_config"] == {
+    assert config["projection_dim"] == 24
+    assert config["vision_config"] == {
         "image_size": 28,
         "patch_size": 7,
         "hidden_size": width,
@@ -113,7 +113,7 @@ def test_openclips_sizes_are_told_by_the_shapes_of_its_weights(width: int, heads
         "num_attention_heads": heads,
         **tower,
     }
-    assert found["text_config"] == {
+    assert config["text_config"] == {
         "vocab_size": 50,
         "max_position_embeddings": 11,
         "bos_token_id": 7,

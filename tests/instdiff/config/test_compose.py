@@ -35,9 +35,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tree; values are checked in this process, which has imported the stages."""
 
-    def check(found: dict[str, Any]) -> None:
-        if said := values.faults({name: one for name, one in found.items() if one != PARAMS.get(name)}):
-            raise ValueError("\n".join(said))
+    def check(config: dict[str, Any]) -> None:
+        if faults := values.faults({name: section for name, section in config.items() if section != PARAMS.get(name)}):
+            raise ValueError("\n".join(faults))
 
     monkeypatch.setattr(values, "check", check)
     return tree
@@ -104,9 +104,9 @@ def test_a_value_that_fits_no_stage_is_refused_by_its_name_when_it_is_given(
 
 def passed_before() -> None:
     """Let the check know the values of configs/, so that it imports the stages of changed sections alone."""
-    known = {name: values._digest(values.section(PARAMS, name)) for name in values.modules()}
+    digests = {name: values._digest(values.section(PARAMS, name)) for name in values.modules()}
     values.PASSED.parent.mkdir(exist_ok=True)
-    values.PASSED.write_text(json.dumps(known))
+    values.PASSED.write_text(json.dumps(digests))
 
 
 @pytest.fixture(autouse=True)
@@ -167,8 +167,8 @@ def test_every_field_of_every_stage_is_missed_by_its_name() -> None:
     for section in ("caption", "sketch", "ingest"):
         for name in PARAMS[section]:
             rest = {key: value for key, value in PARAMS[section].items() if key != name}
-            said = values.faults({section: rest})
-            assert said == [f"{section}.{name}: a value is missing"] or name == "source"
+            faults = values.faults({section: rest})
+            assert faults == [f"{section}.{name}: a value is missing"] or name == "source"
 
 
 def test_a_write_that_fails_leaves_the_old_values(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

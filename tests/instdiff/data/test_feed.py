@@ -37,9 +37,9 @@ def feed(workers: int, watch: Any = None) -> Feed:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_any_batch_is_given_by_its_number_on_the_device(workers: int) -> None:
-    given = feed(workers)
+    batches = feed(workers)
     for number in (0, 1, 2, 7, 8, 3, 4, 9):  # on, forward, back
-        assert given(number) == Numbered(number, "cpu")
+        assert batches(number) == Numbered(number, "cpu")
 
 
 def test_batches_that_follow_each_other_are_prepared_by_the_same_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +50,8 @@ def test_batches_that_follow_each_other_are_prepared_by_the_same_workers(monkeyp
         return [Numbered(number) for number in range(start, self.stop)]
 
     monkeypatch.setattr(Feed, "_loader", loader)
-    given = feed(2)
-    assert [given(number).number for number in (3, 4, 5, 6, 2, 3)] == [3, 4, 5, 6, 2, 3]  # type: ignore[attr-defined]
+    batches = feed(2)
+    assert [batches(number).number for number in (3, 4, 5, 6, 2, 3)] == [3, 4, 5, 6, 2, 3]  # type: ignore[attr-defined]
     assert started == [3, 2]
 
 
@@ -59,7 +59,7 @@ def test_the_time_waited_adds_up_over_a_lap(monkeypatch: pytest.MonkeyPatch) -> 
     clock = iter([0.0, 2.0, 10.0, 13.0])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     watch = SimpleNamespace(waited=0.5)
-    given = feed(0, watch)
-    given(0)
-    given(1)
+    batches = feed(0, watch)
+    batches(0)
+    batches(1)
     assert watch.waited == 5.5

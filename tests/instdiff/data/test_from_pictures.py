@@ -48,14 +48,14 @@ def source(root: Path, embeddings: Path, kind: str, prompts: Prompts, slots: int
 
 @pytest.mark.parametrize("prompts", [PLAIN, LISTED])
 def test_what_is_encoded_in_a_step_is_what_the_cache_holds(root: Path, tmp_path: Path, prompts: Prompts) -> None:
-    made = embedded(root, f"embeddings-{prompts.listed}", prompts)
+    cache = embedded(root, f"embeddings-{prompts.listed}", prompts)
     nowhere = tmp_path / "none"
-    drawn = [
-        Batches(one, world.changed(prompts=prompts, latent_spread=0.0), 5, 0, 1, 1, 0)
-        for one in (source(root, made, "shards", prompts), source(root, nowhere, "pictures", prompts))
+    both = [
+        Batches(samples, world.changed(prompts=prompts, latent_spread=0.0), 5, 0, 1, 1, 0)
+        for samples in (source(root, cache, "shards", prompts), source(root, nowhere, "pictures", prompts))
     ]
     for step in range(3):
-        cached, fresh = (one[step] for one in drawn)
+        cached, fresh = (batches[step] for batches in both)
         assert torch.allclose(cached.latents_BChw, fresh.latents_BChw, atol=1e-5)
         assert torch.allclose(cached.prompts_BLD, fresh.prompts_BLD, atol=1e-5)
         assert torch.allclose(cached.conditions.text_BND, fresh.conditions.text_BND, atol=1e-5)
@@ -65,19 +65,19 @@ def test_what_is_encoded_in_a_step_is_what_the_cache_holds(root: Path, tmp_path:
 
 def test_of_more_instances_than_slots_those_encoded_in_a_step_are_those_cached(root: Path, tmp_path: Path) -> None:
     """Those with the largest boxes, their captions and their categories."""
-    made = embedded(root, "embeddings-few", PLAIN)
+    cache = embedded(root, "embeddings-few", PLAIN)
     numbers, plain = torch.arange(5), torch.zeros(5, dtype=torch.bool)
     of_all, cached, fresh = (
         source(root, where, kind, PLAIN, slots).gather(numbers, plain)
-        for where, kind, slots in ((made, "shards", 12), (made, "shards", 1), (tmp_path / "none", "pictures", 1))
+        for where, kind, slots in ((cache, "shards", 12), (cache, "shards", 1), (tmp_path / "none", "pictures", 1))
     )
     assert (of_all.conditions.filled_BN.sum(1) > 1).any()
     boxes = of_all.conditions.box_BN4
     largest = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])).argmax(1)
-    for one in (cached, fresh):
-        assert torch.allclose(one.conditions.box_BN4[:, 0], boxes[numbers, largest])
-        assert torch.allclose(one.conditions.text_BND[:, 0], of_all.conditions.text_BND[numbers, largest], atol=1e-5)
-        assert torch.allclose(one.category_BND[:, 0], of_all.category_BND[numbers, largest], atol=1e-5)
+    for batch in (cached, fresh):
+        assert torch.allclose(batch.conditions.box_BN4[:, 0], boxes[numbers, largest])
+        assert torch.allclose(batch.conditions.text_BND[:, 0], of_all.conditions.text_BND[numbers, largest], atol=1e-5)
+        assert torch.allclose(batch.category_BND[:, 0], of_all.category_BND[numbers, largest], atol=1e-5)
 
 
 def test_prompts_of_another_rule_than_the_recipes_are_refused(root: Path) -> None:

@@ -53,9 +53,9 @@ def layout(tag: str) -> Layout:
             "scribble": points(strokes.scribble(mask_HW, RELEASED.num_scribble_points, draw)),
         }
         instances.append(Instance(phrase=anno["caption"], category=anno["category_name"], **place))
-    ordered = sorted(instances, key=lambda one: -(one.box or Box(0, 0, 0, 0)).area)
-    kept = ordered[: case["params"]["max_boxes_per_data"]]
-    return Layout(key=tag[:5], prompt=sample["caption"], instances=tuple(kept))
+    ordered = sorted(instances, key=lambda instance: -(instance.box or Box(0, 0, 0, 0)).area)
+    largest = ordered[: case["params"]["max_boxes_per_data"]]
+    return Layout(key=tag[:5], prompt=sample["caption"], instances=tuple(largest))
 
 
 @functools.cache
@@ -81,19 +81,19 @@ def in_one_order(strokes_NF: Tensor) -> Tensor:
 
 @each_case
 def test_boxes_points_phrases_and_what_is_filled_are_the_released_ones(tag: str) -> None:
-    found, filled = shown(tag), shown(tag).filled_BN[0]
+    conditions, filled = shown(tag), shown(tag).filled_BN[0]
     assert torch.equal(filled.float(), vectors(tag, "masks"))
-    named = {"boxes": found.box_BN4, "points": found.point_BN2, "text_embeddings": found.text_BND}
+    named = {"boxes": conditions.box_BN4, "points": conditions.point_BN2, "text_embeddings": conditions.text_BND}
     for name, values in named.items():
         assert golden.difference(values[0][filled], vectors(tag, name)[filled]) < PIXEL, name
 
 
 @each_case
 def test_scribbles_and_outlines_have_the_released_points(tag: str) -> None:
-    found, filled = shown(tag), shown(tag).filled_BN[0]
+    conditions, filled = shown(tag), shown(tag).filled_BN[0]
     pairs = (
-        (found.scribble_BNS[0], vectors(tag, "scribbles")),
-        (found.outline_BNP[0], vectors(tag, "polygons")),
+        (conditions.scribble_BNS[0], vectors(tag, "scribbles")),
+        (conditions.outline_BNP[0], vectors(tag, "polygons")),
     )
     for own, expected in pairs:
         if CASES[tag]["flip"]:

@@ -51,10 +51,10 @@ def test_what_is_written_is_read_in_the_order_of_the_names(tmp_path: Path) -> No
     for name, shard in shards.items():
         embeddings.write_one(tmp_path / f"{name}.safetensors", shard)
     embeddings.write_empty(tmp_path, Empty(torch.ones(7, 6), torch.zeros(6), "a rule"))
-    found = list(embeddings.read(tmp_path))
-    assert [one.keys for one in found] == [shards["a"].keys, shards["b"].keys]
-    for one, name in zip(found, "ab", strict=True):
-        assert all(torch.equal(getattr(one, field), getattr(shards[name], field)) for field in TENSORS)
+    parts = list(embeddings.read(tmp_path))
+    assert [part.keys for part in parts] == [shards["a"].keys, shards["b"].keys]
+    for part, name in zip(parts, "ab", strict=True):
+        assert all(torch.equal(getattr(part, field), getattr(shards[name], field)) for field in TENSORS)
     empty = embeddings.read_empty(tmp_path)
     assert empty.rule == "a rule"
     assert torch.equal(empty.prompt_LD, torch.ones(7, 6)) and torch.equal(empty.phrase_D, torch.zeros(6))

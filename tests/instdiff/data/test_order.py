@@ -44,7 +44,7 @@ def test_an_epoch_mixes_the_samples_of_neighbouring_shards_and_no_others(
         assert end - starts[-1] == sum(sizes[shard] for shard in there)
         starts.append(end)
     assert len(starts) - 1 == -(-len(shards) // window)
-    assert epoch(number, tuple(sizes), window, every) == [one for one in whole if one < every]
+    assert epoch(number, tuple(sizes), window, every) == [sample for sample in whole if sample < every]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.data())
@@ -52,7 +52,7 @@ def test_a_sample_at_a_place_is_the_same_whichever_places_are_asked_for(
     sizes: list[int], window: int, data: st.DataObject
 ) -> None:
     every = data.draw(st.integers(1, sum(sizes)))
-    whole = [one for number in range(3) for one in epoch(number, tuple(sizes), window, every)]
+    whole = [sample for number in range(3) for sample in epoch(number, tuple(sizes), window, every)]
     places = np.array(data.draw(st.lists(st.integers(0, 3 * every - 1), min_size=1, max_size=9)))
     samples = order.in_epochs(5, 0, tuple(sizes), window, every, places)
     assert samples.tolist() == [whole[place] for place in places]
@@ -63,7 +63,7 @@ def test_epochs_sets_and_seeds_have_orders_of_their_own() -> None:
     orders = [
         epoch(number, sizes, 2, 200, of, seed) for number, of, seed in ((0, 0, 5), (1, 0, 5), (0, 1, 5), (0, 0, 6))
     ]
-    assert len({tuple(one) for one in orders}) == 4
+    assert len({tuple(samples) for samples in orders}) == 4
 
 
 def test_what_is_remembered_is_windows_and_never_a_list_of_all() -> None:
@@ -126,16 +126,16 @@ def test_sets_in_memory_and_in_shards_give_the_same_batches_by_weight(root: Path
 
 @pytest.mark.parametrize("how", ["anywhere", "epochs"])
 def test_the_shares_of_processes_and_parts_are_together_the_batch_of_several_sets(root: Path, how: str) -> None:
-    one = mixture(root, "memory", (3.0, 1.0), how)
+    whole = mixture(root, "memory", (3.0, 1.0), how)
     for step in (5, 0):
         shares = [
-            Batches(one.source, one.recipe, **HOW | {"rank": rank, "num_processes": 2, "accumulate": 2})[
+            Batches(whole.source, whole.recipe, **HOW | {"rank": rank, "num_processes": 2, "accumulate": 2})[
                 2 * step + part
             ]
             for part in (0, 1)
             for rank in (0, 1)
         ]
-        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), one[step].latents_BChw)
+        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), whole[step].latents_BChw)
 
 
 def test_in_epochs_each_set_shows_all_its_samples_before_any_of_them_again(root: Path) -> None:
@@ -151,7 +151,7 @@ def test_what_is_held_out_is_the_end_of_the_last_set_and_no_set_may_be_left_with
     both = mixture(root, "memory", (1.0, 1.0), "epochs")
     held = Batches(both.source, both.recipe, **HOW | {"held_out": 3})
     draw = np.random.default_rng(0)
-    shown = {int(one) for step in range(30) for one in held._chosen(step, draw)}
+    shown = {int(sample) for step in range(30) for sample in held._chosen(step, draw)}
     assert shown == set(range(17))
     with pytest.raises(ValueError, match="one would never be shown"):
         Batches(both.source, both.recipe, **HOW | {"held_out": 10})

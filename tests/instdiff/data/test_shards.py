@@ -56,9 +56,9 @@ def test_a_layout_survives_its_sample_and_absent_stays_absent(instances: tuple[I
     for before, after in zip(instances, once.layout.instances, strict=True):
         assert before.model_copy(update=BARE) == after.model_copy(update=BARE)
         for name in shards.LONG:
-            points, kept = getattr(before, name), getattr(after, name)
-            assert (points is None) == (kept is None)
-            assert np.allclose(points or (), kept or (), rtol=0, atol=2**-15)
+            points, points_after = getattr(before, name), getattr(after, name)
+            assert (points is None) == (points_after is None)
+            assert np.allclose(points or (), points_after or (), rtol=0, atol=2**-15)
     assert shards.decode("k", shards.encode(once)) == once
 
 
@@ -72,8 +72,8 @@ def test_whole_pixels_of_a_mask_come_back_bit_for_bit_and_others_to_a_hundredth_
     x, y = data.draw(st.integers(0, width)), data.draw(st.integers(0, height))
     between = data.draw(st.builds(Point, finite, finite))
     strokes = (Point(x / width, y / height), between)
-    one = Instance(phrase="", mask=Rle(size=(height, width), counts=""), scribble=strokes)
-    sample = shards.Sample("k", b"", "png", Layout(key="k", prompt="", instances=(one,)))
+    instance = Instance(phrase="", mask=Rle(size=(height, width), counts=""), scribble=strokes)
+    sample = shards.Sample("k", b"", "png", Layout(key="k", prompt="", instances=(instance,)))
     (back,) = shards.decode("k", shards.encode(sample)).layout.instances
     assert back.scribble[0] == strokes[0]
     far = max(abs(back.scribble[1].x - between.x) * width, abs(back.scribble[1].y - between.y) * height)
@@ -81,9 +81,9 @@ def test_whole_pixels_of_a_mask_come_back_bit_for_bit_and_others_to_a_hundredth_
 
 
 def test_a_stroke_outside_the_picture_is_refused() -> None:
-    one = Instance(phrase="a kite", scribble=(Point(0.5, 1.5),))
+    instance = Instance(phrase="a kite", scribble=(Point(0.5, 1.5),))
     with pytest.raises(ValueError, match="a stroke of 'a kite' leaves the picture"):
-        shards.encode(shards.Sample("k", b"", "png", Layout(key="k", prompt="", instances=(one,))))
+        shards.encode(shards.Sample("k", b"", "png", Layout(key="k", prompt="", instances=(instance,))))
 
 
 def test_shards_hold_every_picture_and_layout_in_order(world: World) -> None:
@@ -102,11 +102,11 @@ def test_webdataset_reads_the_same(world: World) -> None:
     root, _ = world
     tars = sorted(map(str, (root / "shards").glob("*.tar")))
     theirs = list(webdataset.WebDataset(tars, shardshuffle=False))
-    for one, ours in zip(theirs, shards.read(root / "shards"), strict=True):
-        members = {name: content for name, content in one.items() if not name.startswith("__")}
-        assert shards.decode(one["__key__"], members) == ours
-        with Image.open(io.BytesIO(one["png"])) as picture:
-            assert picture.size[::-1] == sizes(root)[one["__key__"]]
+    for sample, ours in zip(theirs, shards.read(root / "shards"), strict=True):
+        members = {name: content for name, content in sample.items() if not name.startswith("__")}
+        assert shards.decode(sample["__key__"], members) == ours
+        with Image.open(io.BytesIO(sample["png"])) as picture:
+            assert picture.size[::-1] == sizes(root)[sample["__key__"]]
 
 
 def test_any_sample_is_read_alone(world: World) -> None:
@@ -135,10 +135,10 @@ def test_a_shard_is_full_with_exactly_as_much_as_either_limit(halves: list[int],
     cut = shard.cut(todo, SHARD.model_copy(update={"samples_per_shard": samples, "megabytes_per_shard": megabytes}))
 
     def full(part: Sequence[shard.Entry]) -> bool:
-        size = sum(one.length for one in part)
+        size = sum(item.length for item in part)
         return len(part) >= samples or size >= megabytes * shard.MEGABYTE
 
-    assert [one for part in cut for one in part] == todo
+    assert [item for part in cut for item in part] == todo
     assert all(part for part in cut)
     assert all(full(part) for part in cut[:-1])
     assert not any(full(part[:-1]) for part in cut)
@@ -169,8 +169,8 @@ def test_the_longest_key_fits_and_a_longer_one_is_named(tmp_path: Path) -> None:
 
 def test_a_picture_none_of_whose_instances_was_kept_stays(tmp_path: Path) -> None:
     prepared(tmp_path)
-    kept = read(tmp_path, "annotated", ANNOTATED)
-    write(tmp_path, "annotated", kept[kept["key"] != "train-mixed-000001"], ANNOTATED)
+    annotated_rows = read(tmp_path, "annotated", ANNOTATED)
+    write(tmp_path, "annotated", annotated_rows[annotated_rows["key"] != "train-mixed-000001"], ANNOTATED)
     assert sharded(tmp_path)["without_instances"] == 1
     bare = [sample for sample in shards.read(tmp_path / "shards") if not sample.layout.instances]
     assert [sample.key for sample in bare] == ["train-mixed-000001"]

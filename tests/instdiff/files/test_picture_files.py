@@ -44,8 +44,8 @@ def test_what_is_transparent_is_white_and_sixteen_bits_are_their_high_byte(tmp_p
 
 
 def test_every_suffix_of_a_format_that_is_read_is_one_that_is_looked_for() -> None:
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in {*FORMATS, "MPO"}}
-    assert known == SUFFIXES
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in {*FORMATS, "MPO"}}
+    assert suffixes == SUFFIXES
     assert not SUFFIXES & UNREAD
 
 

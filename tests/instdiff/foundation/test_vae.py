@@ -35,7 +35,7 @@ def test_a_decoder_that_goes_on_leaves_every_latent_as_it_was(further: Autoencod
     before = vae_networks.load(SHIPPED)
     pictures = vae_networks.pixels(corpus.rendered(0, 7, GROUPS, 1).pictures_NHWC)
     with torch.no_grad():
-        theirs, ours = (one.encode(pictures).latent_dist for one in (before, further))
+        theirs, ours = (autoencoder.encode(pictures).latent_dist for autoencoder in (before, further))
         assert torch.equal(theirs.mean, ours.mean)
         assert torch.equal(theirs.std, ours.std)
         assert not torch.equal(before.decode(ours.mean).sample, further.decode(ours.mean).sample)

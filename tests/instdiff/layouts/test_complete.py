@@ -28,15 +28,15 @@ def rectangle(rows: slice, columns: slice, size: tuple[int, int] = (12, 20)) -> 
 @given(fraction, fraction, fraction, fraction)
 def test_a_box_is_given_exactly_when_some_of_it_can_be_seen(x0: float, y0: float, x1: float, y1: float) -> None:
     across, down = min(x1, 1) - max(x0, 0), min(y1, 1) - max(y0, 0)
-    found = numbers(Instance(phrase="a", box=Box(x0, y0, x1, y1)))
-    assert ("box" in found) == (across > 0 and down > 0 and across * down > 0)
-    assert ("point" in found) == ("box" in found)
+    by_format = numbers(Instance(phrase="a", box=Box(x0, y0, x1, y1)))
+    assert ("box" in by_format) == (across > 0 and down > 0 and across * down > 0)
+    assert ("point" in by_format) == ("box" in by_format)
 
 
 @pytest.mark.parametrize("side", [1e-3, 1e-6])
 def test_a_box_however_small_is_given(side: float) -> None:
-    found = numbers(Instance(phrase="a", box=Box(0.5, 0.25, 0.5 + side, 0.25 + side)))
-    assert np.allclose(found["box"], [0.5, 0.25, 0.5 + side, 0.25 + side], atol=1e-7)
+    by_format = numbers(Instance(phrase="a", box=Box(0.5, 0.25, 0.5 + side, 0.25 + side)))
+    assert np.allclose(by_format["box"], [0.5, 0.25, 0.5 + side, 0.25 + side], atol=1e-7)
 
 
 def test_an_outline_of_no_points_is_that_of_the_mask() -> None:
@@ -51,15 +51,15 @@ def test_formats_without_points_are_not_given() -> None:
 
 def test_a_stated_box_and_point_stand_whatever_the_mask_is() -> None:
     mask = rectangle(slice(2, 9), slice(3, 15))
-    found = numbers(Instance(phrase="a", mask=mask, box=Box(0, 0, 0.5, 0.25), point=Point(0.75, 1)))
-    assert found["box"].tolist() == [0, 0, 0.5, 0.25]
-    assert found["point"].tolist() == [0.75, 1]
+    by_format = numbers(Instance(phrase="a", mask=mask, box=Box(0, 0, 0.5, 0.25), point=Point(0.75, 1)))
+    assert by_format["box"].tolist() == [0, 0, 0.5, 0.25]
+    assert by_format["point"].tolist() == [0.75, 1]
 
 
 def test_a_box_taken_from_a_mask_that_is_not_square_is_in_fractions_of_its_sides() -> None:
-    found = numbers(Instance(phrase="a", mask=rectangle(slice(3, 9), slice(5, 15))))
-    assert np.allclose(found["box"], [5 / 20, 3 / 12, 15 / 20, 9 / 12])
-    assert np.allclose(found["point"], [0.5, 0.5])
+    by_format = numbers(Instance(phrase="a", mask=rectangle(slice(3, 9), slice(5, 15))))
+    assert np.allclose(by_format["box"], [5 / 20, 3 / 12, 15 / 20, 9 / 12])
+    assert np.allclose(by_format["point"], [0.5, 0.5])
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
@@ -85,8 +85,8 @@ def test_as_many_instances_as_slots_and_no_more(count: int) -> None:
 
 def test_a_format_without_numbers_in_the_model_is_left_out() -> None:
     bare = SLOTS.model_copy(update={"num_scribble_points": 0, "num_outline_points": 0})
-    found = numbers(Instance(phrase="a", scribble=(Point(0, 0),), mask=rectangle(slice(2, 9), slice(3, 15))), bare)
-    assert found.keys() == {"box", "point", "mask"}
+    by_format = numbers(Instance(phrase="a", scribble=(Point(0, 0),), mask=rectangle(slice(2, 9), slice(3, 15))), bare)
+    assert by_format.keys() == {"box", "point", "mask"}
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
@@ -95,9 +95,9 @@ def test_each_pixel_of_the_models_square_is_that_at_its_upper_left_corner(height
     mask[0, 0] = True  # an empty mask is none
     side = 8 * times
     slots = SLOTS.model_copy(update={"mask_size": side})
-    found = numbers(Instance(phrase="a", mask=masks.encode(mask)), slots)["mask"]
+    square = numbers(Instance(phrase="a", mask=masks.encode(mask)), slots)["mask"]
     for row, column in np.ndindex(side, side):
-        assert found[row, column] == mask[row * height // side, column * width // side]
+        assert square[row, column] == mask[row * height // side, column * width // side]
 
 
 def test_equal_masks_too_small_for_an_outline_are_drawn_by_layout_and_slot() -> None:
@@ -105,11 +105,11 @@ def test_equal_masks_too_small_for_an_outline_are_drawn_by_layout_and_slot() -> 
 
     def outlines(key: str) -> list[list[float]]:
         whole = complete(Layout(key=key, prompt="", instances=(tiny,) * 3), SLOTS.model_copy(update=MANY))
-        return [one.numbers["outline"].tolist() for one in whole.instances]
+        return [instance.numbers["outline"].tolist() for instance in whole.instances]
 
-    found = [*outlines("k"), *outlines("l")]
-    assert len({tuple(one) for one in found}) == 6
-    assert outlines("k") == found[:3]
+    all_outlines = [*outlines("k"), *outlines("l")]
+    assert len({tuple(outline) for outline in all_outlines}) == 6
+    assert outlines("k") == all_outlines[:3]
 
 
 MANY = {"num_outline_points": 32}

@@ -86,28 +86,28 @@ def test_the_structures_of_the_released_demos_are_read(tmp_path: Path, name: str
     record = STRUCTURES[name]
     (layout,) = files.read(written(tmp_path, record))
     assert layout.key == "scene"
-    assert [one.phrase for one in layout.instances] == [anno["caption"] for anno in record["annos"]]
-    for one, anno in zip(layout.instances, record["annos"], strict=True):
-        assert (one.box is None) == ("bbox" not in anno)
-        assert (one.point is None) == ("point" not in anno)
-        assert (one.mask is None) == (not anno.get("mask"))
-        assert (one.scribble is None) == ("scribble" not in anno)
+    assert [instance.phrase for instance in layout.instances] == [anno["caption"] for anno in record["annos"]]
+    for instance, anno in zip(layout.instances, record["annos"], strict=True):
+        assert (instance.box is None) == ("bbox" not in anno)
+        assert (instance.point is None) == ("point" not in anno)
+        assert (instance.mask is None) == (not anno.get("mask"))
+        assert (instance.scribble is None) == ("scribble" not in anno)
 
 
 def test_released_pixels_become_fractions(tmp_path: Path) -> None:
     anno = {"caption": "a", "bbox": [64, 128, 128, 256], "point": [600, 256], "scribble": [0, 0, 512, 256]}
-    (one,) = files.read(written(tmp_path, released(anno)))[0].instances
-    assert one.box == Box(0.125, 0.25, 0.375, 0.75)
-    assert one.point == Point(1.0, 0.5)  # past the border: on it
-    assert one.scribble == (Point(0, 0), Point(1, 0.5))
+    (instance,) = files.read(written(tmp_path, released(anno)))[0].instances
+    assert instance.box == Box(0.125, 0.25, 0.375, 0.75)
+    assert instance.point == Point(1.0, 0.5)  # past the border: on it
+    assert instance.scribble == (Point(0, 0), Point(1, 0.5))
 
 
 def test_the_released_reading_loses_what_the_released_script_loses(tmp_path: Path) -> None:
     first = {"caption": "a", "bbox": [0, 0, 512, 256], "mask": RLE}
     path = written(tmp_path, released(first, {"caption": "b", "point": [256, 0]}))
     (layout,) = files.read(path, compat="reference")
-    (one,) = layout.instances  # one point, so one instance, which gets it
-    assert one == Instance(phrase="a", box=Box(0, 0, 1, 0.5), point=Point(0.5, 0))
+    (instance,) = layout.instances  # one point, so one instance, which gets it
+    assert instance == Instance(phrase="a", box=Box(0, 0, 1, 0.5), point=Point(0.5, 0))
 
 
 def test_a_mask_may_be_a_picture_and_a_scribble_a_polyline(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_mask_may_be_a_picture_and_a_scribble_a_polyline(tmp_path: Path) -> No
     corners = [[0, 0], [0.5, 0], [0.5, 0.5]]
     instances = [{"phrase": "a", "mask": name, "polyline": corners} for name in ("grey.png", "clear.png")]
     (layout,) = files.read(written(tmp_path, {"prompt": "p", "instances": instances}))
-    for one in layout.instances:
-        assert np.array_equal(masks.decode(one.mask), MASK)
-        assert one.scribble[0] == (0, 0)
-        assert one.scribble[-1] == (0.5, 0.5)
-        steps = np.hypot(*np.diff(np.array(one.scribble), axis=0).T)
+    for instance in layout.instances:
+        assert np.array_equal(masks.decode(instance.mask), MASK)
+        assert instance.scribble[0] == (0, 0)
+        assert instance.scribble[-1] == (0.5, 0.5)
+        steps = np.hypot(*np.diff(np.array(instance.scribble), axis=0).T)
         assert np.ptp(steps[steps > steps.max() * 0.9]) < 1e-9
-        assert max(at.x for at in one.scribble) == 0.5
+        assert max(at.x for at in instance.scribble) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def test_validate_tells_all_faults_and_remarks_and_what_remains(
     ]
     with pytest.raises(SystemExit) as stopped:
         command.main(["validate", str(written(tmp_path, records))])
-    told = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert stopped.value.code == 1
-    assert [line.split("record ", 1)[1].split(":")[0] for line in told if line.startswith("fault")] == ["1", "1", "1"]
-    assert [line.rsplit(".json: ", 1)[1] for line in told if line.startswith("remark")] == [
+    assert [line.split("record ", 1)[1].split(":")[0] for line in lines if line.startswith("fault")] == ["1", "1", "1"]
+    assert [line.rsplit(".json: ", 1)[1] for line in lines if line.startswith("remark")] == [
         "record 0: instances.0.box: (0, 0, 1.5, 1) is cut at the picture's border",
         "record 0: instances.1.box: (0, 1, 0, 1) has no area in the picture and counts as not given",
         "record 0: instances.2: nothing says where it is",
         "record 2: annos.0.bbox: (-0.009766, 0, 0.0293, 0.03906) is cut at the picture's border",
     ]
-    assert told[-1] == "2 layouts can be drawn, 3 faults"
+    assert lines[-1] == "2 layouts can be drawn, 3 faults"
 
 
 def test_a_layout_reads_its_own_json(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def faults(folder: Path, instance: dict[str, Any], **layout: Any) -> list[str]:
     ],
 )
 def test_places_are_read_up_to_their_exact_limits(tmp_path: Path, instance: dict[str, Any], field: str | None) -> None:
-    said = faults(tmp_path, instance)
-    assert [fault.partition(":")[0] for fault in said] == ([] if field is None else [f"instances.0.{field}"])
+    messages = faults(tmp_path, instance)
+    assert [fault.partition(":")[0] for fault in messages] == ([] if field is None else [f"instances.0.{field}"])
 
 
 @pytest.mark.parametrize(("key", "safe"), [("a" * 99, True), ("a" * 100, True), ("a" * 101, False), ("a.-_9", True)])
@@ -243,7 +243,7 @@ def test_the_released_model_has_thirty_slots(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "summary"),
     [
         ([], "2 layouts can be drawn, 0 faults"),
         (["--max-instances", "2"], "2 layouts can be drawn, 0 faults"),
@@ -251,15 +251,15 @@ def test_the_released_model_has_thirty_slots(tmp_path: Path) -> None:
     ],
 )
 def test_validate_counts_over_all_files_by_the_slots_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], summary: str
 ) -> None:
     paths = [tmp_path / "1.json", tmp_path / "2.json"]
     for number, path in enumerate(paths, start=1):
         path.write_text(json.dumps({**GOOD, "instances": [{"phrase": "a"}] * number}))
     with pytest.raises(SystemExit) as stopped:
         command.main(["validate", *map(str, paths), *options])
-    assert stopped.value.code == (0 if said.endswith(" 0 faults") else 1)
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert stopped.value.code == (0 if summary.endswith(" 0 faults") else 1)
+    assert capsys.readouterr().out.splitlines()[-1] == summary
 
 
 @pytest.mark.parametrize(("light", "inside"), [(127, False), (128, True), (129, True)])
@@ -281,10 +281,10 @@ def test_a_mask_of_a_wide_picture_is_as_wide(tmp_path: Path) -> None:
 
 def test_released_pixels_of_a_wide_picture_are_fractions_of_its_width_and_its_height(tmp_path: Path) -> None:
     anno = {"caption": "a", "bbox": [50, 20, 100, 10], "point": [50, 20], "scribble": [50, 20, 100, 10]}
-    (one,) = files.read(written(tmp_path, released(anno, width=200, height=40)))[0].instances
-    assert one.box == (0.25, 0.5, 0.75, 0.75)
-    assert one.point == (0.25, 0.5)
-    assert one.scribble == ((0.25, 0.5), (0.5, 0.25))
+    (instance,) = files.read(written(tmp_path, released(anno, width=200, height=40)))[0].instances
+    assert instance.box == (0.25, 0.5, 0.75, 0.75)
+    assert instance.point == (0.25, 0.5)
+    assert instance.scribble == ((0.25, 0.5), (0.5, 0.25))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6), st.integers(2, 50))
@@ -333,7 +333,7 @@ def test_a_file_is_read_in_every_encoding_that_json_may_have(tmp_path: Path, con
 
 def test_layouts_may_stand_one_a_line(tmp_path: Path) -> None:
     (tmp_path / "scene.json").write_text(f"{BARE_TEXT}\n\n{BARE_TEXT}\n", encoding="utf-8")
-    assert [one.key for one in files.read(tmp_path / "scene.json")] == ["scene-0", "scene-1"]
+    assert [layout.key for layout in files.read(tmp_path / "scene.json")] == ["scene-0", "scene-1"]
 
 
 @pytest.mark.parametrize(
@@ -401,8 +401,8 @@ def test_a_mask_picture_is_read_as_it_is_meant_and_a_remark_says_how(tmp_path: P
     path = written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", "mask": "mask.png"}]})
     checked = files.check(path, shape=(48, 64))
     assert np.array_equal(masks.decode(checked.layouts[0].instances[0].mask), MASK)
-    said = [one.partition("instances.0.mask: ")[2] for one in checked.remarks]
-    assert said == [] if remark is None else said[0].startswith(f"'mask.png' {remark}")
+    remarks = [line.partition("instances.0.mask: ")[2] for line in checked.remarks]
+    assert remarks == [] if remark is None else remarks[0].startswith(f"'mask.png' {remark}")
 
 
 def test_a_label_map_of_several_values_is_inside_at_each_and_says_so(tmp_path: Path) -> None:
@@ -438,8 +438,8 @@ def test_what_is_read_otherwise_than_written_is_remarked_on(
     tmp_path: Path, place: dict[str, Any], remark: str | None
 ) -> None:
     path = written(tmp_path, {"prompt": "p", "instances": [{"phrase": "a", **place}]})
-    said = files.check(path).remarks
-    assert said == [] if remark is None else remark in said[0]
+    remarks = files.check(path).remarks
+    assert remarks == [] if remark is None else remark in remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -461,9 +461,9 @@ def test_what_is_read_otherwise_than_written_is_remarked_on(
 def test_units_and_shapes_of_the_released_json_are_remarked_on(
     tmp_path: Path, record: dict[str, Any], remark: str
 ) -> None:
-    said = files.check(written(tmp_path, record)).remarks
-    assert len(said) == 1
-    assert remark in said[0]
+    remarks = files.check(written(tmp_path, record)).remarks
+    assert len(remarks) == 1
+    assert remark in remarks[0]
 
 
 def test_a_layout_of_the_shape_that_is_drawn_has_no_remark(tmp_path: Path) -> None:
@@ -479,8 +479,8 @@ def test_the_words_that_the_text_encoder_does_not_read_are_named(
     path = written(tmp_path, {"prompt": long, "instances": instances})
     with pytest.raises(SystemExit):
         command.main(["validate", str(path)])
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark")]
-    assert [line.partition("scene.json: scene: ")[2] for line in said] == [
+    remarks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark")]
+    assert [line.partition("scene.json: scene: ")[2] for line in remarks] == [
         f"{where}: has at least 77 tokens, and the text encoder reads 75: lost is 'lost words'"
         for where in ("prompt", "instances.1.phrase")
     ]

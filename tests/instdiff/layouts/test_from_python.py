@@ -12,13 +12,13 @@ INSIDE = np.zeros((6, 8), dtype=bool)
 INSIDE[1:4, 2:7] = True
 
 
-def mask_of(given: Any) -> Any:
-    (layout,) = from_python.layouts("a cat", [{"phrase": "a cat", "mask": given}])
+def mask_of(mask: Any) -> Any:
+    (layout,) = from_python.layouts("a cat", [{"phrase": "a cat", "mask": mask}])
     return layout.instances[0].mask
 
 
 @pytest.mark.parametrize(
-    "given",
+    "mask",
     [
         INSIDE,
         INSIDE.astype(np.uint8),
@@ -30,10 +30,10 @@ def mask_of(given: Any) -> Any:
         masks.encode(INSIDE),
         masks.encode(INSIDE).model_dump(mode="json"),
     ],
-    ids=lambda given: f"{type(given).__name__}-{getattr(given, 'dtype', getattr(given, 'mode', ''))}",
+    ids=lambda mask: f"{type(mask).__name__}-{getattr(mask, 'dtype', getattr(mask, 'mode', ''))}",
 )
-def test_a_mask_is_the_same_in_every_form(given: Any) -> None:
-    assert mask_of(given) == masks.encode(INSIDE)
+def test_a_mask_is_the_same_in_every_form(mask: Any) -> None:
+    assert mask_of(mask) == masks.encode(INSIDE)
 
 
 @pytest.mark.parametrize(

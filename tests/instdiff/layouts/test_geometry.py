@@ -68,8 +68,10 @@ def test_a_part_of_a_pixel_is_touched_unless_rounding_made_it(beyond: float, tou
 
 
 @given(st.floats(-2, 3), st.floats(-2, 3), size)
-def test_what_a_box_touches_begins_at_its_first_edge_and_ends_at_its_last(one: float, other: float, width: int) -> None:
-    start, stop = min(one, other), max(one, other)
+def test_what_a_box_touches_begins_at_its_first_edge_and_ends_at_its_last(
+    end: float, other_end: float, width: int
+) -> None:
+    start, stop = min(end, other_end), max(end, other_end)
     touched = geometry.columns(Box(start, 0, stop, 1), width)
     assert 0 <= touched.start < touched.stop <= width
     if 0 <= start < 1:
@@ -104,8 +106,8 @@ def test_pixels_and_back(box: Box, height: int, width: int) -> None:
 
 
 @given(boxes, boxes)
-def test_overlap_is_symmetric_and_at_most_one(one: Box, other: Box) -> None:
-    assert 0 <= geometry.iou(one, other) == geometry.iou(other, one) <= 1 + 1e-9
+def test_overlap_is_symmetric_and_at_most_one(box: Box, other: Box) -> None:
+    assert 0 <= geometry.iou(box, other) == geometry.iou(other, box) <= 1 + 1e-9
 
 
 def test_overlap_by_hand() -> None:
@@ -120,13 +122,13 @@ def test_what_lies_outside_the_picture_is_cut_off() -> None:
 
 
 @given(boxes, boxes)
-def test_what_two_boxes_share_lies_in_both(one: Box, other: Box) -> None:
-    shared = geometry.intersection(one, other)
-    assert shared == geometry.intersection(other, one)
-    assert shared.area <= min(one.area, other.area)
+def test_what_two_boxes_share_lies_in_both(box: Box, other: Box) -> None:
+    shared = geometry.intersection(box, other)
+    assert shared == geometry.intersection(other, box)
+    assert shared.area <= min(box.area, other.area)
     if shared.area > 0:
-        assert max(one.x0, other.x0) == shared.x0 < shared.x1 == min(one.x1, other.x1)
-        assert max(one.y0, other.y0) == shared.y0 < shared.y1 == min(one.y1, other.y1)
+        assert max(box.x0, other.x0) == shared.x0 < shared.x1 == min(box.x1, other.x1)
+        assert max(box.y0, other.y0) == shared.y0 < shared.y1 == min(box.y1, other.y1)
 
 
 def test_pixels_of_a_wide_picture_are_left_top_right_bottom() -> None:

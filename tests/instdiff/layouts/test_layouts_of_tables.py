@@ -28,10 +28,10 @@ ROWS = [annotated("wide", 0), annotated("wide", 1), annotated("wide", 2), annota
 
 @given(st.permutations(ROWS))
 def test_the_order_of_rows_changes_no_layout(rows: list[dict[str, object]]) -> None:
-    found = from_tables(IMAGES, pd.DataFrame(rows))
-    assert [one.key for one in found] == ["wide", "bare", "tall"]
-    assert [one.prompt for one in found] == ["w", "b", "t"]
-    phrases = [[each.phrase for each in one.instances] for one in found]
+    layouts = from_tables(IMAGES, pd.DataFrame(rows))
+    assert [layout.key for layout in layouts] == ["wide", "bare", "tall"]
+    assert [layout.prompt for layout in layouts] == ["w", "b", "t"]
+    phrases = [[each.phrase for each in layout.instances] for layout in layouts]
     assert phrases == [["wide-0", "wide-1", "wide-2"], [], ["tall-0", "tall-4"]]
 
 
@@ -47,12 +47,12 @@ def test_a_row_is_an_instance_of_the_size_of_its_picture() -> None:
         point=np.array([0.5, 0.25]),
         scribble=np.array([0.1, 0.2, 0.3, 0.4]),
     )
-    found = instance(row, 6, 10)
-    assert found.mask is not None
-    assert np.array_equal(masks.decode(found.mask), mask)
-    assert (found.category, found.box, found.point) == ("kite", Box(0.4, 1 / 6, 0.9, 0.5), Point(0.5, 0.25))
-    assert found.scribble == (Point(0.1, 0.2), Point(0.3, 0.4))
-    assert found.outline is None
+    kite = instance(row, 6, 10)
+    assert kite.mask is not None
+    assert np.array_equal(masks.decode(kite.mask), mask)
+    assert (kite.category, kite.box, kite.point) == ("kite", Box(0.4, 1 / 6, 0.9, 0.5), Point(0.5, 0.25))
+    assert kite.scribble == (Point(0.1, 0.2), Point(0.3, 0.4))
+    assert kite.outline is None
 
 
 def test_what_is_not_given_is_not_in_the_json() -> None:

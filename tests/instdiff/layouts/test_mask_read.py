@@ -23,15 +23,15 @@ def greys(count: int, value: int, around: int = 0) -> Image.Image:
     ("value", "words"), [(255, None), (239, None), (238, "neither black nor white in 10%"), (128, "neither")]
 )
 def test_white_on_black_needs_no_remark_and_grey_does(value: int, words: str | None) -> None:
-    found, remark = inside(greys(10, value))
-    assert found.sum() == 10
+    mask, remark = inside(greys(10, value))
+    assert mask.sum() == 10
     assert (words in remark) if words and remark else (remark is words)
 
 
 @pytest.mark.parametrize("value", [1, 2, 127])
 def test_where_nothing_is_as_light_as_middle_grey_every_value_but_nothing_is_inside(value: int) -> None:
-    found, remark = inside(greys(10, value))
-    assert found.sum() == 10
+    mask, remark = inside(greys(10, value))
+    assert mask.sum() == 10
     assert remark == f"holds the values 0, {value} of 255: every value but 0 is inside"
 
 
@@ -44,8 +44,8 @@ def test_beside_white_only_what_is_lighter_than_middle_grey_is_inside(dark: int,
 def test_other_greys_are_remarked_on_above_a_fiftieth_of_the_pixels(between: int, has_remark: bool) -> None:
     pixels = np.zeros(100, np.uint8)
     pixels[:10], pixels[10 : 10 + between] = 255, 150
-    found, remark = inside(Image.fromarray(pixels.reshape(SHAPE)))
-    assert found.sum() == 10 + between
+    mask, remark = inside(Image.fromarray(pixels.reshape(SHAPE)))
+    assert mask.sum() == 10 + between
     assert (remark is not None) == has_remark
 
 
@@ -59,17 +59,17 @@ def coloured(count: int, opaque: int = 100) -> Image.Image:
 
 @pytest.mark.parametrize(("count", "has_colours"), [(2, False), (3, True), (100, True)])
 def test_a_label_map_has_colours_on_more_than_a_fiftieth(count: int, has_colours: bool) -> None:
-    found, remark = inside(coloured(count))
+    mask, remark = inside(coloured(count))
     assert ("label map" in str(remark)) == has_colours
-    assert found.sum() == 100 if has_colours else 98
+    assert mask.sum() == 100 if has_colours else 98
 
 
 @pytest.mark.parametrize(("alpha", "is_inside"), [(0, False), (127, False), (128, True), (255, True)])
 def test_of_colours_and_transparency_what_is_at_least_half_opaque_is_inside(alpha: int, is_inside: bool) -> None:
     pixels = np.full((100, 4), (255, 0, 0, 255), np.uint8)
     pixels[30:, 3] = alpha
-    found, _ = inside(Image.fromarray(pixels.reshape(*SHAPE, 4)))
-    assert found.sum() == (100 if is_inside else 30)
+    mask, _ = inside(Image.fromarray(pixels.reshape(*SHAPE, 4)))
+    assert mask.sum() == (100 if is_inside else 30)
 
 
 def test_what_is_transparent_is_outside_whatever_its_shade() -> None:
@@ -90,12 +90,12 @@ def test_masks_of_sixteen_bits_are_read_at_their_own_depth(value: int, around: i
 @pytest.mark.parametrize(("value", "of"), [(1.0, 255), (300.0, 65535)])
 def test_masks_of_numbers_are_of_eight_bits_unless_one_is_larger(value: float, of: int) -> None:
     pixels = np.where(np.arange(100).reshape(SHAPE) < 10, value, 0).astype(np.float32)
-    found, remark = inside(Image.fromarray(pixels))
-    assert found.sum() == 10
+    mask, remark = inside(Image.fromarray(pixels))
+    assert mask.sum() == 10
     assert f"of {of}:" in str(remark)
 
 
 def test_an_empty_mask_is_empty() -> None:
     for mode in ("L", "RGB", "I", "F", "1", "P"):
-        found, remark = inside(Image.new(mode, (20, 5)))
-        assert not found.any() and remark is None
+        mask, remark = inside(Image.new(mode, (20, 5)))
+        assert not mask.any() and remark is None

@@ -41,7 +41,7 @@ def test_an_instance_begins_at_its_box_or_mask_then_its_point_then_its_scribble(
 
 def test_instances_near_each_other_have_colours_far_apart() -> None:
     colours = np.array([overlay.colour(number) for number in range(30)])
-    for one, other in combinations(range(30), 2):
-        if abs(one - other) <= 4:
-            assert np.abs(colours[one] - colours[other]).max() > 60
+    for number, other in combinations(range(30), 2):
+        if abs(number - other) <= 4:
+            assert np.abs(colours[number] - colours[other]).max() > 60
     assert (colours.max(1) == 255).all()

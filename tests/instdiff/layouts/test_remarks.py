@@ -9,8 +9,8 @@ from instdiff.schema import Box, Instance, Layout, Point
 SQUARE = remarks.SQUARE
 
 
-def said(instance: Instance, written_for: tuple[int, int] = SQUARE, drawn: tuple[int, int] = SQUARE) -> list[str]:
-    return list(remarks.of_layout(Layout(key="k", prompt="", instances=(instance,)), written_for, drawn))
+def said(instance: Instance, written_for: tuple[int, int] = SQUARE, drawn_at: tuple[int, int] = SQUARE) -> list[str]:
+    return list(remarks.of_layout(Layout(key="k", prompt="", instances=(instance,)), written_for, drawn_at))
 
 
 def with_box(*edges: float) -> list[str]:
@@ -64,8 +64,8 @@ def test_any_format_says_where_an_instance_is() -> None:
 @pytest.mark.parametrize(("pixels", "words"), [(0, "no pixel is inside"), (1, None), (11, None), (12, "inverted")])
 def test_only_an_empty_and_a_full_mask_are_remarked_on(pixels: int, words: str | None) -> None:
     mask = (np.arange(12) < pixels).reshape(3, 4)
-    found = said(Instance(phrase="a", mask=masks.encode(mask)), (3, 4), (3, 4))
-    assert [words in remark for remark in found] == ([True] if words else [])
+    lines = said(Instance(phrase="a", mask=masks.encode(mask)), (3, 4), (3, 4))
+    assert [words in remark for remark in lines] == ([True] if words else [])
 
 
 def test_shapes_count_as_the_same_up_to_a_hundredth_of_their_ratio() -> None:
@@ -88,12 +88,12 @@ def test_a_mask_of_another_shape_than_the_picture_is_stretched() -> None:
 def test_the_words_beyond_what_the_encoder_reads_are_named(length: int, lost: int) -> None:
     words = [f"w{number}" for number in range(length)]
     layout = Layout(key="k", prompt="", instances=(Instance(phrase=" ".join(words)),))
-    found = list(remarks.of_texts(layout, str.split, 5))
+    lines = list(remarks.of_texts(layout, str.split, 5))
     if not lost:
-        assert found == []
+        assert lines == []
         return
     shown = " ".join(words[5:17]) + (" ..." if lost > 12 else "")
-    assert found == [f"instances.0.phrase: has {length} tokens, and the text encoder reads 5: lost is {shown!r}"]
+    assert lines == [f"instances.0.phrase: has {length} tokens, and the text encoder reads 5: lost is {shown!r}"]
 
 
 def test_a_prompt_is_held_to_the_same_and_words_counted_without_a_tokenizer_are_the_least() -> None:

@@ -30,11 +30,11 @@ def released(flat: list[float], mask: Mask) -> strokes.Points:
 def test_outlines_are_those_of_the_released_training_data(name: str) -> None:
     case = SAMPLED[name]
     mask = masks.decode(Rle(**case["rle"]))
-    drawn = strokes.outline(mask, 256, generator(0))
+    outline = strokes.outline(mask, 256, generator(0))
     if case["sparse_points_256"] is None:
-        assert drawn is None
+        assert outline is None
     else:
-        assert np.allclose(drawn, released(case["sparse_points_256"], mask), atol=1e-12)
+        assert np.allclose(outline, released(case["sparse_points_256"], mask), atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -42,8 +42,8 @@ def test_outlines_are_those_of_the_released_training_data(name: str) -> None:
 def test_scribbles_are_those_of_the_released_training_data_given_its_draws(name: str, seed: int) -> None:
     case = SAMPLED[name]
     mask = masks.decode(Rle(**case["rle"]))
-    drawn = strokes.scribble(mask, 20, np.random.RandomState(seed))
-    assert np.allclose(drawn, released(case[f"random20_np_seed{seed}"], mask), atol=1e-12)
+    scribble = strokes.scribble(mask, 20, np.random.RandomState(seed))
+    assert np.allclose(scribble, released(case[f"random20_np_seed{seed}"], mask), atol=1e-12)
 
 
 @pytest.mark.parametrize("case", REORDERED, ids=lambda case: f"{len(case['points'])} points")
@@ -66,20 +66,20 @@ def test_a_scribble_of_no_points_cannot_be_ordered() -> None:
 
 @given(filled_mask, st.integers(1, 40))
 def test_a_scribble_lies_in_the_mask_and_repeats_only_when_it_must(mask: Mask, num_points: int) -> None:
-    drawn = strokes.scribble(mask, num_points, generator(0))
-    assert drawn.shape == (num_points, 2)
-    assert mask[geometry.pixel(drawn, *mask.shape)].all()
+    scribble = strokes.scribble(mask, num_points, generator(0))
+    assert scribble.shape == (num_points, 2)
+    assert mask[geometry.pixel(scribble, *mask.shape)].all()
     if mask.sum() >= num_points:
-        assert len(np.unique(drawn, axis=0)) == num_points
+        assert len(np.unique(scribble, axis=0)) == num_points
 
 
 @given(filled_mask, st.integers(2, 64))
 def test_an_outline_has_its_number_of_points_half_of_them_inside(mask: Mask, num_points: int) -> None:
-    drawn = strokes.outline(mask, num_points, generator(0))
-    assert drawn.shape == (num_points, 2)
-    assert (drawn >= 0).all()
-    assert (drawn <= 1).all()
-    assert mask[geometry.pixel(drawn, *mask.shape)].sum() >= num_points - num_points // 2
+    outline = strokes.outline(mask, num_points, generator(0))
+    assert outline.shape == (num_points, 2)
+    assert (outline >= 0).all()
+    assert (outline <= 1).all()
+    assert mask[geometry.pixel(outline, *mask.shape)].sum() >= num_points - num_points // 2
 
 
 @given(filled_mask)
@@ -122,5 +122,5 @@ def test_what_is_outside_the_box_of_a_mask_does_not_move_its_strokes() -> None:
 @given(st.lists(st.sampled_from([0.0, 1.0, 1.0 + 1e-12, 2.5, 900.0]), min_size=1, max_size=60), st.data())
 def test_elements_at_ranks_are_those_of_a_stable_sort(values: list[float], data: st.DataObject) -> None:
     ranks = np.array(data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, unique=True)))
-    found = strokes._at_ranks(np.array(values), ranks)
-    assert found.tolist() == np.argsort(values, kind="stable")[ranks].tolist()
+    elements = strokes._at_ranks(np.array(values), ranks)
+    assert elements.tolist() == np.argsort(values, kind="stable")[ranks].tolist()

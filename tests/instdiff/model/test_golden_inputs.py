@@ -36,7 +36,7 @@ def bits(packed: Tensor, *shape: int) -> np.ndarray:
 @functools.cache
 def prepared() -> Conditions:
     """A layout of three instances, with all that can be said of them, as the pipeline prepares it."""
-    said = json.loads((golden.FOLDER / "prepare_batch_mixed_input.json").read_text())
+    record = json.loads((golden.FOLDER / "prepare_batch_mixed_input.json").read_text())
     segments = bits(golden.tensors("prepare_batch_mixed")["input/segs_packed_512"], 3, 512, 512)
     instances = tuple(
         Instance(
@@ -48,10 +48,12 @@ def prepared() -> Conditions:
             mask=masks.encode(segment),
         )
         for phrase, box, point, scribble, outline, segment in zip(
-            *(said[name] for name in ("phrases", "locations", "points", "scribbles", "polygons")), segments, strict=True
+            *(record[name] for name in ("phrases", "locations", "points", "scribbles", "polygons")),
+            segments,
+            strict=True,
         )
     )
-    words = {phrase: torch.ones(8) for phrase in said["phrases"]}
+    words = {phrase: torch.ones(8) for phrase in record["phrases"]}
     layout = Layout(key="k", prompt="", instances=instances)
     return collate([complete(layout, RELEASED, "reference")], words, RELEASED)
 
@@ -89,21 +91,21 @@ def test_an_instance_prepared_alone_is_the_released_one(slot: int) -> None:
 @pytest.mark.parametrize("case", json.loads((golden.FOLDER / "attmask_from_box.json").read_text()), ids=str)
 def test_a_box_covers_the_released_cells(case: dict[str, object]) -> None:
     size = int(str(case["size"]))
-    one = null(prepared())
-    one.box_BN4[0, 0] = torch.tensor(case["box"])
-    one.filled_BN[0, 0] = True
+    conditions = null(prepared())
+    conditions.box_BN4[0, 0] = torch.tensor(case["box"])
+    conditions.filled_BN[0, 0] = True
     packed = zlib.decompress(base64.b64decode(str(case["packbits_zlib_b64"])))
     expected = np.unpackbits(np.frombuffer(packed, np.uint8))[: size * size] > 0
-    assert np.array_equal(attention_mask.transposed_boxes(one, size, size)[0, 0].numpy(), expected)
+    assert np.array_equal(attention_mask.transposed_boxes(conditions, size, size)[0, 0].numpy(), expected)
 
 
 @torch.no_grad()
 def test_masks_at_their_full_size_make_the_released_tokens() -> None:
-    given = golden.inputs("unifusion_512", "in512/")
+    inputs = golden.inputs("unifusion_512", "in512/")
     segments = np.zeros((1, 30, 512, 512), dtype=np.float32)
-    segments[:, :2] = bits(given.pop("segs_first2"), 1, 2, 512, 512)
+    segments[:, :2] = bits(inputs.pop("segs_first2"), 1, 2, 512, 512)
     padded = {
-        name: torch.cat([values, values.new_zeros(1, 28, *values.shape[2:])], 1) for name, values in given.items()
+        name: torch.cat([values, values.new_zeros(1, 28, *values.shape[2:])], 1) for name, values in inputs.items()
     }
     conditions = golden.conditions({**padded, "segs": torch.from_numpy(segments)})
     tokens = golden.unet().unifusion(keep(conditions, golden.KEPT["mask"]))
@@ -131,8 +133,8 @@ def test_the_autoencoder_encodes_as_the_released_one() -> None:
     seen = vae().encode(expected["in/image"]).latent_dist
     assert golden.difference(seen.parameters, expected["out/moments"]) < CLOSE
     assert golden.difference(seen.mode() * VAE_SCALE, expected["out/latent_mode"]) < CLOSE
-    drawn = (seen.mean + seen.std * expected["in/noise"]) * VAE_SCALE
-    assert golden.difference(drawn, expected["out/latent_sample"]) < CLOSE
+    latents = (seen.mean + seen.std * expected["in/noise"]) * VAE_SCALE
+    assert golden.difference(latents, expected["out/latent_sample"]) < CLOSE
 
 
 @torch.no_grad()

@@ -57,37 +57,37 @@ def test_mask_tokens_gather_the_map_as_the_released_code_does() -> None:
 @pytest.mark.parametrize("case", [key for key in golden.tensors("unet_forward") if key.startswith("eps/")])
 def test_the_unet_predicts_the_released_noise(case: str) -> None:
     _, config, alpha = case.split("/")
-    given = golden.inputs("unet_forward")
+    inputs = golden.inputs("unet_forward")
     gate = float(alpha.removeprefix("alpha").removesuffix("_efficient"))
-    grounding = golden.unet().ground(golden.kept(config, given), gate=gate)
-    noise = golden.unet()(given["x"], given["timesteps"], given["context"], grounding).sample
+    grounding = golden.unet().ground(golden.kept(config, inputs), gate=gate)
+    noise = golden.unet()(inputs["x"], inputs["timesteps"], inputs["context"], grounding).sample
     assert golden.difference(noise, golden.tensors("unet_forward")[case]) < CLOSE
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", [key for key in golden.tensors("unet_forward") if key.startswith("eps_uncond/")])
 def test_the_unet_predicts_the_released_noise_of_nothing(case: str) -> None:
-    given = golden.inputs("unet_forward")
+    inputs = golden.inputs("unet_forward")
     gate = float(case.rpartition("alpha")[2])
-    grounding = golden.unet().ground(null(golden.conditions(given)), gate=gate)
-    noise = golden.unet()(given["x"], given["timesteps"], given["uc"], grounding).sample
+    grounding = golden.unet().ground(null(golden.conditions(inputs)), gate=gate)
+    noise = golden.unet()(inputs["x"], inputs["timesteps"], inputs["uc"], grounding).sample
     assert golden.difference(noise, golden.tensors("unet_forward")[case]) < CLOSE
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("config", ["box", "mask", "point"])
 def test_masked_attention_predicts_the_released_noise(config: str) -> None:
-    given = golden.inputs("unet_masked_attention_64")
-    conditions = golden.kept(config, given)
+    inputs = golden.inputs("unet_masked_attention_64")
+    conditions = golden.kept(config, inputs)
     grounding = golden.unet().ground(conditions, masked=(64, 64), compat="reference")
-    noise = golden.unet()(given["x"], given["timesteps"], given["context"], grounding).sample
+    noise = golden.unet()(inputs["x"], inputs["timesteps"], inputs["context"], grounding).sample
     expected = golden.tensors("unet_masked_attention_64")[f"eps/{config}/masked"]
     assert golden.difference(noise, expected) < CLOSE
 
 
 def test_the_reference_mask_is_the_released_one_bit_for_bit() -> None:
-    given = golden.inputs("unet_masked_attention_64")
-    built = attention_mask.build(golden.kept("box", given), [(64, 64), (32, 32)], 64, compat="reference")
+    inputs = golden.inputs("unet_masked_attention_64")
+    built = attention_mask.build(golden.kept("box", inputs), [(64, 64), (32, 32)], 64, compat="reference")
     assert list(built) == [64 * 64]
     rows = np.packbits(built[64 * 64][0].numpy())
     packed = zlib.decompress((golden.FOLDER / "attention_mask_4280x4280.packbits.zlib").read_bytes())
@@ -97,29 +97,29 @@ def test_the_reference_mask_is_the_released_one_bit_for_bit() -> None:
 def test_drops_follow_the_released_truth_table() -> None:
     everything = null(golden.conditions(golden.inputs("train_step"))).rows([0]).map(torch.ones_like)
     for row in json.loads((golden.FOLDER / "drop_truth_table.json").read_text()):
-        drawn = row["drawn"]
-        dropped = [drawn["box"], drawn["point"], drawn["scribble"], drawn["polygon_and_seg"]]
+        draws = row["drawn"]
+        dropped = [draws["box"], draws["point"], draws["scribble"], draws["polygon_and_seg"]]
         fires = [*dropped, row["keep_point_only"], False, False, row["keep_seg_only_draw"], False, False]
         keep = keep_from_draws(torch.tensor([[0.05 if fired else 0.5 for fired in fires]]), golden.REFERENCE_ODDS)
-        kept = withhold(everything, keep)
+        conditions = withhold(everything, keep)
         gone = [row["final"][name] for name in ("box", "point", "scribble", "polygon", "seg")]
         if all(gone):  # what comes after the table: something always stays
             gone[0] = False
-        assert [not bool(kept.given(entry.name).all()) for entry in kept.formats] == gone, row
+        assert [not bool(conditions.given(entry.name).all()) for entry in conditions.formats] == gone, row
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", ["no_drop", "drop_scribble", "drop_box_and_mask", "point_only", "seg_only"])
 def test_a_training_forward_with_fixed_draws_predicts_the_released_noise(case: str) -> None:
-    given = golden.inputs("train_step")
+    inputs = golden.inputs("train_step")
     facts = json.loads((golden.FOLDER / "train_step.json").read_text())[case]
     uniforms = torch.tensor([[*facts["rand_sequence"], 0.5]]).expand(2, -1)
-    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
+    conditions = withhold(golden.conditions(inputs), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
     grounding = golden.unet().ground(conditions)
-    x = noised(given["x0"], given["noise"], given["t"])
-    noise = golden.unet()(x, given["t"], given["context"], grounding).sample
+    x = noised(inputs["x0"], inputs["noise"], inputs["t"])
+    noise = golden.unet()(x, inputs["t"], inputs["context"], grounding).sample
     assert golden.difference(noise, golden.tensors("train_step")[f"eps/{case}"]) < CLOSE
-    assert float((noise - given["noise"]).square().mean()) == pytest.approx(facts["loss"], abs=1e-5)
+    assert float((noise - inputs["noise"]).square().mean()) == pytest.approx(facts["loss"], abs=1e-5)
 
 
 def test_fourier_features_stand_in_the_released_order() -> None:
@@ -136,25 +136,25 @@ def test_scaleu_scales_the_released_frequencies() -> None:
 
 
 def test_gradients_of_a_training_step_are_the_released_ones() -> None:
-    given = golden.inputs("train_step")
+    inputs = golden.inputs("train_step")
     unet = golden.unet()
-    grounding = unet.ground(golden.conditions(given))
-    x = noised(given["x0"], given["noise"], given["t"])
-    loss = (unet(x, given["t"], given["context"], grounding).sample - given["noise"]).square().mean()
+    grounding = unet.ground(golden.conditions(inputs))
+    x = noised(inputs["x0"], inputs["noise"], inputs["t"])
+    loss = (unet(x, inputs["t"], inputs["context"], grounding).sample - inputs["noise"]).square().mean()
     expected = {k.removeprefix("grad/no_drop/"): v for k, v in golden.tensors("train_step").items() if "grad/" in k}
     names = golden.ours(expected)
-    found = torch.autograd.grad(loss, [unet.get_parameter(names[name]) for name in expected])
-    for (name, gradient), own in zip(expected.items(), found, strict=True):
+    gradients = torch.autograd.grad(loss, [unet.get_parameter(names[name]) for name in expected])
+    for (name, gradient), own in zip(expected.items(), gradients, strict=True):
         assert golden.difference(own, gradient) < 1e-5, name
 
 
 def test_a_grounding_without_masks_is_not_masked() -> None:
-    given = golden.inputs("unet_forward")
-    tokens = golden.unet().unifusion(golden.kept("box", given))
+    inputs = golden.inputs("unet_forward")
+    tokens = golden.unet().unifusion(golden.kept("box", inputs))
     everywhere = {256: torch.ones(2, 256, 256 + tokens.shape[1], dtype=torch.bool)}
     with torch.no_grad():
         plain, masked = (
-            golden.unet()(given["x"], given["timesteps"], given["context"], Grounding(tokens, allowed)).sample
+            golden.unet()(inputs["x"], inputs["timesteps"], inputs["context"], Grounding(tokens, allowed)).sample
             for allowed in ({}, everywhere)
         )
     assert golden.difference(plain, masked) < CLOSE

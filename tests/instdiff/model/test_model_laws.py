@@ -72,8 +72,8 @@ def together(*layouts: tuple[Instance, ...]) -> Conditions:
     return collate([complete(layout, SIZES) for layout in numbered], WORDS, SIZES)
 
 
-def same(one: Conditions, other: Conditions) -> bool:
-    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Conditions))
+def same(conditions: Conditions, other: Conditions) -> bool:
+    return all(torch.equal(getattr(conditions, field.name), getattr(other, field.name)) for field in fields(Conditions))
 
 
 # -- UNet
@@ -106,8 +106,8 @@ def test_a_batch_gives_what_its_pictures_give_one_by_one(masked: tuple[int, int]
     grounding = trained().ground(together(*layouts), masked=masked)
     batch = trained()(x, t, text, grounding).sample
     for row, layout in enumerate(layouts):
-        one = trained().ground(together(layout), masked=masked)
-        alone = trained()(x[[row]], t[[row]], text[[row]], one).sample
+        grounding_alone = trained().ground(together(layout), masked=masked)
+        alone = trained()(x[[row]], t[[row]], text[[row]], grounding_alone).sample
         assert torch.allclose(alone[0], batch[row], atol=1e-5)
 
 
@@ -118,13 +118,13 @@ def test_keys_made_once_give_what_keys_made_in_each_pass_give(masked: tuple[int,
     unet = trained()
     grounding = unet.ground(together((instance("a"),), (instance("b"), instance("c"))), masked=masked)
     cached = unet.with_cached_keys(text, grounding)
-    with calls(unet) as made:
+    with calls(unet) as projections:
         expected = unet(x, t, text, grounding).sample
-    assert len(made) == 8 * len(unet.transformers())
-    with calls(unet) as made:
-        found = unet(x, t, cached.text_RLD, cached.grounding, cached.keys).sample
-    assert len(made) == 4 * len(unet.transformers())  # those of the picture, in self-attention and fuser
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert len(projections) == 8 * len(unet.transformers())
+    with calls(unet) as projections:
+        noise = unet(x, t, cached.text_RLD, cached.grounding, cached.keys).sample
+    assert len(projections) == 4 * len(unet.transformers())  # those of the picture, in self-attention and fuser
+    assert torch.allclose(noise, expected, atol=1e-5)
     swapped = cached.rows([1, 0])
     again = unet(x[[1, 0]], t[[1, 0]], swapped.text_RLD, swapped.grounding, swapped.keys).sample
     assert torch.allclose(again, expected[[1, 0]], atol=1e-5)
@@ -133,10 +133,10 @@ def test_keys_made_once_give_what_keys_made_in_each_pass_give(masked: tuple[int,
 @contextmanager
 def calls(unet: InstanceUNet) -> Iterator[list[str]]:
     """Projections to keys and values, each time one is made."""
-    made: list[str] = []
+    projections: list[str] = []
     parts = [(name, part) for name, part in unet.named_modules() if name.endswith((".to_k", ".to_v"))]
-    hooks = [part.register_forward_hook(lambda *_, name=name: made.append(name)) for name, part in parts]
-    yield made
+    hooks = [part.register_forward_hook(lambda *_, name=name: projections.append(name)) for name, part in parts]
+    yield projections
     for hook in hooks:
         hook.remove()
 
@@ -154,16 +154,16 @@ def test_only_instance_layers_learn() -> None:
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
     x, t, text = noisy(1)
-    found = []
+    gradients = []
     for checkpointed in (False, True):
         unet = copy.deepcopy(trained()).train()
         if checkpointed:
             unet.enable_gradient_checkpointing()
         unet(x, t, text, unet.ground(together((instance("a"),)))).sample.square().mean().backward()
-        found.append({name: parameter.grad for name, parameter in unet.instance_layers().items()})
-    for name, gradient in found[0].items():
-        assert (gradient is None) == (found[1][name] is None)
-        assert gradient is None or torch.allclose(gradient, found[1][name], atol=1e-6), name
+        gradients.append({name: parameter.grad for name, parameter in unet.instance_layers().items()})
+    for name, gradient in gradients[0].items():
+        assert (gradient is None) == (gradients[1][name] is None)
+        assert gradient is None or torch.allclose(gradient, gradients[1][name], atol=1e-6), name
 
 
 @torch.no_grad()
@@ -309,18 +309,18 @@ EVERYWHERE = Instance(
 )
 
 
-@pytest.mark.parametrize("said", [("mask",), ("box",), ("scribble",), ("point",)])
+@pytest.mark.parametrize("formats", [("mask",), ("box",), ("scribble",), ("point",)])
 @given(st.data())
 def test_the_region_is_that_of_mask_box_scribble_or_point_whichever_comes_first(
-    said: tuple[str], data: st.DataObject
+    formats: tuple[str], data: st.DataObject
 ) -> None:
     order = ("mask", "box", "scribble", "point")
-    less_telling = order[order.index(said[0]) + 1 :]
+    less_telling = order[order.index(formats[0]) + 1 :]
     besides = data.draw(st.sets(st.sampled_from(less_telling))) if less_telling else set()
     conditions = together((EVERYWHERE,))
-    alone, among = (attention_mask.regions(keep(conditions, names), 4, 8) for names in (said, {*said, *besides}))
+    alone, among = (attention_mask.regions(keep(conditions, names), 4, 8) for names in (formats, {*formats, *besides}))
     assert torch.equal(alone, among)
-    others = [attention_mask.regions(keep(conditions, {name}), 4, 8)[0, 0] for name in order if name != said[0]]
+    others = [attention_mask.regions(keep(conditions, {name}), 4, 8)[0, 0] for name in order if name != formats[0]]
     assert not any(torch.equal(alone[0, 0], other) for other in others)
 
 
@@ -338,9 +338,9 @@ def test_a_point_on_the_border_of_cells_lies_in_each_of_them(grid: tuple[int, in
 
 
 def test_visual_tokens_are_counted_row_by_row_on_grids_that_are_not_square() -> None:
-    one, other = Instance(phrase="a", box=Box(0, 0, 0.5, 1)), Instance(phrase="b", box=Box(0.5, 0.5, 1, 1))
+    left, other = Instance(phrase="a", box=Box(0, 0, 0.5, 1)), Instance(phrase="b", box=Box(0.5, 0.5, 1, 1))
     for masked in ((4, 8), (8, 4)):
-        grounding = trained().ground(together((one, other)), masked=masked)
+        grounding = trained().ground(together((left, other)), masked=masked)
         levels = [masked, (masked[0] // 2, masked[1] // 2)]
         assert list(grounding.allowed) == [height * width for height, width in levels]
         for height, width in levels:
@@ -377,8 +377,8 @@ def test_a_mask_of_any_shape_is_brought_to_the_models_square(mask: np.ndarray, s
 def outlines(*masks_of: np.ndarray, key: str = "k") -> list[list[float]]:
     layout = Layout(key=key, prompt="", instances=tuple(Instance(phrase="a", mask=masks.encode(m)) for m in masks_of))
     sizes = SIZES.model_copy(update={"max_instances": len(masks_of), "num_outline_points": 256})
-    drawn: list[list[float]] = collate([complete(layout, sizes)], WORDS, sizes).outline_BNP[0].tolist()
-    return drawn
+    coordinates: list[list[float]] = collate([complete(layout, sizes)], WORDS, sizes).outline_BNP[0].tolist()
+    return coordinates
 
 
 @given(st.integers(2, 8), st.integers(2, 8), st.integers(1, 4))
@@ -455,9 +455,9 @@ def test_numbers_of_a_format_not_given_do_not_matter() -> None:
 
 @torch.no_grad()
 def test_the_order_of_instances_is_the_order_of_their_slots_and_no_more() -> None:
-    one = trained().unifusion(together((instance("a", 0, 0, 8), instance("b"))))[0]
-    other = trained().unifusion(together((instance("b"), instance("a", 0, 0, 8))))[0]
-    for first, second in zip(one[:12].split(3), other[:12].split(3), strict=True):
+    tokens = trained().unifusion(together((instance("a", 0, 0, 8), instance("b"))))[0]
+    tokens_swapped = trained().unifusion(together((instance("b"), instance("a", 0, 0, 8))))[0]
+    for first, second in zip(tokens[:12].split(3), tokens_swapped[:12].split(3), strict=True):
         assert torch.allclose(first[[1, 0, 2]], second, atol=1e-6)
 
 
@@ -557,8 +557,8 @@ def test_pictures_are_dropped_one_by_one() -> None:
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=9, max_size=9))
 def test_something_is_always_kept(odds: list[float]) -> None:
     chances = dict(zip(DropChances.model_fields, [*odds, 0.0], strict=True))
-    kept = withheld(together((instance("a"),)), **chances)
-    assert any(bool(kept.given(name)[0, 0]) for name in FORMATS)
+    conditions = withheld(together((instance("a"),)), **chances)
+    assert any(bool(conditions.given(name)[0, 0]) for name in FORMATS)
 
 
 # -- Sampling
@@ -591,9 +591,9 @@ def test_the_bound_on_rows_changes_no_picture(number: int) -> None:
 def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents() -> None:
     unet, (x, t, text) = trained(), noisy(3)
     conditions = together((instance("a"),), (instance("b"),), (instance("c"),))
-    told = text, unet.ground(conditions), torch.zeros(1, 5, 16), unet.ground(null(conditions.rows([0])))
+    arguments = text, unet.ground(conditions), torch.zeros(1, 5, 16), unet.ground(null(conditions.rows([0])))
     alone, shared = (
-        with_guidance(unet, *told, guidance=3.0, max_rows=4, picture_R=picture_R, num_pictures=2)
+        with_guidance(unet, *arguments, guidance=3.0, max_rows=4, picture_R=picture_R, num_pictures=2)
         for picture_R in (None, torch.tensor([0, 1, 1]))
     )
     alike = x[[0, 1, 1]]
@@ -601,10 +601,10 @@ def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents
     for latents, num_rows, denoise in ((x, [4, 2], shared), (alike, [4, 1], first), (x, [4, 2], first)):
         passes: list[int] = []
         hook = unet.conv_in.register_forward_hook(lambda _, inputs, __, passes=passes: passes.append(len(inputs[0])))
-        found = denoise(latents, t[0], 1.0)
+        noise = denoise(latents, t[0], 1.0)
         hook.remove()
         assert passes == num_rows
-        assert torch.allclose(found, alone(latents, t[0], 1.0), atol=1e-5)
+        assert torch.allclose(noise, alone(latents, t[0], 1.0), atol=1e-5)
 
 
 @torch.no_grad()
@@ -662,7 +662,7 @@ def test_a_draw_of_exactly_the_chance_drops_nothing_and_one_just_below_does() ->
     uniforms = torch.ones(3, len(columns))
     uniforms[:, columns.index("everything")] = torch.tensor([0.5, 0.499, 0.9])
     uniforms[:, columns.index("scribble")] = torch.tensor([0.25, 0.9, 0.249])
-    found = keep_from_draws(uniforms, chances)
-    assert found.anything.tolist() == [True, False, True]
-    assert found.scribble.tolist() == [True, True, False]
+    flags = keep_from_draws(uniforms, chances)
+    assert flags.anything.tolist() == [True, False, True]
+    assert flags.scribble.tolist() == [True, True, False]
     assert keep_from_draws(torch.zeros(1, len(columns)), DropChances(**NEVER)).scribble.all()

@@ -56,8 +56,8 @@ def test_instance_layers_are_unifusion_fusers_and_scales_and_nothing_else_learns
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_are_made_in_the_precision_of_their_base(dtype: torch.dtype) -> None:
-    made = InstanceUNet.from_base(tiny_pipeline.base().to(dtype), tiny_pipeline.SIZES, scale_u=False)
-    assert {parameter.dtype for parameter in made.parameters()} == {dtype}
+    network = InstanceUNet.from_base(tiny_pipeline.base().to(dtype), tiny_pipeline.SIZES, scale_u=False)
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
 
 
 SIZES = {

@@ -20,5 +20,5 @@ def test_every_level_comes_back_and_axes_stay_what_they_are() -> None:
 @pytest.mark.parametrize(("rounded", "expected"), [(True, [0, 0, 1, 254, 255, 255]), (False, [0, 0, 0, 254, 254, 255])])
 def test_levels_are_rounded_to_the_nearest_or_down_and_cut_at_the_ends(rounded: bool, expected: list[int]) -> None:
     levels = torch.tensor([-9.0, 0.4, 0.6, 254.4, 254.6, 300.0])
-    found = vae.pictures((levels / 127.5 - 1).view(1, 1, 1, -1), rounded=rounded)
-    assert found.ravel().tolist() == expected
+    pixels = vae.pictures((levels / 127.5 - 1).view(1, 1, 1, -1), rounded=rounded)
+    assert pixels.ravel().tolist() == expected

@@ -18,12 +18,12 @@ MEAN, SPREAD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_the_middle_is_the_greatest_square_with_as_much_on_either_side(height: int, width: int) -> None:
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    found = middle(np.stack([rows, columns, rows], axis=-1).astype(np.uint8))
+    square = middle(np.stack([rows, columns, rows], axis=-1).astype(np.uint8))
     side = min(height, width)
-    assert found.shape == (side, side, 3)
+    assert square.shape == (side, side, 3)
     for axis, whole in ((0, height), (1, width)):
-        before = int(found[0, 0, axis])
-        after = whole - 1 - int(found[-1, -1, axis])
+        before = int(square[0, 0, axis])
+        after = whole - 1 - int(square[-1, -1, axis])
         assert after - before in {0, 1}
 
 
@@ -32,10 +32,10 @@ def test_each_channel_is_centred_and_scaled_by_its_own_numbers(
     mean: tuple[float, ...], spread: tuple[float, ...]
 ) -> None:
     picture = np.full((6, 9, 3), (0, 102, 255), np.uint8)
-    found = Preparation(mean, spread)([picture], 4)
+    batch = Preparation(mean, spread)([picture], 4)
     expected = [(level - m) / s for level, m, s in zip((0.0, 0.4, 1.0), mean, spread, strict=True)]
-    assert found.shape == (1, 3, 4, 4)
-    assert torch.allclose(found, torch.tensor(expected).view(1, 3, 1, 1).expand(1, 3, 4, 4), atol=1e-6)
+    assert batch.shape == (1, 3, 4, 4)
+    assert torch.allclose(batch, torch.tensor(expected).view(1, 3, 1, 1).expand(1, 3, 4, 4), atol=1e-6)
 
 
 def test_only_where_it_is_asked_for_is_a_picture_cut_to_its_middle() -> None:

@@ -56,11 +56,14 @@ def test_a_text_holds_as_many_tags_as_the_model_reads(named: list[str]) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([(64, 96), (64, 64), (80, 64)]), st.integers(0, 3)), max_size=6))
 def test_pictures_of_one_size_are_looked_at_together_and_no_more_than_were_handed_in(
-    asked: list[tuple[tuple[int, int], int]],
+    sizes_and_counts: list[tuple[tuple[int, int], int]],
 ) -> None:
-    batch = [np.full((*size, 3), number, np.uint8) for number, (size, _) in enumerate(asked)]
+    batch = [np.full((*size, 3), number, np.uint8) for number, (size, _) in enumerate(sizes_and_counts)]
     model = GroundingDino.__new__(GroundingDino)
-    texts_of = [[Text(f"{number}.", (f"{number} {text}",)) for text in range(n)] for number, (_, n) in enumerate(asked)]
+    texts_of = [
+        [Text(f"{number}.", (f"{number} {text}",)) for text in range(n)]
+        for number, (_, n) in enumerate(sizes_and_counts)
+    ]
     sizes_together: list[list[tuple[int, ...]]] = []
 
     def detected(some: Sequence[Pixels], texts: Sequence[Text]) -> list[list[PhraseBox]]:
@@ -98,9 +101,9 @@ def test_the_threshold_of_a_token_names_a_query(weights: Path) -> None:
     chances[0, 1] = 0.45  # red
     chances[1, 4] = 0.45  # blue, but no token is sure enough for a box
     chances[2, 3] = 0.9  # the full stop names nothing
-    found = model._boxes(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids, text)
-    assert [one.phrase for one in found] == ["red circle", None]
-    assert found[0].box == Box(0.25, 0.375, 0.75, 0.625)
+    phrase_boxes = model._boxes(chances, torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3), ids, text)
+    assert [box.phrase for box in phrase_boxes] == ["red circle", None]
+    assert phrase_boxes[0].box == Box(0.25, 0.375, 0.75, 0.625)
 
 
 def test_a_query_is_found_and_a_token_names_it_only_above_the_threshold(weights: Path) -> None:
@@ -111,27 +114,27 @@ def test_a_query_is_found_and_a_token_names_it_only_above_the_threshold(weights:
     chances[:, 2] = torch.tensor([0.75, np.nextafter(np.float32(0.75), np.float32(1)), 1.0])  # circle
     chances[:, 1] = torch.tensor([0.5, 0.25, np.nextafter(np.float32(0.25), np.float32(1))])  # red
     boxes = torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 3)
-    found = model._boxes(chances, boxes, ids, text)
-    assert [one.phrase for one in found] == ["red circle", "red circle"]
-    assert [one.score for one in found] == chances[1:, 2].tolist()
+    phrase_boxes = model._boxes(chances, boxes, ids, text)
+    assert [box.phrase for box in phrase_boxes] == ["red circle", "red circle"]
+    assert [box.score for box in phrase_boxes] == chances[1:, 2].tolist()
     chances[:, 3], chances[:, 2] = chances[:, 2].clone(), 0  # as sure, but of the full stop
-    found = model._boxes(chances, boxes, ids, text)
-    assert [one.phrase for one in found] == [None, "red circle"]
-    assert [one.score for one in found] == chances[1:, 3].tolist()
+    phrase_boxes = model._boxes(chances, boxes, ids, text)
+    assert [box.phrase for box in phrase_boxes] == [None, "red circle"]
+    assert [box.score for box in phrase_boxes] == chances[1:, 3].tolist()
 
 
 def test_a_box_cut_by_the_border_keeps_the_part_inside(weights: Path) -> None:
     model = GroundingDino(weights, 0.5, 0.4)
     (text,) = model.texts(["red circle"])
     ids = torch.tensor(model._processor.tokenizer(text.words)["input_ids"])
-    (found,) = model._boxes(torch.ones(1, len(ids)), torch.tensor([[0.875, 0.25, 0.5, 0.75]]), ids, text)
-    assert found.box == Box(0.625, 0.0, 1.0, 0.625)
+    (phrase_box,) = model._boxes(torch.ones(1, len(ids)), torch.tensor([[0.875, 0.25, 0.5, 0.75]]), ids, text)
+    assert phrase_box.box == Box(0.625, 0.0, 1.0, 0.625)
 
 
 def test_boxes_that_overlap_by_exactly_the_limit_are_both_kept() -> None:
-    found = [PhraseBox("a", Box(0.0, 0.0, 1.0, 0.5), 0.5), PhraseBox("b", Box(0.0, 0.0, 1.0, 1.0), 0.75)]
-    assert without_repeats(found, 0.5) == found[::-1]
-    assert without_repeats(found, 0.5 - 1e-6) == found[1:]
+    phrase_boxes = [PhraseBox("a", Box(0.0, 0.0, 1.0, 0.5), 0.5), PhraseBox("b", Box(0.0, 0.0, 1.0, 1.0), 0.75)]
+    assert without_repeats(phrase_boxes, 0.5) == phrase_boxes[::-1]
+    assert without_repeats(phrase_boxes, 0.5 - 1e-6) == phrase_boxes[1:]
 
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "pot", "##ted", "##plant", "fire", "hydrant"]
@@ -168,8 +171,8 @@ def test_a_box_has_the_tag_that_was_searched_for(
     (text,) = model.texts(tags)
     ids = torch.tensor(tokenizer(text.words)["input_ids"])
     chances = torch.tensor([[sure.get(token, 0.1) for token in tokenizer.convert_ids_to_tokens(ids)]])
-    (found,) = model._boxes(chances, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), ids, text)
-    assert found.phrase == category
+    (phrase_box,) = model._boxes(chances, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), ids, text)
+    assert phrase_box.phrase == category
 
 
 edges = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
@@ -177,8 +180,11 @@ boxes = st.tuples(edges, edges).map(lambda sides: Box(sides[0][0], sides[1][0], 
 
 
 @given(st.lists(st.builds(PhraseBox, st.none(), boxes, st.floats(0, 1)), max_size=8))
-def test_every_box_left_out_overlaps_a_surer_one_that_was_kept(found: list[PhraseBox]) -> None:
-    kept = without_repeats(found, 0.5)
-    for one in found:
-        if one not in kept:
-            assert any(geometry.iou(one.box, other.box) >= 0.5 - 1e-9 and other.score >= one.score for other in kept)
+def test_every_box_left_out_overlaps_a_surer_one_that_was_kept(phrase_boxes: list[PhraseBox]) -> None:
+    survivors = without_repeats(phrase_boxes, 0.5)
+    for phrase_box in phrase_boxes:
+        if phrase_box not in survivors:
+            assert any(
+                geometry.iou(phrase_box.box, other.box) >= 0.5 - 1e-9 and other.score >= phrase_box.score
+                for other in survivors
+            )

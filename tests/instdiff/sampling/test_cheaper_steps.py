@@ -21,20 +21,20 @@ TWO = Layout(key="two", prompt="a red ring and a blue disc", instances=INSTANCES
 ONE = TWO.model_copy(update={"key": "one", "instances": INSTANCES[:1]})
 
 
-def latents(given: Any, solver: str = "dpm", **options: Any) -> Tensor:
-    count = len(given) if isinstance(given, list) else 1
+def latents(layouts: Any, solver: str = "dpm", **options: Any) -> Tensor:
+    count = len(layouts) if isinstance(layouts, list) else 1
     noise = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     options = {"num_inference_steps": 6, "mis": 0.5, "latents": noise, "output_type": "latent"} | options
-    drawn: Tensor = shared(solver)(given, **options).images
-    return drawn
+    images: Tensor = shared(solver)(layouts, **options).images
+    return images
 
 
-def rows_of(given: Any, **options: Any) -> list[int]:
+def rows_of(layouts: Any, **options: Any) -> list[int]:
     """Rows of each pass through the deepest block."""
     passes: list[int] = []
     pipe = shared("dpm")
     handle = pipe.unet.mid_block.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
-    latents(given, **options)
+    latents(layouts, **options)
     handle.remove()
     return passes
 
@@ -81,11 +81,11 @@ def test_padded_passes_have_few_sizes_and_change_no_picture() -> None:
 
 def test_tokens_are_the_same_whether_rows_are_counted_first_or_not() -> None:
     pipe = shared("dpm")
-    given = pipe.conditions([ONE, TWO])
+    conditions = pipe.conditions([ONE, TWO])
     with patch.object(unifusion, "counts_first", lambda _: False), torch.no_grad():
-        every = pipe.unet.unifusion(given)
+        every = pipe.unet.unifusion(conditions)
     with torch.no_grad():
-        assert torch.allclose(pipe.unet.unifusion(given), every, atol=1e-5)
+        assert torch.allclose(pipe.unet.unifusion(conditions), every, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

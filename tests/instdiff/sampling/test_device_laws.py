@@ -116,7 +116,7 @@ def test_what_waits_for_the_device_in_the_loop_is_noticed(
     plain = getattr(place, name)
 
     def waits(*inputs: Any, **named: Any) -> Any:
-        for tensor in [one for one in inputs if isinstance(one, Tensor)] or [torch.empty(2, device="cuda")]:
+        for tensor in [value for value in inputs if isinstance(value, Tensor)] or [torch.empty(2, device="cuda")]:
             planted(tensor)
         return plain(*inputs, **named)
 

@@ -11,11 +11,11 @@ from instdiff.sampling.multi_instance import num_separate_steps
 @given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
 def test_there_is_a_gate_a_step_and_gates_never_rise(num_steps: int, on: float, share: float) -> None:
     fading = (1 - on) * share
-    found = gates(num_steps, on, fading)
-    assert len(found) == num_steps
-    assert found == sorted(found, reverse=True)
-    assert found.count(1.0) == int(on * num_steps)
-    assert all(0 <= gate <= 1 for gate in found)
+    values = gates(num_steps, on, fading)
+    assert len(values) == num_steps
+    assert values == sorted(values, reverse=True)
+    assert values.count(1.0) == int(on * num_steps)
+    assert all(0 <= gate <= 1 for gate in values)
 
 
 def test_fading_gates_fall_in_equal_steps_to_nothing() -> None:

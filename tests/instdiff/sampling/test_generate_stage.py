@@ -71,17 +71,17 @@ PASSED_ON: dict[str, tuple[str, object]] = {  # of Params or Row -> the pipeline
 
 def asked(batch: list[Layout], row: TableRow = PARAMS.rows["box"], params: Params = PARAMS) -> dict[str, Any]:
     """What the pipeline is asked for."""
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
 
     class Recorder:
         unet = SimpleNamespace(config=SimpleNamespace(in_channels=4, sample_size=8))
 
-        def __call__(self, layouts: list[Layout], **given: Any) -> SimpleNamespace:
-            found.update(given, layouts=layouts)
+        def __call__(self, layouts: list[Layout], **options: Any) -> SimpleNamespace:
+            arguments.update(options, layouts=layouts)
             return SimpleNamespace(images=[Image.new("RGB", (16, 16))] * len(layouts))
 
     assert len(generate.draw(Recorder(), batch, row, params)) == len(batch)
-    return found
+    return arguments
 
 
 def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -> None:
@@ -90,11 +90,11 @@ def test_each_setting_reaches_the_pipeline_with_its_value_and_moves_no_other() -
     assert usual.keys() == {name for name, _ in PASSED_ON.values()} | {"layouts", "latents", "step_noise"}
     for name, (argument, value) in PASSED_ON.items():
         of_row, of_all = ({name: value}, {}) if name in TableRow.model_fields else ({}, {name: value})
-        found = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
-        assert found[argument] == value != usual[argument], name
+        arguments = asked(LAYOUTS, row.model_copy(update=of_row), PARAMS.model_copy(update=of_all))
+        assert arguments[argument] == value != usual[argument], name
         same = usual.keys() - {argument, "latents"}
-        assert {one: found[one] for one in same} == {one: usual[one] for one in same}, name
-        assert torch.equal(found["latents"], usual["latents"]), name
+        assert {key: arguments[key] for key in same} == {key: usual[key] for key in same}, name
+        assert torch.equal(arguments["latents"], usual["latents"]), name
     elsewhere = {
         "seed",
         "rows",
@@ -145,9 +145,9 @@ def test_noise_belongs_to_the_seed_and_the_key_in_any_batch_order_and_row(order:
 
 def test_layouts_and_seeds_have_noise_of_their_own() -> None:
     noise = [
-        tuple(one.flatten().tolist())
+        tuple(latent.flatten().tolist())
         for seed in (3, 4)
-        for one in asked(LAYOUTS, params=PARAMS.model_copy(update={"seed": seed}))["latents"]
+        for latent in asked(LAYOUTS, params=PARAMS.model_copy(update={"seed": seed}))["latents"]
     ]
     assert len(set(noise)) == 6
     assert asked(LAYOUTS)["latents"].shape == (3, 4, 8, 8)
@@ -173,12 +173,12 @@ def test_the_pipeline_has_the_solver_asked_for_and_scaleu_where_it_takes_part(
     pipe.unet.save_instance_layers(tmp_path / "instance/layers")
     folders = {"text": tmp_path / "text", "vae_folder": tmp_path / "vae", "unet": tmp_path / "unet"}
     params = PARAMS.model_copy(update={"solver": solver, "scale_u": scale_u})
-    made = generate.load(**folders, instance=tmp_path / "instance", params=params)
-    assert type(made.scheduler).__name__.startswith(kind)
-    scales = [weight for name, weight in made.unet.named_parameters() if ".scale_u." in name]
+    loaded_pipe = generate.load(**folders, instance=tmp_path / "instance", params=params)
+    assert type(loaded_pipe.scheduler).__name__.startswith(kind)
+    scales = [weight for name, weight in loaded_pipe.unet.named_parameters() if ".scale_u." in name]
     assert scales
     assert any(bool(scale.any()) for scale in scales) is scale_u
-    assert not any(weight.requires_grad for weight in made.unet.parameters())
+    assert not any(weight.requires_grad for weight in loaded_pipe.unet.parameters())
 
 
 @given(st.lists(st.integers(0, 7), max_size=20), st.integers(1, 5), st.integers(1, 9), st.booleans())
@@ -251,7 +251,7 @@ def drawn_rows(
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
         (folder / "weights").write_text(folder.name)
-    given = {
+    paths = {
         "pictures": root / "real",
         "images": root / "images.parquet",
         "annotated": root / "annotated.parquet",
@@ -259,7 +259,7 @@ def drawn_rows(
     }
     counts: dict[str, float] = {}
     try:
-        counts = dict(generate.run(**given, **folders, row=row, params=PARAMS.model_copy(update=changes)))
+        counts = dict(generate.run(**paths, **folders, row=row, params=PARAMS.model_copy(update=changes)))
     except Killed:
         assert not (root / "out").exists()
     return batches, counts
@@ -326,8 +326,8 @@ def test_the_row_of_real_pictures_holds_them_byte_for_byte(tmp_path: Path) -> No
     for name in [*names, "of-no-row.png"]:
         (tmp_path / "real" / name).write_bytes(name.encode())
     unread = dict.fromkeys(("annotated", "text", "vae", "unet", "instance"), tmp_path / "absent")
-    given = {"pictures": tmp_path / "real", "images": tmp_path / "images.parquet", "generated": tmp_path / "out"}
-    assert generate.run(**given, **unread, row="real", params=PARAMS) == {"pictures": 2}
+    paths = {"pictures": tmp_path / "real", "images": tmp_path / "images.parquet", "generated": tmp_path / "out"}
+    assert generate.run(**paths, **unread, row="real", params=PARAMS) == {"pictures": 2}
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
         name: name.encode() for name in names
     }

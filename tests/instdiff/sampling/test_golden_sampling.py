@@ -61,18 +61,18 @@ def test_timesteps_of_any_number_of_steps_are_the_released_ones(steps: int) -> N
 def test_the_noise_schedule_is_the_released_one() -> None:
     primitives = golden.tensors("primitives")
     assert torch.equal(alphas_cumprod(), primitives["diffusion/alphas_cumprod"])
-    given = golden.inputs("primitives", "q_sample/")
-    assert golden.difference(noised(given["x0"], given["noise"], given["t"]), given["out"]) < 2e-6
+    inputs = golden.inputs("primitives", "q_sample/")
+    assert golden.difference(noised(inputs["x0"], inputs["noise"], inputs["t"]), inputs["out"]) < 2e-6
 
 
 def test_gates_are_the_released_ones() -> None:
     for case in json.loads((golden.FOLDER / "alpha_generator.json").read_text())["cases"]:
         on, fading, _ = case["type"] or (1.0, 0.0, 0.0)
-        found = gates(case["length"], on, fading)
+        values = gates(case["length"], on, fading)
         if isinstance(case["out"], list):
-            assert found == case["out"], case
+            assert values == case["out"], case
         else:  # the released code stops with an assertion: its rounding gives one gate too many
-            assert len(found) == case["length"]
+            assert len(values) == case["length"]
 
 
 def test_rows_apart_are_the_pictures_and_then_each_instance_in_slot_0() -> None:

@@ -71,8 +71,8 @@ def test_every_step_apart_and_after_the_merge_is_the_released_one(name: str) -> 
     )
     split = case["mis_step"]
     apart = [step[2 * row : 2 * row + 2] for row in range(4) for step in solver.latents[:split]]
-    found = torch.stack([*apart, *solver.latents[split:]])
-    assert golden.difference(found, expected) < CLOSE
+    latents = torch.stack([*apart, *solver.latents[split:]])
+    assert golden.difference(latents, expected) < CLOSE
 
 
 def test_every_case_with_instances_apart_is_compared() -> None:

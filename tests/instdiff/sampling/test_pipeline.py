@@ -50,10 +50,10 @@ def seeds(*numbers: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(number) for number in numbers]
 
 
-def latents(pipe: InstanceDiffusionPipeline, *given: Any, **options: Any) -> Tensor:
+def latents(pipe: InstanceDiffusionPipeline, *inputs: Any, **options: Any) -> Tensor:
     options = {"num_inference_steps": 5, "generator": seeds(0)[0], "mis": 0.5, "output_type": "latent"} | options
-    drawn: Tensor = pipe(*given, **options).images
-    return drawn
+    images: Tensor = pipe(*inputs, **options).images
+    return images
 
 
 @contextmanager
@@ -82,8 +82,8 @@ def test_a_picture_does_not_depend_on_its_neighbours(solver: str) -> None:
 
 def test_one_generator_draws_the_noise_of_the_whole_batch_at_once() -> None:
     noise = torch.randn(2, 4, 8, 8, generator=seeds(7)[0])
-    drawn = latents(shared(), TWO, num_images_per_prompt=2, generator=seeds(7)[0])
-    assert torch.equal(drawn, latents(shared(), TWO, num_images_per_prompt=2, latents=noise))
+    images = latents(shared(), TWO, num_images_per_prompt=2, generator=seeds(7)[0])
+    assert torch.equal(images, latents(shared(), TWO, num_images_per_prompt=2, latents=noise))
 
 
 def test_instances_count_by_all_that_is_said_of_them() -> None:
@@ -109,8 +109,8 @@ def test_unifusion_runs_once_for_a_layout_and_once_for_nothing() -> None:
 
 def test_without_formats_the_text_alone_is_drawn() -> None:
     pipe = shared("dpm")
-    drawn = latents(pipe, TWO, formats=())
-    assert torch.equal(drawn, latents(pipe, TWO.prompt, formats=()))
+    images = latents(pipe, TWO, formats=())
+    assert torch.equal(images, latents(pipe, TWO.prompt, formats=()))
     with counted(pipe) as rows:
         latents(pipe, TWO, formats=())
     assert rows == []
@@ -120,11 +120,11 @@ def test_without_formats_the_text_alone_is_drawn() -> None:
 @settings(max_examples=8, deadline=None)
 def test_any_mix_of_formats_gives_a_picture(mix: list[set[str]]) -> None:
     full = DOG.model_copy(update={"box": CAT.box, "point": CAT.point})
-    without = [{name: None for name in ("box", "point", "scribble", "mask") if name not in given} for given in mix]
+    without = [{name: None for name in ("box", "point", "scribble", "mask") if name not in formats} for formats in mix]
     instances = tuple(full.model_copy(update=dropped) for dropped in without)
     layout = Layout(key="k", prompt="a scene", instances=instances)
-    drawn = latents(shared(), layout, num_inference_steps=2, masked_attention=len(mix) % 2 == 0)
-    assert drawn.isfinite().all()
+    images = latents(shared(), layout, num_inference_steps=2, masked_attention=len(mix) % 2 == 0)
+    assert images.isfinite().all()
 
 
 def test_thirty_instances_are_drawn_and_one_more_is_too_many() -> None:
@@ -152,12 +152,12 @@ def test_a_scheduler_that_draws_noise_on_the_way_is_refused() -> None:
 @pytest.mark.parametrize("solver", ["plms", "dpm", "unipc"])
 def test_a_picture_to_start_from_is_kept_where_little_is_drawn_anew(solver: str) -> None:
     pipe = shared(solver)
-    given = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
-    options = {"image": given, "num_inference_steps": 50, "mis": 0.36}
-    known = latents(pipe, TWO, strength=0.02, guidance_scale=1.0, **options)
-    encoded = pipe._encode(given, known)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
+    options = {"image": picture, "num_inference_steps": 50, "mis": 0.36}
+    nearest = latents(pipe, TWO, strength=0.02, guidance_scale=1.0, **options)
+    encoded = pipe._encode(picture, nearest)
     near, far = (latents(pipe, TWO, strength=strength, **options) for strength in (0.1, 1.0))
-    assert (known - encoded).abs().max() < 0.5
+    assert (nearest - encoded).abs().max() < 0.5
     assert (near - encoded).norm() < (far - encoded).norm()
     assert torch.equal(near, latents(pipe, TWO, strength=0.1, **options))  # the same noise again
 
@@ -272,13 +272,13 @@ def test_what_does_not_fit_is_one_sentence(options: dict[str, Any], says: str) -
 
 def test_pictures_of_any_size_are_drawn() -> None:
     for masked in (False, True):
-        drawn = shared()(TWO, num_inference_steps=2, height=24, width=32, masked_attention=masked).images[0]
-        assert drawn.size == (32, 24)
+        picture = shared()(TWO, num_inference_steps=2, height=24, width=32, masked_attention=masked).images[0]
+        assert picture.size == (32, 24)
 
 
 def test_the_released_numbers_come_under_their_own_setting() -> None:
     both = shared().conditions([TWO]), shared().conditions([TWO], compat="reference")
-    assert [bool(one.scribble_given_BN[0, 0]) for one in both] == [False, True]
+    assert [bool(conditions.scribble_given_BN[0, 0]) for conditions in both] == [False, True]
     last = Layout(key="k", prompt="p", instances=(CAT, DOG))
     mean, released = (latents(shared(), last, mis=1.0, compat=compat) for compat in (None, "reference"))
     assert not torch.allclose(mean, released, atol=1e-2)
@@ -293,9 +293,9 @@ def test_a_picture_to_start_from_is_brought_to_the_latents_shape_and_the_vaes_sc
     levels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     pixels_BCHW = torch.from_numpy(levels).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = pipe.vae.encode(pixels_BCHW).latent_dist.mode() * pipe.vae.config.scaling_factor
-    found = pipe._encode(Image.fromarray(levels), noise)
-    assert found.shape == noise.shape
-    assert torch.allclose(found[1:], expected, atol=1e-5)
+    start_latents = pipe._encode(Image.fromarray(levels), noise)
+    assert start_latents.shape == noise.shape
+    assert torch.allclose(start_latents[1:], expected, atol=1e-5)
     assert pipe._encode(Image.new("L", (5, 9)), noise).shape == noise.shape
 
 
@@ -331,15 +331,15 @@ def test_shares_of_steps_are_rounded_down(steps: int, percent: int) -> None:
 
 
 def test_the_refiner_gets_each_picture_with_its_prompt_the_strength_and_noise_of_its_own() -> None:
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
-    def refiner(**given: Any) -> SimpleNamespace:
-        asked.append(given | {"generator": given["generator"].initial_seed()})
-        return SimpleNamespace(images=[f"refined {given['prompt']}"])
+    def refiner(**options: Any) -> SimpleNamespace:
+        calls.append(options | {"generator": options["generator"].initial_seed()})
+        return SimpleNamespace(images=[f"refined {options['prompt']}"])
 
     assert refined(refiner, ["A", "B"], ["a", "b"], 0.3) == ["refined a", "refined b"]
     same = {"strength": 0.3, "num_inference_steps": 20}
-    assert asked == [
+    assert calls == [
         {"prompt": "a", "image": "A", "generator": 0, **same},
         {"prompt": "b", "image": "B", "generator": 1, **same},
     ]

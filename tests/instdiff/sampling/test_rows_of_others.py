@@ -72,8 +72,8 @@ def test_gligen_of_diffusers_draws_a_row(tmp_path: Path) -> None:
         files.write(tmp_path / "layouts.json", layouts)
         words = [str(tmp_path / "layouts.json"), str(tmp_path / "out"), "3", str(weights), "2"]
         subprocess.run([sys.executable, str(ROWS / "gligen.py"), *words], check=True, capture_output=True)
-        pictures.append([np.asarray(Image.open(tmp_path / "out" / f"{one.key}.png")) for one in LAYOUTS])
-    assert all(np.array_equal(one, other) for one, other in zip(*pictures, strict=True))  # whatever the order
+        pictures.append([np.asarray(Image.open(tmp_path / "out" / f"{layout.key}.png")) for layout in LAYOUTS])
+    assert all(np.array_equal(picture, other) for picture, other in zip(*pictures, strict=True))  # whatever the order
     assert not np.array_equal(*pictures[0])
 
 
@@ -100,9 +100,9 @@ class Comfy(BaseHTTPRequestHandler):
             return
         name = place.path.rpartition("/")[2]
         images = [{"filename": f"{name}.png", "subfolder": "", "type": "output"}]
-        found = {} if name in self.late else {name: {"outputs": {"9": {"images": images}}}}
+        history = {} if name in self.late else {name: {"outputs": {"9": {"images": images}}}}
         self.late.discard(name)
-        self.reply(json.dumps(found).encode())
+        self.reply(json.dumps(history).encode())
 
     def reply(self, content: bytes) -> None:
         self.send_response(200)

@@ -65,8 +65,8 @@ def coco(folder: Path) -> None:
     content = json.loads((folder / "instances_val.json").read_text())
     coco_world.paint(folder / "painted", content, 100)
     few = content | {"images": content["images"][:6]}
-    known = {one["id"] for one in few["images"]}
-    few["annotations"] = [one for one in content["annotations"] if one["image_id"] in known]
+    ids = {image["id"] for image in few["images"]}
+    few["annotations"] = [annotation for annotation in content["annotations"] if annotation["image_id"] in ids]
     (folder / "train.json").write_text(json.dumps(few))
     for split, part in (("train2017", few), ("val2017", content)):
         (folder / split).mkdir()
@@ -88,8 +88,8 @@ def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
     """Module and options of every stage of dvc.yaml, each item of a matrix, in order."""
     page = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     path = page["vars"][0]["path"]
-    known = {f"path.{name}": where for name, where in path.items()} | {"shipped": values["shipped"]}
-    known |= {f"kept.{name}": where for name, where in values["kept"].items()}
+    variables = {f"path.{name}": where for name, where in path.items()} | {"shipped": values["shipped"]}
+    variables |= {f"kept.{name}": where for name, where in values["kept"].items()}
     for entry in page["stages"].values():
         if "matrix" in entry:
             ((name, items),) = entry["matrix"].items()
@@ -99,8 +99,10 @@ def commands(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         else:
             turns = [{}]
         for turn in turns:
-            said = re.sub(r"\$\{([\w.]+)\}", lambda one, t=turn: (known | t)[one[1]], entry.get("do", entry)["cmd"])
-            words = shlex.split(said)
+            command = re.sub(
+                r"\$\{([\w.]+)\}", lambda match, t=turn: (variables | t)[match[1]], entry.get("do", entry)["cmd"]
+            )
+            words = shlex.split(command)
             yield words[2], dict(zip(words[3::2], words[4::2], strict=True))
 
 
@@ -116,9 +118,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         weights(folder)
         for name, options in commands(values):
             module = import_module(name)
-            given = {option.removeprefix("--").replace("-", "_"): value for option, value in options.items()}
-            stats = Path(given.pop("stats"))
-            arguments = {one: kind(given[one]) for one, kind in stage.arguments(module.run).items()}
+            texts = {option.removeprefix("--").replace("-", "_"): value for option, value in options.items()}
+            stats = Path(texts.pop("stats"))
+            arguments = {argument: kind(texts[argument]) for argument, kind in stage.arguments(module.run).items()}
             params = module.Params.model_validate(values_of.section(values, name.rpartition(".")[2]))
             stats.parent.mkdir(parents=True, exist_ok=True)
             stats.write_text(json.dumps(dict(module.run(**arguments, params=params))))
@@ -128,7 +130,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_every_stage_runs_and_the_report_holds_every_row(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     assert tuple(metrics) == ROWS
-    assert all("box_ap50" in one and "mask_ap50" in one and "fid" in one for one in metrics.values())
+    assert all("box_ap50" in row and "mask_ap50" in row and "fid" in row for row in metrics.values())
     assert (finished / "report.html").stat().st_size > 10_000
 
 
@@ -139,15 +141,15 @@ def test_pictures_are_drawn_by_the_imported_weights_at_their_size(finished: Path
         with Image.open(paths[0]) as picture:
             assert picture.size == (16, 16)
     key = paths[0].name
-    one, other = (np.asarray(Image.open(finished / "data" / "generated" / row / key)) for row in ROWS[1:3])
-    assert not np.array_equal(one, other)
+    first, second = (np.asarray(Image.open(finished / "data" / "generated" / row / key)) for row in ROWS[1:3])
+    assert not np.array_equal(first, second)
 
 
 def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_comes_from(finished: Path) -> None:
     content = coco_world.instances()
     annotated = tables.read(finished / "data" / "annotated" / "val", ANNOTATED)
     dropped = tables.read(finished / "data" / "ledger" / "annotate-val", LEDGER)
-    assert len(annotated) + len(dropped) == sum(not one["iscrowd"] for one in content["annotations"])
+    assert len(annotated) + len(dropped) == sum(not annotation["iscrowd"] for annotation in content["annotations"])
     assert set(dropped["reason"]) <= {"small_mask", "small_box"}
     scores = tables.read(finished / "data" / "scores" / "box" / "instances.parquet", SCORES)
     assert len(scores) == len(annotated)
@@ -159,16 +161,16 @@ def test_every_counted_instance_of_coco_is_judged_and_traced_to_the_files_it_com
     }
     assert source["drawn_by"]["row"] == "box"
     for name in ("clip/text", "clip/judge", "vae", "unet", "detector"):
-        made = json.loads((finished / "data" / "foundation" / name / "recipe.json").read_text())
-        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in made["params"]["files"].values())
+        recipe = json.loads((finished / "data" / "foundation" / name / "recipe.json").read_text())
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in recipe["params"]["files"].values())
 
 
 def test_training_goes_on_from_the_imported_instance_layers(finished: Path) -> None:
-    one, other = (
+    before, after = (
         load_file(finished / folder / "layers" / WEIGHTS_FILE) for folder in ("weights/instance", "data/instance")
     )
-    assert one.keys() == other.keys()
-    moved = [float((other[name] - tensor).abs().max()) for name, tensor in one.items()]
+    assert before.keys() == after.keys()
+    moved = [float((after[name] - tensor).abs().max()) for name, tensor in before.items()]
     assert 0 < max(moved) < 0.01  # two steps of a small rate
 
 
@@ -178,14 +180,14 @@ def test_pictures_of_other_weights_say_so_and_of_the_same_ones_are_the_same(
     monkeypatch.chdir(finished)
     values = yaml.safe_load(compose.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
     values = values_of.section(values, "generate")
-    given = {name: Path("data") / where for name, where in GENERATES.items()}
-    given |= {"generated": Path("other"), "instance": Path("weights/instance")}
-    generate.run(**given, row="box", params=generate.Params.model_validate(values))
-    one, other = (provenance.read(folder) for folder in (Path("data/generated/box"), Path("other")))
-    assert one is not None
+    paths = {name: Path("data") / where for name, where in GENERATES.items()}
+    paths |= {"generated": Path("other"), "instance": Path("weights/instance")}
+    generate.run(**paths, row="box", params=generate.Params.model_validate(values))
+    record, other = (provenance.read(folder) for folder in (Path("data/generated/box"), Path("other")))
+    assert record is not None
     assert other is not None
-    assert {name for name in one if one[name] != other[name]} == {"weights"}
-    assert {name for name in one["weights"] if one["weights"][name] != other["weights"][name]} == {"instance"}
+    assert {name for name in record if record[name] != other[name]} == {"weights"}
+    assert {name for name in record["weights"] if record["weights"][name] != other["weights"][name]} == {"instance"}
 
 
 def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,22 +195,22 @@ def test_a_killed_job_goes_on_with_the_pictures_it_has(finished: Path, monkeypat
     values = yaml.safe_load(compose.composed(["experiment=sd15", *SMALL], ROOT / "configs"))
     values = values_of.section(values, "generate")
     params = generate.Params.model_validate(values)
-    given = {name: Path("data") / where for name, where in GENERATES.items()}
-    asked, draw = [], generate.draw
+    paths = {name: Path("data") / where for name, where in GENERATES.items()}
+    calls, draw = [], generate.draw
 
     def killed(*arguments: Any) -> Any:
-        if len(asked) == 3:
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        asked.append(1)
+        calls.append(1)
         return draw(*arguments)
 
     monkeypatch.setattr(generate, "draw", killed)
     with pytest.raises(KeyboardInterrupt):
-        generate.run(**given, row="box", params=params)
-    assert not given["generated"].exists()
-    monkeypatch.setattr(generate, "draw", lambda *arguments: asked.append(1) or draw(*arguments))
-    generate.run(**given, row="box", params=params)
-    assert len(asked) == coco_world.NUM_PICTURES  # none twice
+        generate.run(**paths, row="box", params=params)
+    assert not paths["generated"].exists()
+    monkeypatch.setattr(generate, "draw", lambda *arguments: calls.append(1) or draw(*arguments))
+    generate.run(**paths, row="box", params=params)
+    assert len(calls) == coco_world.NUM_PICTURES  # none twice
     for path in (finished / "data" / "generated" / "box").iterdir():
-        assert path.read_bytes() == (given["generated"] / path.name).read_bytes()
+        assert path.read_bytes() == (paths["generated"] / path.name).read_bytes()
     assert not any((finished / "runs").iterdir())

@@ -29,15 +29,15 @@ def test_the_released_parameters_learn_and_no_others() -> None:
 
 @pytest.mark.parametrize("case", FACTS["grad_norms"])
 def test_each_parameter_is_pulled_as_strongly_as_in_the_released_step(case: str) -> None:
-    given, unet = golden.inputs("train_step"), golden.unet()
+    inputs, unet = golden.inputs("train_step"), golden.unet()
     uniforms = torch.tensor([[*STEPS[case]["rand_sequence"], 0.5]]).expand(2, -1)
-    conditions = withhold(golden.conditions(given), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
-    x = noised(given["x0"], given["noise"], given["t"])
-    noise = unet(x, given["t"], given["context"], unet.ground(conditions)).sample
-    loss = (noise - given["noise"]).square().mean()
+    conditions = withhold(golden.conditions(inputs), keep_from_draws(uniforms, golden.REFERENCE_ODDS))
+    x = noised(inputs["x0"], inputs["noise"], inputs["t"])
+    noise = unet(x, inputs["t"], inputs["context"], unet.ground(conditions)).sample
+    loss = (noise - inputs["noise"]).square().mean()
     weights = [unet.get_parameter(names()[name]) for name in FACTS["trainable_names"]]
-    found = torch.autograd.grad(loss, weights, allow_unused=True)
-    for name, expected, gradient in zip(FACTS["trainable_names"], FACTS["grad_norms"][case], found, strict=True):
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    for name, expected, gradient in zip(FACTS["trainable_names"], FACTS["grad_norms"][case], gradients, strict=True):
         assert norm(gradient) == pytest.approx(expected, rel=2e-3, abs=CLOSE), name
 
 

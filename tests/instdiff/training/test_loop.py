@@ -247,14 +247,14 @@ def test_a_probe_sees_the_averages_and_when_it_fails_the_weights_are_back(tmp_pa
 
 
 def test_gradients_of_a_step_in_parts_are_the_mean_of_its_batches() -> None:
-    model, engine, asked = nn.Linear(1, 1, bias=False), Engine(), []
+    model, engine, numbers = nn.Linear(1, 1, bias=False), Engine(), []
     engine.accumulate = 3
 
     def loss(number: int) -> Tensor:
-        asked.append(number)
+        numbers.append(number)
         return model.weight.sum() * number
 
     mean = engine.gradients(loss, 2)
-    assert asked == [6, 7, 8]
+    assert numbers == [6, 7, 8]
     assert model.weight.grad.item() == pytest.approx(7)
     assert mean.item() == pytest.approx(7 * model.weight.item())

@@ -45,7 +45,7 @@ TRAINED = {"masked_attention": True, "compat": None}
 def pictures(folder: Path, count: int) -> list[np.ndarray]:
     """Those of the last samples, as squares like those that the model draws."""
     decoded = [Image.open(io.BytesIO(sample.picture)).convert("RGB") for sample in list(shards.read(folder))[-count:]]
-    return [np.asarray(one.resize((64, 64))) for one in decoded]
+    return [np.asarray(picture.resize((64, 64))) for picture in decoded]
 
 
 def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_ones(
@@ -78,10 +78,10 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
         max_rows=8,
         output_type="latent",
     ).images
-    drawn = probe.draw(unet)
-    assert torch.allclose(drawn, expected, atol=1e-3)
-    assert torch.equal(drawn, probe.draw(unet))
-    assert len(probe.decode(drawn)) == 4
+    latents = probe.draw(unet)
+    assert torch.allclose(latents, expected, atol=1e-3)
+    assert torch.equal(latents, probe.draw(unet))
+    assert len(probe.decode(latents)) == 4
     right = pictures(tmp_path / "shards", 4)
     rows = []
     for shown in (right, [*right[1:], right[0]]):
@@ -113,8 +113,8 @@ def test_an_instance_is_in_place_from_exactly_the_least_score_and_overlap_on(
     probe = Probe.__new__(Probe)
     probe.params, probe.layouts = PARAMS, [layout]
     for category in ("disc", "ring"):
-        found = Detection(category, score, Box(0, 0, width, 0.5), np.ones((1, 1), dtype=bool))
-        probe.finder = SimpleNamespace(classes=("disc", "ring"), find=lambda *_, found=found: [[found]])
+        detection = Detection(category, score, Box(0, 0, width, 0.5), np.ones((1, 1), dtype=bool))
+        probe.finder = SimpleNamespace(classes=("disc", "ring"), find=lambda *_, detection=detection: [[detection]])
         assert list(probe._placed([np.zeros((1, 1, 3), dtype=np.uint8)])) == [placed and category == "disc"]
 
 
@@ -132,17 +132,17 @@ def test_an_open_finder_is_asked_for_the_categories_of_each_layout_a_closed_one_
     ]
     probe = Probe.__new__(Probe)
     probe.params, probe.layouts = PARAMS, layouts
-    asked: list[list[list[str]]] = []
+    requests: list[list[list[str]]] = []
 
     def find(pictures: list[np.ndarray], phrases: list[list[str]]) -> list[list[Detection]]:
-        asked.append([list(each) for each in phrases])
+        requests.append([list(each) for each in phrases])
         return [[] for _ in pictures]
 
     pictures = [np.zeros((1, 1, 3), dtype=np.uint8)] * 2
     for classes in (None, ("disc", "ring", "bar")):
         probe.finder = SimpleNamespace(classes=classes, find=find)
         assert list(probe._placed(pictures)) == [False] * 5
-    assert asked == [[["disc", "ring"], ["bar"]], [["disc", "ring", "bar"]] * 2]
+    assert requests == [[["disc", "ring"], ["bar"]], [["disc", "ring", "bar"]] * 2]
 
 
 @pytest.mark.parametrize(

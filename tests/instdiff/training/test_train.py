@@ -65,8 +65,8 @@ def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.forget_processes()
 
 
-def furthest(one: bytes, other: bytes) -> float:
-    ours, theirs = load(one), load(other)
+def furthest(weights: bytes, other: bytes) -> float:
+    ours, theirs = load(weights), load(other)
     assert ours.keys() == theirs.keys()
     return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
 
@@ -120,9 +120,9 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
     name = [near.indices[0].row(number)["shard"] for number in range(10)]
     for number in (0, 2, 4, 6, 8, 0, 1, 9, 4):
         assert far.sample(number).picture == near.sample(number).picture
-        kept = list((tmp_path / "copies").rglob("*.*"))
-        assert sum(path.stat().st_size for path in kept) <= limit
-    assert {path.name for path in kept} == {INDEX_FILE, name[9], name[4]}  # the last two of use
+        files = list((tmp_path / "copies").rglob("*.*"))
+        assert sum(path.stat().st_size for path in files) <= limit
+    assert {path.name for path in files} == {INDEX_FILE, name[9], name[4]}  # the last two of use
     removed = []
 
     def use(path: Path) -> bytes:
@@ -135,9 +135,9 @@ def test_copies_make_room_for_others_and_come_again(root: Path, tmp_path: Path) 
         Store(tmp_path / "none/shards", "memory://small/shards", 10).path(name[0])
 
 
-@pytest.mark.parametrize(("spare", "kept"), [(0, 2), (-1, 1), (1, 2)])
+@pytest.mark.parametrize(("spare", "num_copies"), [(0, 2), (-1, 1), (1, 2)])
 def test_copies_fill_the_limit_exactly_before_any_goes(
-    tmp_path: Path, spare: int, kept: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spare: int, num_copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fsspec
 
@@ -147,7 +147,7 @@ def test_copies_fill_the_limit_exactly_before_any_goes(
     store = Store(tmp_path / "copies/shards", "memory://exact/shards", 10 + spare)
     for name in ("a", "b"):
         assert store.path(name).read_bytes() == b"12345"
-    assert len(list((tmp_path / "copies/shards").iterdir())) == kept
+    assert len(list((tmp_path / "copies/shards").iterdir())) == num_copies
     assert Store(tmp_path / "whole", "memory://exact/shards", 5).path("a").is_file()
     with pytest.raises(ValueError, match="5 bytes, and train.data.copies_limit is 4"):
         Store(tmp_path / "less", "memory://exact/shards", 4).path("a")
@@ -222,25 +222,28 @@ def test_of_more_instances_than_slots_boxes_captions_and_categories_are_those_of
 
 def test_a_layout_without_instances_has_zeros_for_categories_and_nothing_filled() -> None:
     config = world.PARAMS.unifusion
-    bare, one = Layout(key="k", prompt="", instances=()), Layout(key="l", prompt="", instances=(Instance(phrase="a"),))
+    bare, single = (
+        Layout(key="k", prompt="", instances=()),
+        Layout(key="l", prompt="", instances=(Instance(phrase="a"),)),
+    )
     features, plain = [torch.zeros(0, 8), torch.ones(1, 8)], torch.zeros(2, dtype=torch.bool)
     latents, prompts = (torch.zeros(2, 4, 8, 8),) * 2, torch.zeros(2, 5, 16)
-    drawn = gathered([bare, one], features, features, latents, prompts, plain, config, None)
-    assert drawn.conditions.filled_BN.sum(1).tolist() == [0, 1]
-    assert drawn.category_BND.shape == drawn.conditions.text_BND.shape
-    assert drawn.category_BND.sum().item() == 8
+    batch = gathered([bare, single], features, features, latents, prompts, plain, config, None)
+    assert batch.conditions.filled_BN.sum(1).tolist() == [0, 1]
+    assert batch.category_BND.shape == batch.conditions.text_BND.shape
+    assert batch.category_BND.sum().item() == 8
 
 
 @pytest.mark.parametrize("other", [{"seed": 6}, {"step": 1}, {"epoch": True}])
 def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
     root: Path, other: dict[str, int]
 ) -> None:
-    one = batches(root, order="anywhere")
-    there = Batches(one.source, one.recipe, **ONE | {"seed": other.get("seed", 5)})
-    here, elsewhere = one[0], there[2 if "epoch" in other else other.get("step", 0)]
+    series = batches(root, order="anywhere")
+    there = Batches(series.source, series.recipe, **ONE | {"seed": other.get("seed", 5)})
+    here, elsewhere = series[0], there[2 if "epoch" in other else other.get("step", 0)]
     for name in ("latents_BChw", "noise_BChw", "timesteps_B"):
         assert not torch.equal(getattr(here, name), getattr(elsewhere, name)), name
-    again = Batches(one.source, one.recipe, **ONE)[0]
+    again = Batches(series.source, series.recipe, **ONE)[0]
     assert torch.equal(again.noise_BChw, here.noise_BChw)
     assert torch.equal(again.latents_BChw, here.latents_BChw)
 
@@ -248,13 +251,13 @@ def test_batches_that_differ_in_seed_or_step_alone_differ_in_all_that_is_drawn(
 def test_the_share_of_mirrored_samples_is_the_recipes_and_shows_the_second_view(root: Path) -> None:
     embedded = source_data.in_memory(here(root), world.PARAMS.unifusion, None)
     for share in (0.0, 1.0):
-        one = batches(root, mirror=share, latent_spread=0.0)
+        series = batches(root, mirror=share, latent_spread=0.0)
         view = (embedded.stored, embedded.mirrored)[int(share)].latent_mean_BChw
         for step in range(2):
-            for latents in one[step].latents_BChw:
+            for latents in series[step].latents_BChw:
                 assert any(torch.equal(latents, stored) for stored in view)
     mixed = torch.cat([batches(root, mirror=0.25, latent_spread=0.0)[step].latents_BChw for step in range(40)])
-    second = [any(torch.equal(one, stored) for stored in embedded.mirrored.latent_mean_BChw) for one in mixed]
+    second = [any(torch.equal(latent, stored) for stored in embedded.mirrored.latent_mean_BChw) for latent in mixed]
     assert sum(second) / len(second) == pytest.approx(0.25, abs=0.1)
 
 
@@ -269,15 +272,15 @@ def test_timesteps_are_spread_over_the_batch_or_drawn_one_by_one(root: Path) -> 
     for step in range(8):
         spread = batches(root)[step].timesteps_B
         assert (spread // 250).sort().values.tolist() == [0, 1, 2, 3]
-    drawn = [batches(root, timesteps="uniform")[step].timesteps_B for step in range(8)]
-    assert any((one // 250).sort().values.tolist() != [0, 1, 2, 3] for one in drawn)
+    independent = [batches(root, timesteps="uniform")[step].timesteps_B for step in range(8)]
+    assert any((timesteps // 250).sort().values.tolist() != [0, 1, 2, 3] for timesteps in independent)
 
 
 @pytest.mark.parametrize("order", ["anywhere", "epochs"])
 def test_samples_held_out_are_never_shown_and_all_others_are(root: Path, order: str) -> None:
-    one = batches(root, order=order, latent_spread=0.0, mirror=0.0)
-    held = Batches(one.source, one.recipe, **ONE | {"held_out": 3})
-    stored = one.source.stored.latent_mean_BChw
+    series = batches(root, order=order, latent_spread=0.0, mirror=0.0)
+    held = Batches(series.source, series.recipe, **ONE | {"held_out": 3})
+    stored = series.source.stored.latent_mean_BChw
     shown = {
         next(n for n, mean in enumerate(stored) if torch.equal(mean, latents))
         for step in range(30)
@@ -292,35 +295,35 @@ def test_samples_held_out_are_never_shown_and_all_others_are(root: Path, order: 
 def test_there_must_be_a_batch_of_samples_for_an_epoch_and_one_otherwise(
     root: Path, order: str, held_out: int, enough: bool
 ) -> None:
-    one = batches(root, order=order)
+    series = batches(root, order=order)
     if enough:
-        Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
+        Batches(series.source, series.recipe, **ONE | {"held_out": held_out})
     else:
         with pytest.raises(ValueError, match="samples to train on"):
-            Batches(one.source, one.recipe, **ONE | {"held_out": held_out})
+            Batches(series.source, series.recipe, **ONE | {"held_out": held_out})
 
 
 def test_the_shares_of_the_processes_are_equal_and_together_the_batch(root: Path) -> None:
-    one = batches(root)
+    series = batches(root)
     for step in (0, 1, 4):
-        drawn = one[step]
+        batch = series[step]
         shares = [
-            Batches(one.source, one.recipe, **ONE | {"rank": rank, "num_processes": 2, "accumulate": 2})[
+            Batches(series.source, series.recipe, **ONE | {"rank": rank, "num_processes": 2, "accumulate": 2})[
                 2 * step + part
             ]
             for part in (0, 1)
             for rank in (0, 1)
         ]
         assert [len(share.latents_BChw) for share in shares] == [1, 1, 1, 1]
-        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), drawn.latents_BChw)
-        assert torch.equal(torch.cat([share.timesteps_B for share in shares]), drawn.timesteps_B)
-        assert torch.equal(torch.cat([share.conditions.text_BND for share in shares]), drawn.conditions.text_BND)
+        assert torch.equal(torch.cat([share.latents_BChw for share in shares]), batch.latents_BChw)
+        assert torch.equal(torch.cat([share.timesteps_B for share in shares]), batch.timesteps_B)
+        assert torch.equal(torch.cat([share.conditions.text_BND for share in shares]), batch.conditions.text_BND)
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(root: Path) -> None:
-    one = batches(root)
+    series = batches(root)
     with pytest.raises(ValueError, match="batch_size 4 cannot be shared equally by 3 processes"):
-        Batches(one.source, one.recipe, **ONE | {"num_processes": 3})
+        Batches(series.source, series.recipe, **ONE | {"num_processes": 3})
 
 
 def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -> None:
@@ -350,8 +353,8 @@ def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: P
 
 
 def test_prompts_are_dropped_in_the_given_share(root: Path) -> None:
-    told = [batches(root, drop_caption=share, latent_spread=0.0)[0].prompts_BLD for share in (0.0, 1.0)]
-    dropped = [(prompts == 0).all(-1).all(-1) for prompts in told]  # zeros stand for the empty text in this world
+    both = [batches(root, drop_caption=share, latent_spread=0.0)[0].prompts_BLD for share in (0.0, 1.0)]
+    dropped = [(prompts == 0).all(-1).all(-1) for prompts in both]  # zeros stand for the empty text in this world
     assert not dropped[0].any()
     assert dropped[1].all()
     steps = [batches(root, drop_caption=0.3)[step].prompts_BLD for step in range(60)]
@@ -374,10 +377,10 @@ def test_every_recipe_is_whole_and_of_known_values(name: str) -> None:
 
 
 def test_uniform_timesteps_cover_the_schedule() -> None:
-    drawn = uniform_timesteps(4000, torch.Generator().manual_seed(0))
-    assert 0 <= int(drawn.min()) < 5
-    assert 994 < int(drawn.max()) < 1000
-    assert np.histogram(drawn, 10, (0, 1000))[0] == pytest.approx(400, abs=80)
+    timesteps = uniform_timesteps(4000, torch.Generator().manual_seed(0))
+    assert 0 <= int(timesteps.min()) < 5
+    assert 994 < int(timesteps.max()) < 1000
+    assert np.histogram(timesteps, 10, (0, 1000))[0] == pytest.approx(400, abs=80)
 
 
 @pytest.mark.parametrize("hardware", [{"accumulate": 2}, {"accumulate": 4}, {"checkpointing": True}])
@@ -414,14 +417,14 @@ def test_two_processes_that_each_hold_a_part_learn_what_one_does_and_resume(root
 def test_two_processes_see_in_their_probe_what_one_sees(root: Path, tmp_path: Path, parallel: str) -> None:
     tiny_encoders.write(tmp_path, world.WIDTH)
     judges = {"detector": SHIPPED / "detector", "judge": SHIPPED / "clip/judge"}
-    drawn = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "finder": None, "min_score": 0.25, "patience": None}
-    probe, models = ProbeParams(**drawn), Models(tmp_path / "text", tmp_path / "vae", **judges)
+    plan = {"every": 2, "layouts": 2, "steps": 2, "guidance": 2.0, "finder": None, "min_score": 0.25, "patience": None}
+    probe, models = ProbeParams(**plan), Models(tmp_path / "text", tmp_path / "vae", **judges)
     world.trained(root, tmp_path / "one", world.changed(probe=probe), models)
     cut = world.changed(probe=probe, hardware={"parallel": parallel})
     assert world.run(root, tmp_path / "two", processes=2, params=cut, models=models) == [0, 0]
-    one, two = (pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
-    assert one["right_colour"].notna().all()
-    pd.testing.assert_frame_equal(one, two, rtol=1e-3)
+    log_of_one, log_of_two = (pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
+    assert log_of_one["right_colour"].notna().all()
+    pd.testing.assert_frame_equal(log_of_one, log_of_two, rtol=1e-3)
 
 
 def test_a_run_belongs_to_what_its_probe_draws_and_judges_with(
@@ -463,15 +466,15 @@ def test_a_full_disk_of_the_first_process_is_said_on_all_and_costs_nothing(root:
 def test_trackers_are_told_losses_and_pictures_and_one_that_is_not_installed_is_named(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    one = world.engine(tmp_path, trackers=("tensorboard",))
+    training_engine = world.engine(tmp_path, trackers=("tensorboard",))
     for step in (2, 4):
-        one.show(step, {"loss": 1 / step, "step_seconds": 0.5})
-    one.show_picture(4, np.zeros((8, 8, 3), dtype=np.uint8))
-    one.end()
-    told = EventAccumulator(str(tmp_path / "trackers/instdiff"))
-    told.Reload()
-    assert [(row.step, row.value) for row in told.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
-    assert [row.step for row in told.Images("probe")] == [4]
+        training_engine.show(step, {"loss": 1 / step, "step_seconds": 0.5})
+    training_engine.show_picture(4, np.zeros((8, 8, 3), dtype=np.uint8))
+    training_engine.end()
+    events = EventAccumulator(str(tmp_path / "trackers/instdiff"))
+    events.Reload()
+    assert [(row.step, row.value) for row in events.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
+    assert [row.step for row in events.Images("probe")] == [4]
     with pytest.raises(ValueError, match=r"trackers names wandb, which is not installed: `pip install wandb`"):
         world.engine(tmp_path, trackers=("tensorboard", "wandb"))
 
@@ -555,11 +558,12 @@ def test_eight_bit_moments_are_asked_of_bitsandbytes_with_our_groups_and_betas(
 
 def test_a_step_that_overflows_is_skipped_and_the_scale_is_kept(tmp_path: Path) -> None:
     def scaled() -> tuple[nn.Linear, Training]:
-        one = world.engine(tmp_path)
-        one.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)  # as accelerate has it with fp16 on a GPU
+        training_engine = world.engine(tmp_path)
+        # as accelerate has it with fp16 on a GPU
+        training_engine.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
         model = nn.Linear(1, 1, bias=False)
-        one.prepare(model)
-        return model, Training(model, world.PARAMS.optimisation, one, tmp_path / "checkpoint.pt")
+        training_engine.prepare(model)
+        return model, Training(model, world.PARAMS.optimisation, training_engine, tmp_path / "checkpoint.pt")
 
     model, training = scaled()
     before = model.weight.item()
@@ -585,12 +589,12 @@ def test_what_does_not_go_with_cut_weights_or_with_a_cpu_is_refused(
 
 
 def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:
-    unet, one = world.instance_unet(), world.engine(tmp_path)
+    unet, training_engine = world.instance_unet(), world.engine(tmp_path)
     start(unet, world.PARAMS.start)
-    objective = one.prepare(train.Objective(unet, world.PARAMS, (8, 8)))
-    one.gradients(lambda number: objective(batches(root)[number]), 0)
-    given = {name for name, weight in unet.named_parameters() if weight.grad is not None}
-    assert given == unet.instance_layers().keys()
+    objective = training_engine.prepare(train.Objective(unet, world.PARAMS, (8, 8)))
+    training_engine.gradients(lambda number: objective(batches(root)[number]), 0)
+    with_gradients = {name for name, weight in unet.named_parameters() if weight.grad is not None}
+    assert with_gradients == unet.instance_layers().keys()
 
 
 def test_shipped_layers_are_taken_as_they_are(root: Path, tmp_path: Path, whole: bytes) -> None:
@@ -622,9 +626,9 @@ def test_each_part_of_the_recipe_reaches_the_batches(root: Path, name: str) -> N
         batch.map(lambda tensor: (tensors.append(tensor), tensor)[1])
         return [tensor.double().sum().item() for tensor in tensors]
 
-    one, other = batches(root), batches(root, **{name: SHOWN[name]})
-    assert [all_of(one[step]) for step in range(3)] != [all_of(other[step]) for step in range(3)]
-    assert [all_of(one[step]) for step in range(3)] == [all_of(batches(root)[step]) for step in range(3)]
+    usual, other = batches(root), batches(root, **{name: SHOWN[name]})
+    assert [all_of(usual[step]) for step in range(3)] != [all_of(other[step]) for step in range(3)]
+    assert [all_of(usual[step]) for step in range(3)] == [all_of(batches(root)[step]) for step in range(3)]
 
 
 @pytest.mark.parametrize("latent", [(4, 8), (8, 4)])
@@ -648,55 +652,57 @@ def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not
     source = source_data.in_memory(here(root), params.unifusion, params.compat)
     for view in ("stored", "mirrored"):
         whole = getattr(source, view)
-        mean, std = (one[..., : latent[0], : latent[1]] for one in (whole.latent_mean_BChw, whole.latent_std_BChw))
+        mean, std = (
+            latents[..., : latent[0], : latent[1]] for latents in (whole.latent_mean_BChw, whole.latent_std_BChw)
+        )
         setattr(source, view, replace(whole, latent_mean_BChw=mean, latent_std_BChw=std))
-    unet, asked = world.instance_unet(), []
+    unet, calls = world.instance_unet(), []
     start(unet, params.start)
     ground, loss = unet.ground, train.eps_loss
 
     def grounding(conditions: Conditions, **how: object) -> Grounding:
-        asked.append(how)
+        calls.append(how)
         return ground(conditions, **how)
 
-    def weighed(*given: object) -> torch.Tensor:
-        asked.append(given[-1])
-        return loss(*given)
+    def weighed(*args: object) -> torch.Tensor:
+        calls.append(args[-1])
+        return loss(*args)
 
     monkeypatch.setattr(unet, "ground", grounding)
     monkeypatch.setattr(train, "eps_loss", weighed)
     (tmp_path / "scratch").mkdir()
     assert train.train(params, source, unet, world.engine(tmp_path), tmp_path / "scratch", None) == 1
-    assert asked == [{"masked": latent if masked else None, "compat": compat}, min_snr]
+    assert calls == [{"masked": latent if masked else None, "compat": compat}, min_snr]
     assert unet.is_gradient_checkpointing is masked
 
 
 def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
+    options: dict[str, object] = {}
     accelerator = engines.Accelerator
 
     def recorded(**how: object) -> object:
-        asked.update(how)
+        options.update(how)
         return accelerator(**how)
 
     monkeypatch.setattr(engines, "Accelerator", recorded)
-    monkeypatch.setattr(nn.Module, "compile", lambda module: asked.update(compiled=module))
+    monkeypatch.setattr(nn.Module, "compile", lambda module: options.update(compiled=module))
     how = world.PARAMS.optimisation.model_copy(update={"learning_rate": 0.5, "weight_decay": 0.25})
     model = nn.Linear(1, 1)
     for changes, precision, parts in (({}, "no", 1), ({"precision": "bf16", "accumulate": 3}, "bf16", 3)):
         world.forget_processes()
-        one = world.engine(tmp_path, betas=(0.5, 0.75), **changes)
-        assert (asked["mixed_precision"], one.accumulate, asked["log_with"]) == (precision, parts, None)
-        groups = one.optimiser([{"params": [model.weight], "factor": 2.0}], how).param_groups
+        training_engine = world.engine(tmp_path, betas=(0.5, 0.75), **changes)
+        assert (options["mixed_precision"], training_engine.accumulate, options["log_with"]) == (precision, parts, None)
+        groups = training_engine.optimiser([{"params": [model.weight], "factor": 2.0}], how).param_groups
         assert [groups[0][name] for name in ("betas", "lr", "weight_decay", "factor")] == [(0.5, 0.75), 0.5, 0.25, 2.0]
-        assert one.prepare(model) is not None
-        assert "compiled" not in asked
+        assert training_engine.prepare(model) is not None
+        assert "compiled" not in options
     world.forget_processes()
     world.engine(tmp_path, compile=True).prepare(model)
-    assert asked["compiled"] is model
+    assert options["compiled"] is model
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(fsdp, "Sharded", lambda *_: "cut")
     monkeypatch.setattr(fsdp, "Accelerated", lambda *_: "whole")
     for world_size, kinds in (("1", ["whole", "whole"]), ("2", ["whole", "cut"])):
         monkeypatch.setenv("WORLD_SIZE", world_size)
         hardware = [world.PARAMS.hardware.model_copy(update={"parallel": name}) for name in ("ddp", "fsdp")]
-        assert [engine(one, tmp_path) for one in hardware] == kinds
+        assert [engine(choice, tmp_path) for choice in hardware] == kinds

@@ -11,12 +11,12 @@ from instdiff.work import workers
 def test_processes_take_gpus_in_turn_and_begin_again(
     visible: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, found = Value("i", 0), []
+    taken, gpus = Value("i", 0), []
     for _ in range(5):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         workers._take_gpu(taken)  # type: ignore[arg-type]  # a synchronised number
-        found.append(workers.os.environ["CUDA_VISIBLE_DEVICES"])
-    assert "".join(found) == expected
+        gpus.append(workers.os.environ["CUDA_VISIBLE_DEVICES"])
+    assert "".join(gpus) == expected
     assert taken.value == 5
 
 

@@ -39,10 +39,10 @@ def test_each_item_has_its_own_result_whichever_batch_it_failed_in(batch_size: i
             raise ValueError("three")
         return [10 * item for item in items]
 
-    found = list(outcomes(range(5), work, batch_size))  # type: ignore[arg-type]
-    assert [item for item, _ in found] == [0, 1, 2, 3, 4]
-    assert [result for item, result in found if item != 3] == [0, 10, 20, 40]
-    failure = found[3][1]
+    pairs = list(outcomes(range(5), work, batch_size))  # type: ignore[arg-type]
+    assert [item for item, _ in pairs] == [0, 1, 2, 3, 4]
+    assert [result for item, result in pairs if item != 3] == [0, 10, 20, 40]
+    failure = pairs[3][1]
     assert isinstance(failure, Failure)
     assert failure.reason == "failed"
     assert failure.detail.startswith("ValueError: three [traceback ")

@@ -44,9 +44,9 @@ def test_a_group_has_its_number_of_instances_and_every_number_occurs(group: str)
 @each_group
 def test_instances_lie_in_the_picture(group: str) -> None:
     for placed in drawn(group):
-        for one in placed:
-            assert one.box.x0 >= 0 and one.box.y0 >= 0
-            assert one.box.x1 <= SIZE and one.box.y1 <= SIZE
+        for instance in placed:
+            assert instance.box.x0 >= 0 and instance.box.y0 >= 0
+            assert instance.box.x1 <= SIZE and instance.box.y1 <= SIZE
 
 
 @pytest.mark.parametrize("group", OVERLAPS)
@@ -59,21 +59,23 @@ def test_the_largest_overlap_lies_within_the_groups_bounds(group: str) -> None:
 
 def test_crowded_tiles_are_alike_but_for_their_colours_and_touch() -> None:
     for placed in drawn("crowded", 20):
-        assert len({(one.category, one.texture, one.width, one.height) for one in placed}) == 1
-        assert len({one.colour for one in placed}) == 4
+        assert len({(instance.category, instance.texture, instance.width, instance.height) for instance in placed}) == 1
+        assert len({instance.colour for instance in placed}) == 4
         side = placed[0].width
-        assert sorted({round(one.x - placed[0].x, 9) for one in placed}) == [0, round(side, 9)]
-        assert sorted({round(one.y - placed[0].y, 9) for one in placed}) == [0, round(side, 9)]
+        assert sorted({round(instance.x - placed[0].x, 9) for instance in placed}) == [0, round(side, 9)]
+        assert sorted({round(instance.y - placed[0].y, 9) for instance in placed}) == [0, round(side, 9)]
 
 
 def test_same_shapes_are_of_other_colours() -> None:
     for placed in drawn("same_shape", 20):
-        assert len({one.category for one in placed}) == 1
-        assert len({one.colour for one in placed}) == len(placed)
+        assert len({instance.category for instance in placed}) == 1
+        assert len({instance.colour for instance in placed}) == len(placed)
 
 
 def test_what_is_off_centre_stands_in_a_corner_of_its_own() -> None:
-    corners = [[(one.x > SIZE / 2, one.y > SIZE / 2) for one in placed] for placed in drawn("off_centre")]
+    corners = [
+        [(instance.x > SIZE / 2, instance.y > SIZE / 2) for instance in placed] for placed in drawn("off_centre")
+    ]
     assert all(len(set(own)) == len(own) for own in corners)
     assert len({corner for own in corners for corner in own}) == 4
 
@@ -83,8 +85,8 @@ def test_every_group_has_its_arrangement() -> None:
 
 
 def test_a_corpus_takes_its_groups_in_turn_and_counts_on_within_each() -> None:
-    found = corpus.rendered(5, 7, ("small", "large", "mixed"), workers=1)
+    scenes = corpus.rendered(5, 7, ("small", "large", "mixed"), workers=1)
     expected = [scene(5, number // 3, ("small", "large", "mixed")[number % 3]) for number in range(7)]
-    assert found.captions == [one.caption for one in expected]
-    assert np.array_equal(found.pictures_NHWC, np.stack([one.picture for one in expected]))
-    assert len({picture.tobytes() for picture in found.pictures_NHWC}) == 7
+    assert scenes.captions == [item.caption for item in expected]
+    assert np.array_equal(scenes.pictures_NHWC, np.stack([item.picture for item in expected]))
+    assert len({picture.tobytes() for picture in scenes.pictures_NHWC}) == 7

@@ -17,25 +17,25 @@ def test_scenes_that_differ_in_seed_number_or_group_alone_are_drawn_apart(monkey
 
 
 def test_a_scene_is_the_same_whatever_ran_before() -> None:
-    one = scene(3, 1, "crowded")
+    first = scene(3, 1, "crowded")
     scene(3, 0, "crowded")
     again = scene(3, 1, "crowded")
-    assert np.array_equal(one.picture, again.picture)
-    assert one.caption == again.caption
+    assert np.array_equal(first.picture, again.picture)
+    assert first.caption == again.caption
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_instances_share_no_pixel_and_their_boxes_are_tight(group: str) -> None:
     for index in range(4):
         painted = scene(7, index, group)
-        assert np.sum([one.mask for one in painted.instances], axis=0).max() == 1
-        for one in painted.instances:
-            rows, columns = np.nonzero(one.mask)
+        assert np.sum([instance.mask for instance in painted.instances], axis=0).max() == 1
+        for instance in painted.instances:
+            rows, columns = np.nonzero(instance.mask)
             assert len(rows) >= MIN_PIXELS
             tight = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            assert tuple(np.multiply(one.box, SIZE)) == tight
-            assert one.caption == f"a {one.colour} {one.texture} {one.category}"
-            assert one.caption in painted.caption
+            assert tuple(np.multiply(instance.box, SIZE)) == tight
+            assert instance.caption == f"a {instance.colour} {instance.texture} {instance.category}"
+            assert instance.caption in painted.caption
 
 
 def test_a_scene_of_which_too_little_of_an_instance_is_seen_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
