@@ -99,12 +99,12 @@ def main(folder: Path, steps: str) -> None:
         "--subset",
         "2",
         "--out",
-        "runs/full",
+        "full-size",
     ]
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "flows.paper", *words, *few], check=True)
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    for stage, seconds in json.loads(Path("runs/full/seconds.json").read_text()).items():
+    for stage, seconds in json.loads(Path("full-size/seconds.json").read_text()).items():
         print(f"{stage}: {seconds:.0f} s")
     print(f"{time.perf_counter() - began:.0f} s in all, greatest memory of a process {memory:.1f} GB")
 

@@ -12,8 +12,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
@@ -68,20 +70,25 @@ class Stage(NamedTuple):
     others: tuple[str, ...]  # sections that it reads beside its own
 
 
-def stages() -> dict[str, Stage]:
+def stages() -> Mapping[str, Stage]:
     """Every stage of the graph by the name of its section."""
     here = Path("dvc.yaml").is_file()
+    paths = [Path(page) if here else Path(__file__).parents[2] / page for page in PAGES]
+    return _stages(tuple(path.read_text(encoding="utf-8") for path in paths if path.is_file()))
+
+
+@lru_cache(maxsize=1)
+def _stages(pages: tuple[str, ...]) -> Mapping[str, Stage]:
+    """The stages of these texts; every section asks, and to parse them takes a moment."""
     by_section = {}
-    for page in PAGES:
-        path = Path(page) if here else Path(__file__).parents[2] / page
-        graph = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {"stages": {}}
-        for name, entry in graph["stages"].items():
+    for page in pages:
+        for name, entry in yaml.safe_load(page)["stages"].items():
             stage = entry.get("do", entry)
             words = shlex.split(str(stage["cmd"]))
             if words[:2] == ["python", "-m"]:
                 others = (str(param).partition(".")[0] for param in stage.get("params", []))
                 by_section[name] = Stage(words[2], tuple(other for other in others if other != name))
-    return by_section
+    return MappingProxyType(by_section)
 
 
 def faults(values: Values) -> list[str]:
