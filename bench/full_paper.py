@@ -67,6 +67,7 @@ def weights(folder: Path) -> None:
     AutoencoderKL(**official.SD15_VAE).save_pretrained(base / "vae")
     unet = UNet2DConditionModel(**official.SD15_UNET)
     unet.save_pretrained(base / "unet")
+    (base / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     whole = InstanceUNet.from_base(unet, official.OFFICIAL_UNIFUSION, scale_u=True)
     torch.save({"model": official.official(whole)}, folder / "instancediffusion_sd15.pth")
     del unet, whole

@@ -63,7 +63,7 @@ def test_a_package_has_few_rooms_arrows_and_floors(
     assert floors(arrows) <= most_floors
 
 
-@pytest.mark.parametrize("package", ["instdiff", "data_prep", "flows"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_comes_back_to_where_it_began(package: str) -> None:
     own = {module for module in graph().modules if module.startswith(f"{package}.")}
     imports = {module: graph().find_modules_directly_imported_by(module) & own for module in own}

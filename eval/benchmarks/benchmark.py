@@ -1,76 +1,22 @@
 """What a benchmark is: a reader of local files into cases, the judges it needs, its measures, and published numbers.
 
-A case is a layout with what its picture must show. A measure is a pure function of a case and of what judges gave for
-one picture (detections, masks, answers), so that a table is built anew from stored files without any model. A measure
-need not care about a missing picture: it is given one in which nothing is detected and every answer is no.
+A measure is a pure function of a case and of what judges gave for one picture (detections, masks, answers), so that a
+table is built anew from stored files without any model. A measure need not care about a missing picture: it is given
+one in which nothing is detected and every answer is no.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from instdiff.schema import Box, Instance, Layout, Strict
-
-if TYPE_CHECKING:
-    from eval.benchmarks.view import View
-    from eval.metrics.average_precision import CategoryMatches
-
-SIDE = 512  # pixels of the pictures that most benchmarks want
+from eval.benchmarks.case import Case, JudgeKind, PictureFiles
+from eval.benchmarks.view import View
+from eval.metrics.average_precision import CategoryMatches
 
 Of = Literal["instance", "pair", "relation", "picture"]
 Over = Literal["values", "pictures", "parts"]
-JudgeKind = Literal["detections", "masks", "answers", "judge"]
 Absent = Literal["left out", "refused"]
-
-
-class ExpectedInstance(Instance):
-    """An instance, and how a finder and an answerer are asked for it; `category` is the text that a finder searches."""
-
-    short: str = ""  # its name in a question
-    detail: str = ""  # its description in a question
-    colour: str | None = None
-    count: int = 1  # how many of it, where it has no place
-    parts: tuple[str, ...] = ()  # of the table that it counts in, e.g. "person/C2"
-
-    @property
-    def text(self) -> str:
-        """What a finder is asked for; ValueError where nothing is."""
-        if self.category is None:
-            raise ValueError(f"{self.phrase!r} has no category to look for")
-        return self.category
-
-    @property
-    def place(self) -> Box:
-        """Where it must be; ValueError where it has no place."""
-        if self.box is None:
-            raise ValueError(f"{self.phrase!r} has no box")
-        return self.box
-
-
-class Relation(Strict):
-    """What two instances are to each other: its name in the benchmark's file, and a description."""
-
-    name: str
-    text: str
-
-
-class Case(Layout):
-    """A picture to draw and to judge."""
-
-    instances: tuple[ExpectedInstance, ...]
-    height: int
-    width: int
-    parts: tuple[str, ...] = ()  # of the table that it counts in, e.g. "level/L2"
-    pairs: tuple[tuple[int, int], ...] = ()  # instances that overlap, by place
-    relations: tuple[Relation, ...] = ()
-    excluded: tuple[ExpectedInstance, ...] = ()  # what must be there less often than its count
-
-    def layout(self) -> Layout:
-        """What a generator is given."""
-        fields = Instance.model_fields
-        instances = tuple(Instance(**{name: getattr(instance, name) for name in fields}) for instance in self.instances)
-        return Layout(key=self.key, prompt=self.prompt, instances=instances)
 
 
 @dataclass(frozen=True)
@@ -107,13 +53,6 @@ class Published(NamedTuple):
     setting: str = ""
 
 
-class PictureName(NamedTuple):
-    """Which case a picture's file is of, and which of several pictures of it ("" where there is one)."""
-
-    key: str
-    repeat: str
-
-
 class Reading(NamedTuple):
     """What a benchmark's files hold, and what a reader of the numbers must know of them."""
 
@@ -121,13 +60,8 @@ class Reading(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def by_stem(path: PurePath) -> PictureName | None:
-    """The picture's name without folder and suffix is the key."""
-    return PictureName(path.stem, "") if len(path.parts) == 1 else None
-
-
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(PictureFiles):
     """One benchmark; everything but its functions is data."""
 
     name: str
@@ -139,15 +73,11 @@ class Benchmark:
     needs: frozenset[JudgeKind]  # without which nothing is measured
     read: Callable[[Sequence[Path]], Reading]
     measures: Mapping[str, Measure]  # in the order of the table
-    measure: Callable[[Case, "View"], Iterable[Value]]
+    measure: Callable[[Case, View], Iterable[Value]]
     absent: Absent  # what the benchmark itself does about a picture that is missing
     comparable: str  # what may be held against published numbers, and what not
-    matched: Callable[[Sequence["View"]], dict[str, list["CategoryMatches"]]] | None = (
+    matched: Callable[[Sequence[View]], dict[str, list[CategoryMatches]]] | None = (
         None  # by measure; image ids by place
     )
-    named: Callable[[PurePath], PictureName | None] = by_stem  # None: no picture of the benchmark
-    left_aside: Callable[[PurePath], bool] = field(default=lambda _: False)  # files of its scripts that are no results
-    pictures: str = "<key>.png"
     questions: Mapping[str, str] = field(default_factory=dict)  # our wording, by id; theirs come from a file
     published: tuple[Published, ...] = ()
-    repeats: int = 1  # pictures a case, at least

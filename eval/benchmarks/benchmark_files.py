@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from eval.benchmarks.benchmark import Case
+from eval.benchmarks.case import Case
 from instdiff.files.texts import first_fault, is_text, one_line
 from instdiff.layouts.files import KEY
 from instdiff.schema import Box, Record

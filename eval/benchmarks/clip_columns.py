@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from eval.benchmarks.benchmark import Benchmark, Case, Measure, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Value
+from eval.benchmarks.case import Case
 from eval.benchmarks.view import View
 from eval.metrics import clip_score
 from eval.metrics.clip_score import Floats

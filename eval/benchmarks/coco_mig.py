@@ -9,18 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 from eval.benchmarks import benchmark_files
-from eval.benchmarks.benchmark import (
-    SIDE,
-    Benchmark,
-    Case,
-    ExpectedInstance,
-    Measure,
-    PictureName,
-    Published,
-    Reading,
-    Value,
-)
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance, PictureName
 from eval.benchmarks.view import View
 from eval.metrics import hsv, mig
 from instdiff.files.texts import read_json, read_yaml

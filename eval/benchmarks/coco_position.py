@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.benchmarks import benchmark_files, coco_mig, precision
-from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance
 from eval.benchmarks.coco_mig import MIN_SCORE, MOST_OVERLAP, MigLayout
 from eval.benchmarks.view import View
 from eval.metrics import average_precision, mig

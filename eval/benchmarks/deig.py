@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files, coco_mig, replies
-from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance
 from eval.benchmarks.view import View
 from eval.metrics import mig
 from instdiff.files.texts import read_json

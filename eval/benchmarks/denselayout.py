@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import AliasChoices, Field
 
 from eval.benchmarks import benchmark_files, layoutsam, replies
-from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.view import View
 from eval.metrics import mig
 from instdiff.files.texts import read_json

@@ -11,18 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files
-from eval.benchmarks.benchmark import (
-    SIDE,
-    Benchmark,
-    Case,
-    ExpectedInstance,
-    Measure,
-    PictureName,
-    Published,
-    Reading,
-    Value,
-)
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import FileRecord, Phrase
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance, PictureName
 from eval.benchmarks.judge_outputs import TextDetections
 from eval.benchmarks.view import View
 from eval.inputs.pictures import Pixels

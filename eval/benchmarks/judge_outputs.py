@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from eval.answerers.store import ANSWERS
-from eval.benchmarks.benchmark import JudgeKind
+from eval.benchmarks.case import JudgeKind
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.detections import Detections
 from eval.metrics import matching

@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files, precision
-from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance
 from eval.benchmarks.view import View
 from eval.metrics import average_precision
 from eval.metrics.average_precision import CategoryMatches

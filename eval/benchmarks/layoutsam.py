@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files, replies
-from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Published, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Side, Text
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.view import View
 
 LITERALS = ("region_captions", "detail_region_captions", "bbox_list")

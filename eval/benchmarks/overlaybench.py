@@ -12,18 +12,9 @@ from typing import Any
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files, replies
-from eval.benchmarks.benchmark import (
-    Benchmark,
-    Case,
-    ExpectedInstance,
-    Measure,
-    PictureName,
-    Published,
-    Reading,
-    Relation,
-    Value,
-)
+from eval.benchmarks.benchmark import Benchmark, Measure, Published, Reading, Value
 from eval.benchmarks.benchmark_files import Edges, FileRecord, Phrase, Text
+from eval.benchmarks.case import Case, ExpectedInstance, PictureName, Relation
 from eval.benchmarks.view import View
 from eval.metrics import matching, overlap
 from instdiff.files.texts import read_json

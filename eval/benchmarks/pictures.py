@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from eval.benchmarks.benchmark import Benchmark, Case
+from eval.benchmarks.case import Case, PictureFiles
 from eval.inputs.pictures import MAX_NAMES, Pictures, digest_of, of_files, read
 from instdiff.files import provenance
 from instdiff.files.picture_files import ERRORS, FORMATS, ORIENTATION, SUFFIXES
@@ -43,7 +43,7 @@ class ExpectedPicture(NamedTuple):
         return list(dict.fromkeys(instance.category for instance in instances if instance.category is not None))
 
 
-def find(folder: Path, cases: Sequence[Case], benchmark: Benchmark) -> list[ExpectedPicture]:
+def find(folder: Path, cases: Sequence[Case], benchmark: PictureFiles) -> list[ExpectedPicture]:
     """Every picture expected, case by case; ValueError names the files that are of no case or of the same one."""
     if not folder.is_dir():
         what = "is a file, where a folder of pictures is expected" if folder.exists() else "no such folder of pictures"

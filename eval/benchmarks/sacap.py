@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import Field
 
 from eval.benchmarks import benchmark_files, layoutsam, replies
-from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Reading, Value
 from eval.benchmarks.benchmark_files import FileRecord, Phrase, Side, Text
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.view import View
 from instdiff.files.texts import read_json
 from instdiff.layouts import masks

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks import benchmark_files, coco_mig, replies
-from eval.benchmarks.benchmark import Benchmark, Case, ExpectedInstance, Measure, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Reading, Value
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.view import View
 from eval.metrics import mig, overlap
 from instdiff.files import tables

@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from eval.benchmarks.benchmark import Benchmark, Case, Measure, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Value
+from eval.benchmarks.case import Case
 from eval.benchmarks.judge_outputs import JudgeOutputs, PendingQuestion
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.view import View

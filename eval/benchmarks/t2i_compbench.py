@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from eval.benchmarks import benchmark_files, replies
-from eval.benchmarks.benchmark import SIDE, Benchmark, Case, ExpectedInstance, Measure, PictureName, Reading, Value
+from eval.benchmarks.benchmark import Benchmark, Measure, Reading, Value
+from eval.benchmarks.case import SIDE, Case, ExpectedInstance, PictureName
 from eval.benchmarks.view import View
 from instdiff.files.texts import is_text, read_json, read_text
 

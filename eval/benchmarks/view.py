@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from eval.benchmarks.benchmark import JudgeKind
+from eval.benchmarks.case import JudgeKind
 from eval.benchmarks.judge_outputs import NOTHING, JudgeOutputs, PendingQuestion, TextDetections, region_of
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.pictures import Pixels, read

@@ -15,7 +15,7 @@ from PIL import Image
 from eval import detect as eval_detect
 from eval.answerers.answerer import Question
 from eval.benchmarks import pictures
-from eval.benchmarks.benchmark import Case
+from eval.benchmarks.case import Case
 from eval.benchmarks.judge_outputs import TextDetections
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.inputs.pictures import digest_of

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from eval.benchmarks import registry
-from eval.benchmarks.benchmark import Case
+from eval.benchmarks.case import Case
 from eval.benchmarks.judge_outputs import JudgeOutputs, StoredAnswers, TextDetections
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.view import View
