@@ -8,6 +8,7 @@ first. Some processes on copies of the tree do this, each test file in a fork, s
 import argparse
 import ast
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -31,7 +32,7 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("instdiff", "data_prep", "eval", "flows")
 SCRATCH = ROOT / "runs" / "mutate"
-PATIENCE = 30  # times the seconds of the processor that a test file may take, on the clock: machines are busy
+PATIENCE = 4  # times the seconds of the processor that a test file may take, on the clock: machines are busy
 KINDS = (  # what a hurried hand would write; the others mostly end in a TypeError, which any call notices
     *("*Operator_Add_Sub", "*_Sub_Add", "*_Mul_Div", "*_Div_Mul", "*_FloorDiv_Mul", "*_Mod_FloorDiv", "*_Pow_Mul"),
     *("*_BitAnd_BitOr", "*_BitOr_BitAnd", "*_LShift_RShift", "*_RShift_LShift", "*_Delete_*", "*_Eq_NotEq"),
@@ -143,13 +144,18 @@ def copied(name: str) -> Path:
     return tree
 
 
-def load_libraries(modules: set[str], graph: grimp.ImportGraph) -> None:
-    """Import what the modules and those they import take from others: a fork then starts at once.
+def planned(modules: set[str]) -> tuple[dict[str, list[str]], set[str]]:
+    """The test files of every module, and the modules that these ones rest on, themselves among them."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    return concerned(graph), modules.union(*(graph.find_upstream_modules(module) for module in modules))
+
+
+def load_libraries(modules: set[str]) -> None:
+    """Import what the modules take from others: a fork then starts at once.
 
     Those of flows are left to the forks: Prefect and DVC start threads.
     """
-    reached = modules.union(*(graph.find_upstream_modules(module) for module in modules))
-    for path in sorted(path for path in map(source, reached) if path.parent != ROOT / "flows"):
+    for path in sorted(path for path in map(source, modules) if path.parent != ROOT / "flows"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -299,9 +305,9 @@ def main() -> None:
     for left in SCRATCH.glob("results-*.jsonl"):
         left.unlink()
     os.nice(10)
-    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
-    files_of = concerned(graph)
-    load_libraries({mutant.module for mutant in chosen}, graph)
+    with multiprocessing.get_context("fork").Pool(1) as apart:  # the graph's threads would be missing in the forks
+        files_of, needed = apart.apply(planned, [{mutant.module for mutant in chosen}])
+    load_libraries(needed)
     children = []
     for number in range(options.processes):
         children.append(os.fork())
