@@ -27,6 +27,7 @@ SECONDS = Path("runs/seconds.json")  # stage -> seconds it took the last time it
 OUTPUT = Path("runs/output")
 BETWEEN = 30.0  # seconds between two lines within a stage
 MAX_LINES = 30  # lines of a failed stage
+INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom of shells
 _BEGINS = re.compile(r"Running stage '([^']+)'")
 _CACHED = re.compile(r"Stage '([^']+)' is cached - skipping run")
 
@@ -189,7 +190,7 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
         print(*account.output[-MAX_LINES:], sep="\n")
     with atomic.file(seconds) as part:
         part.write_text(json.dumps(seconds_before | account.took), encoding="utf-8")
-    return process.returncode, account.took
+    return INTERRUPTED if interrupts else process.returncode, account.took
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ def test_a_run_that_is_interrupted_ends_in_one_sentence_and_the_next_goes_on_fro
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
     printed = run.communicate()[0]
-    assert run.returncode != 0
+    assert run.returncode == repro.INTERRUPTED
     assert printed.splitlines()[-1] == "stopped; the next run goes on from here"
     assert "Traceback" not in printed and "failed" not in printed
     (tree / "go").touch()

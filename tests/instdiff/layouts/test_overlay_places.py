@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from instdiff.layouts import masks, overlay
-from instdiff.schema import Box, Instance, Point
+from instdiff.schema import Box, Instance, Layout, Point
 
 
 def mask(rows: slice, columns: slice) -> Any:
@@ -45,3 +46,14 @@ def test_instances_near_each_other_have_colours_far_apart() -> None:
         if abs(number - other) <= 4:
             assert np.abs(colours[number] - colours[other]).max() > 60
     assert (colours.max(1) == 255).all()
+
+
+def test_a_point_is_a_dot_of_its_colour_with_a_black_rim_of_a_pixel() -> None:
+    layout = Layout(key="a", prompt="", instances=(Instance(phrase="", point=Point(0.5, 0.5)),))
+    canvas = np.asarray(overlay.overlay(Image.new("RGB", (512, 512), "white"), layout))
+    colours, counts = np.unique(canvas.reshape(-1, 3), axis=0, return_counts=True)
+    seen = dict(zip(map(tuple, colours.tolist()), counts.tolist(), strict=True))
+    assert seen.keys() == {(255, 255, 255), (0, 0, 0), overlay.colour(0)}
+    rows = np.flatnonzero((canvas != 255).any((1, 2)))
+    inner = np.flatnonzero((canvas == overlay.colour(0)).all(2).any(1))
+    assert (rows[0], rows[-1]) == (inner[0] - 1, inner[-1] + 1)
