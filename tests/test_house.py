@@ -70,6 +70,18 @@ def test_no_import_comes_back_to_where_it_began(package: str) -> None:
     graphlib.TopologicalSorter(imports).prepare()
 
 
+def test_no_network_is_looked_for_on_a_hub() -> None:
+    """A name that is no folder is a sentence, and nobody is told of it."""
+    for module in graph().modules:
+        for node in ast.walk(ast.parse(source(module).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in HUB:
+                values = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert None in values or values.get("local_files_only") == "True", f"{module}: line {node.lineno}"
+
+
+HUB = {"from_pretrained", "from_single_file", "from_config_name"}  # a `**options` is held by the test of its module
+
+
 def test_what_no_code_of_ours_calls_is_listed_with_the_reason() -> None:
     assert set(unused()) == set(KEPT)
 

@@ -215,5 +215,7 @@ def _digest(path: Path) -> str:
 def _refiner(options: argparse.Namespace) -> Any:
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
-    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(options.refiner, torch_dtype=dtype_of(options.dtype))
+    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
+        options.refiner, torch_dtype=dtype_of(options.dtype), local_files_only=True
+    )
     return refiner.to(options.device)

@@ -142,8 +142,8 @@ def train(params: Params, out: Path) -> dict[str, float]:
 @torch.no_grad()
 def accuracies(folder: Path, scenes: Sequence[Scene]) -> dict[str, float]:
     """Share of crops whose colour, texture, shape, and whose colour and shape the captioner of a folder names."""
-    model = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = BlipProcessor.from_pretrained(folder)
+    model = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
     pictures, captions = crops(scenes)
     pixels = seen(processor, pictures).float()
     ids = torch.cat([model.generate(pixel_values=part, max_new_tokens=6) for part in pixels.split(256)])
