@@ -283,7 +283,7 @@ def test_the_refiner_is_that_of_the_folder_in_the_precision_and_on_the_device_as
     (tmp_path / "refiner" / "model_index.json").write_text("{}")  # an empty folder has no digest
     run(tmp_path, OURS[0], "--refiner", str(tmp_path / "refiner"), "--dtype", "bfloat16", "--device", "cuda:1")
     assert recorder.given["refiner"] == "refiner on cuda:1"
-    assert arguments == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16}]
+    assert arguments == [tmp_path / "refiner", {"torch_dtype": torch.bfloat16, "local_files_only": True}]
 
 
 USUAL = {"instance": None, "tokenizer": None, "solver": "plms", "dtype": torch.float32}
