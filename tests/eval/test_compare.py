@@ -320,6 +320,18 @@ def test_each_option_reaches_what_it_is_for(
     assert reached == expected
 
 
+def test_two_rows_of_other_names_are_compared_where_each_side_is_one(
+    sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(sides / "b" / "box", tmp_path / "b" / "other")
+    command.main(["compare", str(sides / "a"), str(tmp_path / "b")])
+    assert "row box" in capsys.readouterr().out
+    shutil.copytree(sides / "b" / "box", tmp_path / "b" / "second")
+    with pytest.raises(SystemExit):
+        command.main(["compare", str(sides / "a"), str(tmp_path / "b")])
+    assert "no row stands on both sides: box and other, second" in capsys.readouterr().err
+
+
 def test_a_row_that_stands_on_one_side_alone_is_refused(
     sides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -378,6 +378,12 @@ def test_fractions_are_of_the_upright_picture(tmp_path: Path) -> None:
     assert not isinstance(annotation, Failure) and annotation.bbox == [20.0, 0.0, 20.0, 20.0]
 
 
+def test_names_of_other_alphabets_stand_in_yolos_file_as_they_are_written(tmp_path: Path) -> None:
+    cafe = Instance(phrase="a café", category="café 咖啡", box=Box(0.25, 0.5, 0.75, 1.0))
+    assert written(FORMATS["yolo"], tmp_path / "yolo", sample(cafe)).rows == []
+    assert "0: café 咖啡\n" in (tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8")
+
+
 def test_a_polygon_of_yolo_is_a_mask_and_a_mask_of_another_size_is_resized(tmp_path: Path) -> None:
     yolo("1 0.25 0.5 0.75 0.5 0.75 1 0.25 1")(tmp_path / "yolo")
     (record,) = FORMATS["yolo"].read(str(tmp_path / "yolo"))
