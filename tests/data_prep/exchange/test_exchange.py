@@ -311,6 +311,10 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("yolo", yolo("0 0.5 0.5 1 1 0.9"), r"a\.txt: line 1: 5 numbers after the class"),
     ("yolo", yolo("0 0.5 0.5 1 x"), r"a\.txt: line 1: box: .* are no numbers"),
     ("eligen", eligen(eligen_entity_masks=[]), r"metadata\.json: record 0: eligen_entity_masks: 0 masks for 1 prompts"),
+    *(
+        ("eligen", eligen(eligen_entity_prompts=prompts), r"record 0: eligen_entity_prompts: '.{1,60}' is no list$")
+        for prompts in ("-" * 200_000 + "1", "[" * 1000, "1" + "+1" * 100_000, "dog")  # Python cannot read them
+    ),
     ("eligen", eligen(image=None), r"metadata\.json: record 0: image: text is expected"),
     ("eligen", eligen(), r"record 0: entity 0: .*m\.png: no such mask picture"),
     ("layoutsam", layoutsam(width=0), r"some\.parquet: row 0: width: pixels are expected, not 0"),

@@ -294,6 +294,23 @@ def test_a_key_is_unique_belongs_to_its_record_and_fits_into_a_shard(names: list
     assert sorted(job.key for job in ingest.keyed(listed[::-1])) == sorted(keys)
 
 
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("a.png", "a"),
+        ("pictures/of dogs/a b.c.png", "a-b-c"),
+        ("pictures/a", "a"),
+        ("pictures/.png", "png"),
+        ("pictures/-.png", ""),
+    ],
+)
+def test_a_key_begins_with_the_file_s_own_name_as_far_as_it_can_be_read(name: str, readable: str) -> None:
+    (job,) = ingest.keyed([records.File(name, "", "")])
+    *words, digest = job.key.split("-")
+    assert "-".join(words) == readable
+    assert len(digest) == 16
+
+
 def test_the_longest_name_of_a_record_makes_a_key_that_fits_into_a_shard() -> None:
     (job,) = ingest.keyed([records.File(f"{'long-name' * 20}.png", "", "")])
     assert shard._named(job.key) == job.key
