@@ -43,6 +43,18 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, w
     return tmp_path / "out"
 
 
+@pytest.mark.parametrize(("status", "says"), [(0, True), (1, False), (-1, False)])
+def test_where_the_table_lies_is_said_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int, says: bool
+) -> None:
+    monkeypatch.setattr(paper, "prepare", lambda *_: None)
+    monkeypatch.setattr(paper, "make", lambda _: status)
+    with pytest.raises(SystemExit) as end:
+        paper.main(["--coco", "c", "--weights", "w", "--out", str(tmp_path)])
+    assert end.value.code == status
+    assert (f"the paper's table: {tmp_path / 'paper.html'}" in capsys.readouterr().out) == says
+
+
 def entry(name: str) -> dict[str, Any]:
     stage: dict[str, Any] = PAGE["stages"][name]
     return stage.get("do", stage)

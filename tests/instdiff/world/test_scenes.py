@@ -1,9 +1,14 @@
 """A scene belongs to its seed, its group and its number, and what is said of it is what was painted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from instdiff.world import scenes
+from instdiff.world.appearance import COLOURS, SHAPES, TEXTURES
 from instdiff.world.arrangements import ARRANGEMENTS, GROUPS, SIZE, Placed
 from instdiff.world.scenes import MIN_PIXELS, scene
 
@@ -58,3 +63,31 @@ def test_a_scene_of_which_too_little_of_an_instance_is_seen_is_not_painted(monke
     for least, seen in ((share * whole - 1, True), (share * whole, True), (share * whole + 1, False)):
         monkeypatch.setattr(scenes, "MIN_PIXELS", round(least))
         assert (scenes.paint([back, front], "plain", rng) is not None) is seen
+
+
+SHOWN = Path(__file__).with_name("scenes.png")  # how the scenes looked when the shipped networks were trained on them
+
+
+def test_scenes_look_as_when_the_shipped_networks_were_trained_on_them() -> None:
+    """A change that is meant wants new networks; `python tests/instdiff/world/test_scenes.py` then writes it anew."""
+    painted = drawn_by_every_group()
+    instances = [instance for row in painted for each in row for instance in each.instances]
+    assert {instance.category for instance in instances} == set(SHAPES)
+    assert {instance.texture for instance in instances} == set(TEXTURES)
+    assert {instance.colour for instance in instances} == set(COLOURS)
+    assert {each.background for row in painted for each in row} == set(scenes.BACKGROUNDS)
+    with Image.open(SHOWN) as picture:
+        before = np.asarray(picture).astype(int)
+    assert np.abs(montage(painted).astype(int) - before).max() <= 1  # of 255
+
+
+def drawn_by_every_group() -> list[list[scenes.Scene]]:
+    return [[scene(11, index, group) for index in range(8)] for group in GROUPS]
+
+
+def montage(painted: list[list[scenes.Scene]]) -> NDArray[np.uint8]:
+    return np.concatenate([np.concatenate([each.picture for each in row], axis=1) for row in painted])
+
+
+if __name__ == "__main__":
+    Image.fromarray(montage(drawn_by_every_group())).save(SHOWN, optimize=True)
