@@ -1,0 +1,77 @@
+"""The first steps of each recipe of the foundation, as they were: whatever changes the weights changes these losses.
+
+`python tests/instdiff/foundation/test_first_steps.py` prints them anew, after a change that is meant.
+"""
+
+import csv
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import yaml
+
+from instdiff.config import compose, values
+from instdiff.foundation import clip, unet, vae
+
+ROOT = Path(__file__).parents[3]
+WEIGHTS = ROOT / "weights" / "miniature"
+FEW = "num_scenes=28", "workers=1", "optimisation.steps=4", "optimisation.warmup=1", "optimisation.log_every=1"
+LOSSES = {
+    "clip@judge": [3.69097, 4.68372, 4.11248],
+    "vae": [0.423103, 0.300470, 0.343906, 0.292049],
+    "unet": [0.903744, 0.657258, 0.625840, 0.471001],
+}
+RESULTS = {
+    "clip@judge": {"colour_accuracy": 0.1473, "texture_accuracy": 0.1270, "shape_accuracy": 0.1358},
+    "vae": {"psnr": 14.0838, "latent_std": 1.2842, "latent_mean": -0.1912},
+    "unet": {"samples": 24},
+}
+
+
+@cache
+def sections() -> dict[str, Any]:
+    few = [f"{stage}.{value}" for stage in ("clip", "vae", "unet") for value in FEW]
+    few += ["clip.crops=8", "clip.pictures=4", "clip.steps={text:3,judge:3}", "vae.batch_size=4", "unet.batch_size=6"]
+    return dict(yaml.safe_load(compose.composed(["clip=train", "vae=train", "unet=train", *few], ROOT / "configs")))
+
+
+def run(recipe: str, folder: Path) -> dict[str, float]:
+    """A few steps; what the stage says of the result."""
+    name, _, role = recipe.partition("@")
+    own = values.section(sections(), name)
+    if name == "clip":
+        return clip.run(shipped=WEIGHTS, clip=folder / recipe, role=role, params=clip.Params.model_validate(own))
+    if name == "vae":
+        return vae.run(shipped=WEIGHTS, vae=folder / recipe, params=vae.Params.model_validate(own))
+    assert name == "unet"
+    params = unet.Params.model_validate(own)
+    return unet.run(
+        shipped=WEIGHTS, text=WEIGHTS / "clip" / "text", vae=WEIGHTS / "vae", unet=folder / recipe, params=params
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "log.csv").open(encoding="utf-8") as log:
+        return [float(row["loss"]) for row in csv.DictReader(log)]
+
+
+@pytest.mark.parametrize("recipe", LOSSES)
+def test_the_first_losses_of_a_recipe_are_those_that_they_were(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(recipe, tmp_path)
+    assert losses(tmp_path / recipe) == pytest.approx(LOSSES[recipe], rel=1e-3)
+    assert result == pytest.approx(RESULTS[recipe], rel=1e-2)  # of a picture in a hundred at most
+
+
+if __name__ == "__main__":
+    for recipe in LOSSES:
+        with TemporaryDirectory() as scratch:
+            os.chdir(scratch)
+            counts = run(recipe, Path(scratch))
+            sys.stdout.write(f'    "{recipe}": {losses(Path(scratch) / recipe)},  # {counts}\n')
