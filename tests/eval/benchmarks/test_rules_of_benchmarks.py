@@ -71,6 +71,15 @@ def test_hsv_is_opencvs_to_the_digit() -> None:
         ((20, 43, 221), {"white", "brown"}),
         ((100, 44, 221), set()),
         ((100, 43, 220), set()),
+        ((0, 0, 255), {"white"}),
+        ((180, 43, 255), {"white"}),
+        ((180, 0, 0), {"black"}),
+        ((180, 255, 255), {"red"}),
+        ((0, 255, 255), {"red"}),
+        ((25, 255, 255), {"yellow", "brown"}),
+        ((35, 255, 255), {"yellow"}),
+        ((89, 255, 255), {"green"}),
+        ((128, 255, 255), {"blue"}),
     ],
 )
 def test_the_ranges_of_colours_hold_both_their_ends(
