@@ -86,6 +86,7 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
     imported = {path: _imports(path, graph.modules) for path in sorted((ROOT / "tests").rglob("*.py"))}
     while (grown := {path: names | _through_helpers(names, imported) for path, names in imported.items()}) != imported:
         imported = grown
+    by_name = _loaded_by_name(graph.modules)
     tests = {path.relative_to(ROOT).as_posix(): names for path, names in imported.items() if _is_test(path)}
     files_of = {}
     for module in graph.modules:
@@ -95,10 +96,24 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
                 break
             near = [path for path, names in tests.items() if names & ring and path not in files]
             files += sorted(near, key=lambda path: len(tests[path]))
-            ring = {name for each in ring for name in graph.find_modules_that_directly_import(each)} - seen
+            near_by = (graph.find_modules_that_directly_import(each) | by_name.get(each, set()) for each in ring)
+            ring = set().union(*near_by) - seen
             seen |= ring
         files_of[module] = files
     return files_of
+
+
+def _loaded_by_name(modules: set[str]) -> dict[str, set[str]]:
+    """Module -> those that load it by its name, whole or made of its package's and a table's."""
+    loads = dict[str, set[str]]()
+    for module in modules:
+        for node in ast.walk(ast.parse(source(module).read_text(encoding="utf-8"))):
+            text = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
+            if isinstance(text, ast.Constant) and isinstance(name := text.value, str):
+                prefix = name if text is not node and name.endswith(".") else None
+                for other in (each for each in modules if each == name or (prefix and each.startswith(prefix))):
+                    loads.setdefault(other, set()).add(module)
+    return loads
 
 
 def _is_test(path: Path) -> bool:
