@@ -15,11 +15,13 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import NamedTuple
 
 from flows.serving.entrance import ENTRANCE, Entrance
 
 HOST = "127.0.0.1"
+LOG = "server.log"  # where two writes meet, Prefect says so with a page of traceback, and tries again
 USER = "instdiff"
 
 
@@ -78,22 +80,27 @@ def answers(access: Access, path: str = "/api/health") -> bool:
 
 @contextmanager
 def running(access: Access, patience: float = 240) -> Iterator[None]:
-    """A server that answers, ended with the context.
+    """A server that answers, ended with the context; what it says goes to LOG in Prefect's folder.
 
     Raises:
         RuntimeError: the port is taken, it ended, or it did not answer within `patience` seconds.
     """
-    absent = RuntimeError(f"no Prefect server at {access.address}; is the port taken? (--port chooses another)")
+    log = Path(os.environ.get("PREFECT_HOME", ".prefect")) / LOG
+    absent = f"no Prefect server at {access.address}; is the port taken? (--port chooses another)"
     if _listens(access.port):
-        raise absent
+        raise RuntimeError(absent)
     command = [sys.executable, "-m", "flows.serving.server"]
     # In a session of its own: what interrupts this process leaves the server up, to be told what stops, and then ended.
-    process = subprocess.Popen(command, start_new_session=True, env=os.environ | access.environment)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as to:
+        process = subprocess.Popen(
+            command, start_new_session=True, env=os.environ | access.environment, stdout=to, stderr=to
+        )
     try:
         deadline = time.monotonic() + patience
         while not answers(access):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise absent
+                raise RuntimeError(f"{absent} What it said itself is in {log}")
             time.sleep(1)
         yield
     finally:
