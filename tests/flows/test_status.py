@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import repro, status
+from flows.graph import dag
 
 NOTHING: dict[str, object] = {"push": None, "message": None, "deployments": {}}
 
@@ -270,3 +273,13 @@ def test_back_deletes_nothing_where_the_last_commits_outputs_are_not_here(tree: 
     assert "not in DVC's cache here" in done.stderr
     assert here == {name: (tree / name).read_bytes() for name in here}
     assert "value: 1" in (tree / "params.yaml").read_text()
+
+
+def test_a_commit_that_dvc_refuses_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = {"a": [{"changed deps": {"a.py": "modified"}}]}
+    monkeypatch.setattr(dag, "repository", lambda: nullcontext(SimpleNamespace(status=lambda: changed)))
+    monkeypatch.setattr(status, "in_words_alone", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["status", "--commit"])
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(subprocess.CalledProcessError):
+        status.main()
