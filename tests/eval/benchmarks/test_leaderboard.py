@@ -1,15 +1,12 @@
 """The leaderboard shows what was measured and, in grey and with its source, what was published; it needs no network."""
 
 import json
-import shutil
 from pathlib import Path
 
+import browser
 import pytest
-from playwright.sync_api import sync_playwright
 
 from eval.benchmarks import leaderboard, registry
-
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
 def _result(folder: Path, success: float, **source: object) -> None:
@@ -33,10 +30,7 @@ def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None
     page = leaderboard.render(registry.every(), leaderboard.results(tmp_path))
     assert "http" not in page
     (tmp_path / "page.html").write_text(page)
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 390, "height": 800})
-        tab.set_default_timeout(180_000)
+    with browser.opened(390, 800) as tab:
         tab.goto((tmp_path / "page.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
         table = tab.locator("table").first
@@ -56,7 +50,6 @@ def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None
         assert grey != dark
         table.locator("thead button").nth(1).click()
         assert "GLIGEN" in first.inner_text()
-        browser.close()
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
