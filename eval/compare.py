@@ -8,6 +8,7 @@ with pictures side by side; and as files that `dvc plots show` draws.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -289,15 +290,20 @@ def _joined(sides: Sequence[Image.Image]) -> Image.Image:
 def _cells(metric: Difference) -> list[str]:
     kind = "" if metric.paired else "bounds"
     verdict = "differs" if metric.certain else ""
-    interval = f"{metric.low:+.3f} to {metric.high:+.3f}"
+    digits = _digits(max(abs(metric.a), abs(metric.b)))
     return [
         metric.name,
-        f"{metric.a:.3f}",
-        f"{metric.b:.3f}",
-        f"{metric.value:+.3f}",
-        interval,
+        f"{metric.a:.{digits}f}",
+        f"{metric.b:.{digits}f}",
+        f"{metric.value:+.{digits}f}",
+        f"{metric.low:+.{digits}f} to {metric.high:+.{digits}f}",
         f"{kind} {verdict}".strip(),
     ]
+
+
+def _digits(size: float) -> int:
+    """Decimals that show a number of this size: three, and of a small one its first three that are not 0."""
+    return 3 if size in (0, math.inf) or math.isnan(size) else min(9, max(3, 2 - math.floor(math.log10(size))))
 
 
 def parser() -> Parser:

@@ -1,6 +1,7 @@
 """`instdiff compare`: paired differences by hand, what changed most, and what cannot be compared."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -369,6 +370,22 @@ def test_a_revision_is_asked_for_the_folders_that_are_named(
         "then": expected,
         "now": expected,
     }
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "cells"),
+    [
+        (0.657, 0.043, ["0.657", "0.043", "-0.614", "-0.659 to -0.567"]),
+        (0.0001234, 0.0, ["0.000123", "0.000000", "-0.000123", "-0.659000 to -0.567000"]),
+        (0.0099, 0.01, ["0.0099", "0.0100", "+0.0001", "-0.6590 to -0.5670"]),
+        (12.5, 0.0, ["12.500", "0.000", "-12.500", "-0.659 to -0.567"]),
+        (0.0, 0.0, ["0.000", "0.000", "+0.000", "-0.659 to -0.567"]),
+        (math.nan, 1.0, ["nan", "1.000", "+nan", "-0.659 to -0.567"]),
+    ],
+)
+def test_a_small_number_is_shown_by_its_own_digits(a: float, b: float, cells: list[str]) -> None:
+    shown = difference.Difference("kid", a, b, -0.659, -0.567, paired=True)
+    assert compare._cells(shown)[1:5] == cells
 
 
 def test_no_number_is_cut_in_a_terminal_of_80_columns(
