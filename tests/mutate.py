@@ -74,6 +74,15 @@ def mutants(file: str, draw: random.Random) -> list[Mutant]:
     return [draw.choice(places[place]) for place in sorted(places)]
 
 
+def compiles(mutant: Mutant) -> bool:
+    """Whether it is a fault at all: a star of a signature is no product."""
+    try:
+        compile(mutated((ROOT / mutant.file).read_text(encoding="utf-8"), mutant), mutant.file, "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
 def _annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
@@ -315,6 +324,7 @@ def main() -> None:
     for package in PACKAGES:
         own = [mutant for mutant in every if mutant.package == package]
         chosen += own if options.sample is None else draw.sample(own, min(options.sample, len(own)))
+    chosen = [mutant for mutant in chosen if compiles(mutant)]
     draw.shuffle(chosen)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     for left in SCRATCH.glob("results-*.jsonl"):

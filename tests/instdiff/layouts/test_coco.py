@@ -29,3 +29,14 @@ def test_a_picture_has_no_side_that_is_true(name: str) -> None:
 def test_a_mask_has_no_run_and_no_place_that_is_true(segmentation: object) -> None:
     with pytest.raises(ValueError, match="no number|valid number"):
         coco.Region(bbox=[0, 0, 2, 2], segmentation=segmentation)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_read"), [(2**63 - 1, True), (-(2**63), True), (2**63, False), (-(2**63) - 1, False)]
+)
+def test_an_id_is_a_number_of_64_bits(number: int, is_read: bool) -> None:
+    page = coco.read(
+        {**PAGE, "images": [{**PAGE["images"][0], "id": number}], "annotations": []}, "a.json", coco.Annotation
+    )
+    assert [image.id for image in page.images] == [number] * is_read
+    assert bool(page.faults) != is_read
