@@ -90,12 +90,13 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _fault(word: str, configs: Path) -> str | None:
     """What is wrong with one override, if it is wrong by itself."""
+    shown = " ".join(word.split())
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
     except HydraException:
-        return f"{word}: not understood; values are given as name=value, and {QUOTE}"
+        return f"{shown}: not understood; values are given as name=value, and {QUOTE}"
     if override.is_sweep_override():
-        return f"{word}: a run has one value of each name, not several; a list is [a,b], and {QUOTE}"
+        return f"{shown}: a run has one value of each name, not several; a list is [a,b], and {QUOTE}"
     name, value = override.key_or_group, override.value()
     if (configs / name).is_dir():
         fault = _no_file(configs / name, value)
@@ -103,7 +104,7 @@ def _fault(word: str, configs: Path) -> str | None:
         fault = _borrowed(name, configs) or (None if override.is_add() else _no_value(name, configs))
     if fault is None and isinstance(value, str) and "${" in value:
         fault = "${...} names a value that is not there; a dollar sign itself is written \\$"
-    return fault and f"{word}: {fault}"
+    return fault and f"{shown}: {fault}"
 
 
 def _no_file(folder: Path, name: object) -> str | None:

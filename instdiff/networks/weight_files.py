@@ -139,13 +139,15 @@ def _check_length(path: Path) -> None:
 
 def _check_archive(path: Path) -> None:
     """What torch writes is a zip archive with one pickle; programs of TorchScript hold code, too."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: is a torch file or zip archive that ends early: copy it anew")
+    members = None
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [Path(name).name for name in archive.namelist()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [Path(name).name for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path}: is a damaged zip archive") from error
+    if members is None:
+        raise ValueError(f"{path}: is a torch file or zip archive that ends early: copy it anew")
     if "constants.pkl" in members:
         raise ValueError(f"{path}: is a TorchScript program, expected weights alone (a state dictionary)")
     if "data.pkl" not in members:

@@ -11,14 +11,19 @@ from typing import Any
 
 import mutations
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from data_prep import ingest
 from data_prep.sources import lists
 from data_prep.sources.admission import Limits
 from eval.inputs import coco, coco_results, detections, ground_truth_files
+from flows.serving import settings
+from instdiff.config import compose
 from instdiff.files.texts import read_json
 from instdiff.layouts import files, masks
+from instdiff.networks import weight_files
 from instdiff.work.outcomes import Failure
 
 LIMITS = Limits(**mutations.LIMITS)
@@ -136,6 +141,57 @@ def judged(folder: Path, draw: random.Random) -> str:
     return "read"
 
 
+def weights(folder: Path, draw: random.Random) -> str:
+    """A file of weights in each form, most of them with other bytes: tensors, or what the file is instead."""
+    tensors = {"a.weight": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.float16)}
+    path = folder / f"some.{draw.choice(['safetensors', 'pth', 'ckpt', 'bin'])}"
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(draw.choice([tensors, {"state_dict": tensors}, {"model": tensors, "step": 3}]), path)
+    if draw.random() < 0.8:
+        path.write_bytes(draw.choice(mutations.BYTES)(path.read_bytes(), draw))
+    try:
+        weight_files.read(path)
+    except ValueError as error:
+        return _sentence(error, str(path))
+    return "read"
+
+
+WORDS = ("train.batch_size=4", "experiment=smoke", "~rows.mask", "+generate.x=1", "score.words={a: [b]}", "clip=train")
+CHARACTERS = ("", "=", "{", "]", "'", '"', "\\", "$", "${", "\n", "\ud800", " ", "é", ",")
+
+
+def overrides(_: Path, draw: random.Random) -> str:
+    """Hydra's words, some with other characters: values, or one sentence about the word."""
+    word = draw.choice(WORDS)
+    if draw.random() < 0.8:
+        place = draw.randrange(len(word))
+        word = word[:place] + draw.choice(CHARACTERS) + word[place + 1 :]
+    try:
+        compose.composed([word])
+    except ValueError as error:
+        return _sentence(error, "")
+    return "read"
+
+
+def deployments(folder: Path, draw: random.Random) -> str:
+    """The settings of what is served: read, or a sentence that names the file."""
+    entry = {
+        "targets": ["report"],
+        "experiment": "default",
+        "overrides": [],
+        "schedule": "0 3 * * *",
+        "timezone": "UTC",
+    }
+    page = {"push": None, "message": "slack-webhook/team", "deployments": {"rebuild": entry, "nightly": dict(entry)}}
+    try:
+        settings.read(_written(folder / "deployments.yaml", page, draw))
+    except ValueError as error:
+        return _sentence(error, str(folder))
+    return "read"
+
+
 class _Pictures:
     def __init__(self, keys: tuple[str, ...], sizes: Any) -> None:
         self.keys, self.sizes = keys, sizes
@@ -161,6 +217,9 @@ READERS: dict[str, Callable[[Path, random.Random], str]] = {
     "archives": archives,
     "layouts": layouts,
     "judged": judged,
+    "weights": weights,
+    "overrides": overrides,
+    "deployments": deployments,
 }
 
 
