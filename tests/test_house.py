@@ -70,6 +70,14 @@ def test_no_import_comes_back_to_where_it_began(package: str) -> None:
     graphlib.TopologicalSorter(imports).prepare()
 
 
+def test_no_command_fails_unseen() -> None:
+    """Whose result nobody takes has to succeed."""
+    for module in graph().modules:
+        for node in ast.walk(ast.parse(source(module).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Expr) and ast.unparse(node).startswith(("subprocess.run(", "subprocess.call(")):
+                assert "check=True" in ast.unparse(node), f"{module}: line {node.lineno}"
+
+
 def test_no_network_is_looked_for_on_a_hub() -> None:
     """A name that is no folder is a sentence, and nobody is told of it."""
     for module in graph().modules:

@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -437,3 +438,15 @@ def test_the_top_says_when_at_which_commit_and_with_which_values(
     assert f"Written on {dt.datetime.now(dt.UTC):%d %B %Y}" in top
     assert re.search(r"[0-9a-f]{40} with uncommitted changes", top)
     assert "<code>train.steps</code> 5 instead of 100" in top
+
+
+def test_without_git_the_commit_is_unknown_and_no_value_is_said_to_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual = os.environ["PATH"]
+    for path in (str(tmp_path), usual):  # no Git at all; a folder that is in no repository
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+        assert report_page.commit() == "unknown"
+        assert report_page.changed_values("a: 1") == []
