@@ -66,7 +66,7 @@ hour: $(if $(SMALL),setup) ## a stranger's first hour in a fresh clone, step by 
 	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small)
 
 test: setup lint ## the contracts, then every test
-	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bare: setup ## test files in a root with Python, Git, make and nothing else, for who may mount: TESTS="tests/test_browser.py"
 	bash tests/bare_root.sh $(or $(TESTS),tests)

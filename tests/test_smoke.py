@@ -162,7 +162,6 @@ def test_a_changed_value_runs_its_stage_and_unchanged_outputs_stop_there(copy: C
     finally:
         copy.compose()
     assert copy.repro() - {"look"} == {*own, "report"}  # DVC's cache of runs leaves out outputs that persist
-    assert copy.repro() == set()
 
 
 # Every stage that a person waits for.
