@@ -55,6 +55,14 @@ def test_where_the_table_lies_is_said_where_there_is_one(
     assert (f"the paper's table: {tmp_path / 'paper.html'}" in capsys.readouterr().out) == says
 
 
+@pytest.mark.parametrize("lacking", ["--coco", "--weights"])
+def test_a_folder_that_is_not_named_is_asked_for(lacking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    named = {"--coco": "c", "--weights": "w"}
+    with pytest.raises(SystemExit):
+        paper.parser().parse_args([word for name in named if name != lacking for word in (name, named[name])])
+    assert f"required: {lacking}" in capsys.readouterr().err
+
+
 def entry(name: str) -> dict[str, Any]:
     stage: dict[str, Any] = PAGE["stages"][name]
     return stage.get("do", stage)
