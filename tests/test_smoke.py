@@ -175,7 +175,8 @@ def test_a_kill_at_any_moment_costs_time_and_changes_nothing(copy: Copy, stage: 
         path = copy.folder / left
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     kill_in_the_middle(copy, stage)
-    process, _ = begin(copy, stage)
+    process, output = begin(copy, stage)
+    output.read()  # to its end, or a stage that says much would wait for a reader
     process.join()
     assert process.exitcode == 0
     assert copy.outputs(stage) == finished

@@ -9,7 +9,6 @@ from instdiff.schema import Box, Instance, Layout, Strict
 
 SIDE = 512  # pixels of the pictures that most benchmarks want
 
-
 JudgeKind = Literal["detections", "masks", "answers", "judge"]
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from instdiff.config import values
 from instdiff.files import atomic, value_faults
+from instdiff.files.texts import one_line
 
 CONFIGS = Path("configs")
 PARAMS = Path("params.yaml")
@@ -35,7 +36,7 @@ def composed(overrides: list[str], configs: Path = CONFIGS) -> str:
             config = compose("config", overrides)
         OmegaConf.resolve(config)
     except yaml.YAMLError as error:
-        raise ValueError(f"{configs}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{configs}: {one_line(error)}") from error
     except (HydraException, OmegaConfBaseException) as error:
         fault = next((why for word in overrides if (why := _fault(word, configs))), None)
         raise ValueError(fault or f"{configs}: {str(error).splitlines()[0]}") from error
