@@ -283,11 +283,9 @@ def main() -> None:
     clock = Clock(resolve(options.device), options.budget)
     halves = (torch.float32,) if options.small else (torch.float16, torch.bfloat16)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        f"sampling {half}": lambda half=half: sampling(clock, options.small, half) for half in halves
+        part.__name__: lambda part=part: part(clock, options.small) for part in (passes, training, judges, solvers)
     }  # type: ignore[misc]
-    parts |= {
-        part.__name__: lambda part=part: part(clock, options.small) for part in (passes, solvers, training, judges)
-    }  # type: ignore[misc]
+    parts |= {f"sampling {half}": lambda half=half: sampling(clock, options.small, half) for half in halves}  # type: ignore[misc]  # last, since plainly drawn pictures take most of the time
     if options.parts:
         parts = {name: part for name, part in parts.items() if name.split()[0] in options.parts}
     rows: list[Row] = []

@@ -70,10 +70,10 @@ def encoded(autoencoder: AutoencoderKL, pictures_NHWC: npt.NDArray[np.uint8]) ->
     """Scaled latent means of pictures and of their mirror images: (2, N, C, h, w)."""
     both, encode = [], autoencoder.encode
     for mirrored in (pictures_NHWC, pictures_NHWC[:, :, ::-1]):
-        starts = range(0, len(mirrored), 64)
+        starts = range(0, len(mirrored), 256)
         batches = track(starts, len(starts), "batches")
         parts = [
-            encode(vae.pixels(mirrored[i : i + 64].copy()).to(autoencoder.device)).latent_dist.mode() for i in batches
+            encode(vae.pixels(mirrored[i : i + 256].copy()).to(autoencoder.device)).latent_dist.mode() for i in batches
         ]
         both.append(torch.cat(parts) * autoencoder.config.scaling_factor)
     return torch.stack(both)
@@ -86,7 +86,8 @@ def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folde
     torch.manual_seed(params.seed)
     scenes = corpus.rendered(params.seed, params.num_scenes, params.groups, params.workers)
     latents_2NChw = encoded(vae.load(vae_folder, in_float32), scenes.pictures_NHWC)
-    text, captions = clip.load_text(text_folder, in_float32), scenes.captions
+    text = clip.load_text(text_folder, in_float32)
+    ids_NL = text.ids([*scenes.captions, ""])  # once, since words take a GPU's time; the last are no words
     if params.source == "continue":
         unet = load(shipped).requires_grad_(True).train()
     else:
@@ -95,9 +96,9 @@ def train(params: Params, out: Path, shipped: Path, text_folder: Path, vae_folde
 
     def loss(step: int) -> Tensor:
         draw, noise = generator(params.seed, "unet", step), torch_generator(params.seed, "unet", step)
-        chosen = draw.integers(len(captions), size=params.batch_size)
+        chosen = draw.integers(params.num_scenes, size=params.batch_size)
         silent = draw.random(params.batch_size) < params.drop_caption
-        tokens_BLD = text.tokens(["" if quiet else captions[i] for i, quiet in zip(chosen, silent, strict=True)])
+        tokens_BLD = text.states(ids_NL[np.where(silent, -1, chosen)])
         latents_BChw = latents_2NChw[draw.integers(2, size=params.batch_size), chosen]
         noise_BChw = torch.randn(latents_BChw.shape, generator=noise).to(where.device)
         timesteps_B = stratified_timesteps(params.batch_size, noise).to(where.device)

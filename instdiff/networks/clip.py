@@ -51,16 +51,22 @@ class TextEncoder:
     @torch.no_grad()
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """Hidden state of every token after the final norm, (N, L, D), padded to the model's length."""
-        states: Tensor = self.model(self._ids(prompts)).last_hidden_state
+        return self.states(self.ids(prompts))
+
+    @torch.no_grad()
+    def states(self, ids_NL: Tensor) -> Tensor:
+        """The same of token ids, for who asks for the same prompts again and again."""
+        states: Tensor = self.model(ids_NL).last_hidden_state
         return states
 
     @torch.no_grad()
     def pooled(self, phrases: Sequence[str]) -> Tensor:
         """Hidden state at the end-of-text token, before projection, (N, D) (spec of the reference: "before")."""
-        states: Tensor = self.model(self._ids(phrases)).pooler_output
+        states: Tensor = self.model(self.ids(phrases)).pooler_output
         return states
 
-    def _ids(self, texts: Sequence[str]) -> Tensor:
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, L), padded to the model's length."""
         return token_ids(self.tokenizer, texts, self.model.config.max_position_embeddings).to(self.model.device)
 
 
