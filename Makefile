@@ -63,13 +63,13 @@ smoke: setup ## every stage, small, in a copy of this repository under runs/smok
 	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py -k "not kill"
 
 hour: $(if $(SMALL),setup) ## a stranger's first hour in a fresh clone, step by step; SMALL=1 in minutes, with this tree's environment
-	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small)
+	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small) $(HOUR_ARGS)
 
 test: setup lint ## the contracts, then every test
 	OMP_NUM_THREADS=1 pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-bare: setup ## test files in a root with Python, Git, make and nothing else, for who may mount: TESTS="tests/test_browser.py"
-	bash tests/bare_root.sh $(or $(TESTS),tests)
+bare: setup ## tests in a root with Python, Git, make and nothing else, for who may mount: TESTS="tests/test_browser.py"; or HOUR=1
+	bash tests/bare_root.sh $(if $(HOUR),--hour,$(or $(TESTS),tests))
 
 mutate: setup ## which small faults the tests notice, in files changed against main; MUTATE="--whole --sample 40" chooses
 	OMP_NUM_THREADS=1 python tests/mutate.py $(MUTATE)

@@ -3,6 +3,7 @@
 # compiler, no ssh, no browser, no font, no time zone and no name server, and home cannot be written.
 #
 #   make bare TESTS="tests/test_browser.py tests/flows/test_remotes.py"
+#   make bare HOUR=1    # the stranger's first hour, which installs its own environment: with a network, and a home
 #
 # What a test needs beyond that it brings itself, or it is skipped in a visible line. Only root may do this: it mounts.
 set -euo pipefail
@@ -53,5 +54,14 @@ mount --bind "$prefix" "$root$prefix"
 mount --bind "$root/home" "$root/home"
 for folder in "$prefix" /home; do mount -o remount,ro,bind "$root$folder"; done
 
+if [ "$1" = --hour ]; then
+  hour=$tree/runs/hour
+  mkdir -p "$hour"/{home,tmp}
+  ln -s "$python" "$root/usr/bin/python3"
+  for file in /etc/resolv.conf /etc/pip.conf; do [ ! -e "$file" ] || bring "$file"; done
+  mapfile -t network < <(env | grep -E '^(PIP|UV|SSL)_|_(PROXY|proxy)=' || true)
+  exec chroot "$root" /usr/bin/env -i "${network[@]}" HOME="$hour/home" TMPDIR="$hour/tmp" PATH=/usr/bin:/bin \
+    LANG=C.UTF-8 make --directory "$tree" hour HOUR_ARGS="--folder $hour"
+fi
 exec chroot "$root" /usr/bin/env -i HOME=/home PATH="$tree/.venv/bin:/usr/bin:/bin" LANG=C.UTF-8 OMP_NUM_THREADS=1 \
   bash -c 'cd "$1" && shift && exec python -m pytest -rs -q -p no:cacheprovider "$@"' bare "$tree" "$@"
