@@ -63,7 +63,7 @@ smoke: setup ## every stage, small, in a copy of this repository under runs/smok
 	pytest --quiet -s --basetemp=runs/smoke tests/test_smoke.py -k "not kill"
 
 hour: $(if $(SMALL),setup) ## a stranger's first hour in a fresh clone, step by step; SMALL=1 in minutes, with this tree's environment
-	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small) $(HOUR_ARGS)
+	@$(PYTHON) tests/strangers_hour.py $(if $(SMALL),--small)
 
 test: setup lint ## the contracts, then every test
 	OMP_NUM_THREADS=1 pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -61,7 +61,7 @@ if [ "$1" = --hour ]; then
   for file in /etc/resolv.conf /etc/pip.conf; do [ ! -e "$file" ] || bring "$file"; done
   mapfile -t network < <(env | grep -E '^(PIP|UV|SSL)_|_(PROXY|proxy)=' || true)
   exec chroot "$root" /usr/bin/env -i "${network[@]}" HOME="$hour/home" TMPDIR="$hour/tmp" PATH=/usr/bin:/bin \
-    LANG=C.UTF-8 make --directory "$tree" hour HOUR_ARGS="--folder $hour"
+    LANG=C.UTF-8 python3 "$tree/tests/strangers_hour.py" --folder "$hour"
 fi
 exec chroot "$root" /usr/bin/env -i HOME=/home PATH="$tree/.venv/bin:/usr/bin:/bin" LANG=C.UTF-8 OMP_NUM_THREADS=1 \
   bash -c 'cd "$1" && shift && exec python -m pytest -rs -q -p no:cacheprovider "$@"' bare "$tree" "$@"
