@@ -22,9 +22,12 @@ def copy(shipped: Path, out: Path) -> dict[str, float]:
 
 
 def record(folder: Path, params: BaseModel, metrics: dict[str, float], before: Path | None = None) -> None:
-    """Write beside the weights how they were made and how good they are; `before`: the model they went on from."""
+    """Write beside the weights how they were made and how good they are; `before`: the model they went on from.
+
+    A model from elsewhere, which has no recipe, leaves none.
+    """
     recipe: dict[str, Any] = {"params": params.model_dump(mode="json"), "metrics": metrics}
-    if before is not None:
+    if before is not None and (before / RECIPE_FILE).is_file():
         recipe["before"] = read(before)
     (folder / RECIPE_FILE).write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
 

@@ -183,7 +183,8 @@ def write(model: InstanceUNet, instance: Path, scratch: Path, params: Params, me
         if (scratch / PICTURES).is_dir():
             shutil.copytree(scratch / PICTURES, part / PICTURES)
         model.save_instance_layers(part / "layers")
-        recipes.record(part, params, metrics)
+        began = params.start.weights
+        recipes.record(part, params, metrics, before=None if began is None else began.parent)
     resume.clear(scratch)
 
 

@@ -29,6 +29,7 @@ from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import FromShards, ShardIndex, ShardSet, Store
 from instdiff.data.index import INDEX_FILE
 from instdiff.data.samples import fitting, gathered
+from instdiff.files import recipes
 from instdiff.model.conditions import Conditions
 from instdiff.model.grounding import Grounding
 from instdiff.model.noise_schedule import eps_loss, uniform_timesteps
@@ -500,6 +501,15 @@ def test_low_rank_training_changes_only_what_it_names_and_leaves_ordinary_layers
     assert changed
     assert not any(name.startswith("unifusion.") or ".norm" in name or name.endswith(".bias") for name in changed)
     assert any("fuser.attn.to_q" in name for name in changed)
+
+
+def test_layers_that_went_on_from_others_carry_the_recipe_of_these(root: Path, tmp_path: Path) -> None:
+    world.trained(root, tmp_path / "first")
+    first = recipes.read(tmp_path / "first")
+    further = world.changed(start=Start(kind="layers", weights=tmp_path / "first" / "layers", lora=None))
+    world.trained(root, tmp_path / "second", further)
+    assert "before" not in first
+    assert recipes.read(tmp_path / "second")["before"] == first
 
 
 @torch.no_grad()
