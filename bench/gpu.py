@@ -285,7 +285,8 @@ def main() -> None:
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         part.__name__: lambda part=part: part(clock, options.small) for part in (passes, training, judges, solvers)
     }  # type: ignore[misc]
-    parts |= {f"sampling {half}": lambda half=half: sampling(clock, options.small, half) for half in halves}  # type: ignore[misc]  # last, since plainly drawn pictures take most of the time
+    # Last, since pictures that are drawn plainly take most of the time.
+    parts |= {f"sampling {half}": lambda half=half: sampling(clock, options.small, half) for half in halves}  # type: ignore[misc]
     if options.parts:
         parts = {name: part for name, part in parts.items() if name.split()[0] in options.parts}
     rows: list[Row] = []
