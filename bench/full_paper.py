@@ -1,8 +1,9 @@
-"""`make paper` at true size with random weights of the released forms: `python bench/full_paper.py FOLDER [STEPS]`.
+"""`make paper` at true size with random weights of the released forms: `python bench/full_paper.py FOLDER [STEPS [VALUES]]`.
 
 Writes into FOLDER a COCO sample of 20 pictures and Stable Diffusion 1.5's networks, the instance layers, CLIP ViT-L/14
-and YOLOv8m-seg, all random and in half precision; runs the command on two pictures with STEPS steps (2); prints the
-seconds of each stage and the greatest memory of any. Needs 20 GB of disk.
+and YOLOv8m-seg, all random and in half precision; runs the command on two pictures with STEPS steps (2) and other
+VALUES, such as `device.precision=bfloat16`; prints the seconds of each stage and the greatest memory of any. Needs 20 GB of
+disk.
 """
 
 import json
@@ -84,7 +85,7 @@ def weights(folder: Path) -> None:
     torch.save({"model": model.half(), "ema": None, "train_args": {"task": "segment"}}, folder / "yolov8m-seg.pt")
 
 
-def main(folder: Path, steps: str) -> None:
+def main(folder: Path, steps: str = "2", *values: str) -> None:
     """Make what is not there, run the command, and print what it took."""
     if not folder.is_dir():
         coco(folder / "coco")
@@ -103,7 +104,7 @@ def main(folder: Path, steps: str) -> None:
         "full-size",
     ]
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "flows.paper", *words, *few], check=True)
+    subprocess.run([sys.executable, "-m", "flows.paper", *words, *few, *values], check=True)
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     for stage, seconds in json.loads(Path("full-size/seconds.json").read_text()).items():
         print(f"{stage}: {seconds:.0f} s")
@@ -111,4 +112,4 @@ def main(folder: Path, steps: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "2")
+    main(Path(sys.argv[1]), *sys.argv[2:])
