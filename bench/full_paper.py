@@ -1,9 +1,9 @@
-"""`make paper` at true size with random weights of the released forms: `python bench/full_paper.py FOLDER [STEPS [VALUES]]`.
+"""`make paper` at true size with random weights: `python bench/full_paper.py FOLDER [STEPS [VALUES]]`.
 
-Writes into FOLDER a COCO sample of 20 pictures and Stable Diffusion 1.5's networks, the instance layers, CLIP ViT-L/14
-and YOLOv8m-seg, all random and in half precision; runs the command on two pictures with STEPS steps (2) and other
-VALUES, such as `device.precision=bfloat16`; prints the seconds of each stage and the greatest memory of any. Needs 20 GB of
-disk.
+Writes into FOLDER a COCO sample of 20 pictures and, in the released forms and in half precision, Stable Diffusion 1.5's
+networks, the instance layers, CLIP ViT-L/14 and YOLOv8m-seg; runs the command on two pictures with STEPS steps (2) and
+other VALUES, such as `device.precision=bfloat16`; prints the seconds of each stage and the greatest memory of any.
+Needs 20 GB of disk.
 """
 
 import json

@@ -7,18 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 TAG = "@@progress "
 Item = TypeVar("Item")
 
@@ -28,7 +16,9 @@ def track(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] 
     if os.environ.get("INSTDIFF_PROGRESS"):
         yield from _lines(items, total, unit, note)
     elif sys.stderr.isatty():
-        yield from _bar(items, total, unit, note)
+        from instdiff.progress_bar import bar  # rich takes a twentieth of a second, which most stages need not wait
+
+        yield from bar(items, total, unit, note)
     else:
         yield from items
 
@@ -56,21 +46,6 @@ class Watch:
         return self.text
 
 
-class Rate(ProgressColumn):
-    """Units done a second of late, or seconds a unit where one takes longer."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        """Nothing until two units are done."""
-        rate = task.finished_speed or task.speed
-        if not rate:
-            return Text("")
-        return Text(f"{rate:.3g} {self.unit}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
-
-
 def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
     every = max(1, total // 50)
     for done, item in enumerate(items, start=1):
@@ -78,19 +53,3 @@ def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str]
         if done % every == 0 or done == total:
             details = {"note": note()} if note is not None else {}
             print(TAG + json.dumps({"done": done, "total": total, "unit": unit, **details}), flush=True)
-
-
-def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
-    columns = (
-        TextColumn(unit),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(unit),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(unit, total=total, said="")
-        for item in items:
-            yield item
-            bar.update(task, advance=1, said=note() if note is not None else "")

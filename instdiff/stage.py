@@ -123,7 +123,7 @@ def load_params(run: Run) -> Strict:
     Raises:
         ValueError: a sentence for each value that is wrong, of whichever stage.
     """
-    name, sections = section(run), yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    name, sections = section(run), yaml.load(PARAMS_FILE.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     if name not in sections:
         raise ValueError(f"{PARAMS_FILE} has no section {name}; `python -m instdiff.config` writes it")
     own = values.section(sections, name)

@@ -82,7 +82,7 @@ def _stages(pages: tuple[str, ...]) -> Mapping[str, Stage]:
     """The stages of these texts; every section asks, and to parse them takes a moment."""
     by_section = {}
     for page in pages:
-        for name, entry in yaml.safe_load(page)["stages"].items():
+        for name, entry in yaml.load(page, Loader=yaml.CSafeLoader)["stages"].items():
             stage = entry.get("do", entry)
             words = shlex.split(str(stage["cmd"]))
             if words[:2] == ["python", "-m"]:

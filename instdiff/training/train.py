@@ -147,6 +147,7 @@ def run(
     encoders = Encoders(text, vae)
     models = Models(text, vae, detector, judge)
     inputs = [*identity(where, encoders, params.data), unet]
+    inputs += [] if params.start.weights is None else [params.start.weights]
     inputs += [] if params.probe is None else [*models, *params.probe.other_weights(models)]
     scratch = resume.folder(resume.digest(__name__, params, *inputs))
     processes = engine(params.hardware, scratch.with_name(f"{scratch.name}.trackers"))

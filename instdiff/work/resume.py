@@ -6,7 +6,6 @@ docstrings and formatting do nothing, and neither do the modules that only start
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,9 +22,14 @@ STARTERS = frozenset(  # no byte of an output is theirs
         "instdiff.files.atomic",
         "instdiff.files.value_faults",
         "instdiff.progress",
+        "instdiff.progress_bar",
         "instdiff.stage",
     }
 )
+
+
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statements hold statements
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def digest(stage: str, params: Strict, *inputs: Path | str) -> str:
@@ -82,13 +86,16 @@ def syntax(text: str) -> str:
     return ast.dump(tree)
 
 
-def _with_docstrings(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            yield node
+def _with_docstrings(tree: ast.Module) -> list[Documented]:
+    """The nodes that have one; statements alone are looked through, which are few beside expressions."""
+    found: list[Documented] = []
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        todo += (inner for name in BLOCKS for inner in getattr(node, name, ()))
+        if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
+            found.append(node)
+    return found
 
 
 @cache

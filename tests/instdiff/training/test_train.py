@@ -512,6 +512,20 @@ def test_layers_that_went_on_from_others_carry_the_recipe_of_these(root: Path, t
     assert recipes.read(tmp_path / "second")["before"] == first
 
 
+def test_a_run_belongs_to_the_bytes_that_it_starts_from(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "gligen.pth"
+    params = world.changed(start=Start(kind="gligen", weights=weights, lora=None))
+    belongs: list[str] = []
+    monkeypatch.setattr(train.resume, "folder", lambda digest: belongs.append(digest) or 1 / 0)
+    for content in (b"some", b"others", b"some"):
+        weights.write_bytes(content)
+        with pytest.raises(ZeroDivisionError):
+            world.trained(root, tmp_path / "out", params)
+    assert belongs[0] == belongs[2] != belongs[1]
+
+
 @torch.no_grad()
 def test_merging_low_rank_updates_does_not_change_what_is_computed(root: Path) -> None:
     unet, batch = world.instance_unet(), batches(root)[0]

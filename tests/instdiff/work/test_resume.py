@@ -68,6 +68,12 @@ def test_the_code_of_any_imported_module_decides(tmp_path: Path, monkeypatch: py
     assert resume.code(STAGE) != whole
 
 
+def inside(opening: str, text: str) -> str:
+    """A function as a statement of another, one step further in than its last line."""
+    steps = 1 + (len(opening.splitlines()[-1]) - len(opening.splitlines()[-1].lstrip())) // 4
+    return f"{opening}\n{textwrap.indent(text[text.index('def') :], '    ' * steps)}"
+
+
 def test_comments_docstrings_and_formatting_say_nothing() -> None:
     plain = "def double(value):\n    return value * 2\n"
     dressed = textwrap.dedent('''
@@ -79,4 +85,17 @@ def test_comments_docstrings_and_formatting_say_nothing() -> None:
     ''')
     assert resume.syntax(dressed) == resume.syntax(plain)
     assert resume.syntax(plain.replace("2", "3")) != resume.syntax(plain)
+    for opening in (
+        "class A:",
+        "if x:",
+        "if x:\n    y\nelse:",
+        "try:\n    y\nfinally:",
+        "try:\n    y\nexcept E:",
+        "with x:",
+        "for x in y:",
+        "while x:\n    y\nelse:",
+        "match x:\n    case 1:",
+        "async def a():",
+    ):
+        assert resume.syntax(inside(opening, dressed)) == resume.syntax(inside(opening, plain))
     assert resume.syntax('x = """text"""') != resume.syntax('x = """other"""')
