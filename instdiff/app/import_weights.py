@@ -8,6 +8,7 @@ file published under a known name must be that file.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import CLIPModel
@@ -63,7 +64,8 @@ def stable_diffusion(
 ) -> None:
     """Text encoder, autoencoder and base UNet of a file or a folder of diffusers, and the instance layers there are."""
     base = plain(path)
-    networks = assemble.build(base, None, tokenizer, file_sizes=sizes)
+    again = replace(base, unet=dict(base.unet), vae=dict(base.vae), text_encoder=dict(base.text_encoder))
+    networks = assemble.build(again, None, tokenizer, file_sizes=sizes)
     layers = reading.read(instance) if instance is not None else base
     came = [sources[name] for name in ("base", "tokenizer", "instance") if name in sources]
     with_layers = assemble.build(base, layers, tokenizer, file_sizes=sizes) if layers.layers else None

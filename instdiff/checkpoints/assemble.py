@@ -81,7 +81,8 @@ def build(
 ) -> Networks:
     """Networks of these sizes with these weights, and no second copy of them; without `layers` the UNet is a plain one.
 
-    They are made without memory of their own and take the weights as they lie in the file, in `dtype`.
+    They are made without memory of their own and take the weights as they lie in the file, in `dtype`. The checkpoints
+    are empty afterwards: what was read of a file leaves the memory before the next one is.
     """
     of_base = base.sizes or file_sizes or Sizes()
     whole = of_base if layers is None else sizes(layers.layers, layers.source, of_base)
@@ -101,10 +102,14 @@ def build(
         )
     refuse_mismatch(base.source, vae, text_encoder, words, unet)
     official.load_vae(vae, base.vae, base.source, vae_dtype(base, dtype))
+    base.vae.clear()
     official.load_text_encoder(text_encoder, base.text_encoder, base.source, dtype)
+    base.text_encoder.clear()
     official.load_base(unet, base.unet, base.source, dtype)
+    base.unet.clear()
     if layers is not None:
         official.load_instance_layers(unet, layers.layers, layers.source, dtype)
+        layers.layers.clear()
     for network in (vae, text_encoder, unet):
         network.requires_grad_(False).eval()
     return Networks(vae, text_encoder, words, unet, base.prediction)

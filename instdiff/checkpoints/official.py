@@ -17,7 +17,7 @@ from instdiff.model.unet import InstanceUNet
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.networks import loading, weight_files
 
-Weights = Mapping[str, Tensor]
+Weights = dict[str, Tensor]
 
 OFFICIAL_UNIFUSION = UniFusionConfig(
     **RELEASED.model_dump(),

@@ -1,6 +1,7 @@
 """A pipeline comes of weights in every form they are published in, and of no others."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from weight_forms import (
 )
 
 from instdiff.app.pipeline import pipeline
-from instdiff.checkpoints import reading
+from instdiff.checkpoints import official, reading
 from instdiff.checkpoints.sizes import unifusion_sizes
 from instdiff.networks import weight_files
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
@@ -123,6 +124,30 @@ def test_loading_keeps_the_tensors_of_the_file_and_copies_none(tmp_path: Path, m
     pipe = pipeline(foundation(tmp_path), instance=layers(tmp_path))
     for name in ("unet", "vae", "text_encoder"):
         assert {weight.data_ptr() for weight in getattr(pipe, name).parameters()} <= places
+
+
+def test_what_was_read_of_a_file_leaves_the_memory_before_the_next_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another precision than the file's; the system then takes its pages back."""
+    alive: dict[Path, list[weakref.ref[Tensor]]] = {}
+    read, load = weight_files.read, official.load_instance_layers
+
+    def recorded(path: Path) -> dict[str, Any]:
+        weights = read(path)
+        alive[path] = [weakref.ref(tensor) for tensor in weights.values()]
+        return weights
+
+    def looked_at(*arguments: Any) -> None:
+        files = [path for path, tensors in alive.items() if any(tensor() is not None for tensor in tensors)]
+        assert len(alive) == 4
+        assert [file.is_relative_to(own) for file in files] == [True]
+        load(*arguments)
+
+    base, own = foundation(tmp_path), layers(tmp_path)
+    monkeypatch.setattr(weight_files, "read", recorded)
+    monkeypatch.setattr(official, "load_instance_layers", looked_at)
+    pipeline(base, instance=own, dtype=torch.bfloat16)
 
 
 def averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
