@@ -1,0 +1,184 @@
+"""Each network of the foundation is trained by its own recipe: by what is left of it when nothing is learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import nn
+
+from instdiff.config import compose, values
+from instdiff.files import recipes
+from instdiff.foundation import blip, clip, sam, unet, vae
+from instdiff.world import corpus
+from instdiff.world.arrangements import GROUPS
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "weights" / "miniature"
+SCENES = 3
+STAGES: dict[str, ModuleType] = {"blip": blip, "clip": clip, "sam": sam, "unet": unet, "vae": vae}
+
+
+@dataclass
+class Asked:
+    """What a stage asks for on its way."""
+
+    scenes: list[tuple[Any, ...]] = field(default_factory=list)
+    digest: tuple[Any, ...] = ()
+    learns: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    in_training: set[str] = field(default_factory=set)
+    how: object = None
+    places: dict[str, Any] = field(default_factory=dict)
+    cleared: list[Path] = field(default_factory=list)
+
+
+@cache
+def sections() -> dict[str, Any]:
+    few = [f"{stage}.num_scenes={SCENES}" for stage in STAGES] + [f"{stage}.workers=1" for stage in STAGES]
+    words = ["clip=train", "vae=train", "unet=train", "clip.steps={text:3,judge:5}", *few]
+    return dict(yaml.safe_load(compose.composed(words, ROOT / "configs")))
+
+
+def made(name: str, folder: Path, **changes: Any) -> tuple[Asked, Any, dict[str, float]]:
+    """A network that learned nothing; what its stage asked for, its params, and what it says of the result."""
+    stage, _, role = name.partition("@")
+    module, asked = STAGES[stage], Asked()
+    params = module.Params.model_validate(values.section(sections(), stage)).model_copy(update=changes)
+    render = corpus.rendered
+
+    def rendered(*how: Any) -> corpus.Corpus:
+        asked.scenes.append(how)
+        return render(how[0], min(how[1], SCENES), *how[2:])
+
+    def fit(model: nn.Module, loss: Callable[[int], Any], how: object, **places: Any) -> int:
+        asked.how, asked.places = how, places
+        asked.in_training = {part for part, inner in model.named_children() if inner.training}
+        for name, weight in model.named_parameters():
+            (asked.learns if weight.requires_grad else asked.kept).append(name)
+        return 0
+
+    def digest(*inputs: Any) -> str:
+        asked.digest = inputs
+        return "digest"
+
+    paths = {"shipped": SHIPPED / stage, "text": SHIPPED / "clip/text", "vae": SHIPPED / "vae", stage: folder / name}
+    wanted = {"unet": ("shipped", "text", "vae"), "vae": ("shipped",), "clip": ("shipped",)}.get(stage, ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "rendered", rendered)
+        patch.setattr(module, "fit", fit)
+        patch.setattr(module.resume, "digest", digest)
+        patch.setattr(module.resume, "clear", asked.cleared.append)
+        if stage in {"blip", "clip"}:
+            patch.setattr(module, "accuracies", lambda *_: {"all_accuracy": 0.5})
+        counts = module.run(**{key: paths[key] for key in (*wanted, stage)}, **({"role": role} if role else {}),
+                            params=params)  # fmt: skip
+    return asked, params, counts
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "sam": {},
+    "blip": {},
+    "clip@text": {},
+    "clip@judge": {},
+    "vae": {},
+    "unet": {},
+    "vae further": {"source": "continue"},
+    "unet further": {"source": "continue"},
+}
+each_recipe = pytest.mark.parametrize("recipe", CHANGES)
+Made = tuple[Asked, Any, dict[str, float], Path]
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    @cache
+    def once(recipe: str) -> Made:
+        folder, name = tmp_path_factory.mktemp("made"), recipe.removesuffix(" further")
+        return *made(name, folder, **CHANGES[recipe]), folder / name
+
+    return once
+
+
+@each_recipe
+def test_a_network_is_trained_as_long_as_its_recipe_says_where_it_says(
+    recipe: str, every: Callable[[str], Made]
+) -> None:
+    asked, params, _, folder = every(recipe)
+    steps = {"clip@text": 3, "clip@judge": 5}.get(recipe, params.optimisation.steps)
+    assert asked.how == params.optimisation.model_copy(update={"steps": steps})
+    assert asked.places.keys() == {"scratch", "log", "engine"}
+    assert asked.places["engine"].where == params.device.settled()
+    assert asked.places["log"].name == "log.csv" and asked.places["log"].parent.parent == folder.parent
+    assert asked.cleared == [asked.places["scratch"]] and asked.cleared[0].name == "digest"
+
+
+@each_recipe
+def test_a_half_done_training_belongs_to_its_recipe_and_to_what_it_began_with(
+    recipe: str, every: Callable[[str], Made]
+) -> None:
+    asked, params, _, _ = every(recipe)
+    text, autoencoder, base = SHIPPED / "clip/text", SHIPPED / "vae", SHIPPED / "unet"
+    inputs = {
+        "clip@text": ["text"],
+        "clip@judge": ["judge"],
+        "vae further": [autoencoder],
+        "unet": [text, autoencoder],
+        "unet further": [text, autoencoder, base],
+    }.get(recipe, [])
+    stage = recipe.partition("@")[0].removesuffix(" further")
+    assert asked.digest == (f"instdiff.foundation.{stage}", params, *inputs)
+
+
+@each_recipe
+def test_a_network_is_trained_on_its_seeds_scenes_and_judged_on_others(
+    recipe: str, every: Callable[[str], Made]
+) -> None:
+    asked, params, _, _ = every(recipe)
+    seed = params.seeds[recipe.partition("@")[2]] if recipe.startswith("clip") else params.seed
+    groups = params.groups if recipe.startswith("unet") else GROUPS
+    (first, *others) = asked.scenes
+    assert first == (seed, SCENES, groups, 1)
+    assert [how[2:] for how in others] == ([] if recipe.startswith("unet") else [(GROUPS, 1)])
+    assert all(how[0] != seed and how[1] >= 256 for how in others)
+
+
+@each_recipe
+def test_all_weights_of_a_network_learn_and_of_an_autoencoder_that_goes_on_those_of_its_decoder(
+    recipe: str, every: Callable[[str], Made]
+) -> None:
+    asked = every(recipe)[0]
+    assert asked.learns
+    if recipe == "vae further":
+        assert {name.partition(".")[0] for name in asked.learns} == {"decoder", "post_quant_conv"}
+        assert {name.partition(".")[0] for name in asked.kept} == {"encoder", "quant_conv"}
+        assert asked.in_training == {"decoder", "post_quant_conv"}
+    else:
+        assert asked.kept == []
+        assert asked.in_training
+
+
+@each_recipe
+def test_a_network_is_written_in_half_precision_with_its_recipe_and_what_it_went_on_from(
+    recipe: str, every: Callable[[str], Made]
+) -> None:
+    _, params, counts, folder = every(recipe)
+    (file,) = folder.glob("*.safetensors")
+    assert {weight.dtype for weight in load_file(file).values()} - {torch.int64} == {torch.float16}
+    recipe_written = recipes.read(folder)
+    assert recipe_written["params"] == params.model_dump(mode="json") and recipe_written["metrics"] == counts
+    before = recipes.read(SHIPPED / recipe.removesuffix(" further")) if "further" in recipe else None
+    assert recipe_written.get("before") == before
+
+
+def test_a_base_that_goes_on_begins_with_the_weights_it_had(every: Callable[[str], Made]) -> None:
+    ours, shipped = (load_file(folder / "diffusion_pytorch_model.safetensors") for folder in
+                      (every("unet further")[3], SHIPPED / "unet"))  # fmt: skip
+    assert ours.keys() == shipped.keys()
+    assert all(torch.equal(weight, shipped[name]) for name, weight in ours.items())
