@@ -56,6 +56,14 @@ def test_deep_levels_are_evaluated_in_every_kth_step_and_where_rows_change() -> 
     assert torch.equal(latents(TWO, reuse=1), latents(TWO))
 
 
+def test_rows_of_a_picture_that_begin_with_the_same_noise_share_what_no_words_say_of_it() -> None:
+    assert rows_of(TWO) == [3 + 1, 3 + 3, 3 + 3, 2, 2, 2]  # the picture and its two instances apart for three steps
+    assert rows_of([ONE, TWO]) == [5 + 2, 5 + 5, 5 + 5, 4, 4, 4]
+    assert rows_of(TWO, guidance_scale=1.0) == [3, 3, 3, 1, 1, 1]
+    assert rows_of(TWO, mis=0.0) == [2] * 6
+    assert rows_of(TWO, max_rows=3) == [3, 1, 3, 3, 3, 3, 2, 2, 2]
+
+
 def test_a_shallow_pass_on_features_of_the_same_step_is_the_full_one() -> None:
     unet = shared("dpm").unet
     inputs = torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 7, 16)
@@ -127,3 +135,4 @@ def test_noise_of_steps_goes_with_the_solver_of_few_steps_alone() -> None:
         latents(TWO, step_noise=lambda _: torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match="at most 50"):
         solver(scheduler("lcm"), 51)
+    assert solver(scheduler("lcm"), 50).num_steps == 50
