@@ -139,6 +139,35 @@ def test_pictures_of_no_layout_are_named(painter: Path) -> None:
     assert not (painter.parent / "out").exists()
 
 
+def test_whoever_ends_the_stage_ends_the_command(painter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def begun(*words: Any, **how: Any) -> "subprocess.Popen[bytes]":
+        running.append(popen(*words, **how))
+        return running[-1]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_command.subprocess, "Popen", begun)
+    monkeypatch.setattr(by_command, "track", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        drawn(painter, slow=100)
+    assert [process.returncode for process in running] == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize(("count", "names"), [(5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, ...")])
+def test_five_names_are_told_and_that_there_are_more(count: int, names: str) -> None:
+    assert by_command._names([str(number) for number in range(count)]) == names
+
+
+def test_of_what_a_command_says_before_it_fails_the_last_four_hundred_characters_are_told(painter: Path) -> None:
+    painter.write_text("import sys; sys.exit('a' * 50 + 'b' * 400)")
+    with pytest.raises(ValueError, match="ended with 1: b{400}$"):
+        drawn(painter)
+
+
 def test_a_command_that_ends_well_without_a_picture_is_no_row(painter: Path) -> None:
     painter.write_text(PAINTER.replace("    time.sleep(", "    if not number: continue\n    time.sleep("))
     with pytest.raises(ValueError, match="wrote no readable picture of 1 layouts: e"):
