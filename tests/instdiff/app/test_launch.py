@@ -130,7 +130,8 @@ def test_places_of_tasks_differ_and_their_rendezvous_is_the_same(monkeypatch: py
     assert first | {"RANK": "5", "LOCAL_RANK": "1"} == last
     assert (first["RANK"], first["LOCAL_RANK"], first["WORLD_SIZE"], first["MASTER_ADDR"]) == ("0", "0", "8", "first")
     assert first["MASTER_PORT"] != at("124", 0, 0)["MASTER_PORT"]
-    assert 20000 <= int(first["MASTER_PORT"]) < 40000
+    assert first["MASTER_PORT"] == str(20000 + ord("1") + ord("2") + ord("3"))
+    assert at("~" * 159, 0, 0)["MASTER_PORT"] == str(20000 + 126 * 159 % 20000)
 
 
 def test_the_command_submits_the_stage_with_the_arguments_that_follow_the_file(
