@@ -1,5 +1,6 @@
 """What is learned depends on the recipe alone: not on where samples lie, who computes, or how often it was killed."""
 
+import math
 import random
 import signal
 import sys
@@ -506,6 +507,9 @@ def test_low_rank_training_changes_only_what_it_names_and_leaves_ordinary_layers
 def test_layers_that_went_on_from_others_carry_the_recipe_of_these(root: Path, tmp_path: Path) -> None:
     world.trained(root, tmp_path / "first")
     first = recipes.read(tmp_path / "first")
+    weights = load((tmp_path / "first/layers/instance_layers.safetensors").read_bytes())
+    shown = 6 * 4  # steps, samples in each
+    assert first["metrics"] == {"samples": shown, "parameters": sum(weight.numel() for weight in weights.values())}
     further = world.changed(start=Start(kind="layers", weights=tmp_path / "first" / "layers", lora=None))
     world.trained(root, tmp_path / "second", further)
     assert "before" not in first
@@ -698,6 +702,57 @@ def test_the_objective_is_computed_as_the_parameters_say_on_latents_that_are_not
     assert train.train(params, source, unet, world.engine(tmp_path), tmp_path / "scratch", None) == 1
     assert calls == [{"masked": latent if masked else None, "compat": compat}, min_snr]
     assert unet.is_gradient_checkpointing is masked
+
+
+@pytest.mark.parametrize(("scaled", "expected"), [(False, {}), (True, {"scale_u": math.tanh(0.5) * 3 / 4})])
+def test_the_log_says_how_far_gates_and_scales_are_open_on_average(scaled: bool, expected: dict[str, float]) -> None:
+    network = nn.Module()
+    for name, value in (("alpha_attn", 0.0), ("alpha_dense", -0.25), ("of_another", 9.0)):
+        network.register_parameter(name, nn.Parameter(torch.tensor(value)))
+    if scaled:
+        network.add_module("block", nn.Module())
+        halves = [nn.Parameter(torch.tensor([0.5])), nn.Parameter(torch.tensor([-0.5, 0.0, 0.5]))]
+        network.block.add_module("scale_u", nn.ParameterList(halves))
+    assert train.gates(network) == pytest.approx({"gate": math.tanh(0.25) / 2} | expected)
+
+
+def test_samples_are_kept_from_training_for_a_probe_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def batches(*how: object) -> None:
+        raise Asked(*how)
+
+    monkeypatch.setattr(train, "Batches", batches)
+    probe = ProbeParams(every=2, layouts=7, steps=2, guidance=2.0, finder=None, min_score=0.25, patience=None)
+    for kept_for, held_out in ((None, 0), (probe, 7)):
+        params = world.changed(probe=kept_for, hardware={"accumulate": 4})
+        world.forget_processes()
+        training_engine = world.engine(tmp_path, accumulate=4)
+        with pytest.raises(Asked) as asked:
+            train.train(params, SimpleNamespace(), world.instance_unet(), training_engine, tmp_path, None)
+        assert asked.value.args[1:] == (params, params.seed, 0, 1, 4, held_out)
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("memory", 3), ("shards", 3), ("pictures", 0)])
+def test_batches_are_made_ahead_for_all_steps_but_where_this_process_encodes_pictures(
+    kind: str, workers: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def feed(*how: object) -> None:
+        raise Asked(*how)
+
+    monkeypatch.setattr(train, "Feed", feed)
+    source = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
+    params = world.changed(data={"source": kind, "workers": 3}, hardware={"accumulate": 2})
+    unet, training_engine = world.instance_unet(), world.engine(tmp_path, accumulate=2)
+    with pytest.raises(Asked) as asked:
+        train.train(params, source, unet, training_engine, tmp_path, None)
+    assert asked.value.args[1:] == (12, workers, training_engine.device, training_engine.watch)
 
 
 def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
