@@ -4,10 +4,13 @@ import io
 import json
 import re
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from instdiff.progress import TAG, track
+from instdiff.progress_bar import Rate
 
 
 class Terminal(io.StringIO):
@@ -36,3 +39,21 @@ def test_a_runner_is_told_of_every_fiftieth_and_of_the_last(
     lines = [json.loads(line.removeprefix(TAG)) for line in capsys.readouterr().out.splitlines()]
     assert [line.pop("done") for line in lines] == counts
     assert all(line == {"total": total, "unit": "pictures", "note": "well"} for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("finished", "now", "shown"),
+    [
+        (None, None, ""),
+        (None, 2.0, "2 pictures/s"),
+        (None, 1.0, "1 pictures/s"),
+        (None, 0.25, "4 s each"),
+        (0.5, 2.0, "2 s each"),  # at the end, of the whole
+        (None, 1234.5, "1.23e+03 pictures/s"),
+    ],
+)
+def test_a_rate_is_units_a_second_or_seconds_a_unit_where_it_takes_longer(
+    finished: float | None, now: float | None, shown: str
+) -> None:
+    task: Any = SimpleNamespace(finished_speed=finished, speed=now)
+    assert Rate("pictures").render(task).plain == shown
