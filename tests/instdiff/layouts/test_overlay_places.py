@@ -57,3 +57,51 @@ def test_a_point_is_a_dot_of_its_colour_with_a_black_rim_of_a_pixel() -> None:
     rows = np.flatnonzero((canvas != 255).any((1, 2)))
     inner = np.flatnonzero((canvas == overlay.colour(0)).all(2).any(1))
     assert (rows[0], rows[-1]) == (inner[0] - 1, inner[-1] + 1)
+
+
+def test_colours_begin_with_red_and_go_on_by_the_golden_section_of_the_circle() -> None:
+    assert overlay.colour(0) == (255, 51, 51)
+    sixths = 6 * 0.618034  # of the circle: between cyan and blue, whose green falls
+    assert overlay.colour(1) == (51, round(255 * (1 - 0.8 * (sixths - 3))), 255)
+
+
+def inked(size: tuple[int, int], **place: Any) -> Any:
+    """Which pixels of a black picture are not black any more, (height, width, 3)."""
+    layout = Layout(key="a", prompt="", instances=(Instance(phrase="", **place),))
+    return np.asarray(overlay.overlay(Image.new("RGB", size), layout))
+
+
+def at(size: tuple[int, int], x: int, y: int) -> Point:
+    """A place well within a pixel of a picture."""
+    return Point((x + 0.25) / (size[0] - 1), (y + 0.25) / (size[1] - 1))
+
+
+@pytest.mark.parametrize(("size", "thick"), [((512, 512), 2), ((1024, 512), 2), ((600, 1024), 4), ((520, 100), 1)])
+def test_lines_and_dots_are_as_thick_as_the_picture_is_high(size: tuple[int, int], thick: int) -> None:
+    width, height = size
+    left, right, middle = width // 4, width // 2, height // 2
+    corners = (*at(size, left, height // 4), *at(size, right, 3 * height // 4))
+    frame = np.flatnonzero(inked(size, box=Box(*corners))[middle].any(-1)).tolist()
+    assert frame == [*range(left, left + thick), *range(right - thick + 1, right + 1)]
+    dots = {"point": at(size, left, middle), "scribble": (at(size, left, middle),)}
+    for name, radius in (("point", 3 * thick), ("scribble", thick)):
+        dot = np.flatnonzero(inked(size, **{name: dots[name]})[middle].any(-1)).tolist()
+        assert dot == list(range(left - radius, left + radius + 1)), name
+
+
+@pytest.mark.parametrize(("size", "shown"), [((512, 9), (512, 9)), ((511, 9), (1022, 18)), ((100, 170), (400, 680))])
+def test_a_picture_below_the_least_side_is_enlarged_by_a_whole_factor(
+    size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    larger = overlay.overlay(picture, Layout(key="a", prompt="", instances=()))
+    assert larger.size == shown
+    factor = shown[0] // size[0]
+    assert np.array_equal(np.asarray(larger), np.asarray(picture).repeat(factor, 0).repeat(factor, 1))
+
+
+def test_a_mask_is_covered_by_a_third_of_its_colour() -> None:
+    corner = masks.encode(np.array([[True, False], [False, False]]))
+    shown = inked((512, 512), mask=corner)
+    assert shown[255, 255].tolist() == pytest.approx([0.35 * 255, 0.35 * 51, 0.35 * 51], abs=1)
+    assert not shown[256:].any() and not shown[:, 256:].any()
