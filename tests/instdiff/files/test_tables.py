@@ -65,3 +65,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(pa.ArrowInvalid):
         tables.write(path, [{**ROWS[0], "index": "one"}], MASKS)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("masks.parquet", before)]
+
+
+def test_columns_are_never_null_and_further_ones_may_be() -> None:
+    declared = tables.columns(key=pa.string(), index=pa.int32())
+    further = tables.with_columns(declared, score=pa.float64())
+    assert [(field.name, field.nullable) for field in further] == [("key", False), ("index", False), ("score", True)]
+    assert further.types == [pa.string(), pa.int32(), pa.float64()]
