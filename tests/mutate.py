@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("instdiff", "data_prep", "eval", "flows")
 SCRATCH = ROOT / "runs" / "mutate"
 PATIENCE = 4  # times the seconds of the processor that a test file may take, on the clock: machines are busy
+OF_ALL = ("tests/test_flags.py",)  # laws that read every source
 KINDS = (  # what a hurried hand would write; the others mostly end in a TypeError, which any call notices
     *("*Operator_Add_Sub", "*_Sub_Add", "*_Mul_Div", "*_Div_Mul", "*_FloorDiv_Mul", "*_Mod_FloorDiv"),
     *("*_BitAnd_BitOr", "*_BitOr_BitAnd", "*_LShift_RShift", "*_RShift_LShift", "*_Delete_*", "*_Eq_NotEq"),
@@ -91,7 +92,10 @@ def _annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int,
 
 
 def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
-    """Module -> the test files within two steps of imports, nearest first; of a module without any, the nearest."""
+    """Module -> the test files within two steps of imports, nearest first; of a module without any, the nearest.
+
+    Before them come the laws that read every source, which import none.
+    """
     imported = {path: _imports(path, graph.modules) for path in sorted((ROOT / "tests").rglob("*.py"))}
     while (grown := {path: names | _through_helpers(names, imported) for path, names in imported.items()}) != imported:
         imported = grown
@@ -108,7 +112,7 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
             near_by = (graph.find_modules_that_directly_import(each) | by_name.get(each, set()) for each in ring)
             ring = set().union(*near_by) - seen
             seen |= ring
-        files_of[module] = files
+        files_of[module] = [*OF_ALL, *files] if files else []
     return files_of
 
 
