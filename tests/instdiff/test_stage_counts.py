@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from instdiff import stage
+from instdiff.schema import Strict
 
 NOTHING = [
     ({"instances": 108, "kept": 0, "failed": 110, "failed_no_colour": 108, "failed_failed": 2}, "108 are no_colour"),
@@ -42,3 +43,23 @@ def test_what_to_do_names_values_that_there_are() -> None:
         path.read_text() for path in (Path(__file__).parents[2] / "configs/ground").glob("*.yaml")
     )
     assert [name for name in sorted(named) if f"{name.rpartition('.')[2]}:" not in text] == []
+
+
+def test_a_stage_is_told_every_path_and_where_its_counts_go_or_does_not_begin(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*, in_pictures: Path, role: str, params: Strict) -> dict[str, float]:
+        return {}
+
+    words = {"--in-pictures": "a b", "--role": "judge", "--stats": "c.json"}
+    whole = [word for pair in words.items() for word in pair]
+    assert vars(stage.parser(run).parse_args(whole)) == {
+        "in_pictures": Path("a b"),
+        "role": "judge",
+        "stats": Path("c.json"),
+    }
+    for name in words:
+        place = whole.index(name)
+        with pytest.raises(SystemExit):
+            stage.parser(run).parse_args(whole[:place] + whole[place + 2 :])
+        assert f"required: {name}" in capsys.readouterr().err
