@@ -1,5 +1,6 @@
 """Whatever a library raises on bytes from outside becomes one sentence that names the file, or is lived with."""
 
+import gzip
 import json
 import zipfile
 import zlib
@@ -10,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from PIL import Image
 from safetensors import SafetensorError
+from transformers import CLIPTextConfig
 
 from instdiff.checkpoints import comfyui, open_clip, reading, sizes
 from instdiff.config import combinations
@@ -59,14 +62,14 @@ def settings(folder: Path) -> object:
 
 RAISED = {
     "yaml": Fails(
-        texts.yaml,
+        yaml,
         "load",
         (yaml.YAMLError("some"), ValueError("some"), TypeError("some"), OverflowError("some"), RecursionError("some")),
         lambda folder: texts.read_yaml(written(folder, b"")),
         "^{file}: not a readable YAML file \\(some\\)$",
     ),
     "json": Fails(
-        texts.json,
+        json,
         "loads",
         (ValueError("some"), RecursionError("some")),
         lambda folder: texts.read_json(written(folder, b"1")),
@@ -87,7 +90,7 @@ RAISED = {
         "^{file}: not a readable picture \\(some\\)$",
     ),
     "tables": Fails(
-        tables.pq,
+        pq,
         "read_table",
         ARROW,
         lambda folder: tables.arrow(folder / "file", SCHEMA),
@@ -102,14 +105,14 @@ RAISED = {
         archive,
     ),
     "settings of texts": Fails(
-        sizes.CLIPTextConfig,
+        CLIPTextConfig,
         "from_dict",
         (TypeError(), ValueError()),
         settings,
         "config.json: not the settings of a CLIP text encoder$",
     ),
     "layouts of a shard": Fails(
-        shards.gzip, "decompress", (OSError("some"), EOFError("some"), zlib.error("some")), sample, "^some$"
+        gzip, "decompress", (OSError("some"), EOFError("some"), zlib.error("some")), sample, "^some$"
     ),
     "strokes of a shard": Fails(shards, "load", (SafetensorError("some"),), sample, "^some$"),
 }
@@ -169,7 +172,7 @@ def test_a_picture_that_a_decoder_stumbles_over_is_unreadable_by_its_name(
 
 @pytest.mark.parametrize("error", [OSError(), pa.ArrowInvalid(), KeyError(), ValueError()])
 def test_a_note_that_cannot_be_read_is_none(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs.pq, "read_table", failing(error))
+    monkeypatch.setattr(pq, "read_table", failing(error))
     assert packs._note(Path("some")) is None
 
 
@@ -205,7 +208,7 @@ def test_files_of_comfyui_of_another_shape_are_named(
 def test_weights_that_tell_no_size_are_no_openclips(weight: Any) -> None:
     weights = {} if weight is None else {"text_projection": weight}
     with pytest.raises(ValueError, match="^some: not the weights of an OpenCLIP"):
-        open_clip.sizes(weights, SimpleNamespace(), "some")  # type: ignore[arg-type]
+        open_clip.sizes(weights, SimpleNamespace(), "some")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "3"])
@@ -247,6 +250,6 @@ def test_an_annotation_that_names_no_picture_keeps_its_fault(record: Any) -> Non
 def test_an_index_that_arrow_stumbles_over_is_named(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index.pa, "memory_map", failing(error))
+    monkeypatch.setattr(pa, "memory_map", failing(error))
     with pytest.raises(ValueError, match="file: not a readable index"):
         index.Index(written(tmp_path, b""))
