@@ -4,6 +4,7 @@ All speak concurrent.futures' language, submit and result; what they do is writt
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -65,11 +66,14 @@ def executor(workers: Workers) -> Iterator[SubmitAll[Any, Any] | None]:
         case "here":
             yield None
         case "processes":
-            context = get_context("spawn")
+            context = get_context("forkserver")
+            context.set_forkserver_preload(_of_this_stage())
             taken = context.Value("i", 0)
             with ProcessPoolExecutor(workers.processes, context, _take_gpu, (taken,)) as pool:
-                yield lambda function, items: [pool.submit(function, item) for item in items]
-                pool.shutdown(cancel_futures=True)
+                try:
+                    yield lambda function, items: [pool.submit(function, item) for item in items]
+                finally:  # whatever ended it, nobody waits for what was not begun
+                    pool.shutdown(cancel_futures=True)
         case "slurm":
             if workers.slurm is None:
                 raise ValueError("work.workers: executor slurm needs slurm")
@@ -82,6 +86,12 @@ def executor(workers: Workers) -> Iterator[SubmitAll[Any, Any] | None]:
             with Client(workers.dask) as client:
                 pool = client.get_executor()
                 yield lambda function, items: [pool.submit(function, item) for item in items]
+
+
+def _of_this_stage() -> list[str]:
+    """The module that this process was started with: imported once, by a process without threads, for all of them."""
+    main = sys.modules["__main__"].__spec__
+    return [] if main is None else [main.name]
 
 
 def _slurm(slurm: Slurm) -> SubmitAll[Any, Any]:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Timer
@@ -293,8 +294,9 @@ def test_each_value_of_slurm_reaches_the_scheduler_as_what_it_means(
     assert asks["array"] == "0-1%1"
 
 
+@pytest.mark.parametrize("fails", [False, True])
 def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_begun(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     class Threads(ThreadPoolExecutor):
         """Threads in the place of processes."""
@@ -311,10 +313,12 @@ def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_beg
         release.wait(10)
         return number
 
-    with workers.executor(pool) as submit_all:
+    with suppress(ZeroDivisionError), workers.executor(pool) as submit_all:
         assert submit_all is not None
         jobs = submit_all(wait, range(9))
         Timer(0.2, release.set).start()
+        if fails:
+            raise ZeroDivisionError
     assert begun == [0, 1, 2]
     assert [job.cancelled() for job in jobs] == [False] * 3 + [True] * 6  # type: ignore[attr-defined]
 
