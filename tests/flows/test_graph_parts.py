@@ -86,7 +86,7 @@ def test_the_way_on_is_said_with_the_runs_own_words_when_it_breaks() -> None:
 
 
 def test_a_lock_says_its_present_holder_alone(tmp_path: Path) -> None:
-    lock = tmp_path / "sub" / "flow.lock"
+    lock = tmp_path / "some" / "where" / "flow.lock"
     for name in ("a-run-with-a-very-long-name-indeed", "b"):
         with tree.held(name, pytest.fail, lock):
             assert lock.read_text().startswith(f"{name}, process ")
