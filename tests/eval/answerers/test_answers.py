@@ -196,10 +196,31 @@ OBJECT = {"a": "Yes", "b": "No"}
         ("none", None),
         ("[" * 5000, None),
         ("{" * 5000 + "}" * 5000, None),
+        ("}{", None),
+        ("{a: 1}", None),  # a name, which neither JSON nor Python's literals have
+        ("{'a': {[]}}", None),  # a set of lists
+        ("{'a': " + "-" * 5000 + "1}", None),  # deeper than Python calls
+        ("{'a': " + "not " * 9000 + "1}", None),  # deeper than its parser
     ],
 )
 def test_an_object_is_read_fenced_or_bare_with_either_quotes(answer: str, value: object) -> None:
     assert parsing.json_object(answer) == value
+
+
+def test_an_answer_is_read_to_its_hundred_thousandth_character() -> None:
+    for blanks, value in ((99_997, True), (99_998, None), (100_000, None)):
+        assert parsing.yes_no(" " * blanks + "yes") is value
+    for blanks, value_read in ((99_992, {"a": 1}), (99_993, None)):
+        assert parsing.json_object(" " * blanks + '{"a": 1}') == value_read
+
+
+@pytest.mark.parametrize(
+    ("edge", "is_edge"), [(999_999_999, True), (-999_999_999.5, True), (10**9, False), (-(10**9), False), (True, False)]
+)
+def test_an_edge_of_a_box_is_a_number_below_a_billion(edge: float, is_edge: bool) -> None:
+    for place in range(4):
+        row = tuple(edge if number == place else number for number in range(4))
+        assert parsing.boxes(str({"cat": [row]}), ["cat"]) == ({"cat": [row]} if is_edge else None)
 
 
 def test_boxes_are_lists_of_four_numbers_of_the_categories_asked_for() -> None:
