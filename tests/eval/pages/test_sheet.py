@@ -1,8 +1,13 @@
 """The sheet of samples: every picture in its place, every box at its own pixels, every phrase in its box's colour."""
 
-import numpy as np
-from PIL import Image
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from eval.pages import sheet as sheets
 from eval.pages.sheet import LABEL, LINE, MARGIN, PANEL, boxes, sheet
 from instdiff.layouts import overlay
 from instdiff.schema import Box, Instance, Layout
@@ -54,3 +59,54 @@ def test_a_phrase_too_long_for_its_column_ends_in_an_ellipsis_within_it() -> Non
     image = np.asarray(sheet({}, [wordy, SINGLE], 64))
     between = image[:LINE, LABEL + 64 : LABEL + 64 + MARGIN]
     assert between[..., 3].max() == 0
+
+
+def test_words_stand_in_the_middle_of_what_they_name_and_phrases_behind_a_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand, for pictures of 64 pixels: margins 6, names 92 wide, lines 20 high, so pictures begin at 92, 66."""
+    texts: list[tuple[tuple[float, float], str]] = []
+    squares: list[tuple[list[float], object]] = []
+    widths: set[int] = set()
+
+    class Pen:
+        def text(self, place: tuple[float, float], words: str, *, fill: object, font: Any, anchor: str) -> None:
+            assert (fill, font.size, anchor) == ((125, 125, 125, 255), 15, "lm")
+            texts.append((place, words))
+
+        def rectangle(self, edges: list[float], *, fill: object) -> None:
+            squares.append((edges, fill))
+
+    def fitting(_: Pen, words: str, width: int, __: object) -> str:
+        widths.add(width)
+        return words
+
+    monkeypatch.setattr(sheets, "ImageDraw", SimpleNamespace(Draw=lambda _: Pen(), ImageDraw=ImageDraw.ImageDraw))
+    monkeypatch.setattr(sheets, "boxes", lambda layout, side: Image.new("RGB", (side, side)))
+    monkeypatch.setattr(sheets, "_fitting", fitting)
+    image = sheet({"real": PLAIN[:2], "box": PLAIN[:2]}, [SINGLE, THREE], 64)
+    assert image.size == (92 + 2 * 70, 66 + 3 * 70) and image.getpixel((0, 0)) == (0, 0, 0, 0)
+    assert texts == [
+        ((6, 98), "layout"), ((6, 168), "real"), ((6, 238), "box"),
+        ((106, 50), "a"), ((176, 10), "number 0"), ((176, 30), "number 1"), ((176, 50), "number 2"),
+    ]  # fmt: skip
+    assert squares == [
+        ([left, middle - 5, left + 9, middle + 4], overlay.colour(number))
+        for left, middle, number in ((92, 50, 0), (162, 10, 0), (162, 30, 1), (162, 50, 2))
+    ]
+    assert widths == {64 - 14}
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(16, 1), (64, 1), (127, 1), (128, 2), (192, 3)])
+def test_the_line_of_a_box_is_a_sixty_fourth_of_the_side_and_one_pixel_at_least(side: int, pixels: int) -> None:
+    column = (np.asarray(boxes(SINGLE, side))[:, side * 5 // 8] != PANEL).any(-1)  # through the middle of the box
+    assert column.sum() == 2 * pixels
+
+
+@pytest.mark.parametrize(
+    ("width", "fitted"), [(6, "ab cde"), (5, "ab cd…"), (3, "ab…"), (2, "ab…"), (1, "a…"), (0, "")]
+)
+def test_as_many_letters_stand_before_an_ellipsis_as_fit(width: int, fitted: str) -> None:
+    pen: Any = SimpleNamespace(textlength=lambda words, font: len(words.removesuffix("…")))
+    font: Any = None
+    assert sheets._fitting(pen, "ab cde", width, font) == fitted
