@@ -390,6 +390,12 @@ def test_curves_leave_out_the_clock_and_gaps() -> None:
     assert curve.path == "M0.0,0.0 150.0,60.0 300.0,120.0"
 
 
+def test_a_column_of_two_values_is_a_curve_of_one_none_and_a_level_one_lies_at_the_bottom() -> None:
+    log = pd.DataFrame({"loss": [2.0, 2.0], "single": [1.0, None], "words": ["a", "b"]})
+    (curve,) = figures.curves(log)
+    assert curve == ("loss", "M0.0,120.0 300.0,120.0", "0", "1", "2", "2", "2")
+
+
 def test_a_mask_is_outlined_where_it_is(finished: Path) -> None:
     truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
     layout = from_tables.from_tables(truth.images, truth.instances)[0]
