@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval import bench_options, compare, detect_command, evaluate
+from eval import bench_options, compare, detect_command, evaluate, finder_options
+from instdiff.networks.finders.params import MarkerParams
 
 FINDER = dict.fromkeys(("finder", "finder_weights", "phrases", "marker", "marker_weights")) | {
     "detector": Path("data/foundation/detector")
@@ -150,3 +151,29 @@ def test_a_number_or_a_word_that_cannot_be_meant_is_refused(
 def test_no_instance_and_one_draw_may_be_asked_for() -> None:
     args = compare.parser().parse_args(["A", "B", "--count", "0", "--resamples", "1", "--pictures", "p", "q"])
     assert (args.count, args.resamples, args.pictures) == (0, 1, [Path("p"), Path("q")])
+
+
+SAM = MarkerParams(backend="sam", weights=Path("own"), max_boxes=9)
+
+
+def test_a_marker_is_that_of_the_values_but_for_what_is_told_and_one_told_alone_decodes_64_boxes_together() -> None:
+    own = finder_options._marker
+    assert own(None, "sam2", Path("w")) == MarkerParams(backend="sam2", weights=Path("w"), max_boxes=64)
+    assert own(SAM, "sam", None) == SAM
+    assert own(SAM, None, Path("w")) == SAM.model_copy(update={"weights": Path("w")})
+    assert own(SAM, "sam2", Path("w")) == MarkerParams(backend="sam2", weights=Path("w"), max_boxes=9)
+
+
+@pytest.mark.parametrize(
+    ("marker", "backend", "weights", "needed"),
+    [
+        (None, "sam", None, "--marker: needs"),
+        (SAM, "sam2", None, "--marker: needs"),
+        (None, None, "w", "-weights: needs"),
+    ],
+)
+def test_a_marker_of_which_half_is_told_needs_the_other_half(
+    marker: MarkerParams | None, backend: Any, weights: str | None, needed: str
+) -> None:
+    with pytest.raises(ValueError, match=needed):
+        finder_options._marker(marker, backend, None if weights is None else Path(weights))
