@@ -16,9 +16,7 @@ def track(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] 
     if os.environ.get("INSTDIFF_PROGRESS"):
         yield from _lines(items, total, unit, note)
     elif sys.stderr.isatty():
-        from instdiff.progress_bar import bar  # rich takes a twentieth of a second, which most stages need not wait
-
-        yield from bar(items, total, unit, note)
+        yield from _bar(items, total, unit, note)
     else:
         yield from items
 
@@ -53,3 +51,31 @@ def _lines(items: Iterable[Item], total: int, unit: str, note: Callable[[], str]
         if done % every == 0 or done == total:
             details = {"note": note()} if note is not None else {}
             print(TAG + json.dumps({"done": done, "total": total, "unit": unit, **details}), flush=True)
+
+
+def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] | None) -> Iterator[Item]:
+    from rich import progress as bars  # a twentieth of a second, for which stages without a terminal need not wait
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn(unit),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[said]}"),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(unit, total=total, rate="", said="")
+        (task,) = shown.tasks
+        for item in items:
+            yield item
+            said = note() if note is not None else ""
+            shown.update(task.id, advance=1, rate=rate(task.finished_speed or task.speed, unit), said=said)
+
+
+def rate(speed: float | None, unit: str) -> str:
+    """Units done a second of late, or seconds a unit where one takes longer; nothing until two units are done."""
+    if not speed:
+        return ""
+    return f"{speed:.3g} {unit}/s" if speed >= 1 else f"{1 / speed:.3g} s each"

@@ -99,7 +99,7 @@ def _texts(value: Any, field: str) -> list[str]:
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise ValueError(f"{field}: {value[:60]!r} is no list") from None
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) and text.strip() for text in value):
         raise ValueError(f"{field}: a list of texts is expected")

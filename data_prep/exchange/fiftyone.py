@@ -9,9 +9,9 @@ zlib, in base64. A detection may have attributes of any name; the phrase is its 
 """
 
 import base64
-import binascii
 import io
 import json
+import tokenize
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -69,11 +69,15 @@ def _filled(inside_hw: masks.Mask, box: Edges, height: int, width: int) -> Rle:
     return masks.encode(mask_HW)
 
 
+# what zlib and numpy raise of bytes that are no array, or that claim to be another
+_NO_ARRAY = (zlib.error, tokenize.TokenError, ValueError, TypeError, OverflowError, MemoryError, RecursionError)
+
+
 def _unpacked(packed: str) -> masks.Mask:
     try:
         content = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), _LARGEST)
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (binascii.Error, zlib.error, ValueError, EOFError, OSError) as error:
+        array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except _NO_ARRAY as error:
         raise ValueError(f"mask: not an array of numpy's, packed by zlib, in base64 ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not array.size:
         raise ValueError(f"mask: an array of rows and columns is expected, not one of shape {np.shape(array)}")

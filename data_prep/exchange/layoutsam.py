@@ -145,7 +145,7 @@ def _list(value: Any, field: str) -> Sequence[Any]:
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise ValueError(f"{field}: {value[:60]!r} is no list") from None
     if not isinstance(value, list | tuple):
         raise ValueError(f"{field}: a list is expected, not {str(value)[:60]}")

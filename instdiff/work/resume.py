@@ -22,7 +22,6 @@ STARTERS = frozenset(  # no byte of an output is theirs
         "instdiff.files.atomic",
         "instdiff.files.value_faults",
         "instdiff.progress",
-        "instdiff.progress_bar",
         "instdiff.stage",
     }
 )

@@ -299,6 +299,30 @@ def fiftyone(**detection: Any) -> Callable[[Path], None]:
     return filled("samples.json", json.dumps(content))
 
 
+def packed(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode()
+
+
+def saved(header: str) -> bytes:
+    """As numpy saves an array: what it says of itself in a line, then its bytes."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(16)
+
+
+NO_ARRAYS = (
+    b"PK\x03\x04 of a zip archive",
+    b"a text",
+    saved("{'descr': '|b1', 'fortran_order': False, 'shape': (4, 4)}\n")[:40],
+    saved("{'descr': '|b1', 'fortran_order': False, 'shape': (1000000, 1000000)}\n"),
+    saved("{'descr': '|b1', 'fortran_order': False, 'shape': (-4, 4)}\n"),
+    saved("{'descr': '|b1', 'fortran_order': False, 'shape': (4, " + 400 * "9" + ")}\n"),
+    saved("{'descr': [1], 'fortran_order': False, 'shape': (4, 4)}\n"),
+    saved("{'descr': '|O', 'fortran_order': False, 'shape': (4, 4)}\n"),
+    saved("{'descr': " + "[" * 5000 + "\n"),
+    saved("{[]: 1}\n"),
+    saved("(\n"),
+    saved("-" * 9000 + "1\n"),
+)
+
 FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("bbox", bbox('[{"label": "dog", "bbox": [1, 2, 30, 40]}]'), r"a\.bbox: entity 0: bbox: .* pixels\?"),
     ("bbox", bbox('[{"label": "dog", "bbox": [0.5, 0, 0.5, 1]}]'), r"a\.bbox: entity 0: bbox: .* covers nothing"),
@@ -322,7 +346,10 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("layoutsam", layoutsam(bbox_list="import os"), r"row 0: bbox_list: 'import os' is no list"),
     ("layoutsam", layoutsam(region_captions="[]"), r"row 0: bbox_list: 1 boxes for 0 and 1 captions"),
     ("fiftyone", fiftyone(bounding_box=[0, 0, 0.5]), r"samples\.json: sample 0: detection 0: bounding_box: 4 numbers"),
-    ("fiftyone", fiftyone(mask="AAAA"), r"sample 0: detection 0: mask: not an array of numpy's"),
+    *(
+        ("fiftyone", fiftyone(mask=mask), r"sample 0: detection 0: mask: not an array of numpy's")
+        for mask in ("AAAA", *map(packed, NO_ARRAYS))
+    ),
 ]
 
 

@@ -94,6 +94,8 @@ UNREADABLE = {
     "cut off": "[1, 2",
     "deeper than Python calls": "-" * 5000 + "1",
     "deeper than its parser": "not " * 9000 + "1",
+    "a set of lists": "{[]}",
+    "a list as a key": "{[]: 1}",
 }
 
 
