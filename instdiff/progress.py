@@ -63,15 +63,15 @@ def _bar(items: Iterable[Item], total: int, unit: str, note: Callable[[], str] |
         bars.MofNCompleteColumn(),
         bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[said]}"),
+        bars.TextColumn("{task.fields[note]}"),
     )
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        shown.add_task(unit, total=total, rate="", said="")
+        shown.add_task(unit, total=total, rate="", note="")
         (task,) = shown.tasks
         for item in items:
             yield item
-            said = note() if note is not None else ""
-            shown.update(task.id, advance=1, rate=rate(task.finished_speed or task.speed, unit), said=said)
+            words = note() if note is not None else ""
+            shown.update(task.id, advance=1, rate=rate(task.finished_speed or task.speed, unit), note=words)
 
 
 def rate(speed: float | None, unit: str) -> str:

@@ -70,14 +70,14 @@ def test_the_feature_of_a_word_is_the_mean_over_the_phrases_that_hold_it(attribu
 
 
 def test_blip_is_as_good_as_the_words_of_its_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+    calls: list[object] = []
 
     class Captioner:
         def eval(self) -> "Captioner":
             return self
 
         def generate(self, **how: Any) -> Tensor:
-            asked.append(how)
+            calls.append(how)
             return torch.zeros(len(how["pixel_values"]), 3)
 
     def image_processor(images: list[NDArray[np.uint8]], return_tensors: str) -> SimpleNamespace:
@@ -85,17 +85,17 @@ def test_blip_is_as_good_as_the_words_of_its_captions(tmp_path: Path, monkeypatc
         return SimpleNamespace(pixel_values=torch.full((len(images), 3, 2, 2), 0.5))
 
     def batch_decode(ids: Tensor, **how: object) -> list[str]:
-        asked.append((tuple(ids.shape), how))
+        calls.append((tuple(ids.shape), how))
         return [TOLD[0], "a glass ring", TOLD[2], TOLD[3]]  # no colour is a wrong one
 
     def read(kind: object) -> Any:
-        return lambda folder, **how: (asked.append((folder, how)), kind)[1]
+        return lambda folder, **how: (calls.append((folder, how)), kind)[1]
 
     processor = SimpleNamespace(image_processor=image_processor, batch_decode=batch_decode)
     monkeypatch.setattr(blip, "BlipForConditionalGeneration", SimpleNamespace(from_pretrained=read(Captioner())))
     monkeypatch.setattr(blip, "BlipProcessor", SimpleNamespace(from_pretrained=read(processor)))
     assert blip.accuracies(tmp_path, scenes()) == SHARES | {"colour_and_shape_accuracy": 0.5}
-    model, words, (generated, decoded) = asked[0], asked[1], asked[2:]
+    model, words, (generated, decoded) = calls[0], calls[1], calls[2:]
     assert model == (tmp_path, {"dtype": torch.float32, "local_files_only": True})
     assert words == (tmp_path, {"local_files_only": True})
     assert isinstance(generated, dict) and generated["pixel_values"].dtype == torch.float32

@@ -158,9 +158,9 @@ def test_ultralytics_reads_each_scene_at_the_networks_size_with_the_class_and_th
 
 def test_what_is_kept_of_a_detector_is_its_network_its_classes_and_its_recipe(tmp_path: Path) -> None:
     trained(tmp_path)
-    kept = torch.load(tmp_path / "detector" / WEIGHTS, weights_only=False)
-    assert isinstance(kept.pop("model"), torch.nn.Linear)
-    assert kept == {"ema": None, "train_args": {"task": "segment"}, "version": "8.4", "license": "some"}
+    content = torch.load(tmp_path / "detector" / WEIGHTS, weights_only=False)
+    assert isinstance(content.pop("model"), torch.nn.Linear)
+    assert content == {"ema": None, "train_args": {"task": "segment"}, "version": "8.4", "license": "some"}
     settings = json.loads((tmp_path / "detector" / CLASSES).read_text())
     assert settings == {"classes": list(SHAPES), "image_size": 96, "min_score": 0.125, "nms_iou": 0.75}
     recipe = recipes.read(tmp_path / "detector")

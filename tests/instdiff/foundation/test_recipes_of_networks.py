@@ -49,23 +49,23 @@ def sections() -> dict[str, Any]:
 def made(name: str, folder: Path, **changes: Any) -> tuple[Asked, Any, dict[str, float]]:
     """A network that learned nothing; what its stage asked for, its params, and what it says of the result."""
     stage, _, role = name.partition("@")
-    module, asked = STAGES[stage], Asked()
+    module, record = STAGES[stage], Asked()
     params = module.Params.model_validate(values.section(sections(), stage)).model_copy(update=changes)
     render = corpus.rendered
 
     def rendered(*how: Any) -> corpus.Corpus:
-        asked.scenes.append(how)
+        record.scenes.append(how)
         return render(how[0], min(how[1], SCENES), *how[2:])
 
     def fit(model: nn.Module, loss: Callable[[int], Any], how: object, **places: Any) -> int:
-        asked.how, asked.places = how, places
-        asked.in_training = {part for part, inner in model.named_children() if inner.training}
+        record.how, record.places = how, places
+        record.in_training = {part for part, inner in model.named_children() if inner.training}
         for name, weight in model.named_parameters():
-            (asked.learns if weight.requires_grad else asked.kept).append(name)
+            (record.learns if weight.requires_grad else record.kept).append(name)
         return 0
 
     def digest(*inputs: Any) -> str:
-        asked.digest = inputs
+        record.digest = inputs
         return "digest"
 
     paths = {"shipped": SHIPPED / stage, "text": SHIPPED / "clip/text", "vae": SHIPPED / "vae", stage: folder / name}
@@ -74,12 +74,12 @@ def made(name: str, folder: Path, **changes: Any) -> tuple[Asked, Any, dict[str,
         patch.setattr(corpus, "rendered", rendered)
         patch.setattr(module, "fit", fit)
         patch.setattr(module.resume, "digest", digest)
-        patch.setattr(module.resume, "clear", asked.cleared.append)
+        patch.setattr(module.resume, "clear", record.cleared.append)
         if stage in {"blip", "clip"}:
             patch.setattr(module, "accuracies", lambda *_: {"all_accuracy": 0.5})
         counts = module.run(**{key: paths[key] for key in (*wanted, stage)}, **({"role": role} if role else {}),
                             params=params)  # fmt: skip
-    return asked, params, counts
+    return record, params, counts
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -110,20 +110,20 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
 def test_a_network_is_trained_as_long_as_its_recipe_says_where_it_says(
     recipe: str, every: Callable[[str], Made]
 ) -> None:
-    asked, params, _, folder = every(recipe)
+    record, params, _, folder = every(recipe)
     steps = {"clip@text": 3, "clip@judge": 5}.get(recipe, params.optimisation.steps)
-    assert asked.how == params.optimisation.model_copy(update={"steps": steps})
-    assert asked.places.keys() == {"scratch", "log", "engine"}
-    assert asked.places["engine"].where == params.device.settled()
-    assert asked.places["log"].name == "log.csv" and asked.places["log"].parent.parent == folder.parent
-    assert asked.cleared == [asked.places["scratch"]] and asked.cleared[0].name == "digest"
+    assert record.how == params.optimisation.model_copy(update={"steps": steps})
+    assert record.places.keys() == {"scratch", "log", "engine"}
+    assert record.places["engine"].where == params.device.settled()
+    assert record.places["log"].name == "log.csv" and record.places["log"].parent.parent == folder.parent
+    assert record.cleared == [record.places["scratch"]] and record.cleared[0].name == "digest"
 
 
 @each_recipe
 def test_a_half_done_training_belongs_to_its_recipe_and_to_what_it_began_with(
     recipe: str, every: Callable[[str], Made]
 ) -> None:
-    asked, params, _, _ = every(recipe)
+    record, params, _, _ = every(recipe)
     text, autoencoder, base = SHIPPED / "clip/text", SHIPPED / "vae", SHIPPED / "unet"
     inputs = {
         "clip@text": ["text"],
@@ -133,17 +133,17 @@ def test_a_half_done_training_belongs_to_its_recipe_and_to_what_it_began_with(
         "unet further": [text, autoencoder, base],
     }.get(recipe, [])
     stage = recipe.partition("@")[0].removesuffix(" further")
-    assert asked.digest == (f"instdiff.foundation.{stage}", params, *inputs)
+    assert record.digest == (f"instdiff.foundation.{stage}", params, *inputs)
 
 
 @each_recipe
 def test_a_network_is_trained_on_its_seeds_scenes_and_judged_on_others(
     recipe: str, every: Callable[[str], Made]
 ) -> None:
-    asked, params, _, _ = every(recipe)
+    record, params, _, _ = every(recipe)
     seed = params.seeds[recipe.partition("@")[2]] if recipe.startswith("clip") else params.seed
     groups = params.groups if recipe.startswith("unet") else GROUPS
-    (first, *others) = asked.scenes
+    (first, *others) = record.scenes
     assert first == (seed, SCENES, groups, 1)
     assert [how[2:] for how in others] == ([] if recipe.startswith("unet") else [(GROUPS, 1)])
     assert all(how[0] != seed and how[1] >= 256 for how in others)
@@ -153,15 +153,15 @@ def test_a_network_is_trained_on_its_seeds_scenes_and_judged_on_others(
 def test_all_weights_of_a_network_learn_and_of_an_autoencoder_that_goes_on_those_of_its_decoder(
     recipe: str, every: Callable[[str], Made]
 ) -> None:
-    asked = every(recipe)[0]
-    assert asked.learns
+    record = every(recipe)[0]
+    assert record.learns
     if recipe == "vae further":
-        assert {name.partition(".")[0] for name in asked.learns} == {"decoder", "post_quant_conv"}
-        assert {name.partition(".")[0] for name in asked.kept} == {"encoder", "quant_conv"}
-        assert asked.in_training == {"decoder", "post_quant_conv"}
+        assert {name.partition(".")[0] for name in record.learns} == {"decoder", "post_quant_conv"}
+        assert {name.partition(".")[0] for name in record.kept} == {"encoder", "quant_conv"}
+        assert record.in_training == {"decoder", "post_quant_conv"}
     else:
-        assert asked.kept == []
-        assert asked.in_training
+        assert record.kept == []
+        assert record.in_training
 
 
 @each_recipe

@@ -5,26 +5,25 @@ from tiny_pipeline import SIZES
 from tiny_unet import base
 
 from instdiff.model.unet import InstanceUNet
-from instdiff.model.unifusion import UniFusion, UniFusionConfig
+from instdiff.model.unifusion import UniFusion
 
-WIDE = UniFusionConfig(
-    max_instances=2,
-    text_width=512,
-    token_width=8,
-    hidden_width=8,
-    num_scribble_points=8,
-    num_outline_points=8,
-    mask_size=32,
-    mask_widths=(4, 128),
-    mask_depths=(1, 1),
+WIDE = SIZES.model_copy(  # enough values of each kind for a spread
+    update={
+        "max_instances": 2,
+        "text_width": 512,
+        "token_width": 8,
+        "hidden_width": 8,
+        "num_scribble_points": 8,
+        "mask_widths": (4, 128),
+    }
 )
 
 
 def test_what_is_read_where_nothing_is_said_and_places_of_masks_are_drawn_with_a_spread_of_a_fiftieth() -> None:
     torch.manual_seed(0)
     unifusion = UniFusion(WIDE)
-    drawn = {**unifusion.null, "place": unifusion.mask_position}
-    wide = {name: values for name, values in drawn.items() if values.numel() >= 500}
+    random_values = {**unifusion.null, "place": unifusion.mask_position}
+    wide = {name: values for name, values in random_values.items() if values.numel() >= 500}
     assert wide.keys() == {"text", "scribble", "outline", "mask", "place"}
     for name, values in wide.items():
         assert abs(float(values.std()) - 0.02) < 0.003, name

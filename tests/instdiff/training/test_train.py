@@ -716,43 +716,39 @@ def test_the_log_says_how_far_gates_and_scales_are_open_on_average(scaled: bool,
     assert train.gates(network) == pytest.approx({"gate": math.tanh(0.25) / 2} | expected)
 
 
+class Called(Exception):
+    """With the arguments of the call."""
+
+
+def called(*how: object) -> None:
+    raise Called(*how)
+
+
 def test_samples_are_kept_from_training_for_a_probe_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Asked(Exception):
-        pass
-
-    def batches(*how: object) -> None:
-        raise Asked(*how)
-
-    monkeypatch.setattr(train, "Batches", batches)
+    monkeypatch.setattr(train, "Batches", called)
     probe = ProbeParams(every=2, layouts=7, steps=2, guidance=2.0, finder=None, min_score=0.25, patience=None)
     for kept_for, held_out in ((None, 0), (probe, 7)):
         params = world.changed(probe=kept_for, hardware={"accumulate": 4})
         world.forget_processes()
         training_engine = world.engine(tmp_path, accumulate=4)
-        with pytest.raises(Asked) as asked:
+        with pytest.raises(Called) as call:
             train.train(params, SimpleNamespace(), world.instance_unet(), training_engine, tmp_path, None)
-        assert asked.value.args[1:] == (params, params.seed, 0, 1, 4, held_out)
+        assert call.value.args[1:] == (params, params.seed, 0, 1, 4, held_out)
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("memory", 3), ("shards", 3), ("pictures", 0)])
 def test_batches_are_made_ahead_for_all_steps_but_where_this_process_encodes_pictures(
     kind: str, workers: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Asked(Exception):
-        pass
-
-    def feed(*how: object) -> None:
-        raise Asked(*how)
-
-    monkeypatch.setattr(train, "Feed", feed)
+    monkeypatch.setattr(train, "Feed", called)
     source = source_data.samples(here(root), ENCODERS, world.PARAMS, CPU)
     params = world.changed(data={"source": kind, "workers": 3}, hardware={"accumulate": 2})
     unet, training_engine = world.instance_unet(), world.engine(tmp_path, accumulate=2)
-    with pytest.raises(Asked) as asked:
+    with pytest.raises(Called) as call:
         train.train(params, source, unet, training_engine, tmp_path, None)
-    assert asked.value.args[1:] == (12, workers, training_engine.device, training_engine.watch)
+    assert call.value.args[1:] == (12, workers, training_engine.device, training_engine.watch)
 
 
 def test_each_part_of_the_hardware_reaches_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

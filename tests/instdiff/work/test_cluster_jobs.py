@@ -21,7 +21,7 @@ MEANS: dict[str, tuple[object, dict[str, object]]] = {  # another value -> what 
 }
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, slurm: Slurm) -> tuple[dict[str, object], list[object]]:
+def submission(monkeypatch: pytest.MonkeyPatch, slurm: Slurm) -> tuple[dict[str, object], list[object]]:
     """What submitit is asked for, and what it is handed."""
     options: dict[str, object] = {}
     submitted: list[object] = []
@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, slurm: Slurm) -> tuple[dict[str, obje
 
 def test_each_value_of_the_settings_is_asked_of_the_scheduler_as_what_it_means(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MEANS.keys() == Slurm.model_fields.keys()
-    before, submitted = asked(monkeypatch, SLURM)
+    before, submitted = submission(monkeypatch, SLURM)
     assert submitted == ["together", (len, "a"), (len, "b")]
     assert before == {
         "folder": Path("runs/slurm"),
@@ -64,11 +64,13 @@ def test_each_value_of_the_settings_is_asked_of_the_scheduler_as_what_it_means(m
         "slurm_array_parallelism": 5,
     }
     for name, (value, means) in MEANS.items():
-        after, _ = asked(monkeypatch, SLURM.model_copy(update={name: value}))
+        after, _ = submission(monkeypatch, SLURM.model_copy(update={name: value}))
         assert {word: what for word, what in after.items() if before.get(word) != what} == means, name
 
 
-@pytest.mark.parametrize(("name", "says"), [("slurm", "executor slurm needs slurm"), ("dask", "needs the scheduler's")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("slurm", "executor slurm needs slurm"), ("dask", "executor dask needs the scheduler's")]
+)
 def test_an_executor_without_its_settings_is_one_sentence(name: str, says: str) -> None:
     pytest.importorskip("distributed")
     bare = Workers.model_validate({"executor": name, "processes": 1, "slurm": None, "dask": None})

@@ -323,15 +323,6 @@ def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_beg
     assert [job.cancelled() for job in jobs] == [False] * 3 + [True] * 6  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("executor", ["slurm", "dask"])
-def test_an_executor_without_what_it_needs_is_named(executor: str) -> None:
-    with (
-        pytest.raises(ValueError, match=f"executor {executor} needs"),
-        workers.executor(WORKERS.model_copy(update={"executor": executor})),
-    ):
-        pass
-
-
 def test_a_dask_cluster_writes_what_one_process_writes(world: Path, tmp_path: Path) -> None:
     from distributed import LocalCluster
 
