@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flows.graph import dag
+from flows.graph.nursery import search_path
 from instdiff.files import atomic
 from instdiff.progress import TAG
 
@@ -174,7 +175,7 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
     seconds = folder / SECONDS
     seconds_before = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
     account = Account(stale, seconds_before)
-    environment = os.environ | {"INSTDIFF_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PATH": search_path(), "INSTDIFF_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dvc", "repro", *words]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with noted_interrupts() as interrupts, subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
@@ -196,7 +197,8 @@ def run(words: Sequence[str], stale: Sequence[str], folder: Path = Path()) -> tu
 def main() -> None:
     """Run `dvc repro` with the words given, and exit as it does."""
     if sys.stdout.isatty():
-        os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])  # noqa: S606
+        environment = os.environ | {"PATH": search_path()}
+        os.execve(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]], environment)  # noqa: S606
     try:
         graph = dag.load()
     except dag.Busy as why:

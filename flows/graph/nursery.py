@@ -23,6 +23,11 @@ MAX_BYTES = 65536  # of a request: words and environment of one command
 PATIENCE = 20.0  # seconds between asking a command to end and ending it; Prefect gives a cancelled flow 30
 
 
+def search_path() -> str:
+    """PATH with the folder of this Python first, so that the `python` of a stage is this one in any shell."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 class CommandFailedError(RuntimeError):
     """The command ended with another exit status than 0."""
 
@@ -40,11 +45,10 @@ class Nursery:
         It keeps the `inherited` file descriptors open until its last command has ended.
         """
         ours, theirs = socket.socketpair()
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "flows.graph.nursery", str(theirs.fileno())],
-                env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
+                env={**os.environ, "PATH": search_path(), "PYTHONUNBUFFERED": "1", **environment},
                 pass_fds=[theirs.fileno(), *inherited],
                 start_new_session=True,  # what ends the flow's process group reaches it by the line alone
             )

@@ -32,6 +32,8 @@ for number in range(40):
 sys.exit(3)
 """
 
+BIN = str(Path(sys.executable).parent)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -57,6 +59,13 @@ def test_a_run_hears_both_streams_says_the_end_of_what_failed_and_keeps_what_eac
     kept = json.loads(repro.SECONDS.read_text())
     assert kept == {"a": took["a"], "z": 7.0} and took["a"] < 1000
     assert dag.KEPT_LOCK.read_text() == (folder / "dvc.lock").read_text()  # as it was when a stage began
+
+
+def test_the_python_of_a_stage_is_the_one_that_runs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # as where nobody has made the environment the active one
+    (folder / "dvc.py").write_text("import os\nopen('path', 'w').write(os.environ['PATH'])\n")
+    assert repro.run([], []) == (0, {})
+    assert (folder / "path").read_text() == f"{BIN}:/usr/bin:/bin"
 
 
 def test_a_run_that_ends_before_a_stage_begins_shows_the_end_of_all_that_was_said(
@@ -130,15 +139,15 @@ def test_on_a_terminal_dvc_shows_itself(monkeypatch: pytest.MonkeyPatch) -> None
     class Replaced(Exception):
         pass
 
-    def become(path: str, words: list[str]) -> None:
-        raise Replaced(path, *words)
+    def become(path: str, words: list[str], environment: dict[str, str]) -> None:
+        raise Replaced(path, *words, environment["PATH"].split(os.pathsep)[0])
 
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr(sys, "argv", ["repro", "--force", "a"])
-    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setattr(os, "execve", become)
     with pytest.raises(Replaced) as replaced:
         repro.main()
-    assert replaced.value.args == (sys.executable, sys.executable, "-m", "dvc", "repro", "--force", "a")
+    assert replaced.value.args == (sys.executable, sys.executable, "-m", "dvc", "repro", "--force", "a", BIN)
 
 
 @pytest.mark.parametrize(
