@@ -7,7 +7,6 @@ A list in .json, an object a line in .jsonl, or a .csv whose lists are JSON or P
 An entity's prompt is phrase and category at once; its box is that of its mask.
 """
 
-import ast
 import csv
 import io
 import json
@@ -17,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from data_prep.exchange.placed import MaskPicture, Place, Placed
+from data_prep.exchange.placed import MaskPicture, Place, Placed, listed
 from data_prep.exchange.sample import Sample, mask_of
 from data_prep.sources import urls
 from data_prep.sources.records import Record, Wrong
@@ -93,14 +92,8 @@ def _record(number: int, row: Any, root: str, path: str) -> Record:
 
 
 def _texts(value: Any, field: str) -> list[str]:
-    """A list of texts, also written as JSON or as Python writes it; nothing at all is an empty one."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise ValueError(f"{field}: {value[:60]!r} is no list") from None
-    if not isinstance(value, list | tuple) or not all(isinstance(text, str) and text.strip() for text in value):
+    """A list of texts; nothing at all is an empty one."""
+    texts = [] if value is None or value == "" else listed(value, field)
+    if not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"{field}: a list of texts is expected")
-    return [text.strip() for text in value]
+    return [text.strip() for text in texts]

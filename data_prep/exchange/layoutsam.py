@@ -5,16 +5,15 @@ are pixels of width and height: left, top, right, bottom. A region's caption is 
 phrase. Pictures lie where the table does; a column `image`, which the benchmark's own tables have, is not read.
 """
 
-import ast
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.exchange.placed import Place, Placed, edges, numbers
+from data_prep.exchange.placed import Place, Placed, edges, listed, numbers
 from data_prep.exchange.sample import Sample, box_of, category_of
 from data_prep.sources import urls
 from data_prep.sources.records import Record, Wrong
@@ -102,7 +101,7 @@ def _record(number: int, row: dict[str, Any], url: str) -> Record:
         if not isinstance(row["file_name"], str) or not row["file_name"]:
             raise ValueError("file_name: text is expected")
         height, width = (_side(row[name], name) for name in ("height", "width"))
-        regions, details, boxes = (_list(row[name], name) for name in LISTS)
+        regions, details, boxes = (listed(row[name], name) for name in LISTS)
         if not len(regions) == len(details) == len(boxes):
             raise ValueError(f"bbox_list: {len(boxes)} boxes for {len(regions)} and {len(details)} captions")
     except ValueError as error:
@@ -137,16 +136,4 @@ def _place(name: str, region: Any, detail: Any, box: Any, size: tuple[int, int])
 def _side(value: Any, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{field}: pixels are expected, not {value!r}")
-    return value
-
-
-def _list(value: Any, field: str) -> Sequence[Any]:
-    """A list, also as Python or JSON writes it."""
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise ValueError(f"{field}: {value[:60]!r} is no list") from None
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{field}: a list is expected, not {str(value)[:60]}")
     return value

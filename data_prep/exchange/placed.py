@@ -1,5 +1,6 @@
 """Records whose boxes are fractions and whose masks are pictures: they become pixels when the picture is read."""
 
+import ast
 import io
 import math
 from collections.abc import Sequence
@@ -123,6 +124,18 @@ def numbers(value: Any, count: int, field: str) -> tuple[float, ...]:
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise ValueError(f"{field}: {str(number)[:40]!r} is no finite number")
     return tuple(map(float, value))
+
+
+def listed(value: Any, field: str) -> Sequence[Any]:
+    """A list, also in a text as Python or JSON writes it; ValueError names the field."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise ValueError(f"{field}: {value[:60]!r} is no list") from None
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{field}: a list is expected, not {str(value)[:60]}")
+    return value
 
 
 def edges(value: Any, field: str) -> Edges:

@@ -87,14 +87,14 @@ def syntax(text: str) -> str:
 
 def _with_docstrings(tree: ast.Module) -> list[Documented]:
     """The nodes that have one; statements alone are looked through, which are few beside expressions."""
-    found: list[Documented] = []
+    documented: list[Documented] = []
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
         todo += (inner for name in BLOCKS for inner in getattr(node, name, ()))
         if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
-            found.append(node)
-    return found
+            documented.append(node)
+    return documented
 
 
 @cache

@@ -101,18 +101,20 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_a_text_that_python_cannot_read_is_no_list_and_is_named_with_its_field(text: str) -> None:
-    for read in (eligen._texts, layoutsam._list):
-        with pytest.raises(ValueError, match=rf"^boxes: '{re.escape(text[:20])}.*' is no list$"):
-            read(text, "boxes")
+    with pytest.raises(ValueError, match=rf"^boxes: '{re.escape(text[:20])}.*' is no list$"):
+        placed.listed(text, "boxes")
 
 
 def test_lists_may_be_written_as_json_or_python_writes_them_and_tables_and_texts_are_none() -> None:
     for value in (["a", "b "], ("a", "b"), '["a", "b"]', "('a', ' b')"):
         assert eligen._texts(value, "words") == ["a", "b"]
     assert eligen._texts(None, "words") == eligen._texts("", "words") == []
-    assert list(layoutsam._list("(1, 'a')", "x")) == [1, "a"]
-    for wrong in ("{'a': 1}", "1", ["a", " "], ["a", 1], 3):
-        with pytest.raises(ValueError, match="words: a list of texts is expected"):
+    assert list(placed.listed("(1, 'a')", "x")) == [1, "a"]
+    for wrong in ("{'a': 1}", "1", 3, {"a": 1}):
+        with pytest.raises(ValueError, match="^words: a list is expected, not "):
+            placed.listed(wrong, "words")
+    for wrong in (["a", " "], ["a", 1], "[1]"):
+        with pytest.raises(ValueError, match="^words: a list of texts is expected$"):
             eligen._texts(wrong, "words")
 
 
