@@ -67,7 +67,7 @@ def executor(workers: Workers) -> Iterator[SubmitAll[Any, Any] | None]:
             yield None
         case "processes":
             context = get_context("forkserver")
-            context.set_forkserver_preload(_of_this_stage())
+            context.set_forkserver_preload(_used_by_this_stage())
             taken = context.Value("i", 0)
             with ProcessPoolExecutor(workers.processes, context, _take_gpu, (taken,)) as pool:
                 try:
@@ -88,10 +88,16 @@ def executor(workers: Workers) -> Iterator[SubmitAll[Any, Any] | None]:
                 yield lambda function, items: [pool.submit(function, item) for item in items]
 
 
-def _of_this_stage() -> list[str]:
-    """The module that this process was started with: imported once, by a process without threads, for all of them."""
-    main = sys.modules["__main__"].__spec__
-    return [] if main is None else [main.name]
+def _used_by_this_stage() -> list[str]:
+    """The modules that this process's first one uses: imported once, by a process without threads, for all of them.
+
+    Not that one itself, which each process runs anew under another name.
+    """
+    used = (
+        getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        for value in vars(sys.modules["__main__"]).values()
+    )
+    return sorted({name for name in used if name in sys.modules} - {"__main__"})
 
 
 def _slurm(slurm: Slurm) -> SubmitAll[Any, Any]:

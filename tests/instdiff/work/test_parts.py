@@ -4,6 +4,8 @@ import errno
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -321,6 +323,30 @@ def test_a_pool_has_its_number_of_processes_and_what_nobody_waits_for_is_not_beg
             raise ZeroDivisionError
     assert begun == [0, 1, 2]
     assert [job.cancelled() for job in jobs] == [False] * 3 + [True] * 6  # type: ignore[attr-defined]
+
+
+STAGE = """
+import heavy
+from data_world import WORKERS
+from instdiff.work import workers
+
+def double(number):
+    return number * heavy.FACTOR
+
+if __name__ == "__main__":
+    with workers.executor(WORKERS.model_copy(update={"executor": "processes", "processes": 3})) as submit_all:
+        print([job.result() for job in submit_all(double, range(9))])
+"""
+
+
+def test_processes_import_once_what_their_stage_uses_and_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "toy_stage.py").write_text(STAGE)
+    (tmp_path / "heavy.py").write_text("FACTOR = 2\nprint('imported', file=open('log', 'a'))\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "toy_stage"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("[0, 2, 4, 6, 8, 10, 12, 14, 16]\n", "")
+    assert (tmp_path / "log").read_text().split() == ["imported"] * 2  # by the stage, and for all of its processes
 
 
 def test_a_dask_cluster_writes_what_one_process_writes(world: Path, tmp_path: Path) -> None:
