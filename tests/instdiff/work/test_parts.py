@@ -340,10 +340,11 @@ if __name__ == "__main__":
 
 
 def test_processes_import_once_what_their_stage_uses_and_say_nothing(tmp_path: Path) -> None:
-    (tmp_path / "toy_stage.py").write_text(STAGE)
+    (tmp_path / "toys").mkdir()
+    (tmp_path / "toys" / "stage.py").write_text(STAGE)
     (tmp_path / "heavy.py").write_text("FACTOR = 2\nprint('imported', file=open('log', 'a'))\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "toy_stage"]
+    command = [sys.executable, "-m", "toys.stage"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == ("[0, 2, 4, 6, 8, 10, 12, 14, 16]\n", "")
     assert (tmp_path / "log").read_text().split() == ["imported"] * 2  # by the stage, and for all of its processes
