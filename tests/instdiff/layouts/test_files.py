@@ -95,15 +95,15 @@ def test_the_structures_of_the_released_demos_are_read(tmp_path: Path, name: str
 
 
 def test_released_pixels_become_fractions(tmp_path: Path) -> None:
-    anno = {"caption": "a", "bbox": [64, 128, 128, 256], "point": [600, 256], "scribble": [0, 0, 512, 256]}
+    anno = {"caption": "a", "bbox": [64, 128, 128, 256], "point": [600, 256], "scribble": [0, 0, 512, 513]}
     (instance,) = files.read(written(tmp_path, released(anno)))[0].instances
     assert instance.box == Box(0.125, 0.25, 0.375, 0.75)
     assert instance.point == Point(1.0, 0.5)  # past the border: on it
-    assert instance.scribble == (Point(0, 0), Point(1, 0.5))
+    assert instance.scribble == (Point(0, 0), Point(1, 1))
 
 
 def test_the_released_reading_loses_what_the_released_script_loses(tmp_path: Path) -> None:
-    first = {"caption": "a", "bbox": [0, 0, 512, 256], "mask": RLE}
+    first = {"caption": "a", "bbox": [0, 0, 512, 256], "mask": RLE, "scribble": [0, 0, 512, 256]}
     path = written(tmp_path, released(first, {"caption": "b", "point": [256, 0]}))
     (layout,) = files.read(path, compat="reference")
     (instance,) = layout.instances  # one point, so one instance, which gets it
@@ -153,6 +153,24 @@ def test_a_mask_may_be_a_picture_and_a_scribble_a_polyline(tmp_path: Path) -> No
         (released({"caption": "a", "bbox": [0, 0, 9, -9]}), "record 0: annos.0.bbox: (0, 0,"),
         (released({"caption": "a", "bbox": [0, 0, 9]}), "annos.0.bbox.3: "),
         (released(width=0), "width: "),
+        (released(height=0), "height: "),
+        (released(width=100_001), "width: "),
+        (released(height=100_001), "height: "),
+        ({**released(), "caption": "\ud800"}, "record 0: caption: holds half a character"),
+        (
+            {**GOOD, "instances": [{"phrase": "a", "polyline": [[0, 0]], "scribble": [[0, 0]]}]},
+            "instances.0.polyline: ",
+        ),
+        (
+            {**GOOD, "instances": [{"phrase": "a", "boxs": [0, 0, 1, 1]}]},
+            "instances.0.boxs: no such field: did you mean box?",
+        ),
+        (
+            {**GOOD, "instances": [{"phrase": "a", "mask": {**RLE, "counted": ""}}]},
+            "instances.0.mask.counted: no such field: did you mean counts?",
+        ),
+        ({**GOOD, "promt": "p"}, "record 0: promt: no such field: did you mean prompt?"),
+        ({**GOOD, "zoo": "p"}, "record 0: zoo: no such field; there are key, prompt, instances"),
         ([], "holds no layout"),
     ],
 )
@@ -224,9 +242,81 @@ def test_places_are_read_up_to_their_exact_limits(tmp_path: Path, instance: dict
     assert [fault.partition(":")[0] for fault in messages] == ([] if field is None else [f"instances.0.{field}"])
 
 
-@pytest.mark.parametrize(("key", "safe"), [("a" * 99, True), ("a" * 100, True), ("a" * 101, False), ("a.-_9", True)])
+@pytest.mark.parametrize(
+    ("key", "safe"),
+    [
+        *(("a" * 99, True), ("a" * 100, True), ("a" * 101, False), ("a.-_9", True), ("_", True)),
+        *((".a", False), ("-a", False), ("\u00e4", False), ("a b", False), ("", False)),
+    ],
+)
 def test_a_key_is_as_long_as_a_file_name_may_be(tmp_path: Path, key: str, safe: bool) -> None:
-    assert (faults(tmp_path, {}, key=key) == []) is safe
+    expected = f"key: {key[:40]!r} is no safe file name: letters, digits, and . _ - after the first"
+    assert faults(tmp_path, {}, key=key) == [expected] * (not safe)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("my scene (1).v2", "my_scene__1__v2"), ("a-b_C9", "a-b_C9"), ("x" * 90, "x" * 80), (".a", "_a")]
+)
+def test_a_layout_without_a_key_has_that_of_its_file_as_far_as_it_is_a_safe_name(
+    tmp_path: Path, name: str, key: str
+) -> None:
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps([{"prompt": "p", "instances": []}] * 2))
+    assert [layout.key for layout in files.read(path)] == [f"{key}-0", f"{key}-1"]
+
+
+def test_a_key_that_stands_a_third_time_is_that_of_the_first(tmp_path: Path) -> None:
+    faults_of_all = files.check(written(tmp_path, [GOOD] * 3)).faults
+    assert [fault.rpartition(" is that of ")[2] for fault in faults_of_all] == ["record 0, too"] * 2
+
+
+def test_the_first_fault_says_how_many_more_there_are(tmp_path: Path) -> None:
+    path = written(tmp_path, {**GOOD, "instances": [{"phrase": " "}] * 3})
+    with pytest.raises(ValueError, match=r"instances\.0\.phrase: is empty \(and 2 more: see instdiff validate\)$"):
+        files.read(path)
+    with pytest.raises(ValueError, match=r"instances\.0\.phrase: is empty$"):
+        files.read(written(tmp_path, {**GOOD, "instances": [{"phrase": " "}]}))
+
+
+@pytest.mark.parametrize(
+    ("record", "fields"),  # of each fault
+    [
+        ({"instances": [{"phrase": " ", "box": [0, 0, 1]}]}, ["prompt", "instances.0.box.3", "instances.0.phrase"]),
+        (
+            {**GOOD, "instances": [{"point": [2, 2]}, 5, {"phrase": ""}]},
+            ["instances.0.phrase", "instances.1", "instances.0.point", "instances.2.phrase"],
+        ),
+        (
+            {**released({"point": [2, "x"], "mask": RLE | {"counts": "9"}}, 5, {"caption": ""}), "caption": None},
+            ["caption", "annos.0.caption", "annos.0.point.1", "annos.1", "annos.0.mask", "annos.2.caption"],
+        ),
+        (
+            {**GOOD, "key": "-", "instances": [{"phrase": "", "mask": "no.png"}, {"phrase": "a", "mask": "no.png"}]},
+            ["instances.0.mask", "instances.1.mask", "key", "instances.0.phrase"],
+        ),
+    ],
+)
+def test_a_fault_of_form_hides_no_fault_of_another_field(tmp_path: Path, record: object, fields: list[str]) -> None:
+    checked = files.check(written(tmp_path, record))
+    assert [fault.partition("record 0: ")[2].partition(": ")[0] for fault in checked.faults] == fields
+    assert checked.layouts == []
+
+
+@pytest.mark.parametrize("nothing", [[], {}, "", None])
+@pytest.mark.parametrize("name", ["bbox", "point", "scribble", "mask"])
+def test_what_is_empty_in_the_released_json_is_not_given(tmp_path: Path, name: str, nothing: object) -> None:
+    (layout,) = files.read(written(tmp_path, released({"caption": "a", name: nothing})))
+    assert layout.instances == (Instance(phrase="a"),)
+
+
+def test_each_mask_that_is_read_otherwise_than_written_is_remarked_on(tmp_path: Path) -> None:
+    Image.fromarray(MASK.astype(np.uint8)).save(tmp_path / "mask.png")
+    path = written(tmp_path, {**GOOD, "instances": [{"phrase": "a", "mask": "mask.png"}] * 2})
+    remarks = files.check(path, shape=(48, 64)).remarks
+    assert [remark.partition(": 'mask.png' holds")[0].rpartition(" ")[2] for remark in remarks] == [
+        "instances.0.mask",
+        "instances.1.mask",
+    ]
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, None])
@@ -348,8 +438,12 @@ def test_layouts_may_stand_one_a_line(tmp_path: Path) -> None:
         (b'{"prompt": "p", "instances": [],}', "a comma stands before the closing }"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         (b"<!DOCTYPE html><html>", "begins like a web page"),
+        (b"\n <html>", "begins like a web page"),
         (b"\x1f\x8b\x08\x00", "is compressed"),
+        (b"PK\x03\x04\x14", "is a zip archive"),
         (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b'{"prompt": "p", \n }', "line 2, column 2: a comma stands before the closing }"),
         (b"{'prompt': 1}", "line 1, column 2: "),
         (f"{BARE_TEXT}\n{{".encode(), "line 2, column 1: Extra data"),
     ],
@@ -464,6 +558,26 @@ def test_units_and_shapes_of_the_released_json_are_remarked_on(
     remarks = files.check(written(tmp_path, record)).remarks
     assert len(remarks) == 1
     assert remark in remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_remarked"),
+    [
+        ({"point": [0, 0]}, False),
+        ({"point": [0.99, 0.5]}, True),
+        ({"point": [0.5, 0.99]}, True),
+        ({"point": [1, 0.5]}, False),
+        ({"point": [0.5, 1]}, False),
+        ({"scribble": [0, 0, 0.5, 0.5]}, True),
+        ({"scribble": [0.5, 0.5, 40, 50]}, False),
+        ({"scribble": [0, 0, 0, 0]}, False),
+    ],
+)
+def test_places_within_the_first_pixel_alone_look_like_fractions(
+    tmp_path: Path, place: dict[str, Any], is_remarked: bool
+) -> None:
+    remarks = files.check(written(tmp_path, released({"caption": "a", **place})), shape=(512, 512)).remarks
+    assert ["lies in the first pixel" in remark for remark in remarks] == [True] * is_remarked
 
 
 def test_a_layout_of_the_shape_that_is_drawn_has_no_remark(tmp_path: Path) -> None:
