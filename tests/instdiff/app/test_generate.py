@@ -19,12 +19,15 @@ from tiny_pipeline import shared
 
 from instdiff import __main__ as command
 from instdiff.app import generate, generate_options, lora
+from instdiff.checkpoints import reading
 from instdiff.layouts import files as layout_files
 from instdiff.layouts import masks
 from instdiff.layouts.overlay import overlay, start
 from instdiff.model.conditions import FORMATS
 from instdiff.model.drawing import AS_RELEASED
 from instdiff.networks import device
+from instdiff.randomness import torch_generator
+from instdiff.sampling.memory import Size
 from instdiff.schema import Box, Instance, Layout, Point
 
 OURS = [
@@ -256,6 +259,91 @@ def test_what_is_not_said_is_what_the_released_script_takes(tmp_path: Path, reco
     assert (recorder.given["num_images_per_prompt"], recorder.given["max_rows"]) == (1, 2)
     assert all(recorder.given[name] is None for name in ("height", "width", "image", "refiner"))
     assert recorder.given["formats"] == FORMATS
+    assert [recorder.given[name] for name in ("strength", "guidance_interval", "reuse")] == [0.8, (0.0, 1.0), 1]
+    assert recorder.given["step_noise"] is recorder.given["after_step"] is None
+    run(tmp_path, OURS[0], "--device", "cuda")
+    assert recorder.given["max_rows"] == 16
+    assert generate_options.parser().parse_args(["--ckpt", "w"]).output == Path("OUTPUT")
+
+
+def test_the_noise_of_a_few_step_solver_is_by_the_seed_the_layout_and_the_step(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    recorder.latent_shape = lambda height, width: (4, height // 8, width // 8)  # type: ignore[attr-defined]
+    few = ["--solver", "lcm", "--steps", "4", "--height", "16", "--width", "24", "--num-images", "2"]
+    for seed, record in ((0, OURS[0]), (5, OURS[0]), (5, OURS[1])):
+        run(tmp_path, record, *few, "--seed", str(seed))
+        for step in (0, 3):
+            expected = torch.randn(
+                2, 4, 2, 3, generator=torch_generator(seed, "noise", record.get("key", "scene"), step)
+            )
+            assert torch.equal(recorder.given["step_noise"](step), expected)
+
+
+def test_a_layout_is_held_to_the_shape_that_is_drawn_and_to_the_slots_that_the_layers_state(
+    tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = STRUCTURES["wide picture"]  # 768 x 512
+    for options, shown in (
+        (["--width", "24", "--height", "16"], None),
+        (["--height", "16"], "512x16"),
+        ([], "512x512"),
+    ):
+        run(tmp_path, wide, *options)
+        remarks = [line for line in capsys.readouterr().out.splitlines() if "width, height: " in line]
+        assert [line.partition("drawn as ")[2].partition(":")[0] for line in remarks] == [shown] * (shown is not None)
+    monkeypatch.setattr(generate.assemble, "stated", lambda ckpt, instance: reading.Stated(AS_RELEASED, 16))
+    recorder.given = {}
+    with pytest.raises(SystemExit):
+        run(tmp_path, wide)
+    assert "annos: there are 17, but the model has slots for 16" in capsys.readouterr().err
+    assert recorder.given == {}
+
+
+@pytest.mark.usefixtures("recorder")
+@pytest.mark.parametrize(
+    ("options", "size", "bytes_per_number"),
+    [
+        (["--device", "cpu"], Size(64, 64, 2, 3, False), 4),
+        (["--height", "16", "--max_rows", "99"], Size(16, 64, 6, 3, False), 4),
+        (["--width", "16", "--num_images", "2", "--max_rows", "9"], Size(64, 16, 9, 6, False), 4),
+        (["--mis", "0", "--num_images", "2", "--guidance_scale", "1"], Size(64, 64, 2, 2, False), 4),
+        (["--masked_attention", "--dtype", "float16"], Size(64, 64, 6, 3, True), 2),
+    ],
+)
+def test_what_the_largest_layout_needs_is_held_to_what_is_free_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], size: Size, bytes_per_number: int
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    unet, vae = {"sample_size": 16}, {"block_out_channels": [1, 1, 1]}
+    monkeypatch.setattr(generate.reading, "base_sizes", lambda _: SimpleNamespace(unet=unet, vae=vae))
+    monkeypatch.setattr(generate.memory, "refuse_too_large", lambda *of: asked.append(of))
+    loaded = generate.loaded
+    monkeypatch.setattr(generate, "loaded", lambda how: asked.append(("read",)) or loaded(how))
+    run(tmp_path, [OURS[1], OURS[0]], *options)
+    assert asked == [(unet, vae, size, torch.device("cpu"), bytes_per_number), ("read",)]
+
+
+@pytest.mark.parametrize(
+    ("option", "taken", "refused"),
+    [
+        ("steps", ["1", "1000"], ["1001"]),
+        ("guidance_scale", ["0"], ["-0.1"]),
+        ("strength", ["1", "0.001"], ["1.001"]),
+        *((name, ["0", "1"], ["-0.001", "1.001"]) for name in ("alpha", "mis", "cascade_strength")),
+        *((name, ["1"], ["0"]) for name in ("num_images", "height", "width", "reuse", "max_rows")),
+        ("seed", ["0", str(2**63 - 1)], [str(2**63)]),
+    ],
+)
+def test_a_number_is_taken_up_to_its_ends_and_not_beyond(option: str, taken: list[str], refused: list[str]) -> None:
+    parser = generate_options.parser()
+    for value in taken:
+        assert getattr(parser.parse_args(["--ckpt", "w", f"--{option}", value]), option) == (
+            int(value) if value.isdigit() else float(value)
+        )
+    for value in refused:
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--ckpt", "w", f"--{option}={value}"])
 
 
 def test_the_seed_the_layout_and_the_picture_to_start_from_reach_the_pipeline(
@@ -417,7 +505,10 @@ def test_formats_are_those_of_the_released_configurations() -> None:
 
     assert of("--test_config", "configs/test_box.yaml") == {"box", "point"}
     assert of("--test_config", "point") == {"point"}
-    assert of("--formats", "mask") == {"mask"}
+    assert of("--test_config", "test_scribble.yaml") == set(FORMATS)
+    assert of("--test_config", "mask") == {"box", "point", "outline", "mask"}
+    assert of("--formats", "mask", "--test_config", "point") == {"mask"}
+    assert of("--formats") == set()
     assert of() == {"box", "point", "scribble", "outline", "mask"}
 
 

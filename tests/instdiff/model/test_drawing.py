@@ -51,6 +51,22 @@ def test_layers_carry_it_through_their_folder_and_through_a_whole_pipeline(tmp_p
     assert reading.stated(tmp_path / "whole") == (OWN, SIZES.max_instances)
 
 
+def test_the_released_script_leads_away_from_ten_things() -> None:
+    assert AS_RELEASED.negative_prompt.split(", ") == [
+        *(
+            "longbody",
+            "lowres",
+            "bad anatomy",
+            "bad hands",
+            "missing fingers",
+            "extra digit",
+            "fewer digits",
+            "cropped",
+        ),
+        *("worst quality", "low quality"),
+    ]
+
+
 def test_layers_that_say_nothing_are_drawn_as_the_released_ones_with_a_warning(tmp_path: Path) -> None:
     InstanceUNet.from_base(base(), SIZES, scale_u=True).save_instance_layers(tmp_path / "layers")
     with pytest.warns(UserWarning, match="does not say how its layers are drawn"):

@@ -32,7 +32,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from instdiff.layouts import masks
 from instdiff.layouts.formats import FORMATS
 from instdiff.model.noise_schedule import alphas_cumprod
-from instdiff.sampling import guidance, multi_instance
+from instdiff.sampling import guidance, multi_instance, pipeline
+from instdiff.sampling.memory import Size
 from instdiff.sampling.pipeline import InstanceDiffusionPipeline
 from instdiff.sampling.refiner import refined
 from instdiff.sampling.solvers import scheduler, solver
@@ -257,6 +258,11 @@ def test_a_refiner_goes_over_the_pictures_as_strongly_as_told() -> None:
     [
         ({"generator": seeds(0, 1)}, "2 generators for 1 pictures"),
         ({"height": 15}, "must be multiples of 2"),
+        ({"width": 15}, "height 16 and width 15 must be multiples of 2"),
+        ({"height": -2}, "must be multiples of 2"),
+        ({"latents": torch.zeros(1, 3, 8, 8)}, "latents are"),
+        ({"image": [Image.new("RGB", (16, 16))] * 2}, "2 images to start from for 1 pictures"),
+        ({"reuse": 0}, "reuse 0"),
         ({"latents": torch.zeros(2, 4, 8, 8)}, "latents are"),
         ({"alpha": 1.5}, "must lie in 0..1"),
         ({"mis": -0.1}, "must lie in 0..1"),
@@ -343,6 +349,53 @@ def test_the_refiner_gets_each_picture_with_its_prompt_the_strength_and_noise_of
         {"prompt": "a", "image": "A", "generator": 0, **same},
         {"prompt": "b", "image": "B", "generator": 1, **same},
     ]
+
+
+def test_the_pictures_go_to_the_refiner_with_their_prompts_and_come_back_in_the_form_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(pipeline, "refined", lambda *of: asked.append(of) or ["refined"])
+    freed: list[None] = []
+    monkeypatch.setattr(shared("dpm"), "maybe_free_model_hooks", lambda: freed.append(None))
+    how = {"num_inference_steps": 1, "mis": 0.0, "num_images_per_prompt": 2, "refiner": "of SDXL"}
+    (images,) = shared("dpm")([ONE, TWO], return_dict=False, **how)
+    ((refiner, pictures, prompts, strength),) = asked
+    assert (refiner, prompts, strength) == ("of SDXL", [ONE.prompt, ONE.prompt, TWO.prompt, TWO.prompt], 0.35)
+    assert [picture.size for picture in pictures] == [(16, 16)] * 4
+    assert images == ["refined"]
+    assert shared("dpm")(ONE, return_dict=False, output_type="latent", **how)[0].shape == (2, 4, 8, 8)
+    assert len(asked) == 1 and len(freed) == 2
+
+
+@torch.no_grad()
+def test_each_picture_starts_from_its_own() -> None:
+    both = [Image.new("RGB", (16, 16), colour) for colour in ("white", "black")]
+    noise = torch.zeros(2, 4, 8, 8)
+    together = shared()._encode(both, noise)
+    for row, picture in enumerate(both):
+        assert torch.allclose(together[row], shared()._encode(picture, noise)[row], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, Size(16, 16, 10, 5, False)),
+        ({"height": 24, "width": 32, "max_rows": 3}, Size(24, 32, 3, 5, False)),
+        ({"mis": 0.0}, Size(16, 16, 4, 2, False)),
+        ({"mis": 0.2, "guidance_scale": 1.0, "num_images_per_prompt": 2}, Size(16, 16, 10, 10, False)),
+        ({"masked_attention": True, "image": Image.new("RGB", (16, 16)), "strength": 0.5}, Size(16, 16, 4, 2, True)),
+        ({"masked_attention": True, "formats": ()}, Size(16, 16, 4, 2, False)),
+    ],
+)
+def test_what_is_drawn_at_once_is_held_to_what_is_free_on_its_device(
+    options: dict[str, Any], size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(pipeline.memory, "refuse_too_large", lambda *of: asked.append(of))
+    latents(shared(), [ONE, TWO], **options)
+    unet, autoencoder = shared().unet.config, shared().vae.config
+    assert asked == [(unet, autoencoder, size, torch.device("cpu"), 4)]
 
 
 def copied() -> InstanceDiffusionPipeline:
