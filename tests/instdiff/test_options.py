@@ -86,3 +86,36 @@ def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ValueError, match="take cpu or cuda:0 or cuda:1") as refused:
             device.resolve(name)
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--share", "1.5"], "--share: 1.5 does not lie between 0 and 1"),
+        (["--share", "x"], "--share: 'x' is no number"),
+        (["--share", "inf"], "--share: 'inf' is no finite number"),
+        (["--part", "0"], "--part: 0 must lie above 0"),
+        (["--count", "-2"], "--count: -2 is less than -1"),
+        (["--count", "1.0"], "--count: '1.0' is no whole number"),
+        (["--sha", "0.5"], "unrecognized arguments: --sha 0.5"),
+    ],
+)
+def test_a_fault_names_its_option_and_where_all_are_listed(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = options.Parser(prog="some")
+    for name, kind in {"share": options.SHARE, "part": options.real(0, above=True), "count": options.whole(-1)}.items():
+        parser.add_argument(f"--{name}", type=kind)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"some: {says} (some --help lists the options)\n"
+
+
+@pytest.mark.parametrize(("port", "is_one"), [("0", False), ("1", True), ("65534", True), ("65535", False)])
+def test_a_port_is_one_that_has_a_next(port: str, is_one: bool) -> None:
+    if is_one:
+        assert options.PORT(port) == int(port)
+    else:
+        with pytest.raises(options.argparse.ArgumentTypeError):
+            options.PORT(port)

@@ -65,6 +65,27 @@ def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path
     assert contents(tmp_path).keys() == {"a", *left}
 
 
+def test_what_lies_beside_goes_where_this_process_left_it_and_stays_where_it_is_of_another_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(process: int, _: int) -> None:
+        raise PermissionError if process == 7 else ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    left = {
+        kind: [tmp_path / f".a.{os.uname().nodename}.{process}.{kind}" for process in (os.getpid(), 7, 8)]
+        for kind in ("part", "old")
+    }
+    for path in [*left["part"], *left["old"], tmp_path / f".a.{os.uname().nodename}.8.note"]:
+        path.mkdir()
+        (path / "half").write_text("half")
+    with atomic.folder(tmp_path / "a") as part:
+        assert list(part.iterdir()) == []
+        (part / "new").write_text("new")
+    stays = {left["part"][1].name, left["old"][1].name, f".a.{os.uname().nodename}.8.note"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a", *stays}
+
+
 class FullDisk(OSError):
     pass
 

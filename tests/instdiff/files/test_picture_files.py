@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdiff.files.picture_files import FORMATS, SUFFIXES, UNREAD, opened
+from instdiff.files.picture_files import FORMATS, SUFFIXES, UNREAD, opened, raw
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
@@ -85,3 +85,14 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, content: bytes | 
         opened(path)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_bytes_are_the_picture_and_a_folder_is_one(tmp_path: Path) -> None:
+    for read in (opened, raw):
+        with pytest.raises(ValueError, match=r"^the picture: not a readable picture \(none of AVIF"):
+            read(b"none")
+        with pytest.raises(ValueError, match=r"not a readable picture \(it is a folder\)$"):
+            read(tmp_path)
+    palette = Image.fromarray(PIXELS).convert("P")
+    assert raw(saved(tmp_path / "palette.png", palette)).mode == "P"
+    assert np.array_equal(opened((tmp_path / "palette.png").read_bytes()), palette.convert("RGB"))

@@ -51,3 +51,40 @@ def test_a_folder_without_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty" / "within").mkdir(parents=True)
     with pytest.raises(ValueError, match="empty: no files"):
         provenance.of_folder(tmp_path / "empty")
+
+
+def test_a_file_under_a_published_name_is_the_published_one_or_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "text" / "weights.bin").rename(folder / "text" / "net-0a1b2c3d.pth")
+    with pytest.raises(ValueError, match=r"net-0a1b2c3d\.pth: is not the file published.*, not 0a1b2c3d$"):
+        provenance.checked(folder)
+    digest = provenance.of_file(folder / "text" / "net-0a1b2c3d.pth")
+    named = (folder / "text" / "net-0a1b2c3d.pth").rename(folder / "text" / f"net-{digest[:8]}.pth")
+    names = ("judge/config.json", "judge/text/deep/merges.txt", f"judge/text/{named.name}")
+    assert provenance.checked(folder) == {name: provenance.of_file(folder.parent / name) for name in names}
+    assert provenance.checked(named) == {named.name: digest}
+    monkeypatch.setitem(provenance.PUBLISHED, "config.json", "0" * 64)
+    with pytest.raises(ValueError, match=rf"config\.json: is not the file published.*, not {'0' * 64}$"):
+        provenance.checked(folder)
+
+
+def test_a_record_is_of_the_pictures_beside_it_and_is_read_without_its_lists(folder: Path) -> None:
+    assert provenance.read(folder) is None
+    line = provenance.picture_line(folder, "config.json", "a layout")
+    assert line == {"file": "config.json", "layout": "a layout", "sha256": provenance.of_file(folder / "config.json")}
+    provenance.write(folder, [line], layouts=[{"key": "k"}], options={"seed": 3})
+    assert provenance.read(folder) == {"options": {"seed": 3}, "libraries": provenance.versions()}
+    (folder / "config.json").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"provenance\.json: config\.json is not the picture that was drawn then"):
+        provenance.read(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config\.json is not the picture"):
+        provenance.read(folder)
+
+
+def test_versions_are_of_python_and_of_every_library_that_can_change_a_number() -> None:
+    assert list(provenance.versions()) == [
+        *("python", "instdiff", "torch", "diffusers", "transformers", "ultralytics", "pycocotools"),
+        *("numpy", "pandas", "pillow"),
+    ]
