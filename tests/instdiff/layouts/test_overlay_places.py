@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from instdiff.layouts import masks, overlay
 from instdiff.schema import Box, Instance, Layout, Point
@@ -105,3 +105,50 @@ def test_a_mask_is_covered_by_a_third_of_its_colour() -> None:
     shown = inked((512, 512), mask=corner)
     assert shown[255, 255].tolist() == pytest.approx([0.35 * 255, 0.35 * 51, 0.35 * 51], abs=1)
     assert not shown[256:].any() and not shown[:, 256:].any()
+
+
+def frames(*instances: Instance, size: tuple[int, int] = (512, 512)) -> list[overlay.Frame]:
+    """Where the phrases stand: left, top, right, bottom."""
+    occupied: list[overlay.Frame] = []
+    for instance in instances:
+        overlay._word(ImageDraw.Draw(Image.new("RGB", size)), size, instance, (255, 0, 0), occupied)
+    return occupied
+
+
+@pytest.mark.parametrize(
+    ("place", "corner"),
+    [
+        ({"box": Box(0.25, 0.25, 1, 1)}, (131, 129)),
+        ({"mask": TALL}, (131, 103)),
+        ({"point": Point(0.25, 0.25)}, (131, 138)),
+        ({}, (3, 10)),
+    ],
+)
+def test_a_phrase_stands_right_below_a_corner_and_farther_below_a_point(
+    place: dict[str, Any], corner: tuple[int, int]
+) -> None:
+    ((left, top, right, bottom),) = frames(Instance(phrase="a", **place))
+    assert (left, top) == corner
+    assert 0 < right - left < bottom - top < 40
+
+
+@pytest.mark.parametrize("size", [(512, 512), (512, 64), (1024, 512)])
+def test_a_phrase_ends_with_the_picture_and_has_forty_letters_that_can_be_shown(size: tuple[int, int]) -> None:
+    ((_, _, right, bottom),) = frames(Instance(phrase="a", point=Point(1, 1)), size=size)
+    assert (right, bottom) == size
+    assert frames(Instance(phrase="a" * 41), size=size) == frames(Instance(phrase="a" * 40), size=size)
+    assert frames(Instance(phrase="\u0436"), size=size) == frames(Instance(phrase="?"), size=size)
+    assert frames(Instance(phrase="")) == []
+    ((left, *_),) = frames(Instance(phrase="m" * 40, point=Point(0.9, 0)), size=(64, 512))
+    assert left == 0
+
+
+def test_phrases_at_one_place_stand_below_each_other_as_long_as_there_is_room() -> None:
+    ((_, top, _, bottom),) = frames(Instance(phrase="a"))
+    high = bottom - top
+    for rows in (2, 3):
+        begin = Box(0.25, (511 - rows * high) / 511, 1, 1)
+        tops = [frame[1] for frame in frames(*[Instance(phrase="a", box=begin)] * (rows + 1))]
+        assert tops == [512 - (rows - row) * high for row in (*range(rows), rows - 1)]
+    beside = [Instance(phrase="a", box=Box(x, 0.5, 1, 1)) for x in (0.25, 0.75)]
+    assert len({frame[1] for frame in frames(*beside)}) == 1
