@@ -57,16 +57,35 @@ def test_a_block_without_grounding_computes_what_the_block_of_diffusers_computes
         assert torch.equal(ours(x, encoder_hidden_states=text, **options), expected), options
 
 
+@torch.no_grad()
+def test_keys_of_the_text_are_read_where_nothing_masks_it_and_of_the_block_alone() -> None:
+    """With a mask the text is read itself, as diffusers reads it."""
+    torch.manual_seed(0)
+    block = BasicTransformerBlock(16, 2, 8, cross_attention_dim=12).eval()
+    attach_fuser("block", block, token_width=16)
+    x, text, other = torch.randn(2, 9, 16), torch.randn(2, 5, 12), torch.randn(2, 5, 12)
+    plain, of_other = (block(x, encoder_hidden_states=each) for each in (text, other))
+    heads = [layer(other).unflatten(-1, (2, 8)).transpose(1, 2) for layer in (block.attn2.to_k, block.attn2.to_v)]
+    for name, expected in (("block.attn2", of_other), ("another.attn2", plain)):
+        read = block(x, encoder_hidden_states=text, cross_attention_kwargs={"keys": {name: tuple(heads)}})
+        assert torch.allclose(read, expected, atol=1e-6), name
+    masked = {"encoder_hidden_states": text, "encoder_attention_mask": torch.randn(2, 1, 5)}
+    keys = {"keys": {"block.attn2": tuple(heads)}}
+    assert torch.equal(block(x, **masked, cross_attention_kwargs=keys), block(x, **masked))
+
+
 @pytest.mark.parametrize(
     "other",
     [
         {"norm_type": "ada_norm", "num_embeds_ada_norm": 4},
         {"only_cross_attention": True},
         {"double_self_attention": True},
+        {"cross_attention_dim": None},
+        {"positional_embeddings": "sinusoidal", "num_positional_embeddings": 9},
     ],
 )
 def test_a_block_that_ours_does_not_write_out_is_refused(other: dict[str, object]) -> None:
-    block = BasicTransformerBlock(16, 2, 8, cross_attention_dim=16, **other)
+    block = BasicTransformerBlock(16, 2, 8, **{"cross_attention_dim": 16, **other})
     with pytest.raises(ValueError, match="mid: not a transformer block as Stable Diffusion 1.5 has them"):
         attach_fuser("mid", block, token_width=16)
 

@@ -2,10 +2,11 @@
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis.extra.numpy as some
 import numpy as np
@@ -25,6 +26,7 @@ from instdiff.layouts.complete import complete
 from instdiff.layouts.formats import BY_NAME, FORMATS
 from instdiff.model import attention_mask
 from instdiff.model.conditions import Conditions, cat, collate, keep, mirrored, null, select
+from instdiff.model.grounding import TextAndGrounding, cat_rows
 from instdiff.model.grounding import cat as cat_groundings
 from instdiff.model.scaleu import scale_low_frequencies
 from instdiff.model.unet import InstanceUNet
@@ -228,6 +230,20 @@ def test_tokens_of_one_instance_do_not_look_into_another() -> None:
     assert slots[first, :, 0].tolist() == [True, True, True, True]
     assert not slots[first, :, 1].any()
     assert allowed[:, -1].all()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_reference_masks_a_picture_with_a_box_an_outline_or_a_mask_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_mask, "_REFERENCE_GRID", (4, 4))
+    conditions = keep(together((instance("a", 0, 0, 8), instance("b", 16, 16, 16))), {name})
+    allowed = attention_mask.build(conditions, [(4, 4), (2, 2), (4, 8)], 1, "reference")
+    assert list(allowed) == [16]
+    assert bool(allowed[16].all()) == (name in {"point", "scribble"})
+    closed = dict.fromkeys(SIZES.located, name in {"box", "outline", "mask"}) | {"point": False, "scribble": False}
+    of_tokens = allowed[16][0, :, 16:-1].unflatten(1, (len(SIZES.located), 3))
+    assert {each: not bool(of_tokens[:, place].all()) for place, each in enumerate(SIZES.located)} == closed
 
 
 def test_an_instance_of_unknown_place_may_be_anywhere() -> None:
@@ -466,6 +482,17 @@ def test_a_fourth_instance_in_three_slots_is_an_error() -> None:
         together((instance("a"),) * 4)
 
 
+def test_an_instance_of_a_picture_is_named_by_its_own_number_and_no_phrase_by_its_features() -> None:
+    numbered = [Layout(key=f"k{n}", prompt="", instances=(instance("a"), instance("b"))) for n in range(2)]
+    of_all = [complete(layout, SIZES) for layout in numbered]
+    with pytest.raises(ValueError, match="k0: instance 1: no features of the phrase 'b'"):
+        collate(of_all, {"a": WORDS["a"]}, SIZES)
+    with pytest.raises(ValueError, match="no phrase features"):
+        collate(of_all, {}, SIZES)
+    learned = {word: feature.clone().requires_grad_() for word, feature in WORDS.items()}
+    assert not collate(of_all, learned, SIZES).text_BND.requires_grad
+
+
 def test_a_phrase_without_features_is_an_error() -> None:
     with pytest.raises(ValueError, match="k0: instance 0: no features of the phrase 'z'"):
         together((instance("z"),))
@@ -645,6 +672,66 @@ def test_at_share_one_the_mean_is_returned_and_by_the_reference_the_last_instanc
 def test_a_wrong_number_of_gates_is_an_error() -> None:
     with pytest.raises(ValueError, match="3 gates for 5 steps"):
         sample(lambda x, _, __: x, noisy(1)[0], Plms.of(5), [1.0] * 3)
+
+
+def everything(value: Any) -> list[Tensor]:
+    """Every tensor in there, in its order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for key in sorted(value) for tensor in everything(value[key])]
+    if isinstance(value, tuple):
+        return [tensor for part in value for tensor in everything(part)]
+    if is_dataclass(value):
+        return [tensor for field in fields(value) for tensor in everything(getattr(value, field.name))]
+    return []
+
+
+@functools.cache
+def two_groundings() -> tuple[TextAndGrounding, TextAndGrounding]:
+    """Of two pictures, masked at two levels, and of one that is not masked, each with keys; both at half a gate."""
+    text, unet = noisy(3)[2], trained()
+    first = unet.ground(together((instance("a"),), (instance("b", 0, 0, 8), instance("c"))), gate=0.5, masked=(8, 8))
+    other = unet.ground(together((instance("c"),)), gate=0.5)
+    return unet.with_cached_keys(text[:2], first), unet.with_cached_keys(text[2:], other)
+
+
+def test_what_is_put_together_is_what_it_was_apart_and_a_level_without_a_mask_is_open_to_all() -> None:
+    masked, plain = two_groundings()
+    for whole, rows in (
+        (cat_rows([masked, plain]), (slice(0, 2), slice(2, 3))),
+        (cat_rows([plain, masked]), (slice(1, 3), slice(0, 1))),
+    ):
+        assert len(whole) == 3
+        assert whole.grounding is not None and whole.grounding.gate == 0.5
+        assert list(whole.grounding.allowed) == [16, 64]
+        first, last = (whole.rows(index) for index in rows)
+        assert len(everything(first)) == len(everything(masked))
+        assert all(map(torch.equal, everything(first), everything(masked)))
+        opened = {size: torch.ones(1, size, size + SIZES.num_tokens, dtype=torch.bool) for size in (16, 64)}
+        as_read = replace(plain, grounding=replace(plain.grounding, allowed=opened))
+        assert len(everything(last)) == len(everything(as_read))
+        assert all(map(torch.equal, everything(last), everything(as_read)))
+
+
+def test_of_keys_those_that_all_have_go_on_and_text_with_instances_does_not_join_text_without() -> None:
+    masked, plain = two_groundings()
+    name = next(iter(plain.keys))
+    fewer = replace(plain, keys={name: plain.keys[name]})
+    assert list(cat_rows([masked, fewer]).keys) == list(cat_rows([fewer, masked]).keys) == [name]
+    bare = TextAndGrounding(plain.text_RLD)
+    assert cat_rows([bare, bare]).grounding is None
+    for parts in ([masked, bare], [bare, masked]):
+        with pytest.raises(ValueError, match="give a grounding and a null grounding, or neither"):
+            cat_rows(parts)
+
+
+def test_all_of_it_goes_to_another_device_or_nothing() -> None:
+    masked, _ = two_groundings()
+    for value in (masked, masked.grounding, together((instance("a"),))):
+        there = value.to("meta")  # type: ignore[union-attr]
+        assert [tensor.shape for tensor in everything(there)] == [tensor.shape for tensor in everything(value)]
+        assert {tensor.device.type for tensor in everything(there)} == {"meta"}
 
 
 def test_groundings_of_different_gates_do_not_share_a_pass() -> None:

@@ -45,8 +45,12 @@ def test_outside_the_interval_only_the_layout_is_evaluated() -> None:
     assert not torch.allclose(latents(TWO), latents(TWO, guidance_interval=(0.0, 0.5)), atol=1e-3)
     assert torch.equal(latents(TWO), latents(TWO, guidance_interval=(0.0, 1.0)))
     assert guided_steps(10, (0.2, 0.5)) == range(2, 5)
-    with pytest.raises(ValueError, match="two rising shares"):
-        latents(TWO, guidance_interval=(0.5, 0.5))
+    assert guided_steps(10, (0.26, 0.77)) == range(3, 8)
+    assert guided_steps(10, (0.0, 1.0)) is None
+    assert [guided_steps(10, ends) for ends in ((0.0, 0.9), (0.1, 1.0))] == [range(9), range(1, 10)]
+    for interval in ((0.5, 0.5), (0.6, 0.5), (-0.1, 0.5), (0.5, 1.1)):
+        with pytest.raises(ValueError, match="two rising shares"):
+            latents(TWO, guidance_interval=interval)
 
 
 def test_deep_levels_are_evaluated_in_every_kth_step_and_where_rows_change() -> None:
@@ -66,11 +70,19 @@ def test_rows_of_a_picture_that_begin_with_the_same_noise_share_what_no_words_sa
 
 def test_a_shallow_pass_on_features_of_the_same_step_is_the_full_one() -> None:
     unet = shared("dpm").unet
-    inputs = torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 7, 16)
+    latents_and_step, text = (torch.randn(2, 4, 8, 8), torch.tensor(500)), torch.randn(2, 7, 16)
     with torch.no_grad():
-        noise, deep = unet.with_deep_features(*inputs)
-        assert torch.allclose(unet.shallow(*inputs, deep=deep), noise, atol=1e-6)
-        assert torch.equal(noise, unet(*inputs).sample)
+        cached = unet.with_cached_keys(torch.randn(2, 7, 16), unet.ground(shared("dpm").conditions([ONE, TWO])))
+        noises = []
+        for of_layout in ((text,), (text, cached.grounding), (text, None, cached.keys)):
+            inputs = (*latents_and_step, *of_layout)
+            noise, deep = unet.with_deep_features(*inputs)
+            assert torch.allclose(unet.shallow(*inputs, deep=deep), noise, atol=1e-6)
+            assert torch.equal(noise, unet(*inputs).sample)
+            noises.append(noise)
+            if len(noises) > 1:
+                without = unet.shallow(*inputs[:3], deep=deep)
+                assert not torch.allclose(without, noise, atol=1e-3)
 
 
 def test_padded_passes_have_few_sizes_and_change_no_picture() -> None:
