@@ -1,21 +1,28 @@
 """Batches are the same whether pictures and texts were encoded before the training or in it."""
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny_encoders
 import torch
 import train_world as world
 from data_world import EXECUTION, prepared, sharded
+from PIL import Image
 
 from data_prep import embed
+from instdiff.data import encoders
 from instdiff.data import source as train
 from instdiff.data.batches import Batches
 from instdiff.data.from_pictures import Encoders
 from instdiff.data.from_shards import ShardSet, Store
 from instdiff.data.samples import Source
+from instdiff.data.shards import Sample
 from instdiff.layouts.prompts import Prompts
 from instdiff.networks import device
+from instdiff.schema import Layout
 
 LISTED = Prompts(listed="always", count_dup=True, add_inst_cap_2_global=True)
 PLAIN = world.PARAMS.prompts
@@ -86,6 +93,19 @@ def test_prompts_of_another_rule_than_the_recipes_are_refused(root: Path) -> Non
         with pytest.raises(ValueError, match=r"listed: prompts were embedded by the rule .*count_dup.*`embed` again"):
             source(root, listed, kind, PLAIN)
     assert source(root, listed, "shards", LISTED).empty.rule
+
+
+def test_a_picture_is_brought_to_the_autoencoders_square_by_cubic_interpolation() -> None:
+    rng = np.random.default_rng(0)
+    vae = SimpleNamespace(config=SimpleNamespace(sample_size=8), device="cpu")
+    for size in ((8, 8), (10, 6), (5, 12)):
+        image = Image.fromarray(rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        sample = Sample("k", stream.getvalue(), "png", Layout(key="k", prompt="", instances=()))
+        expected = np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BICUBIC))
+        (pixels_CHW,) = encoders.pixels([sample], vae)  # type: ignore[arg-type]
+        assert torch.allclose(pixels_CHW, torch.from_numpy(expected).movedim(-1, 0) / 127.5 - 1, atol=1e-6)
 
 
 def test_nothing_is_cached_where_training_encodes(root: Path) -> None:

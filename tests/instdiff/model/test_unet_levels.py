@@ -1,6 +1,8 @@
 """Levels of the network that are masked, and what of it is trained."""
 
+import copy
 import functools
+from pathlib import Path
 
 import pytest
 import tiny_pipeline
@@ -9,6 +11,7 @@ import torch
 from instdiff.layouts.complete import complete
 from instdiff.layouts.formats import Slots
 from instdiff.model.conditions import collate
+from instdiff.model.grounding import Grounding
 from instdiff.model.unet import InstanceUNet, is_instance_layer
 from instdiff.model.unifusion import UniFusionConfig
 from instdiff.schema import Box, Instance, Layout
@@ -58,6 +61,46 @@ def test_instance_layers_are_unifusion_fusers_and_scales_and_nothing_else_learns
 def test_layers_are_made_in_the_precision_of_their_base(dtype: torch.dtype) -> None:
     network = InstanceUNet.from_base(tiny_pipeline.base().to(dtype), tiny_pipeline.SIZES, scale_u=False)
     assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+
+
+def test_layers_that_were_saved_take_the_precision_and_the_very_weights_of_their_base(tmp_path: Path) -> None:
+    unet().save_instance_layers(tmp_path / "layers")
+    base = tiny_pipeline.base().to(torch.bfloat16)
+    network = InstanceUNet.from_base_and_layers(base, tmp_path / "layers")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    own = dict(network.named_parameters())
+    assert all(own[name].data_ptr() == weight.data_ptr() for name, weight in base.named_parameters())
+    layers = unet().instance_layers()
+    assert all(torch.equal(own[name], layer.to(torch.bfloat16)) for name, layer in layers.items())
+
+
+def test_a_base_with_weights_that_have_no_place_is_refused() -> None:
+    base = tiny_pipeline.base()
+    base.odd = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match=r"the base does not fit: missing \[.*\], unexpected \['odd'\]"):
+        InstanceUNet.from_base(base, tiny_pipeline.SIZES, scale_u=True)
+
+
+def test_of_a_frozen_network_the_instance_layers_learn_again_and_scales_alone_are_taken_away() -> None:
+    network = copy.deepcopy(unet()).requires_grad_(False)
+    with torch.no_grad():
+        for layer in network.instance_layers().values():
+            layer.fill_(0.5)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    assert network.freeze_base().disable_scale_u() is network
+    learns = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    assert learns == list(network.instance_layers())
+    changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed == {name for name in before if ".scale_u." in name}
+    assert not any(network.state_dict()[name].any() for name in changed)
+
+
+def test_cached_keys_have_no_gradient() -> None:
+    cached = unet().with_cached_keys(torch.zeros(1, 3, 16), Grounding(torch.zeros(1, 2, 16)))
+    assert cached.grounding is not None
+    for keys in (cached.keys, cached.grounding.keys):
+        assert len(keys) == len(unet().transformers())
+        assert not any(tensor.requires_grad for pair in keys.values() for tensor in pair)
 
 
 SIZES = {
