@@ -69,7 +69,8 @@ def test_what_lies_beside_goes_where_this_process_left_it_and_stays_where_it_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill(process: int, _: int) -> None:
-        raise PermissionError if process == 7 else ProcessLookupError
+        if process != os.getpid():
+            raise PermissionError if process == 7 else ProcessLookupError
 
     monkeypatch.setattr(os, "kill", kill)
     left = {
