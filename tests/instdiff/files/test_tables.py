@@ -72,3 +72,22 @@ def test_columns_are_never_null_and_further_ones_may_be() -> None:
     further = tables.with_columns(declared, score=pa.float64())
     assert [(field.name, field.nullable) for field in further] == [("key", False), ("index", False), ("score", True)]
     assert further.types == [pa.string(), pa.int32(), pa.float64()]
+
+
+def test_a_folder_of_parts_is_one_table_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name, rows in (("00001", ROWS[2:]), ("00000", ROWS[:2])):
+        tables.write(tmp_path / f"{name}.parquet", rows, MASKS)
+    (tmp_path / "notes.txt").write_text("none")
+    assert tables.read(tmp_path, MASKS)["mask"].tolist() == ["121", None, "4"]
+    (tmp_path / "empty").mkdir()
+    assert tables.read(tmp_path / "empty", MASKS).columns.tolist() == MASKS.names
+    whole = pa.Table.from_pylist(ROWS, MASKS)
+    wide = whole.set_column(1, "index", whole["index"].cast(pa.int64()))
+    assert tables.write(tmp_path / "cast.parquet", wide, MASKS) == 3
+    assert tables.arrow(tmp_path / "cast.parquet", MASKS).equals(whole)
+
+
+def test_a_table_is_a_folder_or_a_file_of_its_suffix(tmp_path: Path) -> None:
+    names = {"some": True, "some/a.parquet": True, "some/a.json": False, "none": False}
+    (tmp_path / "some").mkdir()
+    assert {name: tables.is_table(tmp_path / name) for name in names} == names

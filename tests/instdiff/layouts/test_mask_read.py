@@ -99,3 +99,23 @@ def test_an_empty_mask_is_empty() -> None:
     for mode in ("L", "RGB", "I", "F", "1", "P"):
         mask, remark = inside(Image.new(mode, (20, 5)))
         assert not mask.any() and remark is None
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(2, "0, 1"), (5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, ..."), (9, "0, 1, 2, 3, 4, ...")]
+)
+def test_the_first_five_values_are_named_and_more_are_hinted_at(count: int, shown: str) -> None:
+    values = np.arange(100).reshape(SHAPE) % count
+    assert inside(Image.fromarray(values.astype(np.uint8)))[1] == (
+        f"holds the values {shown} of 255: every value but 0 is inside"
+    )
+
+
+@pytest.mark.parametrize(
+    ("largest", "dark", "expected"), [(255, 128, 100), (255, 127, 10), (256, 128, 100), (65535, 128, 10)]
+)
+def test_whole_numbers_are_greys_of_eight_bits_up_to_the_largest_of_those(
+    largest: int, dark: int, expected: int
+) -> None:
+    values = np.where(np.arange(100).reshape(SHAPE) < 10, largest, dark).astype(np.int32)
+    assert inside(Image.fromarray(values))[0].sum() == expected

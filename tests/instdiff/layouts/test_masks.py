@@ -105,6 +105,11 @@ def test_the_run_lengths_hold_what_the_array_holds(mask: Mask) -> None:
     assert (masks.holds(masks.encode(mask), rows, columns) == mask.ravel()).all()
 
 
+@given(any_mask)
+def test_what_is_visible_of_a_mask_is_the_share_of_its_pixels(mask: Mask) -> None:
+    assert masks.visible(masks.encode(mask)) == pytest.approx(mask.mean())
+
+
 def run_of(height: int, width: int) -> Rle:
     """One run that covers every pixel."""
     counts = coco.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)["counts"]

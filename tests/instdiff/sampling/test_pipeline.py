@@ -113,8 +113,11 @@ def test_without_formats_the_text_alone_is_drawn() -> None:
     images = latents(pipe, TWO, formats=())
     assert torch.equal(images, latents(pipe, TWO.prompt, formats=()))
     with counted(pipe) as rows:
-        latents(pipe, TWO, formats=())
+        batch = latents(pipe, [ONE, TWO], formats=(), num_images_per_prompt=2, generator=seeds(1, 2, 3, 4))
     assert rows == []
+    for number, layout in ((1, ONE), (2, TWO)):
+        alone = latents(pipe, layout.prompt, generator=seeds(number + 1), formats=())
+        assert torch.allclose(batch[number], alone[0], atol=2e-3)
 
 
 @given(st.lists(st.sets(st.sampled_from(["box", "point", "scribble", "mask"])), max_size=4))
@@ -366,6 +369,33 @@ def test_the_pictures_go_to_the_refiner_with_their_prompts_and_come_back_in_the_
     assert images == ["refined"]
     assert shared("dpm")(ONE, return_dict=False, output_type="latent", **how)[0].shape == (2, 4, 8, 8)
     assert len(asked) == 1 and len(freed) == 2
+
+
+@pytest.mark.parametrize(
+    ("masked", "told"),
+    [(False, (None, False)), (True, ((8, 12), False)), ("finest", ((8, 12), True))],
+)
+@pytest.mark.parametrize("compat", [None, "reference"])
+def test_the_layers_and_the_pictures_are_told_what_is_masked_and_by_whose_rule(
+    masked: bool | str, told: tuple[Any, bool], compat: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, grounded, rounded = shared("dpm"), [], []
+    ground, pictures = pipe.unet.ground, pipeline.pixels.pictures
+    monkeypatch.setattr(pipe.unet, "ground", lambda of, **how: grounded.append(how) or ground(of, **how))
+    monkeypatch.setattr(pipeline.pixels, "pictures", lambda part, **how: rounded.append(how) or pictures(part, **how))
+    pipe(ONE, num_inference_steps=1, mis=0.0, height=16, width=24, masked_attention=masked, compat=compat)
+    assert grounded == [{"masked": told[0], "finest": told[1], "compat": compat}] * 2
+    assert rounded == [{"rounded": compat is None}]
+
+
+@torch.no_grad()
+def test_pictures_are_decoded_in_parts_and_in_their_order() -> None:
+    some = torch.randn(3, 4, 8, 8, generator=seeds(0)[0])
+    whole = shared().vae.decode(some / shared().vae.config.scaling_factor).sample
+    shares = (255 * (whole / 2 + 0.5).clamp(0, 1)).permute(0, 2, 3, 1).double().numpy()
+    for compat, expected in ((None, shares.round()), ("reference", np.floor(shares))):
+        decoded = np.stack(shared()._decode(some, 2, compat)).astype(float)
+        assert np.mean(decoded == expected) > 0.99
 
 
 @torch.no_grad()
