@@ -429,6 +429,38 @@ def test_the_pipeline_is_got_ready_as_the_options_say(
         generate_options.settled(generate_options.parser().parse_args(["--ckpt", "w", *options]), AS_RELEASED)[0]
     )
     assert recorder.done == expected
+    assert recorder.padded == ("--compile" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        (["--device", "cuda:1"], {"name": "cuda:1"}),
+        (["--dtype", "bfloat16"], {"precision": "bfloat16"}),
+        (["--tf32"], {"tf32": True}),
+        (["--compile", "whole"], {"compile": "whole"}),
+        (["--channels_last"], {"channels_last": True}),
+    ],
+)
+def test_the_place_is_what_the_options_say_and_its_device_is_that_of_the_run(
+    recorder: Recorder, options: list[str], value: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[dict[str, Any]] = []
+
+    def place(**how: Any) -> SimpleNamespace:
+        places.append(how)
+        settled = SimpleNamespace(**how | {"name": "settled", "dtype": torch.float32, "device": "there"})
+        return SimpleNamespace(settled=lambda: settled)
+
+    monkeypatch.setattr(generate, "Place", place)
+    monkeypatch.setattr(generate, "compile_network", lambda *_: None)
+    plain = {"name": "auto", "precision": "float32", "tf32": False, "compile": "no", "channels_last": False}
+    wanted = generate_options.parser().parse_args(["--ckpt", "w", *options])
+    settled, _ = generate_options.settled(wanted, AS_RELEASED)
+    generate.loaded(settled)
+    assert places == [plain | value]
+    assert settled.device == "settled"
+    assert ("to", "there") in recorder.done
 
 
 def test_no_option_is_left_without_a_law() -> None:

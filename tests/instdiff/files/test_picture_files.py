@@ -1,6 +1,7 @@
 """Opening a picture that a person brings: upright, on white, 8 bits, and one sentence where it cannot be."""
 
 import io
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,21 @@ def test_every_suffix_of_a_format_that_is_read_is_one_that_is_looked_for() -> No
     suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in {*FORMATS, "MPO"}}
     assert suffixes == SUFFIXES
     assert not SUFFIXES & UNREAD
+
+
+def test_a_large_picture_that_is_no_bomb_is_read_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "large.png", PIXELS)
+    for pixels, is_read in ((PIXELS.size // 3 - 1, True), (PIXELS.size // 6 - 1, False)):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            if is_read:
+                assert np.array_equal(opened(path), PIXELS)
+            else:
+                with pytest.raises(ValueError, match="decompression bomb"):
+                    opened(path)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI"])
