@@ -30,6 +30,8 @@ def test_a_recipe_holds_parameters_metrics_and_the_recipe_it_went_on_from(tmp_pa
         "metrics": {"loss": 0.5},
         "before": expected,
     }
+    (tmp_path / "elsewhere").mkdir()
+    assert recipes.read(shipped(tmp_path / "third", 3, tmp_path / "elsewhere")) == expected
 
 
 def test_every_file_is_copied_and_the_metrics_are_returned(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def test_the_words_beyond_what_the_encoder_reads_are_named(length: int, lost: in
     assert lines == [f"instances.0.phrase: has {length} tokens, and the text encoder reads 5: lost is {shown!r}"]
 
 
+def test_words_are_letters_together_digits_apart_and_signs_together() -> None:
+    assert remarks.words("A red-hot caf\u00e9, 12!? a_b") == [
+        *("a", "red", "-", "hot", "caf\u00e9", ",", "1", "2", "!?", "a", "_", "b"),
+    ]
+
+
 def test_a_prompt_is_held_to_the_same_and_words_counted_without_a_tokenizer_are_the_least() -> None:
     long = Layout(key="k", prompt="a " * 80, instances=())
     (remark,) = remarks.of_texts(long)

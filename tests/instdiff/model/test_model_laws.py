@@ -615,6 +615,19 @@ def test_the_bound_on_rows_changes_no_picture(number: int) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("null_rows", "scale"), [(1, 3.0), (3, 3.0), (3, 0.5), (1, 1.0), (1, 0.0)])
+def test_guidance_leads_each_row_from_its_own_null_text_as_far_as_the_scale_says(null_rows: int, scale: float) -> None:
+    unet, (x, t, text) = trained(), noisy(3)
+    null_text = torch.randn(null_rows, 5, 16, generator=torch.Generator().manual_seed(7))
+    denoise = with_guidance(unet, text, None, null_text, None, guidance=scale, max_rows=4)
+    conditional, unconditional = (unet(x, t[1], words).sample.double() for words in (text, null_text.expand(3, -1, -1)))
+    expected = unconditional + scale * (conditional - unconditional)
+    assert torch.allclose(denoise(x, t[1], 1.0).double(), expected, atol=1e-4)
+    unguided = replace(denoise, steps=range(1, 2)).at_step(0, begins=True, alike=False)
+    assert torch.allclose(unguided(x, t[1], 1.0).double(), conditional, atol=1e-5)
+
+
+@torch.no_grad()
 def test_rows_of_a_picture_share_their_null_row_while_they_hold_the_same_latents() -> None:
     unet, (x, t, text) = trained(), noisy(3)
     conditions = together((instance("a"),), (instance("b"),), (instance("c"),))
