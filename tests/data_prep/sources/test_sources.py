@@ -24,7 +24,7 @@ from PIL import Image
 
 from data_prep import ingest, shard
 from data_prep.columns import GIVEN_CAPTIONED
-from data_prep.sources import admission, instances, lists, records
+from data_prep.sources import admission, instances, lists, records, tars, urls
 from data_prep.sources.records import Annotation
 from instdiff.files import tables
 from instdiff.files.picture_files import SUFFIXES
@@ -78,9 +78,10 @@ def table(root: Path, name: str, schema: Any = IMAGES) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
 def test_ordinary_pictures_are_kept_byte_for_byte(kind: str, suffix: str) -> None:
-    admitted = admission.admit(encoded(kind), None, LIMITS)
-    assert isinstance(admitted, admission.Admitted)
-    assert (admitted.encoded, admitted.kind, admitted.converted) == (encoded(kind), suffix, None)
+    for pixels in (PIXELS, PIXELS[..., 0]):
+        admitted = admission.admit(encoded(kind, pixels), None, LIMITS)
+        assert isinstance(admitted, admission.Admitted)
+        assert (admitted.encoded, admitted.kind, admitted.converted) == (encoded(kind, pixels), suffix, None)
 
 
 def test_a_jpeg_with_more_pictures_behind_it_is_kept_byte_for_byte() -> None:
@@ -136,22 +137,31 @@ def test_sixteen_bits_of_rgb_become_their_high_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "size", "reason"),
+    ("data", "size", "reason", "detail"),
     [
-        (b"", None, "empty_file"),
-        (b"<html>404</html>", None, "not_a_picture"),
-        (encoded("PNG")[:900], None, "broken_picture"),
-        (encoded("JPEG", np.zeros((24, 32, 3), np.uint8))[:300], None, "broken_picture"),
-        (encoded("PNG", np.zeros((101, 100), np.uint8)), None, "too_large"),
-        (encoded("PNG", np.zeros((7, 100), np.uint8)), None, "too_small"),
-        (encoded("TIFF", np.zeros((24, 32), np.float32)), None, "unusual_depth"),
-        (encoded("PNG"), (33, 24), "size_mismatch"),
+        (b"", None, "empty_file", "no bytes"),
+        (b"<html>404</html>", None, "not_a_picture", "none of "),
+        (encoded("PNG")[:900], None, "broken_picture", "OSError: "),
+        (encoded("JPEG", np.zeros((24, 32, 3), np.uint8))[:300], None, "broken_picture", "OSError: "),
+        (encoded("PNG", np.zeros((101, 100), np.uint8)), None, "too_large", "100x101 pixels, 10000 at most"),
+        (encoded("PNG", np.zeros((7, 100), np.uint8)), None, "too_small", "100x7 pixels, 8 at least"),
+        (encoded("TIFF", np.zeros((24, 32), np.float32)), None, "unusual_depth", "mode F: "),
+        (encoded("TIFF", np.zeros((24, 32), np.int32)), None, "unusual_depth", "mode I: "),
+        (encoded("PNG"), (33, 24), "size_mismatch", "32x24, but annotated at 33x24"),
     ],
 )
-def test_what_cannot_be_used_has_a_reason(data: bytes, size: tuple[int, int] | None, reason: str) -> None:
+def test_what_cannot_be_used_has_a_reason(data: bytes, size: tuple[int, int] | None, reason: str, detail: str) -> None:
     refused = admission.admit(data, size, LIMITS)
     assert isinstance(refused, Failure)
-    assert refused.reason == reason
+    assert refused.reason == reason and refused.detail.startswith(detail)
+
+
+def test_a_picture_too_large_for_the_memory_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(admission, "_admitted", full)
+    assert admission.admit(encoded(), None, LIMITS) == ("out_of_memory", "while it was decoded")
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
@@ -220,11 +230,17 @@ def tarred(path: Path, samples: list[dict[str, bytes]]) -> None:
 
 
 def archived(path: Path, members: list[tuple[str, bytes]]) -> None:
-    """A tar of these members, by name and content; a text as content is the name of another member to link to."""
+    """A tar of these members, by name and content; a text as content is the name of another member to link to.
+
+    What ends in a slash is a folder.
+    """
     with tarfile.open(path, "w") as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)
-            if isinstance(content, str):
+            if name.endswith("/"):
+                member.type = tarfile.DIRTYPE
+                tar.addfile(member)
+            elif isinstance(content, str):
                 member.type, member.linkname = tarfile.LNKTYPE, content
                 tar.addfile(member)
             else:
@@ -381,6 +397,8 @@ def test_every_record_is_a_picture_or_a_reason(two: Path) -> None:
     counts = ingested(two, source="captioned", train={"path": f"{two}/in/list.json", "root": None})
     lost = table(two, "ledger", LEDGER)
     assert counts["train_pictures"] + len(lost) == len(records)
+    assert lost["detail"][1].startswith("zero.png: ")
+    assert set(table(two, "images")["group"]) == {"mixed"}
     assert lost["reason"].tolist() == ["missing_file", "empty_file", "bad_record", "bad_record"]
     assert lost["key"].is_unique
     assert table(two, "images")["key"].is_unique  # the same picture twice is two records
@@ -440,6 +458,8 @@ def test_a_damaged_tar_gives_what_stands_before_the_damage(tmp_path: Path) -> No
         ("list.csv", b"\xff\xfe\xff", "list.csv: not a readable CSV"),
         ("list.parquet", b"PAR1", "list.parquet: not a readable Parquet"),
         ("nowhere", None, "nowhere: no such folder"),
+        ("nowhere.json", None, "nowhere.json: no such file"),
+        ("list.csv", b"", "list.csv: column 'image' is missing; there are none"),
         ("none-*.tar", None, "no such tar"),
         ("list.json", b"[]", "the source of training pictures is empty"),
     ],
@@ -462,6 +482,11 @@ def test_pictures_for_validation_alone_are_all_of_them_and_none_is_held_out(two:
     sources = {split: {"path": written(two, kind), "root": None} for split, kind in (("train", "json"), ("val", "csv"))}
     counts = ingested(two, source="captioned", **sources, val_share=1.0)
     assert (counts["train_pictures"], counts["val_pictures"]) == (2, 2)
+    for split, kind in (("train", ".tar"), ("val", ".png")):
+        assert {path.suffix for path in (two / "out" / "pictures" / split).iterdir()} == {kind}
+    (two / "in" / "list.csv").write_text("image,caption\ngone.png,sky\n")
+    with pytest.raises(ValueError, match="none of the 1 records of the source"):
+        ingested(two, source="captioned", **sources)
     (two / "in" / "list.csv").write_text("image,caption\n")
     with pytest.raises(ValueError, match="the source of validation pictures is empty"):
         ingested(two, source="captioned", **sources)
@@ -475,6 +500,53 @@ def test_the_limits_of_pictures_reach_ingest(two: Path) -> None:
     ):
         counts = ingested(two, **source, limits=limits)  # one picture of 32x24, one of 32x23
         assert (counts["train_pictures"], counts[f"train_failed_too_{reason}"]) == (1, 1)
+
+
+def test_which_pictures_are_held_out_is_the_same_from_version_to_version() -> None:
+    assert [number for number in range(16) if ingest._held_out(f"k{number}", 0.5)] == [4, 7, 9, 11, 14, 15]
+
+
+def test_each_tar_is_a_pack_and_another_caption_or_label_under_the_same_name_is_read(tmp_path: Path) -> None:
+    source = {"source": "captioned", "train": {"path": f"{tmp_path}/*.tar", "root": None}}
+    for caption in (b"one", b"two"):
+        for name in "ab":
+            tarred(tmp_path / f"{name}.tar", [{"png": PNG, "txt": caption}])
+        ingested(tmp_path, **source)
+        assert table(tmp_path, "images")["caption"].tolist() == [caption.decode()] * 2
+    assert len(list((tmp_path / "out" / "pictures" / "train").iterdir())) == 2
+    for caption in ("sky", "blue sky"):
+        label = {"image": base64.b64encode(PNG).decode(), "caption": caption, "annos": []}
+        (tmp_path / "label.json").write_text(json.dumps(label))
+        ingested(tmp_path, source="labelled", train=str(tmp_path))
+        assert table(tmp_path, "images")["caption"].tolist() == [caption]
+
+
+def test_a_store_whose_package_is_not_there_is_one_sentence(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ImportError("Install s3fs")
+
+    monkeypatch.setattr(lists, "captioned", missing)
+    with pytest.raises(ValueError, match="the store of the source cannot be read: Install s3fs"):
+        ingested(two, source="captioned", train={"path": "s3://a/list.json", "root": None})
+
+
+def test_a_retry_ends_in_the_bytes_of_a_run_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_size", lambda record: None)  # as of files in a store
+    crowd, kept = anno(1, iscrowd=1), anno(2, image_id=8)
+    page = {"images": [IMAGE, {**IMAGE, "id": 8, "file_name": "film.gif"}]}
+    source = coco_files(tmp_path, [anno(0), kept, {**crowd, "image_id": 8}], **page)
+    (tmp_path / "in" / "film.gif").write_bytes(encoded("GIF"))
+    (tmp_path / "in" / "same.png").rename(tmp_path / "late.png")
+    common = {"source": "coco", "train": source, "val": source}
+    counts = ingested(tmp_path, **common)
+    assert counts["train_failed_missing_file"] == counts["val_failed_missing_file"] == 1
+    (tmp_path / "late.png").rename(tmp_path / "in" / "same.png")
+    counts = ingested(tmp_path, **common, work={**WORK.model_dump(), "retry": ("missing_file",)})
+    assert (counts["train_converted_format"], counts["train_failed_crowd"], counts["val_instances"]) == (1, 1, 2)
+    retried = contents(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "before")
+    assert ingested(tmp_path, **common) == counts
+    assert contents(tmp_path / "out") == retried
 
 
 def test_a_share_is_held_out_by_key_whatever_the_order(tmp_path: Path) -> None:
@@ -523,6 +595,104 @@ def test_every_member_of_a_tar_is_in_a_record_or_a_reason(
     images, lost = taken(lists.captioned(f"{tmp_path}/some.tar", None))
     assert [image["caption"] for image in images] == captions
     assert [reason for _, reason, _ in lost] == reasons
+
+
+def test_a_picture_of_a_tar_is_named_by_tar_and_key_and_by_what_tells_it_from_others_of_its_sample(
+    tmp_path: Path,
+) -> None:
+    pairs = ["v1.0/", "v1.0/a.05", "v1.0/a.06", "not__MACOSX/b"]
+    members = [(f"{name}.{kind}", PNG if kind == "png" else b" sky\n") for name in pairs[1:] for kind in ("png", "txt")]
+    archived(tmp_path / "some.tar", [("v1.0/", b""), *members, ("c.v2.png", PNG), ("c.txt", b"sky")])
+    read = lists.captioned(f"{tmp_path}/some.tar", None)
+    names = ["v1.0/a.05", "v1.0/a.06", "not__MACOSX/b", "c"]
+    assert [record.name for record in read] == [f"some.tar/{name}" for name in names]
+    assert [getattr(record, "caption", None) for record in read] == ["sky"] * 4
+
+
+@pytest.mark.parametrize(
+    ("members", "reason", "detail"),
+    [
+        ([("a.txt", b"1")], "bad_record", "0 pictures in the sample"),
+        (
+            [("a.png", PNG), ("a.txt", b"1"), ("b.png", PNG), ("b.txt", b"2"), ("a.json", b"{}")],
+            "bad_record",
+            "0 pictures in the sample: its members must stand one after the other (tar --sort=name)",
+        ),
+        (
+            [("a.png", PNG), ("a.txt", b"1"), ("a.png", PNG), ("a.jpg", PNG), ("a.txt", b"1")],
+            "bad_record",
+            "2 pictures in the sample",
+        ),
+        ([("a.heic", b"?"), ("a.txt", b"1")], "bad_record", ".heic is not read; convert it to PNG or JPEG"),
+        ([("a.png", "b.png"), ("a.txt", b"1")], "bad_record", "a.png is a link or a sparse file"),
+        ([("a.png", PNG)], "no_caption", "neither .txt nor a caption in .json stands beside it"),
+        (
+            [("a.png", PNG), ("a.json", b'["sky"]')],
+            "no_caption",
+            "neither .txt nor a caption in .json stands beside it",
+        ),
+        ([("a.png", PNG), ("a.json", b"{")], "bad_text", ".json: not a readable JSON file"),
+        ([("a.png", PNG), ("a.txt.gz", b"\x1f\x8bno")], "bad_text", ""),
+        ([("a.png", PNG), ("a.txt.gz", gzip.compress(b"sky")[:12])], "bad_text", ""),
+        ([("a.png.gz", gzip.compress(PNG)[:99]), ("a.txt", b"1")], "unreadable_file", ""),
+        ([("a.png.gz", gzip.compress(PNG)[:20] + b"\xff" * 99), ("a.txt", b"1")], "unreadable_file", ""),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_said_and_what_to_do(
+    tmp_path: Path, members: list[tuple[str, bytes]], reason: str, detail: str
+) -> None:
+    archived(tmp_path / "some.tar", members)
+    _, ((_, why, says),) = taken(lists.captioned(f"{tmp_path}/some.tar", None))
+    assert why == reason and says.startswith(f"some.tar/a: {detail}")
+    assert reason in {"bad_text", "unreadable_file"} or says.endswith(detail)
+
+
+def test_a_text_of_a_tar_is_read_to_a_million_bytes_and_a_picture_to_the_limit_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, large = b"x" * (tars._MAX_TEXT + 9), bytes(2_000_000)
+    samples = [{"png": PNG, "txt": long}, {"png.gz": gzip.compress(large), "txt.gz": gzip.compress(long)}]
+    tarred(tmp_path / "some.tar", samples)
+    first, second = (record.load() for record in lists.captioned(f"{tmp_path}/some.tar", None))
+    assert isinstance(first, records.Loaded) and isinstance(second, records.Loaded)
+    assert len(first.caption) == len(second.caption) == 2**20
+    assert second.encoded == large
+    monkeypatch.setattr(records, "MAX_PICTURE", 7)
+    cut = lists.captioned(f"{tmp_path}/some.tar", None)[1].load()
+    assert isinstance(cut, records.Loaded) and cut.encoded == large[:7]
+
+
+def test_what_a_folder_hides_is_not_read_and_what_stands_above_it_does_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / ".data" / "in"
+    for name in ("a", "deep/.trash/b", "deep/__MACOSX/c", "deep/d"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PNG)
+        path.with_suffix(".txt").write_text(" sky\n")
+    for written_as in (str(folder), f"{folder}/"):
+        read = lists.captioned(written_as, None)
+        assert [record.name for record in read] == ["a.png", "deep/d.png"]
+        assert {image["caption"] for image in taken(read)[0]} == {"sky"}
+
+
+@pytest.mark.parametrize(
+    ("root", "name", "place"),
+    [("r", "a/b", "r/a/b"), ("r/", "a", "r/a"), ("", "a", "a"), ("r", "/a", "/a"), ("r", "s3://b/a", "s3://b/a")],
+)
+def test_a_name_starts_at_its_root_unless_it_is_whole(root: str, name: str, place: str) -> None:
+    assert urls.join(root, name) == place
+
+
+def test_the_kind_of_a_list_is_known_whatever_the_case_of_its_suffix(two: Path) -> None:
+    for kind in ("json", "csv", "parquet", "tar"):
+        path = Path(written(two, kind))
+        assert len(lists.captioned(str(path.rename(path.with_suffix(f".{kind.upper()}"))), None)) == 2
+    (two / "LABELS.TXT").write_text("in/label.json\n")
+    for name in ("label.JSON", "other.json", "note.md"):
+        (two / "in" / name).touch()
+    assert [record.url for record in lists.labelled(f"{two}/LABELS.TXT")] == [f"{two}/in/label.json"]
+    (two / "in" / "list.JSON").unlink()
+    assert [record.name for record in lists.labelled(f"{two}/in")] == ["label.JSON", "other.json"]
 
 
 @pytest.mark.parametrize(
@@ -576,9 +746,10 @@ def test_every_file_of_a_folder_is_in_a_record_or_a_reason(tmp_path: Path) -> No
 
 
 def test_a_source_of_which_nothing_can_be_taken_is_an_error_that_names_the_main_reason(two: Path) -> None:
-    (two / "in" / "list.json").write_text(json.dumps([*RECORDS, {"image": "a/same.png"}]))
+    (two / "in" / "list.json").write_text(json.dumps([{"image": "a/same.png"}, *RECORDS]))
     source = {"source": "captioned", "train": {"path": f"{two}/in/list.json", "root": f"{two}/elsewhere"}}
-    with pytest.raises(ValueError, match="none of the 3 records of the source could be taken: 2 are missing_file, as "):
+    said = "none of the 3 records of the source could be taken: 2 are missing_file, as .*elsewhere/a/same.png: "
+    with pytest.raises(ValueError, match=said):
         ingested(two, **source)
     assert contents(two / "out") == {}
     (two / "in").rename(two / "elsewhere")
@@ -765,9 +936,11 @@ def test_an_id_that_stands_twice_is_refused(tmp_path: Path, page: dict[str, Any]
 def test_every_annotation_that_is_not_taken_is_a_row_with_its_id(
     tmp_path: Path, change: dict[str, Any], reason: str, detail: str
 ) -> None:
-    (image,), ((index, why, says),) = taken(lists.coco(**coco_files(tmp_path, [anno(1), {**anno(5), **change}])))
-    assert (len(image["given"]), why) == (1, reason)
+    files = coco_files(tmp_path, [anno(1), {**anno(5), **change}, anno(2)])
+    (image,), ((index, why, says),) = taken(lists.coco(**files))
+    assert (len(image["given"]), why) == (2, reason)
     assert detail in says
+    assert reason == "crowd" or says.startswith(f"{files['instances']}: annotations.1: ")
     assert index == (-1 if reason in {"no_picture", "bad_record"} else 1)
 
 
@@ -821,6 +994,10 @@ def test_crowds_alone_are_remarked_on(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "all 2 annotations of train are marked iscrowd 1" in capsys.readouterr().err
     coco(tmp_path, [anno(1, iscrowd=1), anno(2)])
     assert "iscrowd" not in capsys.readouterr().err
+    (tmp_path / "val").mkdir()
+    val = coco_files(tmp_path / "val", [anno(1, iscrowd=1)])
+    ingested(tmp_path, source="coco", train=coco_files(tmp_path, [anno(1)]), val=val)
+    assert "all 1 annotations of val are marked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -896,6 +1073,53 @@ def test_the_references_own_labels_are_read(tmp_path: Path) -> None:
     assert table(tmp_path, "images")["caption"].tolist() == ["sky", ""]  # absent text is no word
     assert stored(tmp_path, table(tmp_path, "images")["key"][0]) == encoded("JPEG")
     assert (counts["train_failed_unreadable_file"], counts["train_failed_bad_record"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "says"),
+    [
+        ({"annos": None}, "bad_record", "not a label file ("),
+        ({"annos": [{}]}, "bad_record", "the field 'bbox' is missing"),
+        ({"caption": 7}, "bad_record", "caption: 7 is not text"),
+        ({"image": "a b!"}, "unreadable_file", ""),
+    ],
+)
+def test_a_label_that_is_none_says_what_is_wrong_and_one_that_is_has_words_without_space_around_them(
+    tmp_path: Path, change: dict[str, Any], reason: str, says: str
+) -> None:
+    path = tmp_path / "label.json"
+    annos = [{"bbox": [1, 2, 3, 4], "category_name": " kite\n", "caption": " "}]
+    label = {"image": base64.b64encode(PNG).decode(), "caption": " sky ", "annos": annos}
+    path.write_text(json.dumps(label))
+    expected = (Annotation("anno 0", "kite", [1, 2, 3, 4], None, None, False),)
+    assert records.Label("a", str(path)).load() == (PNG, "sky", None, expected)
+    path.write_text(json.dumps({**label, **change}))
+    refused = records.Label("a", str(path)).load()
+    assert isinstance(refused, Failure)
+    assert refused.reason == reason and refused.detail.startswith(f"{path}: {says}")
+
+
+def test_a_picture_of_coco_has_the_size_that_its_file_says_and_its_own_caption_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    files: dict[str, Any] = coco_files(
+        tmp_path, [anno(1, phrase=" a red kite ")], images=[{**IMAGE, "caption": " own "}]
+    )
+    (image,), lost = taken(lists.coco(**{**files, "captions": None}))
+    assert (image["caption"], [row["caption"] for row in image["given"]], lost) == ("own", ["a red kite"], [])
+    files = coco_files(tmp_path, [anno(1)], images=[{**IMAGE, "width": 33}])
+    images, lost = taken(lists.coco(**files))
+    assert (images, lost) == ([], [(-1, "size_mismatch", "same.png: 32x24, but annotated at 33x24")])
+
+
+@pytest.mark.parametrize("field", ["category", "caption"])
+def test_half_a_character_in_a_word_of_an_instance_is_a_reason(field: str) -> None:
+    whole = Annotation("one", "kite", [4, 2, 8, 8], None, "a kite", False)
+    rows, ((place, failure),) = instances.rows_of([whole, whole._replace(**{field: "\ud800"})], "k", 24, 32)
+    assert len(rows) == place == 1
+    assert failure == ("bad_annotation", f"one: {field}: holds half a character (a lone surrogate)")
+    rows, ((_, failure),) = instances.rows_of([whole._replace(bbox=[40, 2, 8, 9])], "k", 24, 32)
+    assert failure.detail == "one: bbox 40, 2, 8, 9 covers nothing of the picture"
 
 
 any_json = st.recursive(
