@@ -3,7 +3,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,16 +39,18 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data_prep import annotate, caption, ground, segment, shard, sketch
+from data_prep.annotators.grounded import ScoredBox
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
 from data_prep.sources import scenes as scenes_of_source
 from instdiff.files import tables
 from instdiff.layouts import masks
 from instdiff.layouts.columns import ANNOTATED, IMAGES
 from instdiff.layouts.geometry import pixel
-from instdiff.schema import Rle
+from instdiff.schema import Box, Layout, Rle
 from instdiff.work import packs, parts
 from instdiff.work.ledger import LEDGER, Ledger
 from instdiff.work.outcomes import Failure, outcomes
+from instdiff.work.pictures import Picture
 
 World = tuple[Path, dict[str, Mapping[str, float]]]
 
@@ -270,7 +272,8 @@ def test_given_instances_are_the_sources_own(world: World) -> None:
         assert instances[name].tolist() == source_rows[name].tolist()
     assert np.array_equal(np.stack(instances["box"]), np.stack(source_rows["box"]))
     assert read(root, "masks", MASKS)["mask"].tolist() == source_rows["mask"].tolist()
-    assert counts["ground"]["instances"] == len(source_rows)
+    assert set(instances["score"]) == set(read(root, "masks", MASKS)["score"]) == {1.0}
+    assert (counts["ground"]["instances"], counts["ground"]["pictures"]) == (len(source_rows), 5)
 
 
 def test_the_order_of_given_rows_changes_no_instance(world: World, tmp_path: Path) -> None:
@@ -334,6 +337,52 @@ def test_a_picture_without_instances_is_in_the_ledger(tmp_path: Path) -> None:
     counts = ground.run(**sources(tmp_path), **to, params=GROUND)
     assert counts["failed_nothing_found"] == 1
     assert tables.read(to["ledger"], LEDGER)[["key", "index"]].to_numpy().tolist() == [[bare, -1]]
+
+
+@pytest.mark.parametrize("change", [{"index": 7}, {"box": None}], ids=str)
+def test_a_picture_whose_instances_are_not_numbered_or_have_no_box_is_not_grounded(
+    world: World, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    root, _ = world
+    rows = read(root, "given", GIVEN).to_dict("records")
+    first = [row for row in rows if row["key"] == rows[0]["key"]]
+    table = pd.DataFrame([*first[:-1], {**first[-1], **change}])
+    tables.write(tmp_path / "given.parquet", table, GIVEN)
+    grounder = ground.grounder(GROUND, tmp_path / "given.parquet", "")
+    pictured, empty = list(pictures(root).values())[:2]
+    bad, none = grounder.ground([pictured, empty])
+    assert isinstance(bad, Failure) and isinstance(none, Failure)
+    assert (bad.reason, none.reason) == ("bad_given", "nothing_found")
+
+
+def test_a_backend_of_a_network_without_its_values_is_one_sentence() -> None:
+    for stage, params, lacking in (
+        (ground, GROUND.model_copy(update={"backend": "grounding_dino"}), "backend grounding_dino needs detector"),
+        (caption, CAPTION.model_copy(update={"backend": "lavis"}), "backend lavis needs model"),
+    ):
+        with pytest.raises(ValueError, match=lacking):
+            stage._model(params, "")
+
+
+def test_a_picture_in_which_a_network_finds_nothing_is_a_reason_and_others_keep_their_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = [ScoredBox("kite", Box(0.0, 0.0, 0.5, 1.0), 0.25), ScoredBox("cat", Box(0.5, 0.0, 1.0, 0.5), 0.75)]
+    finder = SimpleNamespace(ground=lambda batch: [[], boxes][: len(batch)])
+    monkeypatch.setattr(ground, "grounder", lambda *_: finder)
+    todo, pack = list(pictures(world[0]).values())[:2], packs.Pack("00000", {"given": Path()}, "")
+    none, found = ground.ground(todo, pack, GROUND, "")
+    assert (none.key, none.rows) == (todo[0].key, [])
+    assert none.failures == [(-1, ("nothing_found", "no box above the threshold"))]
+    assert found == (
+        todo[1].key,
+        [
+            {"key": todo[1].key, "index": 0, "category": "kite", "box": [0.0, 0.0, 0.5, 1.0], "score": 0.25},
+            {"key": todo[1].key, "index": 1, "category": "cat", "box": [0.5, 0.0, 1.0, 0.5], "score": 0.75},
+        ],
+        [],
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -626,9 +675,73 @@ def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path,
         annotated(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "schema"), [("instances", INSTANCES), ("given", GIVEN)])
+def test_an_instance_twice_is_an_error_that_names_its_table(tmp_path: Path, name: str, schema: pa.Schema) -> None:
+    prepared(tmp_path)
+    table = read(tmp_path, name, schema)
+    write(tmp_path, name, pd.concat([table, table[:1]]), schema)
+    with pytest.raises(
+        ValueError, match=rf"{name}/train/00000\.parquet: instance 0 of train-mixed-000000 stands there more"
+    ):
+        annotated(tmp_path)
+
+
+def test_annotations_are_in_the_order_of_the_images_and_then_of_their_instances(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    schemas = {"given": GIVEN, "masks": MASKS, "captions": CAPTIONS, "strokes": STROKES}
+    for name, schema in schemas.items():
+        write(root, name, read(root, name, schema), schema, to=tmp_path / name / "train")
+    instances = read(root, "instances", INSTANCES).sort_values("index", kind="stable", ascending=False)
+    write(root, "instances", instances, INSTANCES, to=tmp_path / "instances" / "train")
+    for part in sorted((root / "images" / "train").glob("*.parquet")):
+        tables.write(tmp_path / "images" / "train" / part.name, tables.read(part, IMAGES)[::-1], IMAGES)
+    annotated(tmp_path)
+    rows = read(tmp_path, "annotated", ANNOTATED)
+    assert list(dict.fromkeys(rows["key"])) == read(tmp_path, "images", IMAGES)["key"].tolist()
+    for _, own in rows.groupby("key"):
+        assert own["index"].tolist() == list(range(len(own)))[::-1]
+
+
+def entry(length: int, key: str = "k") -> shard.Entry:
+    """A sample whose picture has so many bytes."""
+    return shard.Entry(Picture(key, Path(), 1, 1, ""), Layout(key=key, prompt="", instances=()), "", length)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes_of_shards"),
+    [
+        ([1] * 7, [3, 3, 1]),
+        ([999_999, 1, 5], [2, 1]),
+        ([999_999, 0, 5], [3]),
+        ([2_000_000, 1, 1], [1, 2]),
+        ([], []),
+    ],
+)
+def test_a_shard_is_full_with_so_many_samples_or_with_all_its_bytes(
+    lengths: list[int], sizes_of_shards: list[int]
+) -> None:
+    params = SHARD.model_copy(update={"samples_per_shard": 3, "megabytes_per_shard": 1})
+    assert [len(own) for own in shard.cut([entry(length) for length in lengths], params)] == sizes_of_shards
+
+
+@pytest.mark.parametrize("key", ["k" * 77, "a.b", "a/b", "a\\b", "é"])
+def test_a_key_that_no_member_of_a_tar_can_have_is_refused_by_name(key: str) -> None:
+    assert shard._named("k" * 76) == "k" * 76
+    with pytest.raises(ValueError, match=f"^key {re.escape(repr(key))}: a sample's key is at most 76 ASCII"):
+        shard._named(key)
+
+
+def test_a_picture_that_is_not_the_one_that_came_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"another")
+    wrong = entry(7)._replace(picture=Picture("k", tmp_path / "a.png", 1, 1, ""), sha256="0" * 64)
+    with pytest.raises(ValueError, match=r"/a\.png: not the file that ingest stored"):
+        shard._sample(wrong)
+
+
 def test_every_format_is_there_in_the_end(world: World) -> None:
     root, counts = world
     annotated_rows = read(root, "annotated", ANNOTATED)
     assert counts["annotate"]["kept"] == len(annotated_rows) > 0
     assert annotated_rows[list(FORMATS)].notna().all().all()
+    assert counts["annotate"]["pictures_without_instances"] == 5 - annotated_rows["key"].nunique()
     assert json.dumps(dict(counts["annotate"]))

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,25 @@ def test_a_record_that_comes_or_goes_leaves_almost_all_packs_as_they_were() -> N
         come = set(map(tuple, cut([*listed[:place], "new", *listed[place:]], 100)))
         assert len(gone - before) <= 6
         assert len(come - before) <= 6
+
+
+def test_from_half_a_pack_on_one_record_in_a_quarter_of_its_size_is_the_last() -> None:
+    assert cut(["a", "b", "c", "d", "e"], 4) == [["a", "b"], ["c", "d"], ["e"]]
+    assert cut(["a", "b", "c"], 3) == [["a", "b"], ["c"]]
+    ends = sum(packing._ends(f"picture-{number}", 100) for number in range(20_000))
+    assert abs(ends - 20_000 / 25) < 100  # more than three standard deviations
+
+
+def test_a_member_of_a_tar_is_a_file_that_everybody_may_read_and_nobody_made(tmp_path: Path) -> None:
+    with (tmp_path / "a.tar").open("wb") as stream, closing(packing.Tar(stream)) as tar:
+        places = [tar.add("a.png", b"one"), tar.add("b.png", b"two, which is longer")]
+    with tarfile.open(tmp_path / "a.tar") as read:
+        members = read.getmembers()
+    assert [member.offset_data for member in members] == places
+    assert {(member.mode, member.mtime, member.uid, member.gid, member.uname) for member in members} == {
+        (0o444, 0, 0, 0, "")
+    }
+    assert packing.stored(tmp_path / "a.tar", places[0], 3, "") == b"one"
 
 
 def test_a_tar_is_a_pack_of_its_own_where_it_is_small_enough() -> None:

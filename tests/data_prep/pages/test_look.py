@@ -14,6 +14,7 @@ from data_world import ANNOTATE, contents, ledger, pictures, prepared, put, shar
 from PIL import Image
 
 from data_prep import look
+from data_prep import prepared as prepared_data
 from data_prep.columns import PICTURES
 from data_prep.pages import drops, duplicates, look_page, tally
 from data_prep.pages.look_page import LookParams
@@ -22,6 +23,7 @@ from data_prep.prepared import Chunk, Shards, Tables, find
 from instdiff import __main__ as command
 from instdiff.files import tables
 from instdiff.layouts.columns import ANNOTATED
+from instdiff.layouts.formats import FORMATS
 from instdiff.work.ledger import LEDGER
 
 PARAMS = LookParams(
@@ -118,12 +120,16 @@ def test_rare_categories_are_counted_together_where_there_are_too_many(monkeypat
     assert own.categories == {"dog": 2} and own.rare == 3
 
 
-def test_pictures_look_alike_up_to_the_limit_and_in_one_group_only() -> None:
+def test_pictures_look_alike_up_to_the_limit_and_in_one_group_only(monkeypatch: pytest.MonkeyPatch) -> None:
     greys = [np.full(256, level, np.float32) for level in (10, 12, 14, 200)]
     assert duplicates.alike(greys, 2.0) == [[0, 1]]
     assert duplicates.alike(greys, 1.9) == []
     assert duplicates.alike(greys, 4.0) == [[0, 1, 2]]
     assert duplicates.alike([], 4.0) == []
+    later = [np.full(256, level, np.float32) for level in (200, 201, 10, 11, 12)]
+    for at_once in (2, 3, 512):
+        monkeypatch.setattr(duplicates, "_ROWS", at_once)
+        assert duplicates.alike(later, 2.0) == [[2, 3, 4], [0, 1]]
 
 
 def test_a_picture_that_was_compressed_and_resized_looks_like_itself_and_like_no_other() -> None:
@@ -147,9 +153,14 @@ def test_reasons_are_those_of_the_split_with_their_first_examples(tmp_path: Path
         tables.write(tmp_path / "annotate-train" / f"{number:05d}.parquet", pd.DataFrame(part), LEDGER)
     tables.write(tmp_path / "annotate-val" / "00000.parquet", pd.DataFrame(rows), LEDGER)
     tables.write(tmp_path / "ingest" / "train" / "00000.parquet", pd.DataFrame(rows[:1]), LEDGER)
+    tables.write(tmp_path / "ingest" / "val" / "00000.parquet", pd.DataFrame(rows[:1]), LEDGER)
+    others = [{**row, "reason": reason} for row, reason in zip(rows, ("bad", "worst", "worst"), strict=True)]
+    tables.write(tmp_path / "shard.parquet", pd.DataFrame(others), LEDGER)
     assert drops.reasons(tmp_path, "train", 2) == [
         ("annotate-train", "small_box", 3, (("k0", -1, "0"), ("k1", 0, "1"))),
         ("ingest/train", "small_box", 1, (("k0", -1, "0"),)),
+        ("shard", "worst", 2, (("k1", 0, "1"), ("k2", 1, "2"))),
+        ("shard", "bad", 1, (("k0", -1, "0"),)),
     ]
 
 
@@ -159,9 +170,48 @@ def test_tables_and_shards_of_a_run_show_the_same(run: Path) -> None:
     assert of_tables.num_pictures == of_shards.num_pictures == 5
     page_of_tables, page_of_shards = (look_page.page(source, [], "title", PARAMS) for source in (of_tables, of_shards))
     assert page_of_tables == page_of_shards
-    places = {1, 4}
+    places = [4, 1, 2]
     for (place, first), (again, second) in zip(of_tables.samples(places), of_shards.samples(places), strict=True):
         assert (place, first.key, first.encoded, first.width) == (again, second.key, second.encoded, second.width)
+
+
+def test_shards_are_counted_the_same_however_many_are_read_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [pd.concat(frames) for frames in zip(*Shards(run / "shards").chunks(), strict=True)]
+    for at_once in (1, 2, 5):
+        monkeypatch.setattr(prepared_data, "AT_ONCE", at_once)
+        listed = list(Shards(run / "shards").chunks())
+        assert [len(images) for images, _ in listed] == [at_once] * (5 // at_once) + [1] * (at_once == 2)
+        for whole, frames in zip(chunks, zip(*listed, strict=True), strict=True):
+            pd.testing.assert_frame_equal(whole.reset_index(drop=True), pd.concat(frames).reset_index(drop=True))
+
+
+def test_a_run_that_lacks_a_table_is_told_which_stage_makes_it(run: Path, tmp_path: Path) -> None:
+    for name in ("pictures", "images"):
+        (tmp_path / name / "val").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"/annotated/val: no such folder, .* dvc repro annotate@val makes it"):
+        find(tmp_path, "val")
+
+
+def test_the_categories_that_a_table_leaves_out_are_counted_with_those_that_were_too_rare_to_keep() -> None:
+    own = counted(DOGS, chunk(("d", "x", (("cow", "a cow", 0.5), ("owl", "an owl", 0.5)))))
+    params = PARAMS.model_copy(update={"num_categories": 1})
+    assert look_page._others(own, params) == {"categories": 3, "instances": 3}
+    own.rare = 4
+    assert look_page._others(own, params) == {"categories": 7, "instances": 7}
+
+
+def test_a_filter_offers_what_the_pictures_have_in_the_order_of_bins(run: Path) -> None:
+    plain = look_page.Card("k", "", 1, 1, "", (), (), (), "0", ())
+    cards = [
+        plain._replace(categories=("owl", ""), sizes=("large", "small"), num_instances="4–8", formats=("mask", "box")),
+        plain._replace(categories=("cat", "owl"), sizes=("small",), num_instances="1", formats=("box",)),
+    ]
+    assert look_page._filters(cards) == {
+        "category": ["cat", "owl"],
+        "size": ["small", "large"],
+        "instances": ["1", "4–8"],
+        "format": [name for name in FORMATS if name in ("mask", "box")],
+    }
 
 
 def _stage(run: Path, page: Path, **changed: Any) -> dict[str, int]:
