@@ -80,8 +80,14 @@ def test_a_report_is_linked_by_its_bytes_where_pages_are_served(
 
 def test_only_files_that_are_there_become_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[str] = []
+    content: dict[str, object] = {}
+
+    def create(what: object, *, key: str, link_text: str = "", **_: object) -> None:
+        keys.append(key)
+        content[key] = (what, link_text) if link_text else what
+
     for name in ("table", "markdown", "image", "link"):
-        monkeypatch.setattr(artifacts, f"create_{name}_artifact", lambda *_, key, **__: keys.append(key))
+        monkeypatch.setattr(artifacts, f"create_{name}_artifact", create)
     Image.new("RGB", (4, 4)).save(tmp_path / "sheet.png")
     ledger(tmp_path / "ledger" / "a.parquet")
     (tmp_path / "report.html").write_text("page")
@@ -97,6 +103,10 @@ def test_only_files_that_are_there_become_artifacts(tmp_path: Path, monkeypatch:
     changed = artifacts.publish(files, {"box": {"ap": {"value": 0.7, "low": 0.6, "high": 0.8}}})
     assert keys == ["metrics", "metrics-changes", "samples", "ledger", "data", "report"]
     assert [(change.row, change.metric) for change in changed] == [("box", "ap")]
+    assert content["metrics"] == [{"metric": "ap", "box": "0.500±0.100"}]
+    assert "0.600 to 0.800 | 0.500" in str(content["metrics-changes"])
+    for key, name in (("data", "look.html"), ("report", "report.html")):
+        assert content[key] == (artifacts.link(tmp_path / name), name)
     keys.clear()
     assert artifacts.publish(dict.fromkeys(files, tmp_path / "absent"), {}) == []
     assert keys == []

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import prefect
 import prefect.automations
 import pytest
+from prefect.blocks.abstract import NotificationBlock
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import pipeline, serve
 from flows.graph import dag
 from flows.graph.nursery import ClosedError
-from flows.results import experiments, progress
+from flows.results import experiments, metrics, progress
 from flows.serving import confine, gpus, pages, server, settings
 
 GRAPH = {
@@ -200,6 +201,37 @@ def test_a_name_that_an_experiment_has_is_taken_and_another_is_free(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
     with pytest.raises(subprocess.CalledProcessError):
         experiments.named("other")
+
+
+def test_a_run_of_a_deployment_is_named_by_it_and_its_time_unless_it_has_a_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = SimpleNamespace(scheduled_start_time=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    runtime = SimpleNamespace(deployment=SimpleNamespace(name="nightly"), flow_run=run)
+    monkeypatch.setattr(experiments, "runtime", runtime)
+    assert experiments.named(None) == "nightly-20260102-030405"
+
+
+def test_who_is_told_hears_of_what_fell_alone_and_must_be_a_block_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[tuple[str, str]] = []
+
+    class Telling(NotificationBlock):
+        async def notify(self, body: str, subject: str | None = None) -> None: ...
+
+    def metric(value: float) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1, "better": "higher"}
+
+    fell, rose = (
+        metrics.Change("box", name, metric(0.5), metric(value)) for name, value in (("ap", 0.2), ("pim", 0.9))
+    )
+    monkeypatch.setattr(Telling, "notify", lambda self, body, subject: messages.append((body, subject)))
+    blocks = {"a/team": Telling.model_construct(), "b/other": object()}
+    monkeypatch.setattr(experiments.Block, "load", blocks.__getitem__)
+    experiments.tell("a/team", "night", [rose, fell])
+    assert messages == [(str(fell), "night: 1 metrics fell by more than their interval")]
+    with pytest.raises(ValueError, match="message: b/other is no notification block"):
+        experiments.tell("b/other", "night", [fell])
+    experiments.tell("b/other", "night", [rose])
 
 
 @pytest.mark.parametrize(

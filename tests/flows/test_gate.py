@@ -109,6 +109,35 @@ def test_own_pages_are_answered_and_may_load_nothing_from_elsewhere() -> None:
     assert answer("websocket", origin=OWN) == [{"type": "websocket.accept"}]
 
 
+def test_the_entrance_is_a_page_at_its_own_path_and_all_else_is_the_servers() -> None:
+    start, body = answer(path=ENTRANCE)
+    assert start["status"] == 200 and dict(start["headers"])[b"content-type"].startswith(b"text/html")
+    assert b"location.hash.slice(1)" in body["body"] and b'replace("/dashboard")' in body["body"]
+    for path in ("/", "/enter/", "/entered", "/api/enter"):
+        assert answer(path=path)[1]["body"] == b"the server's"
+    assert answer("websocket", path=ENTRANCE) == [{"type": "websocket.accept"}]
+
+
+def test_the_server_that_is_started_is_prefects_behind_gate_and_entrance_on_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import prefect
+    import prefect.server.api.server
+    import uvicorn
+
+    served: list[tuple[Any, dict[str, object]]] = []
+    monkeypatch.setattr(prefect, "__ui_v2_static_path__", Path("ui"), raising=False)
+    monkeypatch.setattr(prefect.server.api.server, "create_app", lambda *, final: ("prefect's", final))
+    monkeypatch.setattr(uvicorn, "run", lambda app, **how: served.append((app, how)))
+    for name, value in server.Access("http://127.0.0.1:4321", "instdiff:x").environment.items():
+        monkeypatch.setenv(name, value)
+    server.main()
+    ((app, how),) = served
+    assert how == {"host": "127.0.0.1", "port": 4321, "log_level": "warning"}
+    assert isinstance(app, Gate) and isinstance(app.app, Entrance) and app.app.app == ("prefect's", True)
+    assert not prefect.__ui_v2_static_path__.exists()
+
+
 @pytest.fixture
 def report(tmp_path: Path) -> Iterator[tuple[int, str]]:
     """A served report: the port and its path."""
@@ -214,7 +243,7 @@ def refused(change: str) -> bool:
     try:
         confine.check(change, BEFORE, [Path("/data/coco")])
     except ValueError as error:
-        assert "leads out of" in str(error)
+        assert f"leads out of {Path.cwd()}, where the form may not go" in str(error)
         return True
     return False
 
@@ -224,6 +253,7 @@ def refused(change: str) -> bool:
     [
         "../../somewhere", "/etc/passwd", "data/../../x", "~/x", "s3://bucket/x", "file:/etc/passwd", "tcp://evil:1",
         "simplecache::http://evil/x", "evil:8786", "/data/coco/../x", "/data/coconut", ".git/x", "data/../.dvc/x",
+        "zip::x", "pipe:x", "memory:x", "data:x", "a.b-c:1", ".prefect/x", "a/.venv", "a\ns3://bucket/x",
     ],
 )  # fmt: skip
 def test_a_value_of_the_form_does_not_lead_out_of_the_tree(place: str) -> None:
@@ -248,6 +278,8 @@ def test_a_value_of_the_form_may_be_any_other(text: str) -> None:
 def test_what_configs_say_themselves_is_no_word_of_the_form() -> None:
     assert not refused(BEFORE)
     assert refused(BEFORE.replace("steps: 3", "weights_too: /models/given"))
+    with pytest.raises(ValueError, match=r"^kept\.metrics: '/etc/x' leads"):
+        confine.check("kept: {metrics: /etc/x}", BEFORE, [])
 
 
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "data"]), min_size=1, max_size=8))

@@ -34,6 +34,9 @@ def test_the_port_of_the_reports_is_free_again_and_every_time_it_serves_what_is_
             with urlopen(f"{address}/{MD5}", timeout=20) as answer:
                 assert answer.read() == content.encode()
                 assert answer.headers["Content-Length"] == "3"
+                assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+                policy = "default-src 'unsafe-inline' data:; frame-ancestors 'none'"
+                assert answer.headers["Content-Security-Policy"] == policy
             for other in ("", "/", f"/{MD5[:-1]}", f"/{MD5}0", f"/{MD5.upper()}", f"/x/{MD5}", f"/{'f' * 32}"):
                 with pytest.raises(HTTPError) as refused:
                     urlopen(f"{address}{other or '/'}", timeout=20)

@@ -1,12 +1,19 @@
 """Targets and what they rest on, outputs that no cache has, and the lock's own words."""
 
+import hashlib
+import json
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import toy_graph
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import back
+from flows import back, grid, status
 from flows.graph import dag, tree
 from flows.grid import Variant, command
 from flows.serving import gpus, parameters
@@ -60,6 +67,141 @@ def test_outputs_changed_by_hand_or_left_by_a_stage_are_in_no_cache(
     assert back.unsaved(status) == (["data/a", "data/b"] if is_unsaved else [])
 
 
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """DVC's cache with a file, and with a folder of two files of which one is not there."""
+    half = [{"md5": FILE, "relpath": "a"}, {"md5": ABSENT, "relpath": "b"}]
+    listings = {FILE: "content", WHOLE: json.dumps(half[:1]), HALF: json.dumps(half)}
+    for md5, content in listings.items():
+        path = tmp_path / md5[:2] / md5[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    return tmp_path
+
+
+FILE, ABSENT, WHOLE, HALF = "ab" + "1" * 30, "ab" + "2" * 30, "cd" + "3" * 30 + ".dir", "cd" + "4" * 30 + ".dir"
+
+
+def test_an_output_is_missing_of_which_a_file_is_neither_in_the_cache_nor_in_git(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(back, "_in_git", lambda path: path == "metrics.json")
+    outs = {"file": FILE, "folder": WHOLE, "half": HALF, "metrics.json": ABSENT, "gone": ABSENT}
+    lock = {"stages": {"s": {"outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]}, "t": {"cmd": "c"}}}
+    assert list(back.missing(lock, cache)) == ["half", "gone"]
+    assert list(back.missing({}, cache)) == []
+
+
+@pytest.fixture
+def going(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The way back with a stand-in for DVC and Git: what DVC says, what is stashed, and the commands that were run."""
+    state: dict[str, Any] = {"status": {}, "missing": [], "stash": iter(["0", "1"]), "ran": [], "values": []}
+    lock = "stages: {s: {outs: [{path: out, md5: a}, {path: metrics.json, md5: b}]}}"
+
+    def ran(words: list[str], **how: object) -> SimpleNamespace:
+        if words[:2] == ["git", "cat-file"]:
+            return SimpleNamespace(returncode=0 if words[3] in {"HEAD:./metrics.json", "HEAD:./dvc.lock"} else 1)
+        if words[:3] == ["git", "stash", "list"]:
+            return SimpleNamespace(stdout=next(state["stash"]))
+        if words == ["git", "show", "HEAD:./dvc.lock"]:
+            return SimpleNamespace(stdout=lock)
+        state["ran"].append((words, how))
+        return SimpleNamespace()
+
+    local = SimpleNamespace(local=SimpleNamespace(path="cache"))
+    repo = SimpleNamespace(status=lambda: state["status"], cache=local)
+    monkeypatch.setattr(back.subprocess, "run", ran)
+    monkeypatch.setattr(back, "_of_graph", lambda lock: lock)
+    monkeypatch.setattr(back, "missing", lambda *_: state["missing"])
+    monkeypatch.setattr(back.compose, "compile_params", state["values"].append)
+    monkeypatch.setattr(dag, "repository", lambda: nullcontext(repo))
+    return state
+
+
+@pytest.mark.parametrize("stashed", [True, False])
+def test_the_way_back_stashes_what_git_has_and_says_how_to_return_where_something_was_stashed(
+    going: dict[str, Any], stashed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    going["stash"] = iter(["0", "1" if stashed else "0"])
+    back.main()
+    (stash, of_stash), (checkout, of_checkout) = going["ran"]
+    assert stash[:5] == ["git", "-c", "apply.whitespace=nowarn", "stash", "push"]
+    assert stash[stash.index("--") + 1 :] == ["dvc.lock", "metrics.json"]
+    assert checkout == [sys.executable, "-m", "dvc", "checkout", "--quiet"]
+    assert of_stash == of_checkout == {"check": True}
+    assert ("git stash pop && dvc checkout" in capsys.readouterr().out) == stashed
+    assert going["values"] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "values"),
+    [
+        (
+            {"status": {"s": [{"changed outs": {"out": "modified", "b": "new"}}]}},
+            "nothing was done: no stage finished b, out; `make repro` does",
+            [],
+        ),
+        ({"missing": ["z", "out", "z"]}, "last commit's outputs 2 are not in DVC's cache here (out, ...)", [[]]),
+    ],
+)
+def test_the_way_back_touches_nothing_where_something_would_be_lost(
+    going: dict[str, Any], state: dict[str, Any], words: str, values: list[list[str]]
+) -> None:
+    going.update(state)
+    with pytest.raises(SystemExit) as end:
+        back.main()
+    assert words in str(end.value.code)
+    assert (going["ran"], going["values"]) == ([], values)
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [(b"schema: '2.0'\nstages: {}\n", True), (b"stages: {}\n", False), (b"- schema\n", False), (b"", False),
+     (b"schema: [", False), (b"schema: \xff", False), (None, True)],
+)  # fmt: skip
+def test_a_lock_is_whole_that_is_an_object_with_a_schema_or_is_not_there(
+    tmp_path: Path, content: bytes | None, whole: bool
+) -> None:
+    if content is not None:
+        (tmp_path / "dvc.lock").write_bytes(content)
+    assert dag._is_whole(tmp_path / "dvc.lock") == whole
+    dag.keep_lock(tmp_path)
+    assert (tmp_path / dag.KEPT_LOCK).exists() == (whole and content is not None)
+
+
+def test_the_version_of_a_file_that_ran_is_found_in_history_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "sub"
+    tree.mkdir()
+    monkeypatch.chdir(tree)
+    toy_graph.run("git", "init", "-q", at=tmp_path)
+    texts = ["one", "two", "three"]
+    for text in texts:
+        (tree / "a.py").write_text(text)
+        toy_graph.run("git", "add", ".", at=tmp_path)
+        toy_graph.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", text, at=tmp_path)
+    for text in texts:
+        assert status.version("a.py", hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()) == text
+    assert status.version("a.py", "0" * 32) is None
+    assert status.version("b.py", "0" * 32) is None
+
+
+def test_a_tables_values_are_marked_against_the_same_row_of_head_and_its_heads_are_words() -> None:
+    def metric(value: float) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.3, "better": "higher"}
+
+    values = {"box": (0.5, 0.9), "mask": (0.9, 0.5)}
+    lines = [
+        grid.Line(row, run, {"colour_accuracy": metric(value)})
+        for row, of_row in values.items()
+        for run, value in zip(("HEAD", "one"), of_row, strict=True)
+    ]
+    table = grid.table(lines, ["colour_accuracy"])
+    assert [column.header for column in table.columns] == ["row", "run", "colour"]
+    assert list(table.columns[2].cells) == ["0.500±0.200", "0.900±0.200 better", "0.900±0.200", "0.500±0.200 worse"]
+
+
 @given(st.lists(st.text("ab", min_size=1), max_size=3), st.lists(st.text("xy=", min_size=1), max_size=3))
 def test_a_grid_queues_every_override_and_every_row(rows: list[str], overrides: list[str]) -> None:
     _, *words = command("grid-one", Variant(overrides=overrides, rows=rows))
@@ -74,6 +216,20 @@ def test_the_words_of_a_run_are_its_experiment_and_its_overrides() -> None:
     assert parameters.words("smoke", ["a=1", "b=2"]) == ["experiment=smoke", "a=1", "b=2"]
 
 
+@pytest.mark.parametrize("by_form", [True, False])
+def test_what_a_form_adds_is_held_against_the_values_of_its_experiment(
+    by_form: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[tuple[object, ...]] = []
+    monkeypatch.setattr(parameters.compose, "composed", " ".join)
+    monkeypatch.setattr(parameters.compose, "check", lambda text: checks.append((text,)))
+    monkeypatch.setattr(parameters.confine, "check", lambda *words: checks.append(words))
+    monkeypatch.setattr(parameters.confine, "allowed", lambda: ["folder"])
+    assert parameters.composed("smoke", ["a=1"], by_form=by_form) == "experiment=smoke a=1"
+    confined = [("experiment=smoke a=1", "experiment=smoke", ["folder"])]
+    assert checks == [*confined * by_form, ("experiment=smoke a=1",)]
+
+
 def test_the_way_on_is_said_with_the_runs_own_words_when_it_breaks() -> None:
     messages: list[str] = []
     with parameters.way_on(["a=1 2"], messages.append):
@@ -82,7 +238,10 @@ def test_the_way_on_is_said_with_the_runs_own_words_when_it_breaks() -> None:
     with pytest.raises(KeyboardInterrupt), parameters.way_on(["a=1 2"], messages.append):
         raise KeyboardInterrupt
     (sentence,) = messages
+    assert "values of this run ('a=1 2'). To go on" in sentence
     assert "`python -m instdiff.config 'a=1 2' && dvc repro`" in sentence
+    assert sentence.endswith("To have configs/ as they are: `python -m instdiff.config`")
+    assert "values of this run (configs/ as they are). To go on" in parameters.going_on([])
 
 
 def test_a_lock_says_its_present_holder_alone(tmp_path: Path) -> None:

@@ -118,6 +118,66 @@ def test_every_row_is_drawn_plain_and_those_of_attributes_with_a_word_in_each_ph
     assert "--attributes" not in values["here"]["truths"]["plain"]
 
 
+def test_the_stages_are_given_the_files_by_words_that_a_shell_reads_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "a folder"
+    root.mkdir()
+    here = yaml.safe_load((prepared(root, monkeypatch) / "params.yaml").read_text())["here"]
+    words = {name: shlex.split(text) for name, text in here.items() if isinstance(text, str)}
+    assert words == {
+        "weights": [word for kind in paper.KINDS for word in (f"--{kind.option}", f"{root}/weights/{kind.names[0]}")],
+        "coco": [
+            *("--instances", f"{root}/coco/annotations/instances_val2017.json"),
+            *("--captions", f"{root}/coco/annotations/captions_val2017.json"),
+        ],
+        "pictures": [f"{root}/coco/val2017"],
+        "annotations": [f"{root}/coco/annotations/instances_val2017.json"],
+    }
+    benchmark = yaml.safe_load((ROOT / "configs" / "paper" / "default.yaml").read_text())["benchmark"]
+    plain = [
+        "--size",
+        f"{benchmark['size']}",
+        "--seed",
+        f"{benchmark['seed']}",
+        "--compat",
+        "reference",
+        "--subset",
+        "7",
+    ]
+    assert {name: shlex.split(text) for name, text in here["truths"].items()} == {
+        "plain": plain,
+        "colour": [*plain, "--attributes", "colour"],
+        "texture": [*plain, "--attributes", "texture"],
+    }
+
+
+def test_a_row_of_attributes_that_is_none_is_named_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"benchmark\.attribute_rows: no row 'boxes'; there are "):
+        prepared(tmp_path, monkeypatch, "benchmark.attribute_rows=[box,boxes]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_the_names_of_a_weight_the_first_that_is_there_is_taken_and_a_folder_must_hold_its_file(
+    tmp_path: Path,
+) -> None:
+    _, weights = files(tmp_path)
+    judge = weights / "CLIP-ViT-L-14-laion2B-s32B-b82K"
+    judge.rename(weights / "open_clip_model.safetensors")
+    assert paper.weight_files(weights, "judge")["judge"] == weights / "open_clip_model.safetensors"
+    (weights / "open_clip_pytorch_model.bin").touch()
+    assert paper.weight_files(weights, "judge")["judge"] == weights / "open_clip_pytorch_model.bin"
+    (weights / "clip-vit-large-patch14" / "merges.txt").unlink()
+    assert "tokenizer" not in paper.weight_files(weights, "judge")
+    (weights / "open_clip_pytorch_model.bin").unlink()
+    (weights / "open_clip_model.safetensors").unlink()
+    said = "CLIP-ViT-L-14-laion2B-s32B-b82K or open_clip_pytorch_model.bin or open_clip_model.safetensors"
+    with pytest.raises(ValueError, match=f"^{weights}: not there: {said}$"):
+        paper.weight_files(weights, "inception")
+
+
 @pytest.mark.parametrize(
     ("workers", "executor"), [(None, "here"), ("3", "processes"), ("slurm", "slurm"), ("tcp://a:1", "dask")]
 )
@@ -125,8 +185,11 @@ def test_workers_reach_every_stage_that_draws_or_judges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str | None, executor: str
 ) -> None:
     values = yaml.safe_load((prepared(tmp_path, monkeypatch, workers=workers) / "params.yaml").read_text())
+    plain = yaml.safe_load((ROOT / "params.yaml").read_text())["generate"]["work"]["workers"]
     for name in ("generate", "detect", "score"):
         assert values[name]["work"]["workers"]["executor"] == executor
+        assert values[name]["work"]["workers"]["processes"] == (3 if workers == "3" else plain["processes"])
+        assert values[name]["work"]["workers"]["dask"] == (workers if executor == "dask" else plain["dask"])
     assert values["paper"]["gpus"] == (3 if workers == "3" else 1)
 
 

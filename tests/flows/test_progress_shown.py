@@ -13,7 +13,7 @@ UNITS = 40
 @pytest.fixture
 def state_seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What was made and updated, and the clock."""
-    state: dict[str, Any] = {"now": 100.0, "made": [], "updated": [], "log": []}
+    state: dict[str, Any] = {"now": 100.0, "made": [], "updated": [], "words": [], "log": []}
     logger = SimpleNamespace(info=state["log"].append)
     monkeypatch.setattr(progress, "get_run_logger", lambda: logger)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: state["now"]))
@@ -23,9 +23,13 @@ def state_seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return "artifact"
 
     monkeypatch.setattr(progress, "create_progress_artifact", create)
-    monkeypatch.setattr(
-        progress, "update_progress_artifact", lambda artifact, share, **how: state["updated"].append(share)
-    )
+
+    def update(artifact: str, share: float, *, description: str) -> None:
+        assert artifact == "artifact"
+        state["updated"].append(share)
+        state["words"].append(description)
+
+    monkeypatch.setattr(progress, "update_progress_artifact", update)
     return state
 
 
@@ -39,7 +43,9 @@ def test_updates_are_two_seconds_apart_and_the_last_always_comes(state_seen: dic
     assert how["key"] == "progress-score-box-1"
     assert state_seen["updated"] == [400 / UNITS, 100.0]
     assert state_seen["log"][0] == f"score@box 1: 1 of {UNITS} pictures"
-    assert state_seen["log"][-1].startswith(f"score@box 1: {UNITS} of {UNITS} pictures")
+    assert state_seen["log"][1] == f"score@box 1: 4 of {UNITS} pictures, 1.5 pictures/s, 0:00:24 left"
+    assert state_seen["log"][-1] == f"score@box 1: {UNITS} of {UNITS} pictures, 9.87 pictures/s, 0:00:00 left"
+    assert state_seen["words"] == state_seen["log"][1:] and how["description"] == state_seen["log"][0]
 
 
 def test_of_nothing_to_do_there_is_no_share(state_seen: dict[str, Any]) -> None:
