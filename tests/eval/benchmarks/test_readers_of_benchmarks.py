@@ -1,9 +1,11 @@
 """Every benchmark's files become layouts, and whatever is wrong with them is one sentence."""
 
+import ast
 import copy
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 from eval.answerers.store import ANSWERS
 from eval.benchmarks import registry, replies
+from eval.benchmarks.benchmark import Reading
 from eval.benchmarks.judge_outputs import JudgeOutputs, read_answers
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.view import View
@@ -89,6 +92,187 @@ def test_the_levels_of_deig_are_its_colours_and_its_materials_and_textures(tmp_p
         "object/L3",
         "object/L4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics", "level"),
+    [
+        ("person", {}, "person/C0"),
+        ("person", {"color": {}}, "person/C1"),
+        ("person", {"color": {"num_colors": 0}}, "person/C0"),
+        ("object", {}, "object/L1"),
+        ("object", {"material": {}, "texture": {}}, "object/L1"),
+        ("object", {"material": {"has_material": True}}, "object/L2"),
+        ("object", {"texture": {"has_texture": True}}, "object/L3"),
+    ],
+)
+def test_what_deig_does_not_say_of_an_instance_is_one_colour_and_nothing_else(
+    tmp_path: Path, kind: str, metrics: dict[str, Any], level: str
+) -> None:
+    layout = {
+        "image_id": 1,
+        "file_name": "a/b.jpg",
+        "caption": "no",
+        "instances": [bench_world._deig(kind, metrics)] * 2,
+    }
+    paths = bench_world.write(tmp_path, "deig", {"deig_bench_coco.json": {"results": [layout]}})
+    (case,) = registry.load("deig").read(paths).cases
+    assert {instance.parts for instance in case.instances} == {(level,)}
+    description = case.instances[0].phrase
+    assert (case.key, case.prompt) == ("b", f"{description}, {description}")
+
+
+def _read_changed(folder: Path, name: str, file: str, change: Callable[[Any], object]) -> Reading:
+    """A benchmark's cases after a change of its file's content."""
+    pages = copy.deepcopy(bench_world.PAGES[name])
+    change(pages[file])
+    return registry.load(name).read(bench_world.write(folder, name, pages))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "path", "value", "sentence"),
+    [
+        (
+            "coco-mig",
+            "mig_bench.json",
+            ("0", "segment", 1, "label"),
+            "a dog",
+            r"'0': segment\.1\.label: 'a dog' is not 'a <col",
+        ),
+        ("coco-mig", "mig_bench.json", ("0", "segment", 1, "label"), "the red dog", r"'the red dog' is not"),
+        (
+            "coco-mig",
+            "mig_bench.json",
+            ("0", "segment", 1, "bbox"),
+            [0, 0, 50, 50],
+            r"segment\.1\.bbox: .* far outside",
+        ),
+        ("coco-mig", "mig_bench.json", ("0", "segment"), [], "'0': segment: holds no instance"),
+        ("coco-mig", "mig_bench.json", ("-1",), {"caption": "", "segment": []}, "'-1': the number of a sample"),
+        ("coco-mig", "mig_bench.json", ("\u0663",), {"caption": "", "segment": []}, "the number of a sample"),
+        ("coco-position", "coco_position.jsonl", ("1", "segment"), [], "'1': segment: holds no instance"),
+        (
+            "coco-position",
+            "coco_position.jsonl",
+            ("x1",),
+            {"caption": "", "segment": []},
+            "'x1': the number of a sample",
+        ),
+        ("geneval", "evaluation_metadata.jsonl", (1, "include"), [], "1: include: holds nothing"),
+        (
+            "geneval",
+            "evaluation_metadata.jsonl",
+            (2, "include", 1, "color"),
+            "teal",
+            "2: include: 'teal' is none of red",
+        ),
+        ("geneval", "evaluation_metadata.jsonl", (2, "include", 1, "count"), 0, r"2: include\.1\.count"),
+        (
+            "layoutbench-coco",
+            "size_layouts_val.json",
+            (1, "box_captions"),
+            ["a"],
+            "1: box_captions: there are 2 boxes and 1 cap",
+        ),
+        ("layoutbench-coco", "size_layouts_val.json", (1, "file_name"), None, "1: file_name: it or id is needed"),
+        ("layoutsam", "test.parquet", (1, "region_captions"), "['a']", "row 1: region_captions, .* have 1, 2 entries"),
+        (
+            "sacap",
+            "masks/sa_1.json",
+            ("annotations", 0, "id"),
+            6,
+            r"row 1: segments_info\.0: anno_id: .*sa_1\.json has no annotation 5",
+        ),
+    ],
+)
+def test_what_a_benchmark_cannot_take_is_named_by_record_and_field(
+    tmp_path: Path, name: str, file: str, path: tuple[Any, ...], value: object, sentence: str
+) -> None:
+    def change(content: Any) -> None:
+        for step in path[:-1]:
+            content = content[step]
+        content[path[-1]] = value
+
+    with pytest.raises(ValueError, match=sentence) as refused:
+        _read_changed(tmp_path, name, file, change)
+    assert str(refused.value).startswith(str(tmp_path))
+
+
+def test_layouts_of_a_list_of_all_have_the_skill_that_another_list_says_and_no_other_boxes(tmp_path: Path) -> None:
+    records = copy.deepcopy(bench_world.PAGES["layoutbench-coco"]["count_layouts_val.json"])
+    paths = [tmp_path / name for name in ("all_layouts.json", "count_layouts.json", "combination_layouts.json")]
+    for path, own in zip(paths, (records, records[:1], [records[0] | {"file_name": None, "id": 7}]), strict=True):
+        path.write_text(json.dumps(own))
+    reader = registry.load("layoutbench-coco").read
+    for order in (paths, paths[::-1]):
+        parts = {case.key: case.parts for case in reader(order).cases}
+        assert parts == {"count_0": ("skill/number",), "count_1": (), "7": ("skill/combination",)}
+    records[0]["boxes_normalized"][0] = [0, 0, 0.5, 0.6]
+    paths[0].write_text(json.dumps(records))
+    with pytest.raises(
+        ValueError, match=r"count_layouts\.json: 0: the picture 'count_0' stands twice, with other boxes"
+    ):
+        reader(paths)
+
+
+@pytest.mark.parametrize("pair", [[0, 0], [0, 2], [2, 1], [-1, 0], [1, -1]])
+def test_a_pair_that_is_not_two_instances_of_its_layout_is_named(tmp_path: Path, pair: list[int]) -> None:
+    content = ast.literal_eval(bench_world.PAGES["overlaybench"]["hard.json"][0]["annotation"])
+    content["valid_overlap"].append({"overlap_box": pair})
+    content["annotations"]["mug"]["local_prompts"] = " "
+    row = {"image_id": 5, "annotation": content}
+    (tmp_path / "layouts.json").write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=rf"0: annotation: valid_overlap\.1: {pair[0]} and {pair[1]} are not two of 2"):
+        registry.load("overlaybench").read([tmp_path / "layouts.json"])
+    content["valid_overlap"][1] = {"overlap_box": [1, 0]}
+    (tmp_path / "layouts.json").write_text(json.dumps([row]))
+    ((case,), remarks) = registry.load("overlaybench").read([tmp_path / "layouts.json"])
+    assert (case.key, case.parts, case.pairs) == ("5", (), ((0, 1), (1, 0)))
+    assert [instance.phrase for instance in case.instances] == ["a white cup", "cup"]
+    assert [len(remarks), "neither its name nor its folder's is a split" in remarks[0]] == [1, True]
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("hard/x.json", "complex"),
+        ("a/medium.json", "regular"),
+        ("simple/test-hard.json", "complex"),
+        ("a/regular_2.json", "regular"),
+    ],
+)
+def test_a_file_of_overlaybench_is_of_the_split_that_its_name_or_else_its_folders_says(
+    tmp_path: Path, path: str, split: str
+) -> None:
+    file = tmp_path / path
+    file.parent.mkdir()
+    file.write_text(json.dumps(bench_world.PAGES["overlaybench"]["hard.json"]))
+    cases, remarks = registry.load("overlaybench").read([file])
+    assert [(case.key, case.parts) for case in cases] == [(f"{split}-{n:08d}", (f"split/{split}",)) for n in range(2)]
+    assert remarks == ()
+
+
+def test_geneval_numbers_its_prompts_among_all_and_says_how_many_are_left_out(tmp_path: Path) -> None:
+    cases, remarks = registry.load("geneval").read(bench_world.write(tmp_path, "geneval"))
+    assert [(case.key, case.parts) for case in cases] == [
+        ("00001", ("tag/colors",)),
+        ("00002", ("tag/color_attr",)),
+    ]
+    assert [instance.phrase for instance in cases[1].instances] == ["blue car", "green dog"]
+    assert remarks == ("1 prompts of other tags than colors, color_attr are not scored here",)
+
+
+def test_a_prompt_without_noun_chunks_is_split_at_commas_and_and_and_eight_of_them_are_asked(tmp_path: Path) -> None:
+    prompts = ["Red ANDY bear and a blue cup, a hat.", ", ".join(f"a{number}" for number in range(9)), "b " * 60]
+    (tmp_path / "shape_val.txt").write_text("\n".join(["", *prompts]))
+    cases, remarks = registry.load("t2i-compbench").read([tmp_path / "shape_val.txt"])
+    assert [instance.short for instance in cases[0].instances] == ["Red ANDY bear", "a blue cup", "a hat"]
+    assert [len(case.instances) for case in cases] == [3, 8, 1]
+    assert [case.parts for case in cases] == [("kind/shape",)] * 3
+    assert [case.key for case in cases][::2] == ["red-andy-bear-and-a-blue-cup-a-hat", "b-" * 45]
+    assert remarks == ("3 prompts were split at commas and 'and', not by spaCy: not comparable",)
+    with pytest.raises(ValueError, match=r"val\.txt: its name must begin with color, shape, texture"):
+        registry.load("t2i-compbench").read([tmp_path / "val.txt"])
 
 
 @pytest.mark.parametrize("name", [name for name in registry.MODULES if name != "scenes"])

@@ -1,5 +1,6 @@
 """The rules of each benchmark, on cases whose numbers are worked out by hand."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from eval.benchmarks import registry
-from eval.benchmarks.case import Case
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.judge_outputs import JudgeOutputs, StoredAnswers, TextDetections
 from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.view import View
@@ -311,6 +312,37 @@ def test_overlap_counts_pairs_above_five_and_one_per_cent_and_strata_follow_the_
     assert np.isnan(overlap_ious[3])
 
 
+def test_overlaybench_has_either_pairings_numbers_where_the_two_differ(tmp_path: Path) -> None:
+    (first, second), (middle, left) = (
+        [Box(start, 0, end, 1) for start, end in ends] for ends in (((0, 0.6), (0.4, 1)), ((0.18, 0.78), (0, 0.3)))
+    )
+    cups = tuple(ExpectedInstance(phrase="a cup", category="cup", box=box) for box in (first, second))
+    case = Case(key="a", prompt="", instances=cups, height=64, width=64, pairs=((0, 1),))
+    found = bench_world.detections_of(cup=[(*middle, 0.9), (*left, 0.8)])
+    values = _values("overlaybench", case, JudgeOutputs(detections={"a": found}), tmp_path)
+    assert [values["miou", n] for n in (0, 1)] == pytest.approx([0.42 / 0.78, 0])  # the largest pair leaves no other
+    assert [values["miou_hungarian", n] for n in (0, 1)] == pytest.approx([0.5, 0.38 / 0.82])
+    assert values["o_miou", 0] == 0
+
+
+def test_overlaybench_asks_by_name_with_boxes_on_its_square_and_only_for_relations_that_there_are() -> None:
+    cup, mug = (
+        ExpectedInstance(phrase=name, category="cup", short=name, detail=f"a red {name}", box=Box(0, 0.25, 0.5, edge))
+        for name, edge in (("cup", 0.3335), ("mug", 1.0))
+    )
+    case = Case(key="a", prompt="", instances=(cup, mug), height=64, width=64)
+    questions = {"boxes": "{categories}", "entities": "{entities}", "relations": "never"}
+    outputs = JudgeOutputs(questions=questions, answers=StoredAnswers({}, "me", "{}"), identities={"a": "p"})
+    view = View(ExpectedPicture(case, 0, "", Path("there"), SIZE), outputs, False)
+    list(registry.load("overlaybench").measure(case, view))
+    boxes, entities = (question.text for question in view.pending)
+    assert boxes == "cup"
+    assert json.loads(entities) == {
+        "cup": {"box": [0, 256, 512, 342], "description": "a red cup"},  # 341.5
+        "mug": {"box": [0, 256, 512, 1024], "description": "a red mug"},
+    }
+
+
 class _Words:
     """A judge for whom a colour is its mean pixel."""
 
@@ -342,6 +374,60 @@ def test_geneval_looks_at_the_surest_and_at_nothing_but_their_masks(tmp_path: Pa
     assert _values("geneval", case, outputs, path)["correct", -1] == 0
     outputs = JudgeOutputs(detections={"00001": bench_world.detections_of(car=[(*red, 0.3)])}, judge=_Words())
     assert _values("geneval", case, outputs, path)["correct", -1] == 0
+
+
+class _Seen(_Words):
+    """Keeps what it is shown and asked."""
+
+    def __init__(self) -> None:
+        self.shown, self.asked = list[Any](), list[str]()
+
+    def image_features(self, pictures: Any) -> np.ndarray:
+        self.shown += pictures
+        return super().image_features(pictures)
+
+    def text_features(self, texts: Any) -> np.ndarray:
+        self.asked += texts
+        return super().text_features(texts)
+
+
+@pytest.mark.parametrize(
+    ("cars", "birds", "right"),
+    [("rr", 0, 1), ("rrb", 0, 1), ("rb", 0, 0), ("brr", 0, 0), ("r", 0, 0), ("rr", 1, 1), ("rr", 2, 0), ("rr", 3, 0)],
+)
+def test_geneval_wants_as_many_of_a_colour_as_are_asked_for_and_fewer_than_are_excluded(
+    tmp_path: Path, cars: str, birds: int, right: float
+) -> None:
+    wanted = ExpectedInstance(phrase="two red cars", category="car", colour="red", count=2)
+    plain = ExpectedInstance(phrase="car", category="car", count=len(cars))
+    bird = ExpectedInstance(phrase="bird", category="bird", count=2)
+    case = Case(key="a", prompt="", instances=(plain, wanted), height=64, width=64, excluded=(bird,))
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:, :32], pixels[:, 32:] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    halves = {"r": (0.0, 0.0, 0.5, 1.0), "b": (0.5, 0.0, 1.0, 1.0)}
+    seen = {"car": [(*halves[car], 0.9) for car in cars]} | ({"bird": [(0, 0, 1, 1, 0.9)] * birds} if birds else {})
+    found = bench_world.detections_of(**seen)
+    outputs = JudgeOutputs(detections={"a": found}, judge=_Words())
+    assert _values("geneval", case, outputs, tmp_path / "picture.png")["correct", -1] == right
+
+
+def test_geneval_shows_the_mask_of_a_thing_on_grey_and_asks_for_its_colour_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, "geneval")
+    pixels = np.full((*SIZE, 3), (255, 0, 0), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    mask_HW = np.zeros(SIZE, bool)
+    mask_HW[:16] = True
+    box = np.array([[0, 0, 0.5, 0.5]])
+    judge = _Seen()
+    found = TextDetections(box, np.array([0.9]), (masks.encode(mask_HW),))
+    outputs = JudgeOutputs(detections={case.key: {"car": found}}, judge=judge)
+    _values("geneval", case, outputs, tmp_path / "picture.png")
+    shown = next(crop for crop in judge.shown if crop.shape == (32, 32, 3))
+    assert (shown[:16] == (255, 0, 0)).all()
+    assert (shown[16:] == 0x99).all()
+    assert judge.asked[:3] == ["a photo of a red car", "a photo of a red-colored car", "a photo of a red object"]
+    assert len([text for text in judge.asked if text.startswith("a photo of a ") and text.endswith(" object")]) == 10
 
 
 def test_clip_sees_the_picture_with_its_prompt_and_each_crop_with_its_phrase(tmp_path: Path) -> None:
