@@ -1,7 +1,9 @@
 """`instdiff bench` on pictures: what is missing fails, two ways of counting stand side by side, nothing is mixed up."""
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from eval import detect
 from eval.answerers import choice as answerers
 from eval.answerers.store import Answers
 from eval.benchmarks import difference, pictures, registry, run_judges, scoring
+from eval.benchmarks.benchmark import Measure
+from eval.benchmarks.case import Case, ExpectedInstance
 from eval.benchmarks.judge_outputs import JudgeOutputs
+from eval.benchmarks.pictures import ExpectedPicture
 from eval.benchmarks.scoring import VALUES
 from instdiff import __main__ as command
 from instdiff.files import tables
@@ -384,3 +389,89 @@ def test_the_spread_of_a_judge_is_between_results_of_the_same_pictures(
     other = _judged(mig["tmp"], "coco-mig", mig["files"], mig["folder"])
     _run(*other["words"], "--pictures", mig["folder"], "--row", "d")
     assert "are of other pictures" in _refused(capsys, "spread", rows[0], mig["out"] / "d")
+
+
+def test_an_instance_counts_in_its_own_parts_its_pictures_and_how_much_it_overlaps_another() -> None:
+    boxes = (Box(0, 0, 0.5, 1), None, Box(0.25, 0, 0.75, 1), Box(0.9, 0, 1, 1))
+    instances = tuple(
+        ExpectedInstance(phrase="it", box=box, parts=(f"own/{place}",)) for place, box in enumerate(boxes)
+    )
+    case = Case(key="a", prompt="", instances=instances, height=1, width=1, parts=("level/L4",))
+    crowding = (("overlap/crossing",), (), ("overlap/crossing",), ("overlap/apart",))
+    assert scoring.parts_of(case) == [("level/L4", f"own/{place}", *names) for place, names in enumerate(crowding)]
+
+
+def _rows(*values: tuple[int, str, float, str]) -> pd.DataFrame:
+    rows = pd.DataFrame(values, columns=["place", "repeat", "ours", "part"])
+    return rows.assign(parts=rows["part"].map(lambda part: [part]))
+
+
+def test_a_mean_over_pictures_weighs_each_repeat_of_each_case_alike() -> None:
+    rows = _rows(
+        (0, "1", 1.0, ""), (0, "1", 0.0, ""), (0, "1", 0.0, ""), (0, "1", 1.0, ""), (0, "2", 1.0, ""), (1, "1", 0, "")
+    )
+    measure = Measure("", "", over="pictures")
+    metric = scoring.number(rows, measure, "ours", np.array([[1, 1], [2, 0], [0, 2]]), {})
+    assert (metric.value, metric.n) == (0.5, 3)
+    assert metric[2:] == pytest.approx(np.percentile([0.5, 0.75, 0.0], [2.5, 97.5]))
+
+
+def test_of_a_mean_over_parts_a_resample_without_a_case_of_one_is_left_out() -> None:
+    rows = _rows((0, "", 1.0, "p"), (0, "", 0.5, "p"), (1, "", 0.0, "q"), (2, "", 1.0, "q"))
+    draws = np.array([[3, 0, 0], [0, 1, 2], [1, 2, 0], [1, 0, 2]])
+    parts = scoring.by_part(rows["parts"])
+    assert {name: places.tolist() for name, places in parts.items()} == {"p": [0, 1], "q": [2, 3]}
+    metric = scoring.number(rows, Measure("", "", over="parts"), "ours", draws, parts)
+    assert (metric.value, metric.n) == (0.625, 4)
+    assert metric[2:] == pytest.approx(np.percentile([0.375, 0.875], [2.5, 97.5]))
+    alone = scoring.number(rows, Measure("", "", over="parts"), "ours", draws, {})  # of a part
+    assert alone.value == 0.625
+
+
+def _expected(cases: Sequence[Case], *missing: int) -> list[ExpectedPicture]:
+    there = [None if place in missing else Path("there") for place in range(len(cases))]
+    return [
+        ExpectedPicture(case, n, "", path, (64, 64)) for n, (case, path) in enumerate(zip(cases, there, strict=True))
+    ]
+
+
+def test_average_precision_is_of_each_part_and_a_missing_picture_counts_our_way_alone(tmp_path: Path) -> None:
+    benchmark = registry.load("layoutbench-coco")
+    cases = benchmark.read(bench_world.write(tmp_path, "layoutbench-coco")).cases  # two of number, then two of size
+    boxes = {"dog": [(0, 0, 0.5, 0.5, 0.9)], "cat": [(0.5, 0.5, 1, 1, 0.8)]}
+    found = {case.key: bench_world.detections_of(**boxes) for case in cases}
+    scored = scoring.score(benchmark, _expected(cases, 3), JudgeOutputs(detections=found), 30, 0)
+    ours = {name: (metric.value, metric.n) for name, metric in scored.metrics["ours"].items() if name.startswith("ap")}
+    assert ours == {  # of two instances a category half are found: levels 0 to .50 of 101, of four three: 0 to .75
+        "ap": (pytest.approx(76 / 101), 8),
+        "ap/skill/number": (pytest.approx(1), 4),
+        "ap/skill/size": (pytest.approx(51 / 101), 4),
+    }
+    assert scored.metrics["reference"] == {}  # its script stops
+    left_out = dataclasses.replace(benchmark, absent="left out")
+    theirs = scoring.score(left_out, _expected(cases, 3), JudgeOutputs(detections=found), 30, 0).metrics["reference"]
+    assert {name: metric.n for name, metric in theirs.items() if name.startswith("ap")} == {
+        "ap": 6,
+        "ap/skill/number": 4,
+        "ap/skill/size": 2,
+    }
+    assert theirs["ap"][::2] == pytest.approx((1, 1))
+
+
+def test_each_open_question_is_pending_once_and_none_of_a_missing_picture(tmp_path: Path) -> None:
+    benchmark = registry.load("layoutsam")
+    cases = benchmark.read(bench_world.write(tmp_path, "layoutsam")).cases
+    expected = _expected(cases, 1)
+    identities = {case.key: case.key for case in cases}
+    outputs = JudgeOutputs(questions=benchmark.questions, identities=identities)
+    asked = scoring.pending(benchmark, [*expected, *expected], outputs)
+    assert [(question.name, question.region) for question in asked] == [
+        (cases[0].key, tuple(instance.place)) for instance in cases[0].instances
+    ]
+    with pytest.raises(
+        ValueError, match=f"^2 questions have no answer; the first is of picture '{cases[0].key}': 'Can a dog"
+    ):
+        scoring.score(benchmark, expected, outputs, 5, 0)
+    silent = dataclasses.replace(registry.load("coco-mig"), measure=lambda case, view: [])
+    with pytest.raises(ValueError, match="nothing was measured: coco-mig needs detections"):
+        scoring.score(silent, expected, outputs, 5, 0)
