@@ -64,22 +64,24 @@ def stable_diffusion(
 ) -> None:
     """Text encoder, autoencoder and base UNet of a file or a folder of diffusers, and the instance layers there are."""
     base = plain(path)
-    again = replace(base, unet=dict(base.unet), vae=dict(base.vae), text_encoder=dict(base.text_encoder))
-    networks = assemble.build(again, None, tokenizer, file_sizes=sizes)
     layers = reading.read(instance) if instance is not None else base
     came = [sources[name] for name in ("base", "tokenizer", "instance") if name in sources]
-    with_layers = assemble.build(base, layers, tokenizer, file_sizes=sizes) if layers.layers else None
-    folders = {"vae": networks.vae, "unet": networks.unet, "clip/text": networks.text_encoder}
-    for name, network in folders.items():
+    with atomic.folder(out / "instance") as part:  # without any, a place to train them for
+        if (
+            layers.layers
+        ):  # before the others: what cannot be assembled leaves nothing, and one assembly is held at once
+            again = replace(base, unet=dict(base.unet), vae=dict(base.vae), text_encoder=dict(base.text_encoder))
+            unet = assemble.build(again, layers, tokenizer, file_sizes=sizes).unet
+            unet.save_instance_layers(part / "layers")
+            del unet
+        _record(part, came)
+    networks = assemble.build(base, None, tokenizer, file_sizes=sizes)
+    for name, network in {"vae": networks.vae, "unet": networks.unet, "clip/text": networks.text_encoder}.items():
         with atomic.folder(out / name) as part:
             network.save_pretrained(part)
             if network is networks.text_encoder:
                 networks.tokenizer.save_pretrained(part)
             _record(part, came)
-    with atomic.folder(out / "instance") as part:  # without any, a place to train them for
-        if with_layers is not None:
-            with_layers.unet.save_instance_layers(part / "layers")
-        _record(part, came)
 
 
 def plain(path: Path) -> Checkpoint:

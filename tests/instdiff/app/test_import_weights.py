@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ from malicious import Malicious
 from tiny_pipeline import TOKENIZER, base, shared
 from torch import Tensor
 from transformers import CLIPModel
-from weight_forms import clip_of, one_file, ours, port, released, sizes
+from weight_forms import clip_of, official_parts, one_file, ours, port, released, sizes
 
 from instdiff import __main__ as command
 from instdiff.app import import_weights as importer
 from instdiff.app.pipeline import pipeline
+from instdiff.checkpoints import assemble
 from instdiff.files import provenance, recipes
 from instdiff.networks import clip, detector
 
@@ -43,6 +46,30 @@ def test_the_instance_layers_of_a_released_file_come_with_its_base(tmp_path: Pat
     bring_in(tmp_path / "weights", "--base", str(released(tmp_path)))
     pipe = pipeline(tmp_path / "weights", instance=tmp_path / "weights" / "instance")
     assert all(torch.equal(a, b) for a, b in zip(pipe.unet.parameters(), shared().unet.parameters(), strict=True))
+
+
+def test_one_assembly_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[weakref.ref[torch.nn.Module]] = []
+    build = assemble.build
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        assert [unet() for unet in built] == [None] * len(built)
+        networks = build(*arguments, **options)
+        built.append(weakref.ref(networks.unet))
+        return networks
+
+    monkeypatch.setattr(assemble, "build", recorded)
+    bring_in(tmp_path / "weights", "--base", str(one_file(tmp_path)), "--instance", str(released(tmp_path)))
+    assert len(built) == 2
+
+
+def test_layers_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
+    parts = official_parts()
+    del parts["model"][next(name for name in parts["model"] if "fuser" in name)]
+    torch.save(parts, tmp_path / "cut.pth")
+    with pytest.raises(ValueError, match=r"cut\.pth"):
+        bring_in(tmp_path / "weights", "--base", str(one_file(tmp_path)), "--instance", str(tmp_path / "cut.pth"))
+    assert not [path for path in (tmp_path / "weights").rglob("*") if path.is_file()]
 
 
 def test_a_folder_of_diffusers_is_a_base_too_unless_it_holds_instance_layers(tmp_path: Path) -> None:
