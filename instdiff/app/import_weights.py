@@ -67,9 +67,8 @@ def stable_diffusion(
     layers = reading.read(instance) if instance is not None else base
     came = [sources[name] for name in ("base", "tokenizer", "instance") if name in sources]
     with atomic.folder(out / "instance") as part:  # without any, a place to train them for
-        if (
-            layers.layers
-        ):  # before the others: what cannot be assembled leaves nothing, and one assembly is held at once
+        # Before the others: what cannot be assembled leaves nothing, and one assembly is held at once.
+        if layers.layers:
             again = replace(base, unet=dict(base.unet), vae=dict(base.vae), text_encoder=dict(base.text_encoder))
             unet = assemble.build(again, layers, tokenizer, file_sizes=sizes).unet
             unet.save_instance_layers(part / "layers")

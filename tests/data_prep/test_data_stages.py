@@ -659,8 +659,11 @@ def test_boxes_are_cut_to_the_picture_and_one_outside_is_dropped(tmp_path: Path)
     assert read(tmp_path, "annotated", ANNOTATED)["box"][0].tolist() == [0.0, 0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize(("name", "schema"), [("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)])
-def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path, name: str, schema: pa.Schema) -> None:
+OF_INSTANCES = [("masks", MASKS), ("captions", CAPTIONS), ("strokes", STROKES)]
+
+
+@pytest.mark.parametrize(("name", "schema"), [("instances", INSTANCES), ("given", GIVEN), *OF_INSTANCES])
+def test_a_row_twice_is_an_error_that_names_its_table(tmp_path: Path, name: str, schema: pa.Schema) -> None:
     prepared(tmp_path)
     table = read(tmp_path, name, schema)
     write(tmp_path, name, pd.concat([table, table[:1]]), schema)
@@ -668,20 +671,15 @@ def test_a_row_twice_or_of_no_instance_is_an_error_that_names_it(tmp_path: Path,
         ValueError, match=rf"{name}/train/00000\.parquet: instance 0 of train-mixed-000000 stands there more"
     ):
         annotated(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "schema"), OF_INSTANCES)
+def test_a_row_of_no_instance_is_an_error_that_names_it(tmp_path: Path, name: str, schema: pa.Schema) -> None:
+    prepared(tmp_path)
+    table = read(tmp_path, name, schema)
     write(tmp_path, name, table.assign(index=[77, *table["index"][1:]]), schema)
     with pytest.raises(
         ValueError, match=rf"{name}/train/00000\.parquet: instance 77 of train-mixed-000000 is not among"
-    ):
-        annotated(tmp_path)
-
-
-@pytest.mark.parametrize(("name", "schema"), [("instances", INSTANCES), ("given", GIVEN)])
-def test_an_instance_twice_is_an_error_that_names_its_table(tmp_path: Path, name: str, schema: pa.Schema) -> None:
-    prepared(tmp_path)
-    table = read(tmp_path, name, schema)
-    write(tmp_path, name, pd.concat([table, table[:1]]), schema)
-    with pytest.raises(
-        ValueError, match=rf"{name}/train/00000\.parquet: instance 0 of train-mixed-000000 stands there more"
     ):
         annotated(tmp_path)
 

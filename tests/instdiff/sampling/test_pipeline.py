@@ -357,18 +357,18 @@ def test_the_refiner_gets_each_picture_with_its_prompt_the_strength_and_noise_of
 def test_the_pictures_go_to_the_refiner_with_their_prompts_and_come_back_in_the_form_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(pipeline, "refined", lambda *of: asked.append(of) or ["refined"])
+    refinements: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(pipeline, "refined", lambda *of: refinements.append(of) or ["refined"])
     freed: list[None] = []
     monkeypatch.setattr(shared("dpm"), "maybe_free_model_hooks", lambda: freed.append(None))
     how = {"num_inference_steps": 1, "mis": 0.0, "num_images_per_prompt": 2, "refiner": "of SDXL"}
     (images,) = shared("dpm")([ONE, TWO], return_dict=False, **how)
-    ((refiner, pictures, prompts, strength),) = asked
+    ((refiner, pictures, prompts, strength),) = refinements
     assert (refiner, prompts, strength) == ("of SDXL", [ONE.prompt, ONE.prompt, TWO.prompt, TWO.prompt], 0.35)
     assert [picture.size for picture in pictures] == [(16, 16)] * 4
     assert images == ["refined"]
     assert shared("dpm")(ONE, return_dict=False, output_type="latent", **how)[0].shape == (2, 4, 8, 8)
-    assert len(asked) == 1 and len(freed) == 2
+    assert len(refinements) == 1 and len(freed) == 2
 
 
 @pytest.mark.parametrize(
@@ -421,11 +421,11 @@ def test_each_picture_starts_from_its_own() -> None:
 def test_what_is_drawn_at_once_is_held_to_what_is_free_on_its_device(
     options: dict[str, Any], size: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(pipeline.memory, "refuse_too_large", lambda *of: asked.append(of))
+    checks: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(pipeline.memory, "refuse_too_large", lambda *of: checks.append(of))
     latents(shared(), [ONE, TWO], **options)
     unet, autoencoder = shared().unet.config, shared().vae.config
-    assert asked == [(unet, autoencoder, size, torch.device("cpu"), 4)]
+    assert checks == [(unet, autoencoder, size, torch.device("cpu"), 4)]
 
 
 def copied() -> InstanceDiffusionPipeline:
