@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from flows import repro
+from flows.graph.nursery import search_path
 from instdiff.files import provenance
 from instdiff.progress import TAG
 
@@ -112,7 +113,7 @@ class Copy:
 
 
 ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PATH": search_path(),
     "DVC_NO_ANALYTICS": "1",
     "PYTHONUNBUFFERED": "1",
     "PREFECT_HOME": ".prefect",  # in the copy

@@ -42,6 +42,7 @@ from prefect.states import Cancelling
 
 from flows import pipeline, serve
 from flows.graph import tree
+from flows.graph.nursery import search_path
 from flows.serving import gpus, server
 
 pytestmark = pytest.mark.slow
@@ -118,7 +119,7 @@ class Ui:
 
     def start(self) -> None:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5", "PYTHONUNBUFFERED": "1"}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment["PATH"] = search_path()
         command = [sys.executable, "-m", "flows.serve", "--port", str(self.port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

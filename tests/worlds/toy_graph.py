@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from flows.graph.nursery import search_path
 from instdiff.files import tables
 from instdiff.work.ledger import LEDGER
 
@@ -65,7 +66,7 @@ DEPLOYMENT = {"targets": [], "experiment": "default", "overrides": [], "schedule
 
 def run(*command: str, at: Path) -> str:
     """What a command prints; it must succeed."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": search_path()}
     environment |= {"DVC_NO_ANALYTICS": "1", "INSTDIFF_PROGRESS": ""}
     done = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -464,8 +464,8 @@ def test_each_open_question_is_pending_once_and_none_of_a_missing_picture(tmp_pa
     expected = _expected(cases, 1)
     identities = {case.key: case.key for case in cases}
     outputs = JudgeOutputs(questions=benchmark.questions, identities=identities)
-    asked = scoring.pending(benchmark, [*expected, *expected], outputs)
-    assert [(question.name, question.region) for question in asked] == [
+    questions = scoring.pending(benchmark, [*expected, *expected], outputs)
+    assert [(question.name, question.region) for question in questions] == [
         (cases[0].key, tuple(instance.place)) for instance in cases[0].instances
     ]
     with pytest.raises(
