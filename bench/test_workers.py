@@ -1,4 +1,4 @@
-"""Rates of the data stages against the number of processes that share their parts; all must write the same bytes.
+"""Rates of the data stages, and of drawing, against the number of processes; all must write the same bytes.
 
 OMP_NUM_THREADS=1 pytest -s bench/test_workers.py
 """
@@ -15,9 +15,10 @@ import yaml
 
 from data_prep import annotate, caption, ground, ingest, segment, shard, sketch
 from instdiff.config import compose
+from instdiff.sampling import generate
 
 ROOT = Path(__file__).parents[1]
-PICTURES, PART = 1920, 160
+PICTURES, PART, LAYOUTS = 1920, 160, 600
 MODULES = {
     "ingest": ingest,
     "ground": ground,
@@ -95,3 +96,25 @@ def test_rates_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         in_none, in_one, in_two = (rates[name, processes] for processes in (0, 1, 2))
         print(f"\n{name}: {in_none:.0f} pictures/s here, {in_one:.0f} in one process, {in_two:.0f} in two", end="")
     assert tables[0] == tables[1] == tables[2]
+
+
+def test_drawing_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print the seconds of the row `box` with the shipped weights, by the clock, in one process and in two."""
+    monkeypatch.chdir(ROOT)
+    data_world.prepared(tmp_path, ingest=data_world.INGEST.model_copy(update={"num_train": LAYOUTS}), framed=False)
+    weights = ROOT / "weights/miniature"
+    folders = {"text": weights / "clip/text", **{name: weights / name for name in ("vae", "unet", "instance")}}
+    tables = data_world.tables(tmp_path, "train", "pictures", "images", "annotated")
+    composed = yaml.safe_load(compose.composed([], ROOT / "configs"))
+    values = composed["generate"] | {"rows": composed["rows"]}
+    drawn, seconds = {}, {}
+    for processes in (2, 1):
+        workers = data_world.WORKERS.model_copy(update={"executor": "processes", "processes": processes})
+        work = data_world.WORK.model_copy(update={"part_size": 24, "workers": workers}).model_dump()
+        params = generate.Params.model_validate(values | {"work": work})
+        began = time.perf_counter()
+        generate.run(**tables, **folders, generated=tmp_path / str(processes), row="box", params=params)
+        seconds[processes] = time.perf_counter() - began
+        drawn[processes] = {path.name: path.read_bytes() for path in (tmp_path / str(processes)).glob("*.png")}
+    print(f"\ngenerate: {seconds[1]:.0f} s in one process, {seconds[2]:.0f} in two, {seconds[1] / seconds[2]:.2f}x")
+    assert drawn[1] == drawn[2]
