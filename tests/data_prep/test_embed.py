@@ -12,6 +12,7 @@ from tiny_encoders import LENGTH
 from data_prep import embed
 from instdiff.data import embeddings, shards
 from instdiff.data.encoders import Texts
+from instdiff.data.index import INDEX_FILE, Index
 from instdiff.layouts.prompts import Prompts
 from instdiff.networks import vae as autoencoder
 from instdiff.networks.clip import load_text
@@ -103,13 +104,61 @@ def test_a_text_is_encoded_once() -> None:
 
 def test_a_run_again_writes_the_same_bytes_and_a_failure_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     root, _ = world
-    before = contents(root / "embeddings")
+    before, loads = contents(root / "embeddings"), list[Path]()
+    monkeypatch.setattr(embed, "load_text", lambda path, where: loads.append(path) or load_text(path, where))
     embedded(root, "again")
     assert contents(root / "again") == before
+    assert len(loads) <= 1  # for the empty text and all shards
     monkeypatch.setattr(embed, "encode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         embedded(root, params=PARAMS.model_copy(update={"batch_size": 3}))  # so that none is taken over
     assert contents(root / "embeddings") == before
+
+
+def test_without_a_cache_the_empty_text_alone_is_encoded(world: World) -> None:
+    root, _ = world
+    counts = embedded(root, "bare", PARAMS.model_copy(update={"cached": False}))
+    assert counts == {"shards": 0, "samples": 0, "instances": 0}
+    assert embeddings.files(root / "bare") == []
+
+
+@pytest.mark.parametrize("column", ["key", "sha256"])
+def test_the_content_of_a_shard_is_its_samples_in_order(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    root, _ = world
+    index = Index(root / "shards" / INDEX_FILE)
+    before = [embed.content(index, shard) for shard in range(3)]
+    assert len(set(before)) == 3
+    read = index.column
+    monkeypatch.setattr(index, "column", lambda shard, name: read(shard, name)[:: -1 if name == column else 1])
+    after = [embed.content(index, shard) for shard in range(3)]
+    assert [own == other for own, other in zip(before, after, strict=True)] == [
+        False,
+        False,
+        True,
+    ]  # the last is of one
+
+
+def test_a_shard_is_encoded_as_if_none_had_been_before_it(world: World, tmp_path: Path) -> None:
+    root, _ = world
+    index, vae = Index(root / "shards" / INDEX_FILE), autoencoder.load(root / "vae")
+    asked: list[list[str]] = []
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        asked.append(list(texts))
+        return torch.zeros(len(texts), 2)
+
+    after: dict[str, list[list[str]]] = {}
+    for name, numbers in (("first", [0, 1]), ("second", [1])):
+        own = embed.Encoders(vae, Texts(encode, 2, torch.float32), Texts(encode, 2, torch.float32))
+        for number in numbers:
+            asked.clear()
+            folder = tmp_path / f"{name}{number}"
+            (folder / "embeddings").mkdir(parents=True)
+            embed.embed_shard(folder, None, index=index, number=number, load=lambda own=own: own, params=PARAMS)
+        after[name] = list(asked)
+    assert after["first"] == after["second"] != []
 
 
 def test_half_precision_is_close(world: World) -> None:

@@ -4,6 +4,8 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -221,6 +223,50 @@ def test_what_is_exported_for_the_reference_comes_back_as_it_was(world: Path, tm
     assert len(anno["scribbles"]) == 40
     assert anno["area"] == anno["bbox"][2] * anno["bbox"][3]
     assert len(anno["blip_clip_embeddings"]) == 768 * 4 * 4 / 3
+
+
+def labelled(world: Path, **change: Any) -> dict[str, Any]:
+    """The label of a picture with one instance, somewhat changed."""
+    (sample, *_) = shards.read(world / "shards")
+    instance = sample.layout.instances[0].model_copy(update=change)
+    layout = Layout(key="k", prompt="p", instances=(instance,))
+    return export_labelled.label(shards.Sample("k", sample.picture, "png", layout), lambda texts: torch.zeros(2, 4))
+
+
+def test_a_label_says_of_what_only_the_reference_knows_that_it_is_a_plain_picture_of_things(world: Path) -> None:
+    label = labelled(world)
+    (anno,) = label.pop("annos")
+    assert base64.b64decode(label.pop("image"))[:4] == b"\x89PNG"
+    assert label == {"caption": "p", "file_name": "k.png", "is_det": 0, "dataset_name": "instdiff", "data_id": 1}
+    plain = {"isfake": 0, "isreflected": 0, "pred_score": 1.0, "category_id": 0, "data_id": 0}
+    plain |= {"is_stuff": 0, "is_thing": 1, "id": 0, "mask_value": 1}
+    assert {name: anno[name] for name in plain} == plain
+
+
+def test_a_label_has_a_scribble_of_the_references_length_or_none_and_an_instance_without_a_category_its_phrase(
+    world: Path,
+) -> None:
+    points = (Point(0.5, 0.25),) * 20
+    (anno,) = labelled(world, scribble=points)["annos"]
+    assert anno["scribbles"] == [48.0, 16.0] * 20  # x and y in pixels of a picture 96 wide and 64 high
+    for other in (points[:-1], (*points, points[0]), None):
+        assert "scribbles" not in labelled(world, scribble=other)["annos"][0]
+    assert labelled(world, category=None, phrase="a kite")["annos"][0]["category_name"] == "a kite"
+
+
+def test_the_command_writes_labels_where_nothing_is_and_says_how_many(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = SimpleNamespace(pooled=lambda texts: torch.zeros(len(texts), 4))
+    monkeypatch.setattr(export_labelled, "load_text", lambda path: features)
+    words = [str(world / "shards"), "text", str(tmp_path / "labels")]
+    export_labelled.main(words)
+    assert f"{tmp_path}/labels: 5 pictures" in capsys.readouterr().out
+    before = contents(tmp_path / "labels")
+    assert len(before) == 5 + 1
+    with pytest.raises(ValueError, match="/labels: exists already"):
+        export_labelled.main(words)
+    assert contents(tmp_path / "labels") == before
 
 
 def test_an_instance_the_format_cannot_tell_is_left_out(world: Path) -> None:
