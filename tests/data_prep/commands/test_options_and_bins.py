@@ -71,6 +71,13 @@ def test_each_option_of_a_look_is_its_own_value_and_the_ledger_is_read_with_spli
     assert (tmp_path / "a.html").is_file() and not (tmp_path / "look.html").exists()
 
 
+def test_a_look_reads_the_ledgers_that_it_is_told(looks: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    for folder in (tmp_path / "data" / "ledger", tmp_path / "mine"):
+        folder.mkdir(parents=True)
+    look.main(["data", "--ledger", "mine"])
+    assert looks[0][1] == [(Path("mine"), "train", FROZEN["num_examples"])]
+
+
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option not in ("--categories", "--max-side")])
 def test_none_of_a_kind_may_be_asked_for_and_less_than_none_may_not(option: str, looks: list[tuple[Any, ...]]) -> None:
     look.main(["data", option, "0"])

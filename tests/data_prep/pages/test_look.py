@@ -24,6 +24,7 @@ from instdiff import __main__ as command
 from instdiff.files import tables
 from instdiff.layouts.columns import ANNOTATED
 from instdiff.layouts.formats import FORMATS
+from instdiff.randomness import derive
 from instdiff.work.ledger import LEDGER
 
 PARAMS = LookParams(
@@ -106,16 +107,30 @@ def test_chunks_count_as_their_sum_and_the_draw_does_not_depend_on_them() -> Non
     assert of_whole.draws_of("dog") == of_whole.draws()[:1]
     assert [draw.place for draw in counted(whole).draws()][:3] == [draw.place for draw in of_whole.draws()]
     assert sorted(draw.place for draw in counted(whole).draws()) == list(range(8))
+    numbers = [derive(0, "look", key) for key in "abcdefgh"]
+    assert [draw.number for draw in of_whole.draws()] == sorted(numbers)[:3]
 
 
 def test_copies_of_a_file_are_found_across_chunks() -> None:
-    own = counted(chunk(("a", "", ()), ("b", "", ())), chunk(("a2", "", ()), ("c", "", ()), ("a3", "", ())))
-    assert own.same_files() == [[0, 2, 4]]
+    own = counted(chunk(("b", "", ()), ("a", "", ())), chunk(("a2", "", ()), ("c", "", ()), ("a3", "", ())))
+    assert own.same_files() == [[1, 2, 4]]
+    own.add(chunk(("c2", "", ()), ("b2", "", ())))
+    assert own.same_files() == [[1, 2, 4], [0, 6], [3, 5]]  # the longest first, then in the order of the pictures
+
+
+def test_no_more_short_texts_are_listed_than_asked_for_and_all_are_counted() -> None:
+    own = Tally(0, 1, 1, 2, 3)
+    for key in "abc":
+        own.add(chunk((key, "x", ()), (f"{key}2", "a cat", ())))
+    assert own.short_captions == 6
+    assert own.examples["captions"] == [("a", "x"), ("a2", "a cat"), ("b", "x")]
 
 
 def test_rare_categories_are_counted_together_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "MOST_CATEGORIES", 3)
     rows = [("a", "", tuple((name, "x", 0.5) for name in ("dog", "dog", "cat", "cow", "owl")))]
+    monkeypatch.setattr(tally, "MOST_CATEGORIES", 4)
+    assert len(counted(chunk(*rows)).categories) == 4
+    monkeypatch.setattr(tally, "MOST_CATEGORIES", 3)
     own = counted(chunk(*rows))
     assert own.categories == {"dog": 2} and own.rare == 3
 
@@ -266,6 +281,8 @@ def test_copies_are_shown_once_and_not_again_among_those_that_look_alike(tmp_pat
         tables.write(path, table, PICTURES)
     counts = look_page.page(find(tmp_path, "train"), [], "title", PARAMS).counts
     assert (counts["same_files"], counts["compared"], counts["look_alike"]) == (1, 4, 0)
+    all_alike = PARAMS.model_copy(update={"alike": 300.0})
+    assert look_page.page(find(tmp_path, "train"), [], "title", all_alike).counts["look_alike"] == 4 - 1
 
 
 def test_nothing_to_look_at_is_an_error(tmp_path: Path) -> None:
