@@ -39,7 +39,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data_prep import annotate, caption, ground, segment, shard, sketch
+from data_prep.annotators import blip, grounding_dino
 from data_prep.annotators.grounded import ScoredBox
+from data_prep.annotators.instances import Instance, WithInstances
 from data_prep.columns import CAPTIONS, GIVEN, INSTANCES, MASKS, PICTURES, STROKES
 from data_prep.sources import scenes as scenes_of_source
 from instdiff.files import tables
@@ -293,6 +295,31 @@ WEIGHTY: dict[ModuleType, Any] = {
 }  # fmt: skip
 
 
+def of_network(stage: ModuleType, weights: Path) -> Any:
+    """Parameters of a stage that asks a network."""
+    plain = {ground: GROUND, segment: SEGMENT, caption: CAPTION}[stage].model_dump()
+    change = {name: {**value, "weights": weights} if isinstance(value, dict) else value
+              for name, value in WEIGHTY[stage].items()}  # fmt: skip
+    return stage.Params.model_validate({**plain, **change, **({"weights": weights} if stage is segment else {})})
+
+
+@pytest.mark.parametrize(
+    ("stage", "backend"),
+    [(ground, ground.grounder), (segment, segment.segmenter), (caption, caption.captioner)],
+    ids=lambda each: each.__name__,
+)
+def test_a_network_is_loaded_once_for_all_packs_and_anew_when_its_digest_is_another(
+    stage: ModuleType, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, name in ((grounding_dino, "GroundingDino"), (blip, "Blip"), (segment, "_model")):
+        monkeypatch.setattr(place, name, lambda *_: object())
+    params = of_network(stage, Path("weights"))
+    first, second, other = (
+        backend(params, Path(pack), digest) for pack, digest in (("0", "one"), ("1", "one"), ("1", "other"))
+    )
+    assert first is second is not other
+
+
 @pytest.mark.parametrize("stage", WEIGHTY, ids=lambda stage: stage.__name__)
 def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
@@ -304,12 +331,7 @@ def test_parts_are_of_these_weights_and_inputs_and_of_no_others(
     read_here = {name: write(root, name, read(root, name, schemas[name]), schemas[name], to=tmp_path / name)
                  for name in schemas}  # fmt: skip
     (tmp_path / "weights").write_bytes(b"1")
-    plain = {ground: GROUND, segment: SEGMENT, caption: CAPTION}[stage].model_dump()
-    change = {name: {**value, "weights": tmp_path / "weights"} if isinstance(value, dict) else value
-              for name, value in WEIGHTY[stage].items()}  # fmt: skip
-    params = stage.Params.model_validate(
-        {**plain, **change, **({"weights": tmp_path / "weights"} if stage is segment else {})}
-    )
+    params = of_network(stage, tmp_path / "weights")
     written = {ground: "instances", segment: "masks", caption: "captions"}[stage]
     paths = {**read_here, written: tmp_path / "out", "ledger": tmp_path / "ledger", "pictures": root / "pictures/train"}
 
@@ -405,11 +427,37 @@ def test_an_instance_that_cannot_be_segmented_stays_with_a_null_and_a_reason(
     assert encoded_masks[1:].notna().all()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"index": 1}, "not_given"),
+        ({"box": None}, "not_given"),
+        ({"box": [0.0, 0.0, 1.0, 0.5]}, "not_given"),
+        ({"mask": None}, "no_mask"),
+        ({"mask": "12"}, "bad_mask"),
+    ],
+    ids=str,
+)
+def test_a_mask_of_the_source_is_that_of_the_instance_with_this_number_and_box(
+    tmp_path: Path, change: dict[str, Any], reason: str | None
+) -> None:
+    picture, mask = Picture("k", Path(), 4, 6, ""), masks.encode(np.ones((4, 6), bool)).counts
+    row = {"key": "k", "index": 0, "box": [0.0, 0.0, 1.0, 1.0], "mask": mask}
+    row |= dict.fromkeys(("category", "colour", "texture")) | change
+    tables.write(tmp_path / "given.parquet", pd.DataFrame([row], dtype=object), GIVEN)
+    instance = Instance(picture, 0, None, Box(0.0, 0.0, 1.0, 1.0))
+    ((answer,),) = segment.FromSource(tmp_path / "given.parquet").segment([WithInstances(picture, (instance,))])
+    assert (answer.reason if isinstance(answer, Failure) else None) == reason
+    assert reason is not None or answer == (mask, 1.0)
+
+
 def test_boxes_as_masks_fill_their_boxes(world: World, tmp_path: Path) -> None:
     root, _ = world
     to = {**tables_of(root, "train", "instances"), "masks": tmp_path / "masks.parquet", "ledger": tmp_path / "ledger"}
     segment.run(**sources(root), **to, params=SEGMENT.model_copy(update={"backend": "box"}))
     instances = read(root, "instances", INSTANCES).to_dict("records")
+    assert set(tables.read(to["masks"], MASKS)["score"]) == {1.0}
     for row, counts in zip(instances, tables.read(to["masks"], MASKS)["mask"], strict=True):
         mask = masks.decode(Rle(size=sizes(root)[row["key"]], counts=counts))
         assert masks.box_of(mask) == tuple(row["box"])
@@ -541,6 +589,18 @@ def test_an_end_while_sketching_costs_the_part_in_flight(
     assert sorted(set(keys)) == [f"train-mixed-{number:06d}" for number in (2, 3, 4)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger", "strokes"]
     assert contents(to["strokes"]) == contents(root / "strokes" / "train")
+
+
+def test_where_there_is_no_picture_every_count_is_there_and_zero(tmp_path: Path) -> None:
+    for name in ("pictures", "images", "given", "instances", "masks", "captions", "strokes"):
+        (tmp_path / name / "train").mkdir(parents=True)
+    to = {**tables_of(tmp_path, "train", "instances"), "ledger": ledger(tmp_path, "ground")}
+    assert ground.run(**sources(tmp_path), **to, params=GROUND) == {"pictures": 0, "instances": 0, "failed": 0}
+    to = {**tables_of(tmp_path, "train", "images", "masks", "strokes"), "ledger": ledger(tmp_path, "sketch")}
+    strokes = {f"with_{name}": 0 for name in ("point", "scribble", "outline")}
+    assert sketch.run(**to, params=SKETCH) == {"instances": 0, **strokes}
+    assert annotated(tmp_path) == {"instances": 0, "kept": 0, "dropped": 0, "pictures_without_instances": 0}
+    assert sharded(tmp_path) == {"shards": 0, "samples": 0, "instances": 0, "without_instances": 0}
 
 
 # ---- annotate -------------------------------------------------------------------------------------------------------
