@@ -177,8 +177,9 @@ def assert_same(entry: Format, row: dict[str, Any], instance: Instance, noted: s
 
 
 @each_format
-def test_an_instance_without_a_place_is_not_written_and_noted(entry: Format, tmp_path: Path) -> None:
-    failed = written(entry, tmp_path / "set", sample(Instance(phrase="somewhere"), DOG))
+@pytest.mark.parametrize("box", [None, Box(1.25, 0.0, 1.5, 1.0)], ids=["nowhere", "beyond the picture"])
+def test_an_instance_without_a_place_is_not_written_and_noted(entry: Format, tmp_path: Path, box: Box | None) -> None:
+    failed = written(entry, tmp_path / "set", sample(Instance(phrase="somewhere", box=box), DOG))
     (record,) = entry.read(str(tmp_path / "set"))
     assert len(came_back(record)[1]) == 1
     ((index, reason),) = [(row["index"], row["reason"]) for row in failed.rows]
@@ -205,6 +206,7 @@ def test_a_copy_of_shards_and_of_their_tables_is_the_same_and_counts_what_is_los
         assert counts["pictures"] == 5 and all(
             count == (5 if reason == "lost_caption" else counts["instances"]) for reason, count in reasons.items()
         )
+        assert ((ledger["index"] == -1) == (ledger["reason"] == "lost_caption")).all()  # of the whole picture
     own = [
         sorted(path.relative_to(folder) for path in folder.rglob("*"))
         for folder in (tmp_path / "shards", tmp_path / "tables")
@@ -308,6 +310,7 @@ def saved(header: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(16)
 
 
+SQUARE = "{'descr': '|b1', 'fortran_order': False, 'shape': (4, 4)}\n"
 NO_ARRAYS = (
     b"PK\x03\x04 of a zip archive",
     b"a text",
@@ -329,9 +332,11 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("bbox", bbox('[{"label": "dog", "bbox": [0.5, 0, true, 1]}]'), r"entity 0: bbox: 'True' is no finite number"),
     ("bbox", bbox('{"label": "", "bbox": [0, 0, 1, 1]}'), r"a\.bbox: entity 0: label: text is expected"),
     ("bbox", bbox('[{"label": "dog", "bbox": [0, 0, 1, 1], "mask": "no.png"}]'), r"entity 0: .*no\.png: no such mask"),
+    ("bbox", bbox('[{"label": "dog", "bbox": [0, 0, 1, 1], "mask_path": 3}]'), r"entity 0: mask: the name of a file"),
     ("bbox", bbox("dog 0.5 0.5 nan 1"), r"a\.bbox: line 1: bbox: .* no finite numbers"),
     ("bbox", bbox("[{"), r"a\.bbox: not a readable JSON file"),
     ("yolo", yolo("7 0.5 0.5 1 1"), r"a\.txt: line 1: class: '7' is not one of the 2 named classes"),
+    ("yolo", yolo("\n \n7 0.5 0.5 1 1"), r"a\.txt: line 3: class: '7' is not one"),
     ("yolo", yolo("0 0.5 0.5 1 1 0.9"), r"a\.txt: line 1: 5 numbers after the class"),
     ("yolo", yolo("0 0.5 0.5 1 x"), r"a\.txt: line 1: box: .* are no numbers"),
     ("eligen", eligen(eligen_entity_masks=[]), r"metadata\.json: record 0: eligen_entity_masks: 0 masks for 1 prompts"),
@@ -339,8 +344,12 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
         ("eligen", eligen(eligen_entity_prompts=prompts), r"record 0: eligen_entity_prompts: '.{1,60}' is no list$")
         for prompts in ("-" * 200_000 + "1", "[" * 1000, "1" + "+1" * 100_000, "dog")  # Python cannot read them
     ),
+    ("eligen", eligen(image=""), r"metadata\.json: record 0: image: text is expected"),
     ("eligen", eligen(image=None), r"metadata\.json: record 0: image: text is expected"),
     ("eligen", eligen(), r"record 0: entity 0: .*m\.png: no such mask picture"),
+    ("layoutsam", layoutsam(file_name=""), r"some\.parquet: row 0: file_name: text is expected"),
+    ("layoutsam", layoutsam(region_captions="[' ']"), r"row 0: region 0: region_captions: text is expected, not ' '"),
+    ("layoutsam", layoutsam(detail_region_captions="[3]"), r"region 0: detail_region_captions: text is expected"),
     ("layoutsam", layoutsam(width=0), r"some\.parquet: row 0: width: pixels are expected, not 0"),
     ("layoutsam", layoutsam(bbox_list="[[0, 0, 20]]"), r"row 0: region 0: bbox_list: 4 numbers are expected"),
     ("layoutsam", layoutsam(bbox_list="import os"), r"row 0: bbox_list: 'import os' is no list"),
@@ -348,8 +357,12 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("fiftyone", fiftyone(bounding_box=[0, 0, 0.5]), r"samples\.json: sample 0: detection 0: bounding_box: 4 numbers"),
     *(
         ("fiftyone", fiftyone(mask=mask), r"sample 0: detection 0: mask: not an array of numpy's")
-        for mask in ("AAAA", *map(packed, NO_ARRAYS))
+        for mask in ("AAAA", *map(packed, NO_ARRAYS), f"!{packed(saved(SQUARE))}")
     ),
+    ("fiftyone", fiftyone(mask=packed(saved(SQUARE.replace("4, 4", "16,")))), r"mask: an array of rows and columns"),
+    ("fiftyone", fiftyone(mask=3), r"detection 0: mask: text is expected"),
+    ("fiftyone", fiftyone(mask_path=3), r"detection 0: mask_path: text is expected"),
+    ("fiftyone", filled("samples.json", '{"samples": [{"filepath": ""}]}'), r"sample 0: filepath: text is expected"),
 ]
 
 
@@ -381,6 +394,103 @@ def test_a_folder_that_is_not_in_the_format_is_refused_by_name(name: str, senten
     with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
         FORMATS[name].read(str(tmp_path))
     assert str(tmp_path) in str(refused.value)
+
+
+def bboxes(folder: Path) -> None:
+    """Two pictures with sidecars and captions."""
+    for stem in "ab":
+        put(folder, f"{stem}.png", picture())
+        put(folder, f"{stem}.bbox", '[{"label": "dog", "bbox": [0, 0, 1, 1]}]')
+        put(folder, f"{stem}.txt", "a dog")
+
+
+def yolos(folder: Path) -> None:
+    """Two pictures with labels."""
+    put(folder, "classes.txt", "dog\n")
+    for stem in "ab":
+        put(folder, f"images/{stem}.png", picture())
+        put(folder, f"labels/{stem}.txt", "0 0.5 0.5 1 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "fill", "file", "reason"),
+    [
+        ("bbox", bboxes, "a.bbox", "bad_record"),
+        ("bbox", bboxes, "a.txt", "bad_text"),
+        ("yolo", yolos, "labels/a.txt", "bad_record"),
+    ],
+)
+def test_a_file_that_is_no_text_costs_its_own_picture_alone(
+    name: str, fill: Callable[[Path], None], file: str, reason: str, tmp_path: Path
+) -> None:
+    fill(tmp_path)
+    put(tmp_path, file, b"caf\xe9")
+    wrong, right = (record.load() for record in FORMATS[name].read(str(tmp_path)))
+    assert isinstance(wrong, Failure) and wrong.reason == reason and f"{tmp_path}/{file}: " in wrong.detail
+    assert isinstance(right, Loaded) and len(right.annotations) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fill", "picture_file", "file"),
+    [("bbox", bboxes, "a.png", "a.bbox"), ("yolo", yolos, "images/a.png", "labels/a.txt")],
+)
+def test_places_without_a_picture_are_a_reason_that_names_their_file(
+    name: str, fill: Callable[[Path], None], picture_file: str, file: str, tmp_path: Path
+) -> None:
+    fill(tmp_path)
+    (tmp_path / picture_file).unlink()
+    right, lone = FORMATS[name].read(str(tmp_path))
+    assert isinstance(right.load(), Loaded)
+    failure = lone.load()
+    assert isinstance(failure, Failure) and (lone.name, failure.reason) == (file, "no_picture")
+    assert failure.detail.startswith(f"{tmp_path}/{file}: no picture of the same name")
+
+
+def test_the_classes_of_yolo_are_named_by_a_list_or_by_their_numbers(tmp_path: Path) -> None:
+    yolos(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    for text in ("names: [cat, dog]", "names: {0: cat, 2: owl}", "names:\n  0: cat\n"):
+        put(tmp_path, "data.yaml", text)
+        assert [came_back(record)[1][0]["category"] for record in FORMATS["yolo"].read(str(tmp_path))] == ["cat"] * 2
+    for text in ("names: {a: cat, 0: dog}", "names: cat", "[cat]", "names:"):
+        put(tmp_path, "data.yaml", text)
+        with pytest.raises(ValueError, match=r"data\.yaml: names: a list of the classes, or a map from numbers"):
+            FORMATS["yolo"].read(str(tmp_path))
+
+
+def test_the_detections_of_fiftyone_are_its_ground_truth_or_the_only_ones(tmp_path: Path) -> None:
+    def labels(*fields: str) -> list[str]:
+        detections = {
+            field: {"_cls": "Detections", "detections": [{"label": field, "bounding_box": [0.0, 0.0, 0.5, 0.5]}]}
+            for field in fields
+        }
+        filled("samples.json", json.dumps({"samples": [{"filepath": "a.png", **detections}]}))(tmp_path)
+        (record,) = FORMATS["fiftyone"].read(str(tmp_path))
+        return [row["category"] for row in came_back(record)[1]]
+
+    assert labels() == []
+    assert labels("mine") == ["mine"]
+    assert labels("mine", "ground_truth", "yours") == ["ground_truth"]
+    with pytest.raises(ValueError, match=r"samples\.json: several fields hold detections \(mine, yours\)"):
+        labels("yours", "mine")
+
+
+def test_a_mask_of_fiftyone_is_text_or_what_mongodb_makes_of_bytes_or_a_picture_of_its_box(tmp_path: Path) -> None:
+    left, stream = np.zeros((10, 20), np.bool_), io.BytesIO()
+    left[:, :5] = True
+    np.save(stream, left)
+    text = packed(stream.getvalue())
+    Image.fromarray(left).save(tmp_path / "left.png")
+    for how in (
+        {"mask": text},
+        {"mask": {"$binary": text}},
+        {"mask": {"$binary": {"base64": text}}},
+        {"mask_path": "left.png"},
+    ):
+        fiftyone(**how)(tmp_path)
+        (record,) = FORMATS["fiftyone"].read(str(tmp_path))
+        ((row,), failures) = came_back(record)[1:]
+        assert failures == [] and row["mask"] == masks.encode(block(slice(0, 10), slice(0, 5))).counts, how
 
 
 def test_a_sidecar_may_be_a_list_lines_of_objects_or_yolos(tmp_path: Path) -> None:
@@ -415,6 +525,16 @@ def test_names_of_other_alphabets_stand_in_yolos_file_as_they_are_written(tmp_pa
     assert "0: café 咖啡\n" in (tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "layoutsam"])  # whose file is no text
+def test_texts_of_other_alphabets_stand_in_the_files_as_people_write_them(name: str, tmp_path: Path) -> None:
+    texts = {"caption": "đường phố", "phrase": "un café", "category": "咖啡"}
+    cafe = Instance(phrase=texts["phrase"], category=texts["category"], box=DOG.box, mask=DOG.mask)
+    written(FORMATS[name], tmp_path / "set", sample(cafe, prompt=texts["caption"]))
+    files = [path for path in (tmp_path / "set").rglob("*") if path.is_file() and path.suffix != ".png"]
+    whole = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert {held for held, text in texts.items() if text in whole} == FORMATS[name].holds & texts.keys()
+
+
 def test_a_polygon_of_yolo_is_a_mask_and_a_mask_of_another_size_is_resized(tmp_path: Path) -> None:
     yolo("1 0.25 0.5 0.75 0.5 0.75 1 0.25 1")(tmp_path / "yolo")
     (record,) = FORMATS["yolo"].read(str(tmp_path / "yolo"))
@@ -435,6 +555,10 @@ def test_the_page_says_what_each_format_holds() -> None:
         for name, entry in FORMATS.items()
     }
     assert {name: [word.strip() for word in row.strip("|").split("|")] for name, row in rows.items()} == expected
+    for name, entry in FORMATS.items():
+        assert [held for held, word in zip(get_args(Held), expected[name], strict=True) if word == "-"] == [
+            *entry.loses
+        ]
     (heads,) = re.findall(r"^\| format \|(.*)\|$", page, re.MULTILINE)
     assert tuple(head.strip() for head in heads.split("|")) == get_args(Held)
 
