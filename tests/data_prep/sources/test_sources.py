@@ -331,6 +331,25 @@ def test_the_longest_name_of_a_record_makes_a_key_that_fits_into_a_shard() -> No
     (job,) = ingest.keyed([records.File(f"{'long-name' * 20}.png", "", "")])
     assert shard._named(job.key) == job.key
     assert job.key.startswith("long-namelong-name")
+    assert len(job.key) == 48 + 1 + 16
+
+
+def test_the_keys_of_a_record_and_its_repetitions_are_the_same_from_version_to_version() -> None:
+    listed = [records.File("a/one.png", "", "")] * 3
+    assert [job.key for job in ingest.keyed(listed)] == [
+        "one-d4dbdaa9c3d4d4ad",
+        "one-732563109973c4d7",
+        "one-95c9af55a763dad2",
+    ]
+
+
+def test_a_file_of_this_machine_is_known_by_its_size_and_no_other_place_is(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"abc")
+    here = str(tmp_path / "a.png")
+    assert [ingest._size(record) for record in (records.File("", here, ""), records.Label("", here))] == [3, 3]
+    for url in ("", "s3://bucket/a.png", f"{here}.no", "a\0b"):
+        assert ingest._size(records.File("", url, "")) is None
+    assert ingest._size(records.Member("", here, 0, 3, "")) is None
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "tar", "folder"])
@@ -990,6 +1009,8 @@ def test_stray_pieces_of_polygons_go_counted_and_the_instance_stays(
 
 
 def test_crowds_alone_are_remarked_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ingest._remark_on_crowds({"train_instances": 0, "val_instances": 0})  # of pictures with nothing but captions
+    assert capsys.readouterr().err == ""
     coco(tmp_path, [anno(1, iscrowd=1), anno(2, iscrowd="1")])
     assert "all 2 annotations of train are marked iscrowd 1" in capsys.readouterr().err
     coco(tmp_path, [anno(1, iscrowd=1), anno(2)])
