@@ -79,7 +79,7 @@ def compiles(mutant: Mutant) -> bool:
     """Whether it is a fault at all: a star of a signature is no product."""
     try:
         compile(mutated((ROOT / mutant.file).read_text(encoding="utf-8"), mutant), mutant.file, "exec")
-    except SyntaxError:
+    except (SyntaxError, AttributeError):  # the second is Cosmic Ray's own, of a dotted name among exceptions
         return False
     return True
 
@@ -94,9 +94,10 @@ def _annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int,
 def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
     """Module -> the test files within two steps of imports, nearest first; of a module without any, the nearest.
 
-    Before them come the laws that read every source, which import none.
+    Of those as near, the ones that import it themselves come before those whose helpers do. Before them all come the
+    laws that read every source, which import none.
     """
-    imported = {path: _imports(path, graph.modules) for path in sorted((ROOT / "tests").rglob("*.py"))}
+    imported = own = {path: _imports(path, graph.modules) for path in sorted((ROOT / "tests").rglob("*.py"))}
     while (grown := {path: names | _through_helpers(names, imported) for path, names in imported.items()}) != imported:
         imported = grown
     by_name = _loaded_by_name(graph.modules)
@@ -108,7 +109,7 @@ def concerned(graph: grimp.ImportGraph) -> dict[str, list[str]]:
             if distance > 1 and files:
                 break
             near = [path for path, names in tests.items() if names & ring and path not in files]
-            files += sorted(near, key=lambda path: len(tests[path]))
+            files += sorted(near, key=lambda path: (not own[ROOT / path] & ring, len(tests[path])))
             near_by = (graph.find_modules_that_directly_import(each) | by_name.get(each, set()) for each in ring)
             ring = set().union(*near_by) - seen
             seen |= ring
