@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import back, grid, status
-from flows.graph import dag, tree
+from flows.graph import dag, nursery, tree
 from flows.grid import Variant, command
 from flows.serving import gpus, parameters
 
@@ -177,14 +181,118 @@ def test_the_version_of_a_file_that_ran_is_found_in_history_by_its_hash(
     monkeypatch.chdir(tree)
     toy_graph.run("git", "init", "-q", at=tmp_path)
     texts = ["one", "two", "three"]
-    for text in texts:
-        (tree / "a.py").write_text(text)
+    for text in ["one", None, "two", "three"]:  # once it was deleted
+        (tree / "a.py").unlink() if text is None else (tree / "a.py").write_text(text)
         toy_graph.run("git", "add", ".", at=tmp_path)
-        toy_graph.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", text, at=tmp_path)
+        toy_graph.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x", at=tmp_path)
     for text in texts:
         assert status.version("a.py", hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()) == text
     assert status.version("a.py", "0" * 32) is None
     assert status.version("b.py", "0" * 32) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "stages"),
+    [
+        (None, {}),
+        ("", {}),
+        ("schema: '2.0'\n", {}),
+        ("schema: '2.0'\nstages: {a: {cmd: c}}\n", {"a": {"cmd": "c"}}),
+    ],
+)
+def test_the_stages_of_a_lock_are_none_where_it_has_none_or_is_not_there(
+    content: str | None, stages: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        status.LOCK.write_text(content)
+    status.locked.cache_clear()
+    try:
+        assert status.locked() == stages
+    finally:
+        status.locked.cache_clear()
+
+
+def stand_in(main: str, then: str, ends: Sequence[int]) -> subprocess.Popen[bytes]:
+    """A process that does something with the nursery, with a stand-in for DVC's `main(words)`, and has these files."""
+    modules = ("dvc", "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.stage")
+    lines = [
+        "import os, signal, socket, sys, time, types",
+        f"import {nursery.__name__} as nursery",
+        f"sys.modules.update((name, types.ModuleType(name)) for name in {modules})",
+        main,
+        "sys.modules['dvc.cli'].main = main",
+        then,
+    ]
+    command = [sys.executable, "-c", "\n".join(lines), *map(str, ends)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], pass_fds=ends, stdin=subprocess.PIPE)
+
+
+def become(main: str) -> tuple[str, str]:
+    """What a command prints, and the exit status that it leaves."""
+    pipes = [os.pipe() for _ in range(2)]
+    ends = [end for _, end in pipes]
+    then = "nursery._become(int(sys.argv[1]), int(sys.argv[2]), ['repro', 'a'], {'B': 'c'})"
+    with stand_in(main, then, ends) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"a line")
+        process.stdin.close()
+        for end in ends:
+            os.close(end)
+        printed, status = (Path(f"/dev/fd/{reader}").read_text() for reader, _ in pipes)
+    for reader, _ in pipes:
+        os.close(reader)
+    return printed, status
+
+
+def test_a_command_hears_nothing_prints_both_streams_into_one_and_leaves_its_exit_status() -> None:
+    main = """
+def main(words):
+    print(*words, os.environ["B"], os.read(0, 1), os.getsid(0) == os.getpid(), flush=True)
+    print(os.get_inheritable(int(sys.argv[2])), file=sys.stderr, flush=True)
+    os.kill(os.getpid(), 15)
+    print("goes on")
+    return 7
+"""
+    assert become(main) == ("repro a c b'' True\nFalse\ngoes on\n", "7")
+
+
+def test_a_command_that_breaks_says_how_and_has_failed() -> None:
+    printed, status = become("def main(words):\n    raise KeyError('odd')")
+    assert printed.endswith("KeyError: 'odd'\n") and status == "1"
+
+
+def test_every_command_that_still_runs_ends_with_the_line_and_those_that_have_ended_are_forgotten() -> None:
+    main = """
+def main(words):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print(os.getpid(), flush=True)
+    time.sleep(60 if words == ["waits"] else 0)
+    return 0
+"""
+    ours, theirs = socket.socketpair()
+    running: list[int] = []
+    with stand_in(main, "nursery.serve(socket.socket(fileno=int(sys.argv[1])))", [theirs.fileno()]) as process:
+        theirs.close()
+        try:
+            for word in ("ends", "waits", "ends", "waits"):
+                (printed, output), (ended, status) = os.pipe(), os.pipe()
+                request = json.dumps({"words": [word], "environment": {}}).encode()
+                socket.send_fds(ours, [request], [output, status])
+                assert ours.recv(1) == b"."
+                os.close(output)
+                os.close(status)
+                with os.fdopen(printed) as lines, os.fdopen(ended) as code:
+                    pid = int(lines.readline())
+                    if word == "waits":
+                        running.append(pid)
+                    else:
+                        assert code.read() == "0"
+            ours.close()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert all(map(toy_graph.gone, running)) and len(running) == 2
 
 
 def test_a_tables_values_are_marked_against_the_same_row_of_head_and_its_heads_are_words() -> None:
