@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_failing_stage_is_an_error_that_names_its_command(forks: Nursery) -> N
 
 def test_no_command_starts_once_the_nursery_has_closed(repository: Path) -> None:
     with Nursery({}, jobs=1) as nursery:
-        pass
+        assert os.getsid(nursery._process.pid) != os.getsid(0)  # Ctrl-C reaches it by the line alone
     with pytest.raises(ClosedError, match="the run is being stopped"):
         repro(nursery, "a")
 
@@ -211,6 +212,41 @@ def test_a_run_that_did_something_and_failed_nowhere_is_kept_as_an_experiment(
     assert any("a.value=3 && dvc repro" in line for line in quiet) == failed
 
 
+@pytest.mark.parametrize(
+    ("message", "name", "deployment", "told"),
+    [
+        (None, "mine", None, []),
+        ("a/team", "mine", "nightly", [("a/team", "mine")]),
+        ("a/team", None, None, [("a/team", "brave-cat")]),
+    ],
+)
+def test_who_the_settings_name_is_told_of_a_run_by_its_name_and_only_values_of_a_form_are_confined(
+    quiet: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    message: str | None,
+    name: str | None,
+    deployment: str | None,
+    told: list[tuple[str, str]],
+) -> None:
+    heard: dict[str, list[Any]] = {"told": [], "by_form": [], "last": []}
+    composed, run = parameters.composed, SimpleNamespace(name="brave-cat")
+
+    def checked(*words: Any, by_form: bool) -> str:
+        heard["by_form"].append(by_form)
+        return composed(*words, by_form=by_form)
+
+    monkeypatch.setattr(settings, "read", lambda: NOTHING.model_copy(update={"message": message}))
+    monkeypatch.setattr(parameters, "composed", checked)
+    monkeypatch.setattr(pipeline, "runtime", SimpleNamespace(flow_run=run, deployment=SimpleNamespace(name=deployment)))
+    monkeypatch.setattr(pipeline, "run", lambda *_: [])
+    monkeypatch.setattr(artifacts, "publish", lambda _, last: heard["last"].append(last) or [])
+    monkeypatch.setattr(experiments, "tell", lambda *words: heard["told"].append(words[:2]))
+    pipeline.pipeline.fn(name=name)
+    assert heard["told"] == told
+    assert heard["by_form"] == [deployment is not None]
+    assert heard["last"][0]["mask"]["mask_miou"]["value"] == 0.9  # of the last commit
+
+
 @pytest.mark.parametrize("override", ["a.values=3", "a.value=1,2", "b.x=1"])
 def test_a_run_with_wrong_values_leaves_those_of_the_tree(quiet: list[str], override: str) -> None:
     before = Path("params.yaml").read_bytes()
@@ -234,6 +270,14 @@ def test_a_run_that_is_cancelled_says_which_values_the_tree_has_and_how_to_go_on
 def test_what_the_form_cannot_mean_is_no_parameter(parameter: dict[str, object]) -> None:
     with pytest.raises(ParameterTypeError):
         pipeline.pipeline.validate_parameters(parameter)
+
+
+def test_a_part_of_the_papers_pictures_is_one_or_more() -> None:
+    folders = {"coco": "c", "weights": "w"}
+    paper_flow.table.validate_parameters({**folders, "subset": 1})
+    for change in ({"subset": 0}, {"subset": -1}, {"jobs": 0}):
+        with pytest.raises(ParameterTypeError):
+            paper_flow.table.validate_parameters({**folders, **change})
 
 
 def test_a_second_flow_waits_and_says_for_whom(repository: Path) -> None:

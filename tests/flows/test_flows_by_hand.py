@@ -1,5 +1,6 @@
 """The flow, and the server it is shown by, with stand-ins for Prefect: what each is asked for, and how a run ends."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -15,9 +16,9 @@ import prefect
 import prefect.automations
 import pytest
 from prefect.blocks.abstract import NotificationBlock
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Failed, Running
 
-from flows import pipeline, serve
+from flows import paper, paper_flow, pipeline, serve
 from flows.graph import dag
 from flows.graph.nursery import ClosedError
 from flows.results import experiments, metrics, progress
@@ -156,6 +157,7 @@ def test_the_command_runs_the_flow_with_its_words_and_ends_as_it_does(
     state: Any, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs: list[dict[str, Any]] = []
+    of_form = inspect.signature(pipeline.pipeline.fn).parameters["jobs"]
 
     def flow(**how: Any) -> Any:
         runs.append(how)
@@ -174,6 +176,102 @@ def test_the_command_runs_the_flow_with_its_words_and_ends_as_it_does(
         {"overrides": ["a=1", "b=2"], "targets": ["x", "y"], "jobs": 1, "name": "mine", "return_state": True},
     ]
     assert capsys.readouterr().out == 2 * words
+    assert runs[0]["jobs"] == of_form.default
+
+
+@pytest.mark.parametrize(
+    ("state", "named_anew"),
+    [(Running(name="Waiting"), True), (Running(name="Mine"), False), (Cancelled(), False), (None, False)],
+    ids=str,
+)
+def test_a_run_that_is_running_has_a_name_of_ours_and_one_that_has_ended_keeps_its_own(
+    state: Any, named_anew: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[tuple[Any, ...]] = []
+
+    def set_state(*words: Any, **how: Any) -> None:
+        states.append((*words, how))
+
+    run = SimpleNamespace(id="r", state=state)
+    client = SimpleNamespace(read_flow_run={"r": run}.__getitem__, set_flow_run_state=set_state)
+
+    def connected(*, sync_client: bool) -> nullcontext[SimpleNamespace]:
+        assert sync_client
+        return nullcontext(client)
+
+    monkeypatch.setattr(pipeline, "get_client", connected)
+    monkeypatch.setattr(pipeline, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="r")))
+    pipeline.under_name("Mine", "why")
+    assert len(states) == named_anew
+    for own, new, how in states:
+        assert (own, new.name, new.message, new.is_running()) == ("r", "Mine", "why", True)
+        assert how == {"force": True}  # Prefect lets no running run begin to run
+
+
+@pytest.fixture
+def paper_made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The flow of the paper's table with a stand-in for each thing it asks: what it was asked, in order."""
+    heard: dict[str, Any] = {"asked": [], "how": {"a": "ran", "b": "Cached", "paper": "ran"}, "deployment": None}
+
+    def noted(name: str, answer: Any = None) -> Callable[..., Any]:
+        return lambda *words: heard["asked"].append((name, *words)) or answer
+
+    def run(graph: dag.Graph, nursery: object, page: str) -> list[pipeline.Row]:
+        heard["asked"].append(("run", list(graph), nursery, page))
+        return [{"stage": name, "how": heard["how"][name], "seconds": 1.5} for name in graph]
+
+    runtime = SimpleNamespace(flow_run=SimpleNamespace(name="r"), deployment=SimpleNamespace())
+    monkeypatch.setattr(paper_flow, "runtime", runtime)
+    heard["runtime"] = runtime.deployment
+    runtime.deployment.name = None
+    monkeypatch.setattr(paper_flow, "tree", SimpleNamespace(held=lambda *_: nullcontext("lock")))
+    monkeypatch.setattr(paper_flow, "Nursery", noted("nursery", nullcontext("forks")))
+    monkeypatch.setattr(paper_flow, "confined", noted("confined"))
+    monkeypatch.setattr(paper_flow, "get_run_logger", lambda: SimpleNamespace(info=noted("info")))
+    monkeypatch.setattr(pipeline, "under_name", lambda _: None)
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(paper, "prepare", noted("prepare"))
+    monkeypatch.setattr(paper, "halves", lambda _: iter([GRAPH, {"paper": dag.Node("paper", (), True, {})}]))
+    monkeypatch.setattr(paper, "timed", noted("timed"))
+    return heard
+
+
+def test_the_papers_table_is_made_and_then_its_page_and_both_know_what_ran_for_how_long(
+    paper_made: dict[str, Any], tmp_path: Path
+) -> None:
+    rows: Any = paper_flow.table.fn("c", "w", 7, "2", ["x=1"], str(tmp_path), 3)
+    assert [row["stage"] for row in rows] == ["a", "b", "paper"]
+    page = f"{tmp_path}/dvc.yaml:"
+    assert paper_made["asked"] == [
+        ("nursery", pipeline.ENVIRONMENT, 3, ["lock"]),
+        ("prepare", Path("c"), Path("w"), 7, "2", ["x=1"], tmp_path),
+        ("run", ["a", "b"], "forks", page),
+        ("timed", tmp_path, {"a": 1.5}),
+        ("run", ["paper"], "forks", page),
+        ("timed", tmp_path, {"paper": 1.5}),
+        ("info", "The paper's table: %s", tmp_path / "paper.html"),
+    ]
+
+
+def test_where_a_stage_of_the_papers_table_fails_there_is_no_page(paper_made: dict[str, Any]) -> None:
+    paper_made["how"]["b"] = "Failed"
+    state: Any = paper_flow.table.fn("c", "w")
+    assert state.is_failed() and state.message == "1 of 2 stages did not complete: b"
+    assert [words[0] for words in paper_made["asked"]] == ["nursery", "prepare", "run", "timed"]
+    assert paper_made["asked"][0][2] == 1  # stage at a time, which has all workers
+
+
+def test_what_a_form_says_of_the_papers_table_is_confined_and_what_is_wrong_is_one_sentence(
+    paper_made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("c: no such folder")
+
+    paper_made["runtime"].name = "paper"
+    monkeypatch.setattr(paper, "prepare", refuse)
+    state: Any = paper_flow.table.fn("c", "w")
+    assert state.is_failed() and state.message == "c: no such folder"
+    assert [words[0] for words in paper_made["asked"]] == ["nursery", "confined"]
 
 
 def test_an_experiment_is_saved_under_its_name_and_pushed_where_there_is_a_remote() -> None:
