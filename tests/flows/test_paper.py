@@ -33,14 +33,25 @@ def files(folder: Path) -> tuple[Path, Path]:
     return coco, weights
 
 
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, workers: str | None = None) -> Path:
+def prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, workers: str | None = None, to: str = "out"
+) -> Path:
     coco, weights = files(tmp_path)
     for name in ("configs", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paper.values, "check", lambda values: None)  # a process of its own; tests/test_config.py
-    paper.prepare(coco, weights, 7, workers, overrides, tmp_path / "out")
-    return tmp_path / "out"
+    paper.prepare(coco, weights, 7, workers, overrides, tmp_path / to)
+    return tmp_path / to
+
+
+def test_the_same_words_again_write_no_file_anew_however_deep_the_folder_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepared(tmp_path, monkeypatch, to="some/where")
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    paper.prepare(tmp_path / "coco", tmp_path / "weights", 7, None, [], folder)
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == before != {}
 
 
 @pytest.mark.parametrize(("status", "says"), [(0, True), (1, False), (-1, False)])

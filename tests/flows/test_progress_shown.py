@@ -51,3 +51,5 @@ def test_updates_are_two_seconds_apart_and_the_last_always_comes(state_seen: dic
 def test_of_nothing_to_do_there_is_no_share(state_seen: dict[str, Any]) -> None:
     progress.Progress("a")({"done": 0, "total": 0, "unit": "pictures"})
     assert state_seen["made"][0][0] == 0
+    progress.Progress("b")({"done": 1, "total": 1, "unit": "pictures"})
+    assert state_seen["made"][1][0] == 100

@@ -77,6 +77,7 @@ def test_each_stage_has_a_line_with_its_place_its_time_and_about_how_long_the_re
         (22, "Running stage 'c':"),
         (52, '@@progress {"done": 120, "total": 640, "unit": "steps"}'),
         (60, ""),
+        (81.5, ""),
         (82, ""),
         (152, "Updating lock file 'dvc.lock'"),
     ) == [
