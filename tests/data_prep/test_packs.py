@@ -184,6 +184,10 @@ def test_from_half_a_pack_on_one_record_in_a_quarter_of_its_size_is_the_last() -
     assert abs(ends - 20_000 / 25) < 100  # more than three standard deviations
 
 
+def test_which_names_end_a_pack_is_the_same_from_version_to_version() -> None:
+    assert [number for number in range(60) if packing._ends(f"k{number}", 40)] == [3, 14, 35, 42, 51]
+
+
 def test_a_member_of_a_tar_is_a_file_that_everybody_may_read_and_nobody_made(tmp_path: Path) -> None:
     with (tmp_path / "a.tar").open("wb") as stream, closing(packing.Tar(stream)) as tar:
         places = [tar.add("a.png", b"one"), tar.add("b.png", b"two, which is longer")]
