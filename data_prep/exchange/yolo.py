@@ -35,7 +35,9 @@ def read(path: str) -> list[Record]:
         raise ValueError(f"{path}: neither data.yaml nor classes.txt names the classes")
     names = _names(listed)
     labels = {
-        name.rpartition(".")[0]: url for name, url in by_name.items() if urls.suffix(url) == ".txt" and url != listed
+        name.rpartition(".")[0]: url
+        for name, url in by_name.items()
+        if urls.suffix(url) == ".txt" and name not in NAMES
     }
     records: list[Record] = []
     used = set()

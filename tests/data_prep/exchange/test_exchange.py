@@ -448,9 +448,8 @@ def test_places_without_a_picture_are_a_reason_that_names_their_file(
 
 def test_the_classes_of_yolo_are_named_by_a_list_or_by_their_numbers(tmp_path: Path) -> None:
     yolos(tmp_path)
-    (tmp_path / "classes.txt").unlink()
     for text in ("names: [cat, dog]", "names: {0: cat, 2: owl}", "names:\n  0: cat\n"):
-        put(tmp_path, "data.yaml", text)
+        put(tmp_path, "data.yaml", text)  # before classes.txt, which is no label either
         assert [came_back(record)[1][0]["category"] for record in FORMATS["yolo"].read(str(tmp_path))] == ["cat"] * 2
     for text in ("names: {a: cat, 0: dog}", "names: cat", "[cat]", "names:"):
         put(tmp_path, "data.yaml", text)
