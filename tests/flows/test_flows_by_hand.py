@@ -44,7 +44,8 @@ def test_each_stage_is_a_task_after_those_it_reads_from_with_its_retries_and_gpu
         def with_options(self, **options: Any) -> SimpleNamespace:
             def submit(name: str, *words: object, **how: object) -> SimpleNamespace:
                 state: Any = Failed(name="Crashed") if name == "a" else Cancelled()
-                future = SimpleNamespace(wait=lambda: None, state=state)
+                future = SimpleNamespace()
+                future.wait = lambda: setattr(future, "state", state)  # which there is none of before
                 tasks.append({"options": options, **named((name, *words)), **how, "future": future})
                 return future
 
@@ -269,9 +270,12 @@ def test_what_a_form_says_of_the_papers_table_is_confined_and_what_is_wrong_is_o
 
     paper_made["runtime"].name = "paper"
     monkeypatch.setattr(paper, "prepare", refuse)
-    state: Any = paper_flow.table.fn("c", "w")
-    assert state.is_failed() and state.message == "c: no such folder"
-    assert [words[0] for words in paper_made["asked"]] == ["nursery", "confined"]
+    for given, overrides in ((None, []), (["x=1"], ["x=1"])):
+        state: Any = paper_flow.table.fn("c", "w", overrides=given)
+        assert state.is_failed() and state.message == "c: no such folder"
+        assert [words[0] for words in paper_made["asked"]] == ["nursery", "confined"]
+        assert paper_made["asked"].pop() == ("confined", "c", "w", "paper", None, overrides)
+        paper_made["asked"].clear()
 
 
 def test_an_experiment_is_saved_under_its_name_and_pushed_where_there_is_a_remote() -> None:

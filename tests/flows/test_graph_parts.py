@@ -189,6 +189,9 @@ def test_the_version_of_a_file_that_ran_is_found_in_history_by_its_hash(
         assert status.version("a.py", hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()) == text
     assert status.version("a.py", "0" * 32) is None
     assert status.version("b.py", "0" * 32) is None
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    with pytest.raises(subprocess.CalledProcessError):  # which is no sign that no commit has it
+        status.version("c.py", "0" * 32)
 
 
 @pytest.mark.parametrize(
