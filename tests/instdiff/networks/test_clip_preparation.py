@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instdiff.foundation.clip import new_tokenizer
 from instdiff.networks import clip
 from instdiff.networks.clip import HALF, Preparation, middle
 
@@ -55,3 +56,12 @@ def test_a_folder_says_how_its_pictures_are_prepared(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(ValueError, match=r"preprocessor_config\.json: not an image processor's settings"):
             clip.preparation(path)
+
+
+def test_a_text_that_is_longer_than_the_model_reads_is_cut_and_ended() -> None:
+    words = new_tokenizer(6)
+    short, long = clip.token_ids(words, ["a red ring", "a red ring and a blue moon"], 6).tolist()
+    start, end = words.bos_token_id, words.eos_token_id
+    a, red, ring, also = (words.convert_tokens_to_ids(f"{word}</w>") for word in ("a", "red", "ring", "and"))
+    assert short == [start, a, red, ring, end, end]
+    assert long == [start, a, red, ring, also, end]

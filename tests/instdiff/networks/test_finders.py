@@ -81,6 +81,25 @@ def test_labels_are_of_the_pictures_own_phrases_and_a_batch_finds_what_one_pictu
         assert np.allclose([detection.box for detection in alone], [detection.box for detection in seen], atol=1e-4)
 
 
+def test_owlv2_asks_for_each_phrase_in_its_template_and_cuts_what_is_longer_than_it_reads(
+    folders: dict[str, Path],
+) -> None:
+    with pytest.raises(ValueError, match=r"owlv2: the template 'a thing' has no place for \{phrase\}"):
+        Owlv2Finder(owl_params(folders["owlv2"], template="a thing"))
+    asked: list[list[list[int]]] = []
+    searched = ("ring", "redcircleonthebluesquare")
+    for template in ("{phrase}", "a {phrase}"):
+        finder = Owlv2Finder(owl_params(folders["owlv2"], template=template))
+        finder._model.register_forward_pre_hook(
+            lambda _, __, options: asked.append(options["input_ids"].tolist()), with_kwargs=True
+        )
+        finder.find(PICTURES[:1], [searched])
+    (plain, plain_long), (short, long) = asked
+    assert [len(ids) for ids in (plain, plain_long, short, long)] == [16] * 4
+    assert short[:6] == [plain[0], finder._processor.tokenizer.convert_tokens_to_ids("a</w>"), *plain[1:5]]
+    assert plain_long[-1] == long[-1] == plain[5]  # what ends a text
+
+
 def test_a_repeat_goes_only_where_the_surer_box_has_the_same_label() -> None:
     box, near = Box(0, 0, 0.5, 0.5), Box(0, 0, 0.5, 0.45)
     boxes = [PhraseBox("a", box, 0.6), PhraseBox("a", near, 0.9), PhraseBox("b", box, 0.7), PhraseBox(None, box, 1.0)]

@@ -86,6 +86,17 @@ def test_phrases_may_be_searched_for_each_alone() -> None:
     ]
 
 
+def test_a_phrase_longer_than_the_model_reads_is_cut_to_what_it_reads(weights: Path) -> None:
+    model, lengths = GroundingDino(weights, 0.5, 0.0), list[int]()
+    model._model.register_forward_pre_hook(
+        lambda _, __, options: lengths.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    phrase = "red circle on the blue square on the green triangle on the red square"
+    (boxes,) = model.find([np.zeros((64, 64, 3), np.uint8)], [model.texts([phrase])], 1)
+    assert lengths == [12]
+    assert {box.phrase for box in boxes} <= {phrase, None}
+
+
 def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
     tiny_models.clip(tmp_path / "clip")
     with pytest.raises(ValueError, match="clip: config.json names the model_type 'clip', not grounding-dino or mm-"):

@@ -38,6 +38,17 @@ def test_numbers_that_are_whole_none_or_half_already_exceed_nothing() -> None:
     assert loading.exceeding(weights, torch.float16) == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.float32])
+def test_a_weight_of_any_width_is_refused_for_a_number_that_is_none_and_a_weight_without_numbers_is_not(
+    dtype: torch.dtype,
+) -> None:
+    fine = {"whole": torch.ones(2, dtype=torch.int8), "none": torch.zeros(0, dtype=dtype)}
+    fine |= {"nowhere": torch.empty(2, dtype=dtype, device="meta"), "sound": torch.ones(2).to(dtype)}
+    loading.refuse_not_finite(fine, "file")
+    with pytest.raises(ValueError, match=r"^file: NaN or infinity in 1 \(odd\)"):
+        loading.refuse_not_finite(fine | {"odd": torch.tensor([1.0, float("nan")]).to(dtype)}, "file")
+
+
 def test_a_weight_that_lacks_one_that_is_unknown_and_one_of_another_size_are_named_by_the_files_names() -> None:
     network = nn.Linear(2, 3)
     good = {"w": torch.ones(3, 2), "b": torch.ones(3)}
