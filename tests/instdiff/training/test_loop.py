@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from instdiff.training.engine import Engine, Optimisation
+from instdiff.training.engine import Engine, Loss, Optimisation
 from instdiff.training.loop import Diverged, Training, advance, fit, rate
 
 HOW = Optimisation(
@@ -189,6 +189,7 @@ def test_only_a_gradient_above_the_bound_is_cut_to_it(tmp_path: Path, clip: floa
         (2, 1.0, [0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         (0, "cosine", [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]),
         (2, "cosine", [0.5, 1, *((1 + math.cos(math.pi * step / 8)) / 2 for step in range(8))]),
+        (10, "cosine", [step / 10 for step in range(1, 11)]),
     ],
 )
 def test_the_rate_of_every_step_is_the_schedules(warmup: int, cooldown: float | str, expected: list[float]) -> None:
@@ -258,3 +259,32 @@ def test_gradients_of_a_step_in_parts_are_the_mean_of_its_batches() -> None:
     assert numbers == [6, 7, 8]
     assert model.weight.grad.item() == pytest.approx(7)
     assert mean.item() == pytest.approx(7 * model.weight.item())
+
+
+def test_a_weight_that_a_step_does_not_use_stays_as_it_is(tmp_path: Path) -> None:
+    """Neither what it learned before nor the decay moves it on."""
+    model, how = nn.Linear(1, 1), changed(weight_decay=0.5, warmup=1, cooldown=0.0)
+    training = Training(model, how, Engine(), tmp_path / "checkpoint.pt")
+    seen = []
+    for step in range(3):
+        advance(training, lambda step: model.weight.sum() + (model.bias.sum() if step == 0 else 0), how, step)
+        seen.append((model.weight.item(), model.bias.item()))
+    assert seen[0][0] > seen[1][0] > seen[2][0]
+    assert seen[0][1] == seen[1][1] == seen[2][1] != 0
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_the_last_part_of_a_step_and_no_other_is_told_that_it_is_the_last(accumulate: int) -> None:
+    told: list[tuple[int, bool]] = []
+
+    class Told(Engine):
+        def backward(self, loss: Loss, number: int, *, last: bool) -> Tensor:
+            told.append((number, last))
+            return super().backward(loss, number, last=last)
+
+    engine, weight = Told(), nn.Parameter(torch.ones(()))
+    engine.accumulate = accumulate
+    for step in (0, 4):
+        engine.gradients(lambda _: weight.sum(), step)
+    first, second = range(accumulate), range(4 * accumulate, 5 * accumulate)
+    assert told == [(number, number == own[-1]) for own in (first, second) for number in own]

@@ -40,7 +40,7 @@ from instdiff.training import accelerated as engines
 from instdiff.training import fsdp, train
 from instdiff.training.fsdp import engine
 from instdiff.training.initial_weights import Lora, Start, merge, start
-from instdiff.training.loop import Training, advance
+from instdiff.training.loop import Diverged, Training, advance
 from instdiff.training.probe import Models, ProbeParams
 
 SHIPPED = Path(__file__).parents[3] / "weights" / "miniature"
@@ -584,6 +584,17 @@ def test_eight_bit_moments_are_asked_of_bitsandbytes_with_our_groups_and_betas(
     assert world.trained(root, tmp_path / "out", world.changed(hardware={"optimiser": "adamw_8bit"})) == whole
 
 
+def test_a_gradient_that_is_no_number_ends_a_training_whose_loss_nothing_scales(tmp_path: Path) -> None:
+    training_engine, model, how = world.engine(tmp_path), nn.Linear(1, 1, bias=False), world.PARAMS.optimisation
+    training_engine.prepare(model)
+    training = Training(model, how, training_engine, tmp_path / "checkpoint.pt")
+    before = model.weight.item()
+    training_engine.load_state({"scaler": {"scale": 8.0}})  # of a run that had one
+    with pytest.raises(Diverged, match="gradient's norm is inf at step 0; "):
+        advance(training, lambda _: (model.weight - before).sqrt().sum(), how, 0)
+    assert model.weight.item() == before
+
+
 def test_a_step_that_overflows_is_skipped_and_the_scale_is_kept(tmp_path: Path) -> None:
     def scaled() -> tuple[nn.Linear, Training]:
         training_engine = world.engine(tmp_path)
@@ -602,6 +613,46 @@ def test_a_step_that_overflows_is_skipped_and_the_scale_is_kept(tmp_path: Path) 
     assert model.weight.item() != before
     _, again = scaled()
     assert again.engine.state()["scaler"]["scale"] == 8
+    again.engine.load_state({})  # of a run in full precision
+    assert again.engine.state()["scaler"]["scale"] == 8
+
+
+@pytest.mark.parametrize("scales", [False, True])
+@pytest.mark.parametrize(("gradient", "norm"), [(0.5, 0.5), (2.0, 2.0), (float("inf"), None), (float("nan"), None)])
+def test_what_a_norm_was_is_told_and_one_that_overflows_counts_as_none_where_the_loss_is_scaled(
+    tmp_path: Path, scales: bool, gradient: float, norm: float | None
+) -> None:
+    training_engine, weight = world.engine(tmp_path), nn.Parameter(torch.zeros(1))
+    if scales:
+        training_engine.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    weight.grad = torch.tensor([gradient])
+    told = training_engine.clip([weight], 1.0).item()
+    if norm is not None:
+        assert told == norm and weight.grad.item() == pytest.approx(min(norm, 1.0), abs=1e-5)
+    elif scales:
+        assert told == 0
+    else:
+        assert not math.isfinite(told)
+
+
+def test_where_no_mask_is_given_its_weights_get_a_gradient_of_zero_and_the_tokens_stay(root: Path) -> None:
+    unet = world.instance_unet()
+    given = batches(root, odds=world.PARAMS.odds.model_copy(update={"everything": 0.0, "mask": 0.0}))[0].conditions
+    none = replace(given, mask_given_BN=torch.zeros_like(given.mask_given_BN))
+    assert given.mask_given_BN.any()
+    of_masks = [weight for part in (unet.unifusion.mask_in, unet.unifusion.mask_trunk) for weight in part.parameters()]
+    tokens = unet.unifusion(none)
+    handle = unet.unifusion.register_forward_hook(train.zero_gradient_for_unused)
+    again = unet.unifusion(none)
+    assert torch.equal(again, tokens)
+    again.sum().backward()
+    assert all(weight.grad is not None and not weight.grad.any() for weight in of_masks)
+    handle.remove()
+    unet.zero_grad()
+    unet.unifusion(none).sum().backward()
+    assert all(weight.grad is None for weight in of_masks)
+    unet.unifusion(given).sum().backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in of_masks)
 
 
 def test_what_does_not_go_with_cut_weights_or_with_a_cpu_is_refused(
