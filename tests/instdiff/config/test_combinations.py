@@ -68,6 +68,29 @@ def test_categories_that_nobody_can_judge_are_named_before_anything_runs(tmp_pat
     assert "and not 'cat', 'cow', 'dog' and 1 more: choose detect.finder=grounding_dino" in fault
 
 
+@pytest.mark.parametrize(
+    ("names", "listed"),
+    [
+        (["dog"], "'dog'"),
+        (["cat", "cow", "dog"], "'cat', 'cow', 'dog'"),
+        (["cat", "cow", "dog", "emu"], "'cat', 'cow', 'dog' and 1 more"),
+    ],
+)
+def test_of_many_categories_three_are_named(tmp_path: Path, names: list[str], listed: str) -> None:
+    (fault,) = unjudged(f"my={own_folder(tmp_path, *reversed(names))}")
+    assert f"and not {listed}: choose" in fault
+
+
+def test_annotations_are_read_before_anything_runs_up_to_the_largest_file_that_takes_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = own_folder(tmp_path, "dog")
+    size = (mine / "instances.json").stat().st_size
+    for most, is_read in ((size - 1, False), (size, True)):
+        monkeypatch.setattr(combinations, "MAX_BYTES", most)
+        assert len(unjudged(f"my={mine}")) == is_read
+
+
 @pytest.mark.parametrize("overrides", [["detect.finder=grounding_dino"], ["detector=train"]])
 def test_who_looks_for_any_category_or_is_trained_on_them_is_not_asked(tmp_path: Path, overrides: list[str]) -> None:
     mine = own_folder(tmp_path, "dog")

@@ -105,6 +105,32 @@ def test_diffusers_hands_each_block_what_comes_as_cross_attention_kwargs() -> No
     assert not hasattr(unet, "position_net")
 
 
+@torch.no_grad()
+def test_what_a_caller_hands_to_the_cross_attentions_reaches_every_block_beside_grounding_and_keys() -> None:
+    unet = InstanceUNet.from_base(base(), SIZES, scale_u=False).eval()
+    received: list[object] = []
+    for block in unet.transformers().values():
+        block.register_forward_pre_hook(
+            lambda _, args, options: received.append(options["cross_attention_kwargs"]), with_kwargs=True
+        )
+    grounding = Grounding(torch.randn(1, SIZES.num_tokens, SIZES.token_width))
+    mine: dict[str, object] = {"keys": {"mine": 1}}
+    keys = {"another": 2}
+    for own, instances, cached, expected in (
+        (None, None, None, None),
+        (None, grounding.at(0), {}, None),
+        (None, grounding, None, {"grounding": grounding}),
+        (mine, None, None, mine),
+        (mine, grounding.at(0), None, mine),
+        (mine, grounding, None, {**mine, "grounding": grounding}),
+        (mine, grounding, keys, {"keys": keys, "grounding": grounding}),
+    ):
+        received.clear()
+        unet(*noisy(1), instances, cached, cross_attention_kwargs=own)  # type: ignore[arg-type]
+        assert received == [expected] * len(unet.transformers())
+    assert mine == {"keys": {"mine": 1}}
+
+
 def test_no_private_member_of_diffusers_is_overridden() -> None:
     private = {
         (ours.__name__, name)

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +67,18 @@ def test_a_text_that_is_longer_than_the_model_reads_is_cut_and_ended() -> None:
     a, red, ring, also = (words.convert_tokens_to_ids(f"{word}</w>") for word in ("a", "red", "ring", "and"))
     assert short == [start, a, red, ring, end, end]
     assert long == [start, a, red, ring, also, end]
+
+
+@pytest.mark.parametrize("count", [1, 256, 257, 600])
+def test_of_more_pictures_than_are_looked_at_together_each_has_its_own_features(count: int) -> None:
+    network: Any = SimpleNamespace(
+        config=SimpleNamespace(vision_config=SimpleNamespace(image_size=1)),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        vision_model=lambda pixels: SimpleNamespace(pooler_output=pixels.flatten(1)),
+        visual_projection=torch.nn.Identity(),
+    )
+    levels = np.random.default_rng(0).integers(0, 256, (count, 1, 1, 3), dtype=np.uint8)
+    features = clip.Clip(network, new_tokenizer(6)).image_features(list(levels))
+    expected = torch.from_numpy(levels).float().flatten(1) / 127.5 - 1
+    assert torch.allclose(features, expected / expected.norm(dim=1, keepdim=True), atol=1e-6)

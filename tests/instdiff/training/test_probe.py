@@ -24,6 +24,7 @@ from instdiff.sampling.solvers import scheduler
 from instdiff.schema import Box, Instance, Layout
 from instdiff.training import train
 from instdiff.training.probe import Models, Probe, ProbeParams, sheet
+from instdiff.world.appearance import COLOURS
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "weights" / "miniature"
@@ -81,6 +82,7 @@ def test_a_probe_draws_as_the_pipeline_does_and_tells_right_pictures_from_wrong_
     latents = probe.draw(unet)
     assert torch.allclose(latents, expected, atol=1e-3)
     assert torch.equal(latents, probe.draw(unet))
+    assert not latents.requires_grad
     assert len(probe.decode(latents)) == 4
     right = pictures(tmp_path / "shards", 4)
     rows = []
@@ -143,6 +145,42 @@ def test_an_open_finder_is_asked_for_the_categories_of_each_layout_a_closed_one_
         probe.finder = SimpleNamespace(classes=classes, find=find)
         assert list(probe._placed(pictures)) == [False] * 5
     assert requests == [[["disc", "ring"], ["bar"]], [["disc", "ring", "bar"]] * 2]
+
+
+class Spots:
+    """A judge that sees in a crop the colour whose number its first pixel has, and reads of a text its colours."""
+
+    def __init__(self) -> None:
+        self.texts: list[list[str]] = []
+
+    def image_features(self, pictures: list[np.ndarray]) -> torch.Tensor:
+        return torch.eye(len(COLOURS))[[int(picture[0, 0, 0]) for picture in pictures]]
+
+    def text_features(self, texts: list[str]) -> torch.Tensor:
+        self.texts.append(list(texts))
+        return torch.tensor([[float(colour in text.split()) for colour in COLOURS] for text in texts])
+
+
+def test_an_instance_is_judged_by_its_colour_where_its_phrase_names_a_single_one_and_it_has_a_place(
+    tmp_path: Path,
+) -> None:
+    red, blue = (list(COLOURS).index(colour) for colour in ("red", "blue"))
+    picture = np.full((4, 8, 3), red, dtype=np.uint8)
+    picture[:, 4:] = blue
+    left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
+    told = [("a red ring", left), ("a blue ring", left), ("a red and blue ring", left), ("a ring", left)]
+    parts = [Instance(phrase=phrase, box=box) for phrase, box in [*told, ("a red ring", None), ("a blue ring", right)]]
+    probe = Probe.__new__(Probe)
+    probe.params, probe.pictures, probe.decode = PARAMS, tmp_path, lambda _: [picture]  # type: ignore[method-assign]
+    probe.engine, probe.judge = SimpleNamespace(show_picture=lambda *_: None), Spots()
+    probe.finder = SimpleNamespace(classes=("ring",), find=lambda *_: [[]])
+    probe.layouts = [Layout(key="k", prompt="", instances=tuple(parts))]
+    assert list(probe._coloured([picture])) == [True, False, True]
+    assert probe.judge.texts[0] == [f"a {colour} ring" for colour in COLOURS]
+    assert probe._judged(2, torch.zeros(1)) == {"in_place": 0.0, "right_colour": pytest.approx(2 / 3)}
+    probe.layouts = [Layout(key="k", prompt="", instances=(Instance(phrase="a red ring"),))]
+    assert probe._judged(4, torch.zeros(1)) == {}  # nothing was measured
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000002.png", "00000004.png"]
 
 
 @pytest.mark.parametrize(

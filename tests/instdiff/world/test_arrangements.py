@@ -57,6 +57,22 @@ def test_the_largest_overlap_lies_within_the_groups_bounds(group: str) -> None:
         assert worst is None or least <= worst <= most + 1e-12
 
 
+SIDES = {  # least and most of an instance's side, by the number of instances in the picture
+    "single": {1: (22, 50)},
+    "mixed": {1: (20, 46), 2: (20, 40), 3: (20, 34), 4: (20, 30), 5: (20, 27), 6: (20, 25)},
+}
+
+
+@pytest.mark.parametrize("group", SIDES)
+def test_instances_are_as_large_as_their_number_allows_and_no_smaller_than_can_be_seen(group: str) -> None:
+    """A side is the root of the area: what is longer one way is shorter the other."""
+    whole = drawn(group, 700)
+    for count, (least, most) in SIDES[group].items():
+        sides = [(each.width * each.height) ** 0.5 for placed in whole if len(placed) == count for each in placed]
+        assert least - 1e-9 <= min(sides) < least + 0.9
+        assert most - 0.9 < max(sides) <= most + 1e-9
+
+
 def test_crowded_tiles_are_alike_but_for_their_colours_and_touch() -> None:
     for placed in drawn("crowded", 20):
         assert len({(instance.category, instance.texture, instance.width, instance.height) for instance in placed}) == 1
