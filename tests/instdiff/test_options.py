@@ -86,6 +86,8 @@ def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ValueError, match="take cpu or cuda:0 or cuda:1") as refused:
             device.resolve(name)
         assert "\n" not in str(refused.value)
+    monkeypatch.setitem(device._COUNTS, "cuda", lambda: 1)
+    assert device.resolve("cuda") == torch.device("cuda")  # the first, and only one
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,6 @@ def test_a_device_that_is_not_there_is_a_sentence(name: str, monkeypatch: pytest
         resolve(name)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_of_so_many_gpus_the_first_is_meant_without_a_number_and_the_last_is_numbered_one_less(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device, "_COUNTS", {"cuda": lambda: count})
-    for name in ("cuda", "cuda:0", f"cuda:{count - 1}"):
-        assert resolve(name) == torch.device(name)
-    with pytest.raises(ValueError, match=f"torch sees no device 'cuda:{count}'"):
-        resolve(f"cuda:{count}")
-
-
 def test_a_network_is_in_the_precision_and_order_that_are_asked_for() -> None:
     where = PLAIN.model_copy(update={"precision": "bfloat16", "channels_last": True})
     network = place(nn.Conv2d(4, 8, 3), where)

@@ -166,3 +166,14 @@ def test_a_folder_names_what_of_it_is_missing_misshapen_or_not_finite(tmp_path: 
         base_unet.load(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         base_unet.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("config", ["no json", '{"block_out_channels": [16]}', '{"block_out_channels": 16}'])
+def test_a_folder_whose_settings_are_not_those_of_its_network_is_refused_in_one_sentence(
+    tmp_path: Path, config: str
+) -> None:
+    base().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    says = r"config\.json and the weights beside it are not a UNet2DConditionModel's$"
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}: {says}"):
+        base_unet.load(tmp_path)

@@ -341,6 +341,16 @@ def test_released_drops_are_one_draw_a_share_and_ours_one_a_sample(root: Path) -
     assert any(len(kinds_of_batch) == 2 for kinds_of_batch in kinds[None])
 
 
+def test_released_drops_are_a_draw_of_its_own_for_each_share_of_a_batch(root: Path) -> None:
+    odds = world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0) | {"scribble": 0.5})
+    series = batches(root, odds=odds, compat="reference")
+    halves = Batches(series.source, series.recipe, **ONE | {"accumulate": 2})
+    kinds = [[set(halves[2 * step + part].conditions.scribble_given_BN.any(1).tolist()) for part in (0, 1)]
+             for step in range(12)]  # fmt: skip
+    assert all(len(half) == 1 for both in kinds for half in both)
+    assert any(first != second for first, second in kinds)
+
+
 def test_instances_are_told_by_caption_or_by_category_in_the_given_share(root: Path) -> None:
     everything = {"odds": world.PARAMS.odds.model_copy(update=dict.fromkeys(world.PARAMS.odds.model_dump(), 0.0))}
     captions, categories = (batches(root, instance_captions=share, **everything)[0] for share in (1.0, 0.0))
