@@ -16,6 +16,7 @@ from torch import nn
 from instdiff.config import compose, values
 from instdiff.files import recipes
 from instdiff.foundation import blip, clip, sam, unet, vae
+from instdiff.networks import clip as networks_clip
 from instdiff.world import corpus
 from instdiff.world.arrangements import GROUPS
 
@@ -46,8 +47,8 @@ def sections() -> dict[str, Any]:
     return dict(yaml.safe_load(compose.composed(words, ROOT / "configs")))
 
 
-def made(name: str, folder: Path, **changes: Any) -> tuple[Asked, Any, dict[str, float]]:
-    """A network that learned nothing; what its stage asked for, its params, and what it says of the result."""
+def made(name: str, folder: Path, tried: int = 0, **changes: Any) -> tuple[Asked, Any, dict[str, float]]:
+    """A network that learned nothing, its loss `tried` times; what its stage asked for, params, and what it counts."""
     stage, _, role = name.partition("@")
     module, record = STAGES[stage], Asked()
     params = module.Params.model_validate(values.section(sections(), stage)).model_copy(update=changes)
@@ -62,6 +63,7 @@ def made(name: str, folder: Path, **changes: Any) -> tuple[Asked, Any, dict[str,
         record.in_training = {part for part, inner in model.named_children() if inner.training}
         for name, weight in model.named_parameters():
             (record.learns if weight.requires_grad else record.kept).append(name)
+        assert all(loss(step).isfinite() for step in range(tried))
         return 0
 
     def digest(*inputs: Any) -> str:
@@ -182,3 +184,18 @@ def test_a_base_that_goes_on_begins_with_the_weights_it_had(every: Callable[[str
                       (every("unet further")[3], SHIPPED / "unet"))  # fmt: skip
     assert ours.keys() == shipped.keys()
     assert all(torch.equal(weight, shipped[name]) for name, weight in ours.items())
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_base_reads_the_words_of_its_scenes_but_in_the_share_that_goes_without(share: float, tmp_path: Path) -> None:
+    read = list[torch.Tensor]()
+    encoder = networks_clip.TextEncoder
+    states = encoder.states
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "states", lambda own, ids_NL: (read.append(ids_NL), states(own, ids_NL))[1])
+        record, params, _ = made("unet", tmp_path, tried=1, drop_caption=share)
+    captions = corpus.rendered(params.seed, SCENES, params.groups, 1).captions
+    expected = networks_clip.load_text(SHIPPED / "clip/text").ids([""] if share else captions)
+    assert record.scenes[0][0] == params.seed
+    assert len(read[0]) == params.batch_size
+    assert {tuple(row) for row in read[0].tolist()} == {tuple(row) for row in expected.tolist()}

@@ -677,6 +677,45 @@ def test_what_does_not_go_with_cut_weights_or_with_a_cpu_is_refused(
             engine(hardware, tmp_path)
 
 
+def sharded(**parts: object) -> fsdp.Sharded:
+    """One of several processes, without the others; what they would add is in `parts`."""
+    alone = fsdp.Sharded.__new__(fsdp.Sharded)
+    alone.device, alone.accumulate = CPU, 2
+    alone.accelerator = SimpleNamespace(**parts)
+    return alone
+
+
+@pytest.mark.parametrize(("most", "length"), [(1.0, 1.0), (4.9, 4.9), (5.0, 5.0), (6.0, 5.0), (100.0, 5.0)])
+def test_where_weights_are_cut_a_gradient_is_cut_above_the_bound_alone_and_its_norm_is_told(
+    most: float, length: float
+) -> None:
+    weights = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(1))]
+    weights[0].grad, weights[1].grad = torch.tensor([0.0, 3.0]), torch.tensor(4.0)  # and the last one has none
+    assert sharded(reduce=lambda square, how: square).clip(weights, most).item() == pytest.approx(5)
+    assert weights[0].grad.tolist() == pytest.approx([0, 0.6 * length], abs=1e-5)
+    assert weights[1].grad.item() == pytest.approx(0.8 * length, abs=1e-5)
+    assert weights[2].grad is None
+
+
+def test_gradients_of_what_is_not_cut_are_averaged_with_the_last_part_of_a_step_alone() -> None:
+    vector, number, unused = weights = [nn.Parameter(torch.zeros(size)) for size in ((2,), (), (1,))]
+
+    def mean(flat: torch.Tensor, how: str) -> torch.Tensor:
+        assert how == "mean"
+        return flat / 2  # the other process has none
+
+    alone = sharded(backward=lambda value: value.backward(), reduce=mean)
+    alone.whole_everywhere = weights
+
+    def loss(part: int) -> torch.Tensor:
+        return (part + 1) * vector.sum() + 4 * number + 8
+
+    assert alone.backward(loss, 0, last=False).item() == 8
+    assert (vector.grad.tolist(), number.grad.item()) == ([0.5, 0.5], 2)
+    alone.backward(loss, 1, last=True)
+    assert (vector.grad.tolist(), number.grad.item(), unused.grad) == ([0.75, 0.75], 2, None)
+
+
 def test_the_base_gets_no_gradients(root: Path, tmp_path: Path) -> None:
     unet, training_engine = world.instance_unet(), world.engine(tmp_path)
     start(unet, world.PARAMS.start)
