@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from instdiff.checkpoints import assemble, open_clip, sizes
+from instdiff.checkpoints import assemble, key_tables, official, open_clip, sizes
+from instdiff.model.unifusion import UniFusion, UniFusionConfig
 
 
 def folders(root: Path, **autoencoder: Any) -> tuple[Path, Path, Path]:
@@ -132,3 +133,35 @@ def test_a_weight_that_tells_a_size_and_is_not_there_is_named(name: str) -> None
     del weights[name]
     with pytest.raises(ValueError, match=f"file: not the weights of an OpenCLIP .*{name}"):
         open_clip.sizes(weights, SimpleNamespace(bos_token_id=1, eos_token_id=2, pad_token_id=0), "file")  # type: ignore[arg-type]
+
+
+SMALL = official.OFFICIAL_UNIFUSION.model_copy(
+    update={
+        "max_instances": 5,
+        "text_width": 6,
+        "token_width": 7,
+        "hidden_width": 9,
+        "num_scribble_points": 3,
+        "num_outline_points": 4,
+        "mask_size": 64,
+        "mask_widths": (10, 11),
+        "mask_depths": (2, 1),
+    }
+)
+
+
+@pytest.mark.parametrize("config", [official.OFFICIAL_UNIFUSION, SMALL], ids=["released", "small"])
+def test_unifusions_sizes_are_told_by_the_shapes_of_its_weights(config: UniFusionConfig) -> None:
+    with torch.device("meta"):
+        own = UniFusion(config).state_dict()
+    shape = key_tables.UNetShape(2, frozenset())
+    named = {key_tables.official_unet(f"unifusion.{name}", shape): tensor for name, tensor in own.items()}
+    assert sizes.unifusion_sizes(named, "some") == config
+    for scaled in (False, True):
+        whole = named | ({"scaleu_b_0": torch.ones(1)} if scaled else {})
+        unet = sizes.sizes(whole, "some", sizes.Sizes()).unet
+        stated = {"unifusion_config": config.model_dump(mode="json"), "scale_u": scaled}
+        assert unet == {**official.SD15_UNET, **stated}
+    assert sizes.sizes({}, "some", sizes.Sizes()) == sizes.Sizes()
+    with pytest.raises(ValueError, match=r"some: its UniFusion \(position_net\) is not complete: 'in_conv.weight'"):
+        sizes.unifusion_sizes({name: tensor for name, tensor in named.items() if "in_conv" not in name}, "some")
