@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,8 +171,8 @@ def test_an_instance_is_judged_by_its_colour_where_its_phrase_names_a_single_one
     left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
     told = [("a red ring", left), ("a blue ring", left), ("a red and blue ring", left), ("a ring", left)]
     parts = [Instance(phrase=phrase, box=box) for phrase, box in [*told, ("a red ring", None), ("a blue ring", right)]]
-    probe = Probe.__new__(Probe)
-    probe.params, probe.pictures, probe.decode = PARAMS, tmp_path, lambda _: [picture]  # type: ignore[method-assign]
+    probe: Any = Probe.__new__(Probe)
+    probe.params, probe.pictures, probe.decode = PARAMS, tmp_path, lambda _: [picture]
     probe.engine, probe.judge = SimpleNamespace(show_picture=lambda *_: None), Spots()
     probe.finder = SimpleNamespace(classes=("ring",), find=lambda *_: [[]])
     probe.layouts = [Layout(key="k", prompt="", instances=tuple(parts))]
