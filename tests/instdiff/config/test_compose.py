@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_an_override_that_names_nothing_is_told_what_there_is(tree: Path, overri
     assert sentence in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
     assert (tree / "params.yaml").read_text() == "old: 1\n"
+
+
+def test_of_several_overrides_the_one_that_names_nothing_is_told() -> None:
+    """Not those before it: of a value, a part of a section, one of no section, a group, one that is added."""
+    fine = [
+        "caption.batch_size=7",
+        "clip.steps={text:3,judge:3}",
+        "shipped=elsewhere",
+        "vae=train",
+        "+caption.more=1",
+    ]
+    wrong = "caption.batchsize=3: no such value: did you mean caption.batch_size?"
+    with pytest.raises(ValueError, match=f"^{re.escape(wrong)}$"):
+        compose.composed([*fine, "caption.batchsize=3"], ROOT / "configs")
 
 
 @pytest.mark.parametrize(
