@@ -57,10 +57,46 @@ def test_a_weight_that_lacks_one_that_is_unknown_and_one_of_another_size_are_nam
     assert sum(float(tensor.sum()) for tensor in network.state_dict().values()) == 9
     with pytest.raises(ValueError, match=r"file: lacks 1 \(b\); holds, but is not known: 1 \(c\)"):
         loading.fill(network, {"w": good["w"], "c": good["b"]}, "file", places)
+    with pytest.raises(ValueError, match=r"file: lacks 1 \(b\); holds, but is not known: nothing$"):
+        loading.fill(network, {"w": good["w"]}, "file", places)
+    with pytest.raises(ValueError, match=r"file: lacks nothing; holds, but is not known: 1 \(c\)$"):
+        loading.fill(network, good | {"c": good["b"]}, "file", places)
     with pytest.raises(ValueError, match=r"file: wrong sizes: 1 \(w \(2, 3\) instead of \(3, 2\)\)"):
         loading.fill(network, {**good, "w": good["w"].T}, "file", places)
     with pytest.raises(ValueError, match=r"file: NaN or infinity in 1 \(b\)"):
         loading.fill(network, {**good, "b": torch.full((3,), float("inf"))}, "file", places)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float16])
+def test_a_network_without_memory_takes_the_files_own_tensors_in_the_precision_that_is_asked_for(
+    dtype: torch.dtype | None,
+) -> None:
+    with torch.device("meta"):
+        network = nn.BatchNorm1d(2)
+    weights = {name: torch.ones(2) for name in ("weight", "bias", "running_mean", "running_var")}
+    counted = weights | {"num_batches_tracked": torch.tensor(3)}
+    loading.fill(network, counted, "file", dtype=dtype)
+    own = network.state_dict()
+    assert {own[name].dtype for name in weights} == {dtype or torch.float32}
+    assert (own["weight"].data_ptr() == weights["weight"].data_ptr()) == (dtype != torch.float16)
+    assert (own["num_batches_tracked"].dtype, int(own["num_batches_tracked"])) == (torch.int64, 3)
+    loading.fill(nn.BatchNorm1d(2), weights, "file", dtype=dtype)  # older files count no batches
+    large = counted | {"bias": torch.full((2,), 1e6)}
+    if dtype == torch.float16:
+        with pytest.raises(
+            ValueError, match=r"file: too large for torch.float16: 1 \(bias\); take bfloat16 or float32"
+        ):
+            loading.fill(network, large, "file", dtype=dtype)
+    else:
+        loading.fill(network, large, "file", dtype=dtype)
+
+
+def test_what_has_no_place_asked_for_stays_as_it_is() -> None:
+    network = nn.Linear(2, 3)
+    before = network.bias.detach().clone()
+    loading.fill(network, {"w": torch.ones(3, 2)}, "file", {"w": "weight"})
+    assert bool((network.weight == 1).all())
+    assert torch.equal(network.bias, before)
 
 
 def test_a_kernel_of_one_pixel_is_a_matrix_and_a_larger_one_is_not() -> None:
