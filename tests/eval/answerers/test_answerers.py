@@ -1,5 +1,6 @@
 """Answerers: transformers' own classes, a server on this machine, a worker in another process."""
 
+import argparse
 import base64
 import io
 import json
@@ -16,11 +17,12 @@ import tiny_models
 from PIL import Image
 
 from eval.answerers import asking, choice, endpoint
-from eval.answerers.answerer import DECODINGS, GREEDY, AnswererLost, Question
+from eval.answerers.answerer import DECODINGS, GREEDY, AnswererLost, Question, settings_of
 from eval.answerers.endpoint import Endpoint
 from eval.answerers.local import LocalModel
 from eval.answerers.store import Answers
 from eval.answerers.worker import Worker
+from instdiff.files.provenance import of_file
 from instdiff.work.outcomes import Failure
 
 SHORT = GREEDY.model_copy(update={"max_tokens": 5})
@@ -188,6 +190,8 @@ def test_a_worker_answers_in_its_own_environment_and_its_death_costs_one_questio
     (tmp_path / "weights").write_text("w")
     model = Worker(Path(sys.executable), tmp_path / "weights", SHORT, "float32", tmp_path / "worker.py")
     assert model.judge.startswith("parrot@")
+    script = of_file(tmp_path / "worker.py")[:16]
+    assert model.settings == settings_of(SHORT, precision="float32", worker=script, versions={"torch": "0"})
     assert model.answer(PICTURES, QUESTIONS) == ["Is it red?||60x40|5", "Is the second one longer?|Be brief.|64x64|5"]
     questions = [Question("a", None, text) for text in ("first", "die", "last")]
     replies = asking.ask(questions, lambda _: PICTURES[0], model, Answers(tmp_path / "kept"), 3)
@@ -201,14 +205,32 @@ def test_a_worker_answers_in_its_own_environment_and_its_death_costs_one_questio
         Worker(Path(sys.executable), tmp_path / "weights", SHORT, "float32", tmp_path / "broken.py")
 
 
-def test_the_command_line_chooses_one_of_the_three_or_none(address: str, tmp_path: Path) -> None:
-    import argparse
-
+def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser()
     choice.add_options(options)
+    return options
+
+
+def test_a_worker_is_chosen_by_its_interpreter_its_weights_and_its_script(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    (tmp_path / "weights").write_text("w")
+    words = {"": tmp_path / "weights", "-python": sys.executable, "-worker": tmp_path / "worker.py"}
+    words["-precision"] = "float32"
+    chosen = choice.load(
+        _options().parse_args([word for name, value in words.items() for word in (f"--answerer{name}", str(value))])
+    )
+    assert isinstance(chosen, Worker)
+    assert chosen.answer(PICTURES[:1], QUESTIONS[:1]) == ["Is it red?||60x40|512"]
+
+
+def test_the_command_line_chooses_one_of_the_three_or_none(address: str, tmp_path: Path) -> None:
+    options = _options()
     assert choice.load(options.parse_args([])) is None
-    chosen = choice.load(options.parse_args(["--answerer-address", address, "--decoding", "minicpm-v-2.6"]))
-    assert chosen is not None and chosen.judge == "endpoint:seer" and '"temperature": 0.7' in chosen.settings
+    words = ["--answerer-address", address, "--decoding", "minicpm-v-2.6"]
+    for more, seed in (([], 0), (["--decoding-seed", "7"], 7)):
+        chosen = choice.load(options.parse_args([*words, *more]))
+        assert chosen is not None and chosen.judge == "endpoint:seer"
+        assert chosen.settings == settings_of(DECODINGS["minicpm-v-2.6"].model_copy(update={"seed": seed}))
     for words, sentence in (
         (["--answerer", "x", "--answerer-address", address], "give one of the two"),
         (["--answerer-python", "x"], "needs --answerer"),

@@ -81,6 +81,11 @@ def test_pictures_regions_texts_and_system_lines_are_each_of_the_key() -> None:
     assert len({question.key for question in [base, *others]}) == 6
 
 
+def test_regions_whose_edges_agree_to_nine_digits_are_one() -> None:
+    base, near, apart = (Question("p", Box(0, 0, right, 1), "a").key for right in (0.5, 0.5 + 4e-10, 0.5 + 6e-10))
+    assert base == near != apart
+
+
 def test_a_region_is_what_is_shown(tmp_path: Path) -> None:
     half = Question("p", Box(0, 0, 0.5, 1), "a")
     assert asking.ask([half], pixels_of, Parrot(), Answers(tmp_path), 1).answers == ["a 10x10"]
@@ -130,14 +135,13 @@ def test_a_kill_loses_no_answer_that_was_kept(tmp_path: Path) -> None:
 
 
 def test_many_files_become_one_and_pandas_reads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MOST_FILES", 3)
-    answers = Answers(tmp_path)
-    for number in range(5):
+    monkeypatch.setattr(store, "MOST_FILES", 4)
+    folder = tmp_path / "of" / "answers"
+    for number, files_after in enumerate((0, 1, 2, 3, 4, 1)):
+        answers = Answers(folder)
+        assert len(answers) == number and len(list(folder.glob("*.parquet"))) == files_after
         answers.add({("p", "", str(number), "j", "{}"): "half a character: \ud800"})
-    assert len(list(tmp_path.glob("*.parquet"))) == 5
-    again = Answers(tmp_path)
-    assert len(again) == 5 and len(list(tmp_path.glob("*.parquet"))) == 1
-    assert pd.read_parquet(tmp_path)["answer"].tolist() == ["half a character: ?"] * 5
+    assert pd.read_parquet(folder)["answer"].tolist() == ["half a character: ?"] * 6
 
 
 def test_a_file_that_holds_no_answers_is_named(tmp_path: Path) -> None:
@@ -157,6 +161,7 @@ def test_a_file_that_holds_no_answers_is_named(tmp_path: Path) -> None:
 
 def test_a_greedy_answer_does_not_hang_on_what_only_sampling_reads() -> None:
     assert settings_of(GREEDY) == settings_of(GREEDY.model_copy(update={"seed": 9, "top_k": 5, "top_p": 0.5}))
+    assert settings_of(GREEDY, a=1, b=2) == settings_of(GREEDY, b=2, a=1)
     sampled = DECODINGS["minicpm-v-2.6"]
     assert not sampled.is_greedy
     for change in ({"seed": 9}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 0.1}, {"max_tokens": 3}):
