@@ -4,6 +4,7 @@ import ast
 import copy
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,65 @@ def test_both_names_of_denselayouts_fields_are_read(tmp_path: Path) -> None:
     assert reader([path]) == reader([other])
 
 
+def test_a_layout_of_denselayout_has_an_instance_at_least_and_a_blank_caption_is_its_category(tmp_path: Path) -> None:
+    def change(records: list[dict[str, Any]]) -> None:
+        records[0]["annos"] = records[0]["annos"][:1]
+        records[1]["annos"][1]["caption"] = " "
+
+    cases = _read_changed(tmp_path / "few", "denselayout", "test.json", change).cases
+    assert [[instance.phrase for instance in case.instances] for case in cases] == [
+        ["a red car"],
+        ["a red car", "tree"],
+    ]
+    with pytest.raises(ValueError, match=r"test\.json: 1: .*at least 1"):
+        _read_changed(tmp_path / "none", "denselayout", "test.json", lambda records: records[1].update(annos=[]))
+
+
+def test_the_table_of_denselayout_holds_the_same_as_the_list_and_no_layout_twice(tmp_path: Path) -> None:
+    (as_json,) = bench_world.write(tmp_path, "denselayout")
+    records = pd.DataFrame(bench_world.PAGES["denselayout"]["test.json"])
+    as_table = tmp_path / "test.PARQUET"
+    records.assign(annos=records["annos"].map(repr)).to_parquet(as_table)
+    reader = registry.load("denselayout").read
+    assert reader([as_json]) == reader([as_table])
+    with pytest.raises(ValueError, match=f"^{as_json}, {as_table}: the picture '0' stands twice"):
+        reader([as_json, as_table])
+    with pytest.raises(ValueError, match="^no file: holds no layout"):
+        reader([])
+
+
+@pytest.mark.parametrize("number", [7, "7"])
+def test_a_sample_of_the_other_form_of_coco_mig_is_named_by_its_number_or_its_digits(
+    tmp_path: Path, number: int | str
+) -> None:
+    path = tmp_path / "mig.YML"
+    path.write_text(json.dumps({"dogs": {"coco_id": number, "a red dog": [[0, 0, 0.5, 0.5], [0.5, 0, 1, 1]]}}))
+    (case,) = registry.load("coco-mig").read([path]).cases
+    assert (case.key, case.prompt, case.parts) == ("7", "dogs", ("level/L2",))
+    assert [instance.box for instance in case.instances] == [Box(0, 0, 0.5, 0.5), Box(0.5, 0, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"coco_id": True, "a red dog": [[0, 0, 1, 1]]}, "coco_id: the number of the sample is expected"),
+        ({"coco_id": 1.5, "a red dog": [[0, 0, 1, 1]]}, "coco_id: the number of the sample is expected"),
+        ({"a red dog": [[0, 0, 1, 1]]}, "coco_id: the number of the sample is expected"),
+        ({"coco_id": 7}, "segment: holds no instance"),
+        ({"coco_id": 7, "a red dog": []}, "a red dog: a list of records is expected, and there is none"),
+        ({"coco_id": 7, "a red dog": [[0, 0, 1, 1], [0, 0, 1]]}, "a red dog.1: bbox"),
+        ({"coco_id": 7, "d" * 41: [[0, 0, 1, 1]]}, f"segment.0.label: {'d' * 40!r} is not 'a <colour> <category>'"),
+    ],
+)
+def test_what_the_other_form_of_coco_mig_cannot_be_is_named_by_the_prompts_first_letters(
+    tmp_path: Path, entry: dict[str, Any], sentence: str
+) -> None:
+    path = tmp_path / "mig_bench_anno.yaml"
+    path.write_text(json.dumps({"p" * 61: entry}))
+    with pytest.raises(ValueError, match="^" + re.escape(f"{path}: {'p' * 60!r}: {sentence}")):
+        registry.load("coco-mig").read([path])
+
+
 def test_the_levels_of_deig_are_its_colours_and_its_materials_and_textures(tmp_path: Path) -> None:
     case = registry.load("deig").read(bench_world.write(tmp_path, "deig")).cases[0]
     assert [instance.parts[0] for instance in case.instances] == [
@@ -149,6 +209,7 @@ def _read_changed(folder: Path, name: str, file: str, change: Callable[[Any], ob
         ),
         ("coco-mig", "mig_bench.json", ("0", "segment"), [], "'0': segment: holds no instance"),
         ("coco-mig", "mig_bench.json", ("-1",), {"caption": "", "segment": []}, "'-1': the number of a sample"),
+        ("coco-mig", "mig_bench.json", ("x" * 21,), {"caption": "", "segment": []}, f"json: '{'x' * 20}': the number"),
         ("coco-mig", "mig_bench.json", ("\u0663",), {"caption": "", "segment": []}, "the number of a sample"),
         ("coco-position", "coco_position.jsonl", ("1", "segment"), [], "'1': segment: holds no instance"),
         (

@@ -133,9 +133,29 @@ def test_a_half_of_overlap_is_enough_and_a_score_must_be_above_a_quarter(tmp_pat
     assert ("success", 0) not in values  # nobody marked the boxes, so that colours were not looked at
 
 
+def test_in_a_place_that_is_half_right_the_colour_decides(tmp_path: Path) -> None:
+    case = _case(tmp_path, "coco-mig")  # a red dog in the upper left quarter, a blue sports ball in the lower right
+    halves = bench_world.detections_of(dog=[(0, 0, 0.5, 0.25, 0.9)], sports_ball=[(0.5, 0.5, 1, 0.75, 0.9)])
+    whole = {("0", n): masks.encode(np.ones(SIZE, bool)) for n in range(2)}
+    outputs = JudgeOutputs(detections={"0": halves}, masks=whole)
+    values = _values("coco-mig", case, outputs, _painted(tmp_path, (200, 0, 0)))
+    assert [values["success", n] for n in range(2)] == [1, 0]
+    assert [values["miou", n] for n in range(2)] == [0.5, 0]
+
+
 def test_a_box_that_overlaps_a_surer_one_by_more_than_four_fifths_is_not_asked() -> None:
     boxes = np.array([[0, 0, 1, 0.9], [0, 0, 1, 1], [0, 0, 1, 0.7], [0, 0, 1, 0.5]])
     assert list(matching.suppressed(boxes, 0.8)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("height", "found"), [(0.45, 0.9), (0.35, 1.0)])
+def test_coco_mig_does_not_look_at_a_box_that_is_all_but_a_surer_one(
+    tmp_path: Path, height: float, found: float
+) -> None:
+    case = _case(tmp_path, "coco-mig")
+    detections = bench_world.detections_of(dog=[(0, 0, 0.5, height, 0.9), (0, 0, 0.5, 0.5, 0.8)])
+    values = _values("coco-mig", case, JudgeOutputs(detections={"0": detections}), tmp_path)
+    assert values["place_miou", 0] == pytest.approx(found)
 
 
 # ---- the others ---------------------------------------------------------------------------------------------------
@@ -230,6 +250,18 @@ def test_lgs_counts_overlaps_and_leaves_out_what_has_no_description(tmp_path: Pa
         assert [values["spatial", n] for n in range(2)] == pytest.approx([0.8, 1.0])  # .35 is not above .35
         assert [values[name, 0] for name in ("colour", "texture", "shape")] == pytest.approx([0.8, 0, 0.8])
         assert [values[name, 1] for name in ("colour", "texture", "shape")] == [undescribed] * 3
+
+
+def test_lgs_takes_half_an_overlap_and_asks_nothing_of_what_is_not_found(tmp_path: Path) -> None:
+    case = _case(tmp_path, "denselayout")
+    found = {"0": bench_world.detections_of(tree=[(0.5, 0.5, 1.0, 0.75, 0.9)])}
+    spatial = {("spatial", 0): 0.0, ("spatial", 1): 0.5}
+    assert _values("denselayout", case, JudgeOutputs(detections=found), tmp_path) == spatial
+    blank = case.instances[1].model_copy(update={"detail": " "})
+    case = case.model_copy(update={"instances": (case.instances[0], blank)})
+    silent = JudgeOutputs(detections=found, answers=StoredAnswers({}, "me", "{}"), identities={"0": "0"})
+    attributes = {(name, n): value for name in ("colour", "texture", "shape") for n, value in ((0, 0.0), (1, None))}
+    assert _values("denselayout", case, silent, tmp_path) == spatial | attributes
 
 
 IOUS = np.array([[0.6, 0.55], [0.5, 0.0]])  # by falling overlap: .6 and 0; the best sum: .5 + .55
