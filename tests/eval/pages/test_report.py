@@ -30,7 +30,7 @@ from eval.scoring import row as row_of_table
 from instdiff.files import provenance, tables
 from instdiff.layouts import from_tables, html
 from instdiff.layouts.table_rows import TableRow
-from instdiff.schema import Box, Instance, Point
+from instdiff.schema import Box, Instance, Layout, Point
 from instdiff.work.ledger import LEDGER
 
 ROOT = Path(__file__).parents[3]
@@ -143,8 +143,8 @@ def test_rows_judged_on_or_by_something_else_are_refused(world: Path, what: str)
 
 
 def test_rows_of_two_detectors_are_refused(world: Path) -> None:
-    _alter(world / "scores" / "box" / "provenance.json", detected_by={"detector": "other"})
-    with pytest.raises(ValueError, match="detectors differ"):
+    _alter(world / "scores" / "none" / "provenance.json", detected_by={"detector": "other"})
+    with pytest.raises(ValueError, match="'real' and 'none' cannot be compared: their detectors differ"):
         _run(world)
 
 
@@ -243,6 +243,21 @@ def test_the_page_loads_nothing_and_every_reference_in_it_is_defined(world: Path
     assert "url(" not in text and "@import" not in text and "http" not in re.sub(r"base64,[^\"]*", "", text)
 
 
+def test_a_control_is_what_our_model_did_not_draw_or_drew_from_the_prompt_alone(finished: Path) -> None:
+    truth = ground_truth.load(finished / "images.parquet", finished / "annotated.parquet")
+    folders = {"real": finished / "real"} | {row: finished / "generated" / row for row in DETECTED_AS}
+    of = report_page.sources(truth, folders, None, 64)
+    real = TableRow(meaning="", pictures="real", formats=("box",), mis=0.0)
+    table = {"real": real, "none": described(""), "box": real.model_copy(update={"pictures": "drawn"})}
+    rows = report.read(finished / "scores", table)
+    params = PARAMS.model_copy(update={"rows": table})
+    link = report_page.Link("data/look.html", "/digest")
+    shown = report.content(rows, of, params, {}, None, link)
+    assert (shown["controls"], shown["first_drawn"]) == (["real", "none"], "box")
+    shown = report.content(rows[:2], of, params, {}, None, link)
+    assert (shown["first_drawn"], shown["curves"]) == ("real", [])
+
+
 def test_what_was_dropped_is_counted_with_its_reason_and_escaped(world: Path) -> None:
     _run(world)
     text = (world / "report.html").read_text()
@@ -288,6 +303,29 @@ def test_the_worst_are_sorted_by_overlap_then_colour_shape_and_texture_then_plac
     for turned in (rows, rows[::-1]):
         assert report_page.worst(pd.DataFrame(turned), 99)["key"].tolist() == order
         assert report_page.worst(pd.DataFrame(turned), 3)["key"].tolist() == order[:3]
+
+
+def test_a_failed_instance_is_shown_as_asked_and_with_no_score_where_nothing_was_found() -> None:
+    images = pd.DataFrame([{"key": "a", "width": 30, "height": 20}])
+    instances = tuple(Instance(phrase=phrase, box=Box(0, 0, 1, 1)) for phrase in ("lost", "moved", "right"))
+    layouts = {"a": Layout(key="a", prompt="", instances=instances)}
+    of = report_page.Sources(ground_truth.GroundTruth(images, pd.DataFrame(), {}), layouts, {}, 64)
+    seen = {"judged_colour": "blue", "judged_texture": "glass", "judged_shape": "ring"}
+    shared = {"key": "a", "group": "mixed", "category": "ring", "texture": "glass", "area": 0.1, **seen}
+    rows = [
+        {"index": 0, "mask_iou": 0.0, "detection_score": None, "colour": None, "leak": None},
+        {"index": 1, "mask_iou": 0.25, "detection_score": 0.75, "colour": "red", "leak": True},
+        {"index": 2, "mask_iou": 0.5, "detection_score": 0.5, "colour": "blue", "leak": False},
+    ]
+    numbers = dict.fromkeys(("area", "mask_iou", "detection_score"), float)
+    table = pd.DataFrame([shared | row for row in rows], dtype=object).astype({"leak": "boolean", **numbers})
+    failed = report_page.failures(of, "box", table, 3)
+    assert [(each.phrase, each.detection_score, each.colour, each.faults) for each in failed] == [
+        ("lost", None, "", ["not found"]),
+        ("moved", 0.75, "red", ["misplaced", "wrong colour", "neighbour's colour"]),
+        ("right", 0.5, "blue", []),
+    ]
+    assert {(each.row, each.aspect, each.judged) for each in failed} == {("box", 1.5, "blue glass ring")}
 
 
 def test_a_third_of_the_instances_is_small_a_third_medium_and_a_third_large() -> None:
