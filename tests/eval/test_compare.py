@@ -22,6 +22,7 @@ from eval.scoring import difference, paired, score_row
 from eval.scoring import row as row_of_table
 from eval.scoring.columns import SCORES
 from instdiff import __main__ as command
+from instdiff.files import tables
 from instdiff.layouts import masks
 
 NOTHING = paired.of_pictures((), {}).assign(seed=0)
@@ -129,6 +130,43 @@ def test_seeds_without_a_pair_or_that_are_one_are_refused(sides: Path) -> None:
         difference.checked(difference.read([a, b]), difference.read([b]))
     rows_a, rows_b = compare._rows([("box@1", a, a)]), compare._rows([("box@2", b, b)])
     assert list(compare._paired(rows_a, rows_b)) == [("box", rows_a["box"], rows_b["box"])]
+
+
+def test_seeds_that_were_judged_unlike_the_first_are_refused_by_what_differs(sides: Path, tmp_path: Path) -> None:
+    first, second, odd = (
+        Path(shutil.copytree(sides / side / "box", tmp_path / f"{n}")) for n, side in enumerate("abb")
+    )
+    source = json.loads((odd / "provenance.json").read_text())
+    changed = {"judge": "another", "detected_by": {"detector": "another"}}
+    (odd / "provenance.json").write_text(json.dumps(source | changed))
+    for folders in ([first, odd], [first, second, odd]):
+        with pytest.raises(ValueError, match=f"^{first} and {odd} are no seeds of one row: their judge differs$"):
+            difference.read(folders)
+    assert difference.read([first, second]).folders == (first, second)
+
+
+def test_distances_of_seeds_are_averaged_draw_by_draw_where_all_have_as_many(sides: Path, tmp_path: Path) -> None:
+    draws = {"fid": ([1.0, 2.0, 3.0], [3.0, 4.0, 8.0]), "kid": ([1.0, 2.0], [1.0, 2.0, 3.0]), "cmmd": ([1.0], None)}
+    for place, side in enumerate("ab"):
+        own = {name: np.array(values[place]) for name, values in draws.items() if values[place] is not None}
+        folder = shutil.copytree(sides / side / "box", tmp_path / side)
+        tables.write(folder / paired.RESAMPLED_FILE, paired.of_resampled(own), paired.RESAMPLED)
+    resampled = difference.read([tmp_path / "a", tmp_path / "b"]).resampled
+    assert {name: list(values) for name, values in resampled.items()} == {"fid": [2.0, 3.0, 5.5]}
+
+
+def test_a_metric_of_one_side_alone_is_passed_over_and_one_without_an_instance_in_common_is_named(sides: Path) -> None:
+    a, b = (difference.read([sides / name / "box"]) for name in ("a", "b"))
+    names = [metric.name for metric in difference.of_metrics(a, b, 20, 0)]
+    del b.metrics[names[0]]
+    assert [metric.name for metric in difference.of_metrics(a, b, 20, 0)] == names[1:]
+    left, right = (side.scores["index"] == 0 for side in (a, b))
+    a, b = (
+        side._replace(scores=side.scores.assign(mask_iou=side.scores["mask_iou"].where(counts)))
+        for side, counts in ((a, left), (b, ~right))
+    )
+    with pytest.raises(ValueError, match="^mask_miou: no instance counts on both sides$"):
+        difference.of_metrics(a, b, 20, 0)
 
 
 def test_turning_the_sides_turns_the_sign(sides: Path) -> None:
