@@ -92,6 +92,15 @@ def test_the_real_pictures_are_refused_in_any_other_row(world: Path) -> None:
         checked("box", row_inputs(world, "real"))
 
 
+def test_pictures_that_went_through_the_autoencoder_may_look_real_and_without_real_ones_nothing_does(
+    world: Path,
+) -> None:
+    inputs = row_inputs(world, "real")
+    assert checked("reconstructed", inputs) is inputs
+    alone = inputs._replace(real=None)
+    assert all(checked(name, alone) is alone for name in ("real", "reconstructed", "box"))
+
+
 def test_other_pictures_are_refused_in_the_real_row(world: Path) -> None:
     eval_world.draw(world / "drawn", {}, background=90)
     with pytest.raises(ValueError, match="must judge the real pictures"):
@@ -136,8 +145,8 @@ def test_a_category_the_detector_does_not_know_is_an_error_and_not_a_miss(world:
 
 
 def test_a_word_the_judge_does_not_know_is_an_error_and_not_a_mistake(world: Path) -> None:
-    params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red", "green")}})
-    with pytest.raises(ValueError, match="colour 'blue'"):
+    params = PARAMS.model_copy(update={"words": PARAMS.words | {"colour": ("red",)}})
+    with pytest.raises(ValueError, match="colour 'blue', not among red$"):
         score_row.score("real", row_inputs(world, "real"), JUDGES, params)
 
 
@@ -404,6 +413,24 @@ def test_prompts_are_held_against_their_own_pictures_and_resampled_with_them(wor
     first, second = (np.asarray(own) * np.asarray(texts)).sum(1)
     assert first != pytest.approx(second)
     assert metric == pytest.approx(((first + second) / 2, 2, first, first))
+
+
+class Levels:
+    """A network that sees no colours: the least, the greatest and the mean value of a picture."""
+
+    def image_features(self, pictures: Sequence[eval_world.Pixels]) -> Any:
+        return np.array([[pixels.min(), pixels.max(), pixels.mean()] for pixels in pictures], np.float64)
+
+
+def test_distances_are_of_the_network_that_is_named_for_them_and_not_of_the_judge(world: Path) -> None:
+    eval_world.draw(world / "drawn", {("b", 0): None}, 90)
+    inputs = row_inputs(world, "drawn")
+    draws = bootstrap.draws(4, 50, 0)
+    seen = measures.seen(inputs, Judges(eval_world.PixelJudge(), Levels(), "levels"), draws, PARAMS)
+    both = [pictures.find(world / name, inputs.truth.images, None) for name in ("drawn", "real")]
+    own, real = (Levels().image_features([each.load(place) for place in range(4)]) for each in both)
+    expected = fid.metric(own, real, draws[: PARAMS.sets.num_resamples]).metric
+    assert seen.sets["fid"].metric == pytest.approx(expected)
 
 
 def _rest(inputs: Inputs) -> tuple[pd.DataFrame, dict[str, str]]:
