@@ -228,6 +228,7 @@ def test_the_ends_of_the_scale_are_scored_beside_a_result_and_said_to_lack_where
     output = " ".join(capsys.readouterr().out.split())
     assert sorted(path.parent.name for path in tmp_path.glob("*/metrics.json")) == ["drawn", "real"]
     assert "there is no row 'none'" in output
+    assert "the detections do not say on which pictures they were made" in output
     assert "there is no row 'real'" not in output
     _evaluate(sample, tmp_path, "drawn", *arguments, "--none-detections", str(sample / "other.json"))
     assert "there is no row" not in capsys.readouterr().out
@@ -550,6 +551,33 @@ def test_each_option_reaches_what_it_is_for(
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(
+    asked_for: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, list[str] | None],
+    sentence: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        _judging(asked_for, monkeypatch, tmp_path, changed)
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"--row": ["a/b"]}, "--row: 'a/b' cannot be the name of a folder"),
+        (
+            {"--pictures": ["drawn", "drawn"], "--detections": ["drawn.json", "drawn.json"]},
+            "--pictures: two folders have one name",
+        ),
+        ({"--detections": ["drawn.json", "other.json"]}, "--detections: 2 files for 1 folders of pictures"),
+        ({"--detections": None, "--detector": ["nowhere"]}, "nowhere: no detector there; give --detector"),
+        ({"--params": ["layouts.json"]}, "layouts.json: not a compiled params.yaml"),
+        ({"--protocol": ["nothing"]}, "--protocol: there is no 'nothing'; rows has "),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_a_sentence(
     asked_for: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
