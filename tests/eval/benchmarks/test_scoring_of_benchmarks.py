@@ -127,6 +127,7 @@ def test_a_missing_picture_fails_and_the_benchmarks_own_number_stands_beside(
     assert (success["reference"]["value"], success["reference"]["n"]) == (0.5, 2)
     output = capsys.readouterr().out
     assert "1 of 2 pictures are missing" in output
+    assert "the benchmark itself leaves them out" in " ".join(output.split())
     assert "red, ours" in output
     assert "red, reference" in output
     _run(*mig["words"], "--pictures", mig["folder"], "--compat", "reference")
@@ -152,6 +153,7 @@ def test_a_benchmark_that_stops_at_a_missing_picture_gives_no_number_of_its_own(
     assert "itself gives no number when a picture is missing" in sentence
     assert not (tmp_path / "scores" / "overlaybench" / "drawn").exists()
     _run(*words, "--pictures", folder)
+    assert "the benchmark itself stops" in " ".join(capsys.readouterr().out.split())
     miou = _metrics(tmp_path / "scores" / "overlaybench" / "drawn")["miou"]
     assert miou["n"] == 4  # pictures
     assert "reference" not in miou
@@ -216,6 +218,36 @@ def test_what_is_needed_and_not_given_is_named(tmp_path: Path, capsys: pytest.Ca
     assert "no such file" in _refused(capsys, "layouts", "deig", tmp_path / "none", "--out", tmp_path / "x.json")
 
 
+def test_a_question_of_a_whole_picture_is_written_without_a_region(tmp_path: Path) -> None:
+    files = bench_world.write(tmp_path / "in", "t2i-compbench")
+    folder = bench_world.paint(tmp_path / "drawn", registry.load("t2i-compbench").read(files).cases)
+    _run("questions", "t2i-compbench", *files, "--pictures", folder, "--out", tmp_path / "asked.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()]
+    assert [line["question"] for line in lines] == ["a green bench?", "a blue bowl?", "a red car?"]
+    assert {line["region"] for line in lines} == {""}
+    assert lines[2]["file"] == str(folder / "a-red-car.png")
+
+
+def test_detections_that_do_not_say_of_which_pictures_they_are_are_taken(mig: dict[str, Any]) -> None:
+    path = mig["tmp"] / "red.json"
+    content = json.loads(path.read_text())
+    content["provenance"]["pictures"] = None
+    path.write_text(json.dumps(content))
+    _run(*mig["words"], "--pictures", mig["folder"])
+    assert _metrics(mig["out"] / "red")["place_success"]["value"] == 0.4
+
+
+def test_a_benchmark_that_is_named_is_listed_alone_with_what_both_do_about_a_missing_picture(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _run("list", "coco-mig")
+    output = " ".join(capsys.readouterr().out.split())
+    assert output.startswith("coco-mig COCO-MIG; non-commercial research only rules from: MIG_Bench")
+    assert "missing: fails here; left out there" in output
+    assert "measures: instance success, mIoU, picture success" in output
+    assert all(benchmark.title not in output for benchmark in registry.every() if benchmark.name != "coco-mig")
+
+
 def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +260,7 @@ def test_kept_answers_are_scored_without_asking_and_unknown_questions_are_named(
     assert run_judges.ask(benchmark, expected, outputs, answerer, Answers(answers), 3) == 4 * 4
     words = ("score", "layoutsam", *files, "--pictures", folder, "--answers", answers, "--out", tmp_path / "scores")
     _run(*words)
+    assert "4 answers say neither yes nor no" in capsys.readouterr().out
     metrics = _metrics(tmp_path / "scores" / "layoutsam" / "drawn")
     assert [metrics[name]["value"] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, 0, 0]
     source = json.loads((tmp_path / "scores" / "layoutsam" / "drawn" / "provenance.json").read_text())
@@ -259,7 +292,11 @@ def test_two_results_are_compared_value_by_value(mig: dict[str, Any], capsys: py
         0,
     )  # the same places: paired, no spread
     _run("compare", mig["out"] / "red", mig["out"] / "brown")
-    assert "place_success" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "place_success" in output
+    assert "not the same on both sides, and numbers may differ for it: judged_by" in output
+    _run("compare", mig["out"] / "red", mig["out"] / "red")
+    assert "not the same" not in capsys.readouterr().out
 
 
 def test_results_of_other_files_are_not_compared(mig: dict[str, Any]) -> None:
