@@ -25,6 +25,27 @@ def test_every_published_number_names_a_measure_and_stands_in_the_scale_of_ours(
             assert number.source
 
 
+SHOWN = {
+    "coco-mig": "success miou pictures",
+    "coco-position": "success pictures miou nearest_ap",
+    "deig": "human_maa object_maa miou",
+    "layoutsam": "spatial colour texture shape",
+    "denselayout": "spatial colour texture shape",
+    "overlaybench": "miou o_miou sr_e sr_r",
+    "layoutbench-coco": "ap",
+    "geneval": "correct",
+    "t2i-compbench": "binding",
+    "sacap": "spatial colour texture shape",
+    "scenes": "success miou fits o_miou",
+}
+
+
+def test_a_table_shows_the_numbers_of_its_benchmark_and_none_that_only_explain_them() -> None:
+    columns = {benchmark.name: leaderboard.columns(benchmark) for benchmark in registry.every()}
+    shown = {name: " ".join(column.name for column in own if not column.part) for name, own in columns.items()}
+    assert shown == {name: f"{own} clip" for name, own in SHOWN.items()}
+
+
 def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None:
     _result(tmp_path / "coco-mig" / "ours & theirs", 0.6, missing=["7"])
     page = leaderboard.render(registry.every(), leaderboard.results(tmp_path))

@@ -107,8 +107,96 @@ def test_the_table_of_denselayout_holds_the_same_as_the_list_and_no_layout_twice
     assert reader([as_json]) == reader([as_table])
     with pytest.raises(ValueError, match=f"^{as_json}, {as_table}: the picture '0' stands twice"):
         reader([as_json, as_table])
+
+
+@pytest.mark.parametrize("name", ["denselayout", "layoutsam", "layoutbench-coco", "overlaybench", "t2i-compbench"])
+def test_a_benchmark_of_several_files_says_that_it_was_given_none(name: str) -> None:
     with pytest.raises(ValueError, match="^no file: holds no layout"):
-        reader([])
+        registry.load(name).read([])
+
+
+CUP = {"bbox": [0, 0, 512, 512], "category": "cup"}
+SINGLE: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "deig": ("deig_bench_coco.json", lambda content: content["results"][0].update(instances=bench_world.DEIG[:1])),
+    "layoutbench-coco": (
+        "size_layouts_val.json",
+        lambda records: records[0].update(boxes_normalized=[[0, 0, 1, 1]], box_captions=["a dog"]),
+    ),
+    "layoutsam": (
+        "test.parquet",
+        lambda rows: rows[0].update(
+            region_captions="['a']", detail_region_captions="['b']", bbox_list="[[0, 0, 9, 9]]"
+        ),
+    ),
+    "overlaybench": (
+        "hard.json",
+        lambda rows: rows[0].update(annotation={"caption": "", "annotations": {"mug": CUP}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_one_instance_is_enough_for_a_layout(tmp_path: Path, name: str) -> None:
+    file, change = SINGLE[name]
+    assert min(len(case.instances) for case in _read_changed(tmp_path, name, file, change).cases) == 1
+
+
+def test_geneval_may_ask_for_a_hundred_of_a_thing(tmp_path: Path) -> None:
+    def change(prompts: list[dict[str, Any]]) -> None:
+        prompts[2]["include"][1]["count"] = 100
+
+    cases = _read_changed(tmp_path, "geneval", "evaluation_metadata.jsonl", change).cases
+    assert [instance.count for instance in cases[1].instances] == [1, 100]
+
+
+@pytest.mark.parametrize("short", [None, " "])
+def test_an_instance_of_sacap_without_a_short_name_is_asked_for_by_its_caption(
+    tmp_path: Path, short: str | None
+) -> None:
+    cases = _read_changed(
+        tmp_path, "sacap", "anno.parquet", lambda rows: rows[1]["segments_info"][0].update(short_caption=short)
+    ).cases
+    assert [(case.instances[0].short, case.instances[0].detail) for case in cases] == [
+        ("a dog", "a brown dog"),
+        ("a brown dog", "a brown dog"),
+    ]
+
+
+def test_sacap_needs_the_folder_of_masks_and_a_file_there_for_each_picture(tmp_path: Path) -> None:
+    table, masks = bench_world.write(tmp_path, "sacap")
+    reader = registry.load("sacap").read
+    with pytest.raises(ValueError, match="give the folder of SA-1B's JSON files, too"):
+        reader([table])
+    (masks / "sa_1.json").unlink()
+    with pytest.raises(ValueError, match=rf"row 1: imagename: no sa_1\.json in {masks}$"):
+        reader([table, masks])
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("a red car\n\n , and .", "line 3: ', and .' names nothing"),
+        (", " * 21, f"line 1: {', ' * 20!r} names nothing"),
+        ("a red car\n\u72ac", "line 2: '' is no safe file name"),
+    ],
+)
+def test_a_prompt_that_names_nothing_or_has_no_name_is_said_with_its_line(
+    tmp_path: Path, lines: str, sentence: str
+) -> None:
+    path = tmp_path / "color_val.txt"
+    path.write_text(lines, encoding="utf-8")
+    with pytest.raises(ValueError, match="^" + re.escape(f"{path}: {sentence}")):
+        registry.load("t2i-compbench").read([path])
+
+
+@pytest.mark.parametrize("pieces", ["a red car", [1], ["a car", ""], ["\ud800"]])
+def test_chunks_that_are_no_list_of_texts_are_said_with_the_first_letters_of_their_prompt(
+    tmp_path: Path, pieces: object
+) -> None:
+    path = tmp_path / "chunks.json"
+    path.write_text(json.dumps({"p" * 41: pieces}))
+    with pytest.raises(ValueError, match=f"^{path}: '{'p' * 40}': a list of texts is expected"):
+        registry.load("t2i-compbench").read([path])
 
 
 @pytest.mark.parametrize("number", [7, "7"])
@@ -228,6 +316,18 @@ def _read_changed(folder: Path, name: str, file: str, change: Callable[[Any], ob
             "2: include: 'teal' is none of red",
         ),
         ("geneval", "evaluation_metadata.jsonl", (2, "include", 1, "count"), 0, r"2: include\.1\.count"),
+        ("geneval", "evaluation_metadata.jsonl", (2, "include", 1, "count"), 101, r"2: include\.1\.count"),
+        ("deig", "deig_bench_coco.json", ("results", 1, "instances"), [], r"results\.1: instances: .*at least 1"),
+        ("layoutbench-coco", "size_layouts_val.json", (1, "boxes_normalized"), [], "1: boxes_normalized: .*at least 1"),
+        ("layoutsam", "test.parquet", (1, "detail_region_captions"), "[]", "detail_region_captions: .*at least 1"),
+        ("sacap", "anno.parquet", (1, "segments_info"), [], "row 1: segments_info: .*at least 1"),
+        (
+            "overlaybench",
+            "hard.json",
+            (1, "annotation"),
+            {"caption": "", "annotations": {}},
+            "1: annotation: annotations: .*at least 1",
+        ),
         (
             "layoutbench-coco",
             "size_layouts_val.json",

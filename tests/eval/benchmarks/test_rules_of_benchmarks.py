@@ -188,14 +188,39 @@ def _deig(answer: str) -> dict[tuple[Any, ...], str]:
 def test_deig_wants_place_and_description_right(tmp_path: Path, answer: str, compat: bool, right: float) -> None:
     case = _case(tmp_path, "deig")
     outputs = JudgeOutputs(
-        detections={case.key: bench_world.detections_of(woman=[(0, 0, 0.5, 0.5, 0.9)], chair=[(0, 0, 0.5, 0.2, 0.9)])},
+        detections={case.key: bench_world.detections_of(woman=[(0, 0, 0.5, 0.25, 0.9)], chair=[(0, 0, 0.5, 0.2, 0.9)])},
         identities={case.key: "p"},
         answers=StoredAnswers(_deig(answer), "me", "{}"),  # type: ignore[arg-type]
     )
     values = _values("deig", case, outputs, tmp_path, compat)
-    assert values["human_maa", 0] == right
+    assert (values["human_maa", 0], values["place_success", 0]) == (right, 1)  # half of it is enough
     assert [values["object_maa", n] for n in range(1, 5)] == [0] * 4  # not in their place: nobody is asked
     assert values["miou", 1] == pytest.approx(0.4)  # and their overlap stays
+
+
+@pytest.mark.parametrize("name", ["coco-position", "scenes"])
+@pytest.mark.parametrize(("height", "right"), [(0.25, 1), (0.24, 0)])
+def test_half_an_overlap_is_enough_for_a_place(tmp_path: Path, name: str, height: float, right: float) -> None:
+    ring = ExpectedInstance(phrase="a red ring", category="ring", box=Box(0, 0, 0.5, 0.5))
+    case = Case(key="a", prompt="", instances=(ring,), height=64, width=64)
+    found = bench_world.detections_of(ring=[(0, 0, 0.5, height, 0.9)])
+    assert _values(name, case, JudgeOutputs(detections={"a": found}), tmp_path)["success", 0] == right
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "right"), [(0.5, "Yes", 1), (0.5, "No", 0), (0.2, "Yes", 0), (0.2, "No", 0)]
+)
+def test_on_scenes_place_and_description_must_both_be_right(
+    tmp_path: Path, found: float, answer: str, right: float
+) -> None:
+    ring = ExpectedInstance(phrase="a red ring", category="ring", detail="a red ring", box=Box(0, 0, 0.5, 0.5))
+    case = Case(key="a", prompt="", instances=(ring,), height=64, width=64)
+    outputs = JudgeOutputs(
+        detections={"a": bench_world.detections_of(ring=[(0, 0, 0.5, found, 0.9)])},
+        **_answered("scenes", case, {("fits", 0): answer}, description="a red ring"),
+    )
+    values = _values("scenes", case, outputs, tmp_path)
+    assert (values["success", 0], values["fits", 0]) == (right, answer == "Yes")
 
 
 def _answered(name: str, case: Case, answers: Mapping[tuple[str, int | None], str], **fields: str) -> dict[str, Any]:
@@ -504,6 +529,8 @@ def test_sacap_leaves_out_what_a_caption_does_not_say(tmp_path: Path) -> None:
     answers = {("spatial", 0): "Yes", ("colour", 0): "Yes", ("texture", 0): "unsaid", ("shape", 0): "No"}
     values = _values("sacap", case, JudgeOutputs(**_answered("sacap", case, answers)), tmp_path)  # type: ignore[arg-type]
     assert [values[name, 0] for name in ("spatial", "colour", "texture", "shape")] == [1, 1, None, 0]
+    lost = JudgeOutputs(**_answered("sacap", case, {("spatial", 0): "No"}))
+    assert set(_values("sacap", case, lost, tmp_path).values()) == {0}  # and nothing else is asked
 
 
 def test_layoutbench_is_cocos_average_precision(tmp_path: Path) -> None:
@@ -512,6 +539,8 @@ def test_layoutbench_is_cocos_average_precision(tmp_path: Path) -> None:
         "dog": TextDetections(np.array([[0, 0, 0.5, 0.5]]), np.array([0.9])),
         "bird": TextDetections(np.array([[0, 0, 1, 1.0]]), np.array([1.0])),
     }
+    overlaps = _values("layoutbench-coco", case, JudgeOutputs(detections={case.key: detections}), tmp_path)
+    assert [overlaps["miou", n] for n in range(2)] == [1, 0]
     assert benchmark.matched is not None
     matched = benchmark.matched(
         [View(ExpectedPicture(case, 0, "", tmp_path, SIZE), JudgeOutputs(detections={case.key: detections}), False)]

@@ -59,9 +59,9 @@ def test_a_marker_is_given_the_boxes_of_the_pictures_that_are_there_and_no_other
 
 
 def following(case: Case, view: View) -> Iterable[Value]:
-    """Asks on and on, as long as the answer says so."""
+    """Asks of the picture and then on and on of a box, as long as the answer says so."""
     step = 0
-    while view.ask("next", PLACED.box, step=str(step)) == "go on":
+    while view.ask("next", PLACED.box if step else None, step=str(step)) == "go on":
         step += 1
     yield Value("success", 0, float(step))
 
@@ -70,14 +70,15 @@ FOLLOWING = dataclasses.replace(registry.load("coco-mig"), measure=following, qu
 
 
 class Answerer:
-    """Always says the same."""
+    """Always says the same, and keeps what it is asked of."""
 
     judge, settings = "me", "{}"
 
     def __init__(self, said: str | Failure) -> None:
-        self.said = said
+        self.said, self.regions = said, list[Box | None]()
 
     def answer(self, pictures: Sequence[Any], questions: Sequence[Question]) -> list[str | Failure]:
+        self.regions += [question.region for question in questions]
         return [self.said for _ in questions]
 
 
@@ -90,7 +91,9 @@ def test_questions_follow_answers_ten_deep_and_one_that_fails_has_an_empty_answe
 ) -> None:
     there = expected(tmp_path / "drawn")
     outputs = JudgeOutputs(questions=FOLLOWING.questions, identities=pictures.identities(there))
-    asked = run_judges.ask(FOLLOWING, there, outputs, Answerer(said), Answers(tmp_path / "kept"), 3)
+    answerer = Answerer(said)
+    asked = run_judges.ask(FOLLOWING, there, outputs, answerer, Answers(tmp_path / "kept"), 3)
     assert asked == num_asked
+    assert answerer.regions == [None, *[PLACED.box] * 9][:num_asked]
     assert outputs.answers is not None and outputs.answers.judge == "me"
     assert list(outputs.answers.by_key.values()) == kept
