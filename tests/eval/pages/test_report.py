@@ -428,6 +428,14 @@ def test_curves_leave_out_the_clock_and_gaps() -> None:
     assert curve.path == "M0.0,0.0 150.0,60.0 300.0,120.0"
 
 
+def test_a_curve_begins_at_the_left_whatever_its_first_step_and_of_one_step_alone_stays_there() -> None:
+    values = {"loss": [3.0, 2.0, 1.0]}
+    (curve,) = figures.curves(pd.DataFrame({"step": [10, 20, 30], **values}))
+    assert (curve.path, curve.first, curve.last) == ("M0.0,0.0 150.0,60.0 300.0,120.0", "10", "30")
+    (curve,) = figures.curves(pd.DataFrame({"step": [5, 5, 5], **values}))
+    assert curve.path == "M0.0,0.0 0.0,60.0 0.0,120.0"
+
+
 def test_a_column_of_two_values_is_a_curve_of_one_none_and_a_level_one_lies_at_the_bottom() -> None:
     log = pd.DataFrame({"loss": [2.0, 2.0], "single": [1.0, None], "words": ["a", "b"]})
     (curve,) = figures.curves(log)

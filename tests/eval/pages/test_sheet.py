@@ -37,10 +37,12 @@ def test_the_line_above_shows_the_layouts_boxes_and_no_picture() -> None:
     assert np.array_equal(_cut(image, 1, 0)[..., :3], np.full((SIDE, SIDE, 3), PANEL))
 
 
-def test_a_box_stands_at_its_own_pixels_in_the_colour_of_its_phrase() -> None:
-    panel = np.asarray(boxes(SINGLE, SIDE))
+@pytest.mark.parametrize(("right", "last"), [(1.0, 15), (0.75, 11)])
+def test_a_box_stands_at_its_own_pixels_in_the_colour_of_its_phrase(right: float, last: int) -> None:
+    placed = Instance(phrase="a", box=Box(0.25, 0.5, right, 0.75))
+    panel = np.asarray(boxes(SINGLE.model_copy(update={"instances": (placed,)}), SIDE))
     rows, columns = np.nonzero((panel != PANEL).any(-1))
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 11, 4, 15)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 11, 4, last)
     assert panel[8, 4].tolist() == list(overlay.colour(0))
     assert panel[9, 5].tolist() == list(PANEL)
 
@@ -104,7 +106,7 @@ def test_the_line_of_a_box_is_a_sixty_fourth_of_the_side_and_one_pixel_at_least(
 
 
 @pytest.mark.parametrize(
-    ("width", "fitted"), [(6, "ab cde"), (5, "ab cd…"), (3, "ab…"), (2, "ab…"), (1, "a…"), (0, "")]
+    ("width", "fitted"), [(6, "ab cde"), (5, "ab cd…"), (4, "ab c…"), (3, "ab…"), (2, "ab…"), (1, "a…"), (0, "")]
 )
 def test_as_many_letters_stand_before_an_ellipsis_as_fit(width: int, fitted: str) -> None:
     pen: Any = SimpleNamespace(textlength=lambda words, font: len(words.removesuffix("…")))
