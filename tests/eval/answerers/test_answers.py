@@ -194,6 +194,7 @@ OBJECT = {"a": "Yes", "b": "No"}
     [
         ('```json\n{"a": "Yes", "b": "No"}\n```', OBJECT),
         ('Here: {"a": "Yes", "b": "No"} as asked', OBJECT),
+        ('```json\n{"a": "Yes", "b": "No"}\n``` as in {braces}', OBJECT),
         ("{'a': 'Yes', 'b': 'No'}", OBJECT),
         ('```\n["a"]\n```', None),
         ('{"a": "Yes", ', None),

@@ -1,6 +1,7 @@
 """What judges gave, by picture and instance: whose it is, in which unit, and what a measure is told of it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def test_only_texts_of_pictures_that_are_there_must_be_among_the_detections_cate
     assert judge_outputs.of_detections(only_dogs, [_picture("a", there=False)]) == {}
     with pytest.raises(ValueError, match="the detections are of 1 categories, and 'cat' is none of them"):
         judge_outputs.of_detections(only_dogs, [_picture("a", there=False), _picture("b")])
+    with pytest.raises(ValueError, match="of 1 categories, and 'dog' is none of them"):  # the first of two
+        judge_outputs.of_detections(Detections({}, ("bird",), (), ""), [_picture("b")])
 
 
 def test_masks_stay_with_their_boxes_whatever_is_chosen() -> None:
@@ -140,6 +143,24 @@ def test_answers_under_several_settings_are_refused_and_three_are_named(tmp_path
     rows = [{"settings": f"{number}"} for number in range(4)]
     with pytest.raises(ValueError, match=r"answers of 4 judges .*: me \(0\), me \(1\), me \(2\): name one, or split"):
         judge_outputs.read_answers(_answers(tmp_path / "a.parquet", *rows), "me")
+
+
+def test_where_no_answer_stands_it_is_said_with_the_judge_that_was_asked_for(tmp_path: Path) -> None:
+    path = _answers(tmp_path / "a.parquet", {"answer": None})
+    for judge, sentence in ((None, "no answers"), ("you", "no answers of the judge 'you'")):
+        with pytest.raises(ValueError, match=f"^{path}: {sentence}$"):
+            judge_outputs.read_answers(path, judge)
+
+
+@pytest.mark.parametrize("text", ["[" + "1, " * 20 + "1]", "x" * 61])
+def test_sixty_letters_are_said_of_a_region_that_is_none(tmp_path: Path, text: str) -> None:
+    path = _answers(tmp_path / "a.parquet", {"region": text})
+    with pytest.raises(ValueError, match=re.escape(f"region {text[:60]!r} is not")):
+        judge_outputs.read_answers(path, None)
+
+
+def test_an_edge_a_hair_beyond_the_border_is_the_border() -> None:
+    assert json.dumps(judge_outputs.region_of([-1e-9, 0, 1, 1])) == "[0.0, 0.0, 1.0, 1.0]"
 
 
 @pytest.mark.parametrize("region", ["[0, 0, 1]", "[0, 0, 1, 1, 1]", "[0, 0, 1, true]", "5", "[", '[0, 0, 1, "x"]'])

@@ -1,6 +1,7 @@
 """The leaderboard shows what was measured and, in grey and with its source, what was published; it needs no network."""
 
 import json
+import shutil
 from pathlib import Path
 
 import browser
@@ -73,8 +74,41 @@ def test_rows_sort_by_a_column_and_the_page_fits_a_phone(tmp_path: Path) -> None
         assert "GLIGEN" in first.inner_text()
 
 
+def test_a_benchmarks_section_has_its_own_results_first_and_the_columns_of_which_there_are_numbers(
+    tmp_path: Path,
+) -> None:
+    _result(tmp_path / "coco-mig" / "row-of-mig", 0.6)
+    _result(tmp_path / "deig" / "row-of-deig", 0.6, benchmark="deig")
+    deig, mig = sorted(leaderboard.results(tmp_path), key=lambda result: result.row)
+    assert (deig.source["benchmark"], mig.source["benchmark"]) == ("deig", "coco-mig")
+    page = leaderboard.render(registry.every(), [deig, mig])
+    assert [page.count(name) for name in ("row-of-mig", "row-of-deig")] == [1, 1]
+    section = leaderboard.section(registry.load("coco-mig"), [mig])
+    assert [column.name for column in section["columns"]] == ["success", "miou"]
+    stated = registry.load("coco-mig").published
+    models = list(dict.fromkeys((number.model, number.source) for number in stated))
+    assert [(row.measured, row.model) for row in section["rows"]] == [
+        (True, "row-of-mig"),
+        *((False, model) for model, _ in models),
+    ]
+    assert sum(len(row.cells) for row in section["rows"]) == 1 + len(stated)
+    split = leaderboard.section(registry.load("overlaybench"), [])["columns"]
+    assert [(column.name, column.label, column.part) for column in split[:4]] == [
+        ("miou/split/simple", "mIoU", "simple"),
+        ("miou/split/regular", "mIoU", "regular"),
+        ("miou/split/complex", "mIoU", "complex"),
+        ("o_miou/split/simple", "O-mIoU", "simple"),
+    ]
+
+
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     _result(tmp_path / "coco-mig" / "a", 0.5)
     (tmp_path / "coco-mig" / "a" / "metrics.json").write_text('{"success": 0.5}')
     with pytest.raises(ValueError, match=r"a/metrics\.json: not the result of a benchmark"):
         leaderboard.results(tmp_path)
+    _result(tmp_path / "deig" / "b", 0.5)
+    shutil.rmtree(tmp_path / "coco-mig")
+    for provenance in ("[]", '{"row": "b"}', '{"benchmark": 5}'):
+        (tmp_path / "deig" / "b" / "provenance.json").write_text(provenance)
+        with pytest.raises(ValueError, match=r"b/metrics\.json: not the result of a benchmark"):
+            leaderboard.results(tmp_path)
