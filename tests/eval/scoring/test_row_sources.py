@@ -13,6 +13,7 @@ from eval.inputs.pictures import Pictures
 from eval.metrics.average_precision import THRESHOLDS_T, CategoryMatches
 from eval.scoring import ap_matches, difference, row
 from eval.scoring.difference import Side
+from instdiff.files import tables
 
 RECIPE = row.DistanceParams(features="inception", beside=(), num_resamples=2, kid_subsets=3, kid_subset_size=4)
 
@@ -89,6 +90,8 @@ def test_several_instances_of_a_picture_are_counted_again_when_they_are_read(tmp
     flags[:4, 0] = flags[7, 1] = True
     ap_matches.write(tmp_path / "m.parquet", {"mask": [CategoryMatches(4, np.array([1, 1]), flags, ~flags, instances)]})
     (matches,) = ap_matches.read(tmp_path / "m.parquet", 3)["mask"]
+    stored = tables.read(tmp_path / "m.parquet", ap_matches.MATCHES)
+    assert stored["right"].tolist() == [0b1111, 0b10000000, 0, 0]  # a bit a threshold, the first the least
     assert matches.category == 4
     assert matches.instances_I.tolist() == instances.tolist()
     assert matches.picture_D.tolist() == [1, 1]

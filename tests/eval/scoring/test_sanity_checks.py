@@ -1,5 +1,6 @@
 """Scores that are the real pictures' under another name, and rows that do not compare."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 
 from eval.scoring import sanity_checks
+from eval.scoring.columns import SCORES
+from instdiff.files import tables
 
 MEASURED = {"box_iou": 0.8, "mask_iou": 0.7, "detection_score": 0.9}
 
@@ -55,6 +58,18 @@ def test_instances_are_held_against_themselves_whatever_the_order() -> None:
     real = _scores(10).assign(box_iou=np.linspace(0.1, 1, 10))
     assert sanity_checks.equals_real_row(real[::-1], real) is not None
     assert sanity_checks.equals_real_row(real.assign(index=real["index"].to_numpy()[::-1]), real) is None
+
+
+def test_a_row_is_held_against_the_real_one_beside_it_where_there_is_one(tmp_path: Path) -> None:
+    refuse, scores = sanity_checks.refuse_disguised_real_row, _scores(10)
+    refuse(tmp_path, "box", scores)
+    named = dict.fromkeys(SCORES.names) | {"row": "real", "group": "mixed", "category": "ring"}
+    (tmp_path / "real").mkdir()
+    tables.write(tmp_path / "real" / "instances.parquet", [named | row for row in scores.to_dict("records")], SCORES)
+    refuse(tmp_path, "real", scores)
+    refuse(tmp_path, "box", _scores(10, box_iou=0.5))
+    with pytest.raises(ValueError, match="^row 'box': 10 of 10 instances were found exactly as in the row 'real'"):
+        refuse(tmp_path, "box", scores)
 
 
 ROW: dict[str, Any] = dict.fromkeys(sanity_checks.MUST_AGREE, "same") | {"detected_by": {"detector": "same"}}

@@ -57,6 +57,7 @@ def test_the_real_row_finds_every_instance_where_it_is(world: Path) -> None:
     assert metrics["fid"].value == pytest.approx(0.0, abs=1e-9)
     assert metrics["colour_leak"].n == 6  # of the three pictures in the groups
     assert metrics["box_ap50"].n == len(scores) == 7
+    assert [metrics[f"box_ap/category/{name}"].n for name in ("square", "bar")] == [4, 3]
     assert scores["detection_score"].tolist() == [0.9] * 7
 
 

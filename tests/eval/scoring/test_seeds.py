@@ -9,6 +9,7 @@ from eval_world import PARAMS, many
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.metrics import average_precision, bootstrap
 from eval.metrics.bootstrap import Metric
 from eval.scoring import ap_matches, seeds
 from eval.scoring.score_row import RowScores
@@ -63,6 +64,9 @@ def test_seeds_that_are_alike_have_the_interval_of_one(rows: dict[str, RowScores
     assert intervals[0].keys() == intervals[1].keys()
     for name, ends in intervals[0].items():
         assert intervals[1][name] == pytest.approx(ends)
+    draws = bootstrap.draws(40, PARAMS.num_resamples, PARAMS.seed)
+    own = average_precision.metrics(scored.matches["box"], draws)["ap"]
+    assert intervals[1]["box_ap"] == pytest.approx((own.low, own.high))
 
 
 def test_what_is_written_names_the_rows_and_every_metric_that_all_have(
