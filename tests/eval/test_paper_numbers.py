@@ -1,5 +1,6 @@
 """The cells of the paper and ours by hand: verdicts at the ends of bands, means over pictures, costs, suspicions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from eval import paper, self_test
 from eval.benchmarks.published import CELLS, PaperCell
 from eval.paper import PaperMetric, PaperRow
+from eval.scoring.columns import SCORES
+from instdiff.files import tables
 from instdiff.layouts.formats import RELEASED
 
 
@@ -143,5 +146,48 @@ def test_a_detector_is_trusted_within_a_band_about_what_its_authors_publish() ->
     )
 
 
+PARAMS = paper.Params(gpu_hour=2.0, gpus=1, rows={})
+
+
+def tabled(folder: Path, info: dict[str, object]) -> tuple[dict[str, float], dict[str, Any], str]:
+    """What the stage counts, its numbers and its page, from the scores in the folder."""
+    (folder / "weights" / "ours").mkdir(parents=True, exist_ok=True)
+    (folder / "weights" / "ours" / "recipe.json").write_text('{"params": {"files": {"net.pth": "of the net"}}}')
+    contents = {"truth": {"info": info}, "self_test": {"measured": {"box_ap": 0.5}, "expected": {"box_ap": 0.5}}}
+    for name, content in (contents | {"seconds": {"score@plain-box": 7200.0}}).items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    paths = {name: folder / f"{name}.json" for name in ("truth", "self_test", "seconds", "table")}
+    places = paths | {"scores": folder / "scores", "weights": folder / "weights", "page": folder / "page.html"}
+    counts = paper.run(**places, params=PARAMS)
+    return counts, json.loads((folder / "table.json").read_text()), (folder / "page.html").read_text()
+
+
+def test_rows_are_tabled_from_their_folders_and_compare_only_where_the_truth_says_so(tmp_path: Path) -> None:
+    place = tmp_path / "scores" / "plain" / "box"
+    place.mkdir(parents=True)
+    for name, content in (
+        ("metrics", {"box_ap": metric(0.99, 0.98, 1.0)}),
+        ("provenance", row({}).source | {"pictures": "of the pictures", "detections": "of the detections"}),
+    ):
+        (place / f"{name}.json").write_text(json.dumps(content))
+    named = {"row": "box", "key": "a", "index": 3, "group": "mixed", "category": "dog"}
+    instance = dict.fromkeys(SCORES.names) | named
+    tables.write(place / "instances.parquet", [instance], SCORES)
+    (read,) = paper.read(tmp_path / "scores").values()
+    assert (read.truth, read.row, read.instances[["key", "index"]].to_numpy().tolist()) == ("plain", "box", [["a", 3]])
+    verdicts = {}
+    for comparable in (False, True):
+        counts, numbers, page = tabled(tmp_path, {"sources": {}, "comparable": comparable})
+        measured = {number["verdict"] for number in numbers.values() if number.get("value") is not None}
+        verdicts[comparable] = (measured, counts["outside_the_band"])
+        assert counts["rows"] == 1 and counts["cells"] == len(numbers) > 1
+        for word in ("plain/box", "net.pth", "of the net", "of the pictures", "<td>2.00</td><td>4.00</td>"):
+            assert word in page
+    assert verdicts[False] == ({"a part of the benchmark: not comparable"}, 0)
+    assert verdicts[True] == ({"above the band"}, 1)
+
+
 def test_without_a_row_there_is_no_table(tmp_path: Path) -> None:
     assert paper.read(tmp_path) == {}
+    with pytest.raises(ValueError, match="scores: no row was scored"):
+        tabled(tmp_path, {"comparable": True})
