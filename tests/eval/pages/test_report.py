@@ -135,16 +135,18 @@ def test_a_row_that_was_not_scored_is_named(world: Path) -> None:
     assert not (world / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("row", ["none", "box"])
 @pytest.mark.parametrize("what", ["annotated", "images", "real_pictures", "judge", "settings"])
-def test_rows_judged_on_or_by_something_else_are_refused(world: Path, what: str) -> None:
-    _alter(world / "scores" / "box" / "provenance.json", **{what: "other"})
-    with pytest.raises(ValueError, match=f"'real' and 'box' cannot be compared: their {what} differ"):
+def test_rows_judged_on_or_by_something_else_are_refused(world: Path, what: str, row: str) -> None:
+    _alter(world / "scores" / row / "provenance.json", **{what: "other"})
+    with pytest.raises(ValueError, match=f"'real' and '{row}' cannot be compared: their {what} differ"):
         _run(world)
 
 
-def test_rows_of_two_detectors_are_refused(world: Path) -> None:
-    _alter(world / "scores" / "none" / "provenance.json", detected_by={"detector": "other"})
-    with pytest.raises(ValueError, match="'real' and 'none' cannot be compared: their detectors differ"):
+@pytest.mark.parametrize("row", ["none", "box"])
+def test_rows_of_two_detectors_are_refused(world: Path, row: str) -> None:
+    _alter(world / "scores" / row / "provenance.json", detected_by={"detector": "other"})
+    with pytest.raises(ValueError, match=f"'real' and '{row}' cannot be compared: their detectors differ"):
         _run(world)
 
 
