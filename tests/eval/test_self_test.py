@@ -47,7 +47,7 @@ def test_what_is_measured_is_kept_beside_what_is_expected_of_which_detector(
 ) -> None:
     written(tmp_path)
     (tmp_path / "results").mkdir()
-    found = {"box_ap": pytest.approx(1), "mask_ap": pytest.approx(1)}
+    found: dict[str, Any] = {"box_ap": pytest.approx(1), "mask_ap": pytest.approx(1)}
     assert run(tmp_path, monkeypatch, box_ap=0.95, mask_ap=1.0) == {"pictures": 4, **found}
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["self-test.json"]
     assert json.loads((tmp_path / "results" / "self-test.json").read_text()) == {

@@ -44,8 +44,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, has_gpu: bool = False) -> tuple[mini
     cuda = SimpleNamespace(is_available=lambda: has_gpu)
     torch = SimpleNamespace(float32="32 bits", cuda=cuda, manual_seed=network.seeds.append, __version__="2")
     transformers = SimpleNamespace(AutoModel=network, AutoTokenizer=network, __version__="4")
-    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "transformers", transformers)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "transformers", transformers)
     return minicpm_worker.load("weights", "float32"), network
 
 

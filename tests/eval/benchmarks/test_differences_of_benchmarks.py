@@ -56,9 +56,9 @@ def test_precision_is_paired_where_both_kept_what_it_counts_of_the_same_pictures
     a, b = (result(empty)._replace(matches={"ap": matched(right)}) for right in (2, 5))
     (metric,) = difference.of_metrics(a, b, 50, 0)
     draws = bootstrap.draws(3, 50, 0)[:, CASES]
-    ends = average_precision.differences([(matched(2), matched(5))], draws)["ap"]
-    found = [average_precision.summary(matched(right)).ap for right in (2, 5)]
-    assert metric == difference.Difference("ap", *found, *ends, True)
+    low, high = average_precision.differences([(matched(2), matched(5))], draws)["ap"]
+    few, most = (average_precision.summary(matched(right)).ap for right in (2, 5))
+    assert metric == difference.Difference("ap", few, most, low, high, True)
     assert metric.value > 0
     assert difference.of_metrics(a, result(empty), 50, 0) == []
     assert difference.of_metrics(a, b._replace(source=b.source | {"cases": CASES[::-1]}), 50, 0) == []

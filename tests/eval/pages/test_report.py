@@ -319,7 +319,7 @@ def test_a_failed_instance_is_shown_as_asked_and_with_no_score_where_nothing_was
         {"index": 1, "mask_iou": 0.25, "detection_score": 0.75, "colour": "red", "leak": True},
         {"index": 2, "mask_iou": 0.5, "detection_score": 0.5, "colour": "blue", "leak": False},
     ]
-    numbers = dict.fromkeys(("area", "mask_iou", "detection_score"), float)
+    numbers = dict.fromkeys(("area", "mask_iou", "detection_score"), "float")
     table = pd.DataFrame([shared | row for row in rows], dtype=object).astype({"leak": "boolean", **numbers})
     failed = report_page.failures(of, "box", table, 3)
     assert [(each.phrase, each.detection_score, each.colour, each.faults) for each in failed] == [

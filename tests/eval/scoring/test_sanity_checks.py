@@ -63,9 +63,9 @@ def test_instances_are_held_against_themselves_whatever_the_order() -> None:
 def test_a_row_is_held_against_the_real_one_beside_it_where_there_is_one(tmp_path: Path) -> None:
     refuse, scores = sanity_checks.refuse_disguised_real_row, _scores(10)
     refuse(tmp_path, "box", scores)
-    named = dict.fromkeys(SCORES.names) | {"row": "real", "group": "mixed", "category": "ring"}
+    named = dict.fromkeys(SCORES.names) | {"row": "real", "key": "a", "group": "mixed", "category": "ring"}
     (tmp_path / "real").mkdir()
-    tables.write(tmp_path / "real" / "instances.parquet", [named | row for row in scores.to_dict("records")], SCORES)
+    tables.write(tmp_path / "real" / "instances.parquet", [named | MEASURED | {"index": n} for n in range(10)], SCORES)
     refuse(tmp_path, "real", scores)
     refuse(tmp_path, "box", _scores(10, box_iou=0.5))
     with pytest.raises(ValueError, match="^row 'box': 10 of 10 instances were found exactly as in the row 'real'"):
