@@ -1,8 +1,8 @@
 """What the paper states in its Table 1 and its table of attributes, and between which numbers a run is held to agree.
 
 Values of the paper's figure of COCO val2017. A band holds the paper's value and those that others measured with the
-same weights: of average precision and recall 2 either way, of attributes what was measured. The others have none.
-AP, AR and PiM are in hundredths, CLIP scores and FID as they are.
+same weights: of average precision and recall 2 either way, 1 of real pictures; of attributes what was measured. The
+others have none. AP, AR and PiM are in hundredths, CLIP scores and FID as they are.
 """
 
 from typing import NamedTuple

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import tiny_models
+import torch
 from PIL import Image
 
 from eval.answerers import asking, choice, endpoint
@@ -54,6 +55,28 @@ def test_a_sampled_answer_hangs_on_its_question_and_the_seed_alone(weights: Path
     other = LocalModel(weights, SAMPLED.model_copy(update={"seed": 1}), "float32")
     assert other.answer(PICTURES, QUESTIONS) != first
     assert other.settings != model.settings
+
+
+@pytest.mark.parametrize("own_end", [None, 65])
+def test_a_model_is_asked_to_answer_until_the_token_that_ends_its_answers_and_only_words_are_read(
+    weights: Path, own_end: int | None
+) -> None:
+    model = LocalModel(weights, SHORT, "float32")
+    model._model.generation_config.eos_token_id = own_end
+    words = model._processor.tokenizer
+    asked: dict[str, Any] = {}
+
+    def generate(*, input_ids: torch.Tensor, generation_config: Any, **_: object) -> torch.Tensor:
+        asked.update(ids=input_ids[0], how=generation_config)
+        says = words.convert_tokens_to_ids(["Y", "e", "s", "<|im_end|>", "<|endoftext|>"])
+        return torch.cat([input_ids, torch.tensor([says])], dim=1)
+
+    model._model.generate = generate
+    assert model.answer(PICTURES[:1], QUESTIONS[:1]) == ["Yes"]
+    assert words.decode(asked["ids"]).endswith("Is it red?<|im_end|>\n<|im_start|>assistant\n")
+    how = asked["how"]
+    assert how.eos_token_id == (words.convert_tokens_to_ids("<|im_end|>") if own_end is None else own_end)
+    assert (how.pad_token_id, how.do_sample, how.max_new_tokens) == (words.pad_token_id, False, 5)
 
 
 def test_a_folder_that_does_not_say_how_it_is_asked_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,55 @@ def test_every_published_number_names_a_measure_and_stands_in_the_scale_of_ours(
             assert number.source
 
 
+PRINTED = """
+coco-mig: success miou
+InstanceDiffusion .51 .46, ReCo .55 .49, MIGC .66 .56, GLIGEN .30 .27, ROICtrl .73 .66, InstanceDiffusion .603 .548,
+MIGC .664 .570, EliGen .641 .592, ContextGen .697 .651, ROICtrl .633 .553, DEIG .723 .626
+
+coco-position: success pictures miou nearest_ap
+InstanceDiffusion .878 .655 .781 .572, ConsistCompose .926 .761 .853 .709, MIGC++ .868 .634 .749 .483,
+GLIGEN .826 .521 .690 .405
+
+deig: human_maa object_maa miou
+InstanceDiffusion .25 .33 .75, DEIG .75 .44 .79, ROICtrl .31 .33 .71, MIGC .22 .36 .72
+
+layoutsam: spatial colour texture shape
+InstanceDiffusion .864 .714 .767 .754, ContextGen .940 .874 .893 .884, EliGen .941 .838 .873 .870,
+CreatiLayout .936 .774 .796 .789
+
+overlaybench: miou/split/simple o_miou/split/simple sr_e/split/simple sr_r/split/simple
+InstanceDiffusion .712 .500 .777 .875
+
+overlaybench: miou/split/regular o_miou/split/regular sr_e/split/regular sr_r/split/regular
+InstanceDiffusion .601 .342 .725 .834
+
+overlaybench: miou/split/complex o_miou/split/complex sr_e/split/complex sr_r/split/complex
+InstanceDiffusion .537 .256 .660 .803, Laytrol .615 .378 .728 .861, InstanceAssemble .612 .340 .602 .840,
+CreatiLayout-FLUX .545 .290 .697 .865
+
+layoutbench-coco: ap/skill/number ap/skill/position ap/skill/size ap/skill/combination
+IterInpaint .314 .391 .335 .441, GLIGEN .307 .364 .333 .363, ReCo .309 .389 .241 .187, ControlNet .092 .153 .108 .064
+
+geneval: correct/tag/colors correct/tag/color_attr
+SDXL .85 .23, SD1.5 .76 .06
+"""  # transcribed from the papers and pages a second time, apart from the code
+
+
+def test_published_numbers_are_those_that_the_papers_and_pages_print() -> None:
+    printed = []
+    for block in PRINTED.strip().split("\n\n"):
+        head, _, rows = block.partition("\n")
+        name, _, measures = head.partition(": ")
+        for model, *values in map(str.split, rows.replace("\n", " ").split(",")):
+            printed += [(name, model, *each) for each in zip(measures.split(), map(float, values), strict=True)]
+    ours = [
+        (benchmark.name, *number[:2], round(number.value, 6))
+        for benchmark in registry.every()
+        for number in benchmark.published
+    ]
+    assert sorted(printed) == sorted(ours)
+
+
 SHOWN = {
     "coco-mig": "success miou pictures",
     "coco-position": "success pictures miou nearest_ap",

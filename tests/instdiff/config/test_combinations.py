@@ -59,6 +59,14 @@ def unjudged(*overrides: str) -> list[str]:
     return list(combinations.unjudged(values | {"shipped": str(CONFIGS.parent / "weights/miniature")}))
 
 
+def test_of_values_that_lack_a_section_nothing_is_said_of_categories(tmp_path: Path) -> None:
+    values = yaml.safe_load(compose.composed(["experiment=my-coco", f"my={own_folder(tmp_path, 'dog')}"], CONFIGS))
+    assert len(list(combinations.unjudged(values))) == 1
+    for name in ("ingest", "detect", "detector", "shipped"):
+        for lacking in (None, "text"):
+            assert list(combinations.unjudged(values | {name: lacking})) == []
+
+
 def test_categories_that_nobody_can_judge_are_named_before_anything_runs(tmp_path: Path) -> None:
     mine = own_folder(tmp_path, "ring", "dog", "cat", "cow", "emu")
     (fault,) = unjudged(f"my={mine}")
