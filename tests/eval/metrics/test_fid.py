@@ -23,8 +23,9 @@ def test_it_equals_the_formula_with_a_matrix_square_root(count: int) -> None:
 
 
 def test_a_set_is_at_no_distance_from_itself_in_any_order() -> None:
-    features = RNG.normal(size=(20, 4))
-    assert fid.distance(features, features[::-1]) == pytest.approx(0.0, abs=1e-9)
+    for seed in range(20):
+        features = np.random.default_rng(seed).normal(size=(20, 4))
+        assert 0 <= fid.distance(features, features[::-1]) < 1e-9
 
 
 def test_the_interval_is_around_the_value_although_resampling_adds_bias() -> None:
@@ -42,13 +43,14 @@ def test_both_sets_are_drawn_again_together_layout_by_layout() -> None:
 
 
 def test_the_interval_is_moved_back_by_what_resampling_adds() -> None:
-    a, b = RNG.normal(size=(25, 6)), RNG.normal(0.5, 1, size=(25, 6))
+    a, b = RNG.normal(0.0, 0.5, size=(25, 6)), RNG.normal(0.15, 0.25, size=(25, 6))
     draws = bootstrap.draws(25, 80, seed=0)
     resamples = [np.repeat(np.arange(25), counts) for counts in draws]
     distances = np.array([fid.distance(a[rows], b[rows]) for rows in resamples])
     metric = fid.metric(a, b, draws).metric
     low, high = np.percentile(distances, [2.5, 97.5]) - distances.mean() + metric.value
-    assert (metric.low, metric.high) == pytest.approx((max(0, low), high))
+    assert 0 < low < 1
+    assert (metric.low, metric.high) == pytest.approx((low, high))
 
 
 def test_two_pictures_a_side_are_enough() -> None:

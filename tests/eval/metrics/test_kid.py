@@ -1,5 +1,7 @@
 """KID, by hand and by its definition."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,33 @@ def test_a_subset_is_half_of_all_pictures_at_most_and_drawn_from_each_side_on_it
         metric = kid.metric(features, features, 7, size, rng).metric
         assert sizes == [(expected, expected)] * 7
         assert metric.low < metric.value < metric.high  # the same rows on both sides would be at no distance
+
+
+@pytest.mark.parametrize(("num", "size", "rest"), [(8, 3, 5), (3, 9, 1), (2, 2, 1)])
+def test_the_spread_of_subsets_of_different_pictures_tells_that_of_all(num: int, size: int, rest: int) -> None:
+    class Drawing:
+        """Remembers the subsets that it draws."""
+
+        def __init__(self) -> None:
+            self.rng, self.subsets = np.random.default_rng(0), list[np.ndarray]()
+
+        def choice(self, count: int, size: int, replace: bool) -> np.ndarray:
+            self.subsets.append(self.rng.choice(count, size, replace=replace))
+            return self.subsets[-1]
+
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(num, 4)), rng.normal(0.5, 1, size=(num, 4))
+    drawing: Any = Drawing()
+    resampled = kid.metric(a, b, 5, size, drawing)
+    pairs = list(zip(drawing.subsets[::2], drawing.subsets[1::2], strict=True))
+    assert len(pairs) == 5
+    assert all(len(set(subset.tolist())) == len(subset) for pair in pairs for subset in pair)
+    values = np.array([kid.distance(a[first], b[second]) for first, second in pairs])
+    scale = (len(pairs[0][0]) / rest + 1 / 5) ** 0.5
+    assert resampled.metric.value == pytest.approx(values.mean())
+    assert resampled.values_R == pytest.approx(values.mean() + (values - values.mean()) * scale)
+    ends = np.percentile(resampled.values_R, [2.5, 97.5])
+    assert (resampled.metric.low, resampled.metric.high) == pytest.approx(tuple(ends))
 
 
 def test_two_pictures_a_side_are_enough() -> None:
