@@ -31,7 +31,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     read = detections.read(_write(tmp_path, _annotation(), _annotation(image_id=2, score=0.9)), SIZES)
     assert read.classes == ("square", "bar")
     assert read.provenance == {"pictures": "abc"}
-    assert [annotation["area"] for annotation in read.in_coco] == [12.0, 12.0]
+    assert [(annotation["id"], annotation["area"]) for annotation in read.in_coco] == [(1, 12.0), (2, 12.0)]
+
+
+def test_the_same_provenance_is_written_alike_in_whatever_order_it_is_known(tmp_path: Path) -> None:
+    known = {"pictures": "abc", "detector": "def"}
+    for name, made_by in (("one", known), ("other", dict(reversed(known.items())))):
+        detections.write(tmp_path / name, made_by, ["square"], [])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_nothing_found_is_a_valid_file(tmp_path: Path) -> None:
@@ -51,7 +58,8 @@ def test_nothing_found_is_a_valid_file(tmp_path: Path) -> None:
         ({"bbox": [1, 2, True, 4]}, "annotations.1.bbox.2"),
         ({"score": float("nan")}, "annotations.1.score"),
         ({"bbox": [1, 2, 3]}, "annotations.1.bbox"),
-        ({"bbox": [1, 2, -3, 4]}, "negative width"),
+        ({"bbox": [1, 2, -0.5, 4]}, "negative width"),
+        ({"bbox": [1, 2, 3, -0.5]}, "negative width or height"),
         ({"bbox": [1, 2, float("inf"), 4]}, "annotations.1.bbox.2"),
         ({"segmentation": {"size": [10, 8], "counts": "0"}}, "is not the picture's"),
         ({"segmentation": {"size": [8, 10], "counts": "5"}}, "annotations.1: the runs"),
