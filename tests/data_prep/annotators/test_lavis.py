@@ -1,7 +1,10 @@
 """The client and the real worker's protocol, with a model that stands in for LAVIS and can be told to fail."""
 
+import importlib.metadata
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,3 +169,41 @@ def test_lavis_models_are_told_the_prompt_where_all_of_them_look_for_it() -> Non
     }
     assert model.answer(question) == {"captions": ["its own 2 9"] * 2}
     assert model.answer(question | {"prompt": "a photo of"}) == {"captions": ["a photo of 2 9"] * 2}
+
+
+class Arch(torch.nn.Module):
+    """In place of a LAVIS architecture: keeps the settings it is made of."""
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.weight, self.settings = torch.nn.Parameter(torch.zeros(1)), settings
+
+    @classmethod
+    def from_config(cls, settings: Any) -> "Arch":
+        return cls(settings)
+
+
+@pytest.mark.parametrize("version", ["1.0.2", None])
+def test_a_worker_says_which_lavis_it_is_and_asks_the_model_and_the_eye_of_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    def version_of(name: str) -> str:
+        assert name == "salesforce-lavis"
+        if version is None:  # a copy of its code that nobody installed
+            raise importlib.metadata.PackageNotFoundError
+        return version
+
+    registry = SimpleNamespace(get_model_class={"blip_caption": Arch}.__getitem__)
+    eyes = {"train": "one that distorts", "eval": "plain"}
+    modules = {
+        "lavis.common.registry": {"registry": registry},
+        "lavis.models": {"load_preprocess": lambda preprocess: ({name: eyes[name] for name in preprocess}, None)},
+    }
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))  # type: ignore[arg-type]
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
+    (tmp_path / "model.yaml").write_text("model: {arch: blip_caption, size: 3}\npreprocess: {train: a, eval: b}\n")
+    worker = lavis_worker.load(str(tmp_path / "model.yaml"), "float64")
+    assert worker.hello == {"lavis": version or "none", "model": "blip_caption"}
+    assert (worker.model.settings.size, worker.model.training, worker.model.weight.dtype) == (3, False, torch.float64)
+    assert worker.see == "plain"
