@@ -548,24 +548,6 @@ def test_each_option_reaches_what_it_is_for(
         ({"--marker": ["none"]}, "either read or made"),
         ({"--metrics": ["hps"]}, "give --judge, too"),
         ({"--metrics": ["cmmd"], "--judge": ["judge"]}, "cmmd: is a distance to the real pictures"),
-    ],
-)
-def test_an_option_that_would_change_nothing_is_refused(
-    asked_for: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    changed: dict[str, list[str] | None],
-    sentence: str,
-) -> None:
-    with pytest.raises(SystemExit):
-        _judging(asked_for, monkeypatch, tmp_path, changed)
-    assert sentence in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changed", "sentence"),
-    [
         ({"--row": ["a/b"]}, "--row: 'a/b' cannot be the name of a folder"),
         (
             {"--pictures": ["drawn", "drawn"], "--detections": ["drawn.json", "drawn.json"]},
@@ -577,7 +559,7 @@ def test_an_option_that_would_change_nothing_is_refused(
         ({"--protocol": ["nothing"]}, "--protocol: there is no 'nothing'; rows has "),
     ],
 )
-def test_what_cannot_be_judged_is_refused_in_a_sentence(
+def test_what_would_change_nothing_or_cannot_be_judged_is_refused_in_a_sentence(
     asked_for: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

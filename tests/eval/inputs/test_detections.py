@@ -35,8 +35,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_the_same_provenance_is_written_alike_in_whatever_order_it_is_known(tmp_path: Path) -> None:
-    known = {"pictures": "abc", "detector": "def"}
-    for name, made_by in (("one", known), ("other", dict(reversed(known.items())))):
+    sources = {"pictures": "abc", "detector": "def"}
+    for name, made_by in (("one", sources), ("other", dict(reversed(sources.items())))):
         detections.write(tmp_path / name, made_by, ["square"], [])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
